@@ -1,0 +1,59 @@
+"""Sums of losses."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from losses.loss import About, Link, Loss, Output
+
+
+class Sum(nn.Module):
+    """A weighted sum of losses, itself used like `losses.loss.Loss`.
+
+    L = sum_k weight_k loss_k, each term reduced on its own before it is added.
+
+    losses: name -> Loss; weights: the same names -> factor. At most one of the losses is a head.
+    """
+
+    def __init__(self, losses: Mapping[str, Loss], weights: Mapping[str, float]) -> None:
+        super().__init__()
+        if not losses or set(losses) != set(weights):
+            raise ValueError(f"weights={dict(weights)}: allowed is one weight for each of the losses {list(losses)}")
+        heads = [name for name, loss in losses.items() if loss.is_head]
+        if len(heads) > 1:
+            raise ValueError(f"losses={list(losses)}: at most one may be a head, but {' and '.join(heads)} are")
+        self.losses = nn.ModuleDict(losses)
+        self.weights = {name: weights[name] for name in losses}
+        self.is_head = bool(heads)
+        self.about = about_sum([(weights[name], loss.about) for name, loss in losses.items()])
+        self._judge = heads[0] if heads else next(iter(losses))
+
+    def logits(self, output: Output) -> Tensor:
+        """What metrics judge (N,C,...): the logits of the head among the losses, or the model's prediction."""
+        return self.losses[self._judge].logits(output)  # pyright: ignore[reportCallIssue]
+
+    def forward(
+        self, output: Output, target: Tensor, mask: Tensor | None = None, weight: Tensor | None = None
+    ) -> Tensor:
+        """Return the scalar loss of a batch; arguments as in `losses.loss.Loss.forward`."""
+        terms = [factor * self.losses[name](output, target, mask, weight) for name, factor in self.weights.items()]
+        return torch.stack(terms).sum()
+
+
+def about_sum(parts: Sequence[tuple[float, About]]) -> About:
+    """Return what is known about a weighted sum of losses.
+
+    Its family is that of the last term, what the sum adds to an ordinary loss; its link is what the terms that see
+    logits agree on, else none; its evidence is that of the weakest term.
+    """
+    abouts = [about for _, about in parts]
+    links: set[Link] = {about.link for about in abouts if about.takes != "features" or about.link != "none"}
+    return About(
+        name=" + ".join(about.name if factor == 1 else f"{factor:g} {about.name}" for factor, about in parts),
+        family=abouts[-1].family,
+        takes="+".join(dict.fromkeys(about.takes for about in abouts)),
+        link=links.pop() if len(links) == 1 else "none",
+        paper="; ".join(about.paper for about in abouts),
+        evidence=max((about.evidence for about in abouts), key="VHMR".index),
+    )

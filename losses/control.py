@@ -1,0 +1,26 @@
+"""Controls: losses that are wrong on purpose, to show that a study finds it."""
+
+from torch import Tensor
+
+from losses.loss import about
+from losses.probability import cross_entropy
+
+
+@about(
+    name="Planted worse",
+    family="control",
+    takes="class_logits",
+    link="softmax",
+    paper="none: a control",
+    evidence="H",
+)
+def planted_worse(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy that is blind to the last class, so that no model learns it.
+
+    L = -ln p_t, or 0 where t is the last class. logits: (N,C,...); target: (N,...) int64; returns (N,...).
+
+    >>> import torch
+    >>> planted_worse(torch.zeros(2, 2), torch.tensor([0, 1]))
+    tensor([0.6931, 0.0000])
+    """
+    return cross_entropy(logits, target) * (target != logits.shape[1] - 1)

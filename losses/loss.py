@@ -1,0 +1,183 @@
+"""What all losses share: what a model returns, what is known about a loss, and the one module that reduces it."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from losses.checks import check_choice
+
+Family = Literal[
+    "quantity",
+    "geometric",
+    "margin",
+    "probability",
+    "region",
+    "euclidean",
+    "angular",
+    "generative",
+    "structural",
+    "control",
+]
+Takes = Literal["class_logits", "binary_logits", "values", "features"]
+Link = Literal["softmax", "sigmoid", "none"]
+Evidence = Literal["V", "H", "M", "R"]
+Norm = Literal["count", "weights"]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Output(NamedTuple):
+    """What a model returns: features (N,F), and the prediction of its own head, if it has one, (N,C,...)."""
+
+    features: Tensor | None
+    prediction: Tensor | None
+
+
+@dataclass(frozen=True)
+class About:
+    """What people need to know about a loss, kept beside the function.
+
+    takes: what the loss compares with the target, one of `Takes`, or several joined by "+" for a sum.
+    link: how predictions become probabilities; "none" where likelihood and calibration would mean nothing.
+    evidence: V agrees with an independent implementation, H computed by hand from the standard definition, M settings
+    from general knowledge of the paper, R reconstruction (the name then says so).
+    """
+
+    name: str
+    family: Family
+    takes: str
+    link: Link
+    paper: str
+    evidence: Evidence
+    aliases: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.evidence == "R" and "reconstruction" not in self.name:
+            raise ValueError(f"name={self.name!r}: the name of a reconstruction contains the word reconstruction")
+
+
+def about(
+    *,
+    name: str,
+    family: Family,
+    takes: Takes,
+    link: Link,
+    paper: str,
+    evidence: Evidence,
+    aliases: tuple[str, ...] = (),
+) -> Callable[[F], F]:
+    """Decorator that sets `about` on a loss function, or on the class of a loss with weights or memory."""
+    return _with_about(About(name, family, takes, link, paper, evidence, aliases))
+
+
+def about_lifted(derive: Callable[[About], About]) -> Callable[[F], F]:
+    """Decorator for a lift, a function with a keyword `base`: what is known about it follows from its base."""
+    return _with_about(derive)
+
+
+def _with_about(fact: About | Callable[[About], About]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        function.about = fact  # pyright: ignore[reportFunctionMemberAccess]
+        return function
+
+    return decorate
+
+
+def about_of(function: Callable[..., Any]) -> About:
+    """Return what is known about a loss: a function, a module or its class, a lift, a sum, or a partial of these."""
+    base = None
+    while isinstance(function, functools.partial):
+        base = base or function.keywords.get("base")
+        function = function.func
+    fact = getattr(function, "about", None)
+    if isinstance(fact, About):
+        return fact
+    if fact is None or base is None:
+        name = getattr(function, "__qualname__", repr(function))
+        raise ValueError(
+            f"function={name}: " + ("a lift needs its base" if fact else "decorate it with losses.loss.about")
+        )
+    return fact(about_of(base))
+
+
+class Loss(nn.Module):
+    """The one module around every loss: picks what the function takes, and reduces its values once.
+
+    loss = sum(weight * mask * value) / norm, where norm is the count of unmasked items, or the sum of their weights; it
+    is 0, with zero gradient, where there is nothing to average. Masked items are replaced before the function sees
+    them, so shapes stay fixed and even NaN in them does no harm. Reduction is in float32 or better.
+
+    function: `f(data, target) -> one value per item`, a function, a partial of one, or a module (with weights, memory).
+    A function with a keyword `mask` (weights over the whole batch) is handed the mask.
+    """
+
+    def __init__(self, function: Callable[..., Tensor], *, norm: Norm = "count") -> None:
+        super().__init__()
+        check_choice("norm", norm, ("count", "weights"))
+        self.function = plain(function)
+        self.norm = norm
+        self.about = about_of(function)
+        call = self.function.forward if isinstance(self.function, nn.Module) else self.function
+        if inspect.isclass(call.func if isinstance(call, functools.partial) else call):
+            raise ValueError(f"function={self.about.name}: build it first, with num_classes and num_features")
+        self._handed_mask = "mask" in inspect.signature(call).parameters
+
+    @property
+    def is_head(self) -> bool:
+        """True if the loss has the class weights itself: the model then needs no head of its own."""
+        return hasattr(self.function, "logits")
+
+    def logits(self, output: Output) -> Tensor:
+        """What metrics judge (N,C,...): the model's prediction, or a head's own logits, without margin."""
+        if isinstance(self.function, nn.Module) and self.is_head:
+            return self.function.logits(self._pick(output, "features"))  # pyright: ignore[reportCallIssue]
+        return self._pick(output, "prediction")
+
+    def forward(
+        self, output: Output, target: Tensor, mask: Tensor | None = None, weight: Tensor | None = None
+    ) -> Tensor:
+        """Return the scalar loss of a batch.
+
+        target: (N,...) as the function takes it; mask: bool, same shape, False = leave out; weight: float, same shape.
+        """
+        data = self._pick(output, "features" if self.about.takes == "features" else "prediction")
+        for name, given in (("mask", mask), ("weight", weight)):
+            if given is not None and given.shape != target.shape:
+                raise ValueError(
+                    f"{name}: shape {tuple(given.shape)}, allowed is that of target, {tuple(target.shape)}"
+                )
+        if mask is not None:
+            if mask.dtype != torch.bool:
+                raise ValueError(f"mask: dtype {mask.dtype}, allowed is torch.bool")
+            data = torch.where(mask.unsqueeze(1) if data.ndim > mask.ndim else mask, data, 0)
+            target = torch.where(mask, target, 0)
+        values = self.function(data, target, mask=mask) if self._handed_mask else self.function(data, target)
+        return self._reduce(values, mask, weight)
+
+    def _reduce(self, values: Tensor, mask: Tensor | None, weight: Tensor | None) -> Tensor:
+        values = values.to(torch.promote_types(values.dtype, torch.float32))
+        count = torch.ones_like(values) if mask is None else mask.to(values.dtype)
+        weights = count if weight is None else count * weight
+        norm = (count if self.norm == "count" else weights).sum()
+        return (values * weights).sum() / torch.where(norm > 0, norm, 1)
+
+    def _pick(self, output: Output, part: Literal["features", "prediction"]) -> Tensor:
+        picked = getattr(output, part)
+        if picked is None:
+            raise ValueError(f"output.{part}: None, but the loss {self.about.name!r} needs the model to return it")
+        return picked
+
+
+def plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the same function with every partial, nested ones too, as a plain `functools.partial`.
+
+    Configuration libraries return subclasses that check themselves at every call, which costs more than a small loss.
+    """
+    if not isinstance(function, functools.partial):
+        return function
+    keywords = {name: plain(value) for name, value in function.keywords.items()}
+    return functools.partial(function.func, *function.args, **keywords)

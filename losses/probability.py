@@ -1,0 +1,251 @@
+"""Losses on the probability given to the true class."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from losses.checks import check_choice, check_class_logits, check_pair, check_range
+from losses.lift import OverClasses, one_hot, reduce_classes
+from losses.loss import about
+
+
+@about(
+    name="Cross-entropy",
+    family="probability",
+    takes="class_logits",
+    link="softmax",
+    paper="maximum likelihood; Bridle 1990",
+    evidence="V",
+    aliases=("cce", "sparse_cce", "nll", "softmax_loss", "categorical_cross_entropy"),
+)
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Take the negative log of the probability given to the true class.
+
+    L = -ln p_t, p = softmax(z). logits: (N,C,...); target: (N,...) int64; returns (N,...), in nats.
+
+    >>> cross_entropy(torch.zeros(1, 2), torch.tensor([1]))
+    tensor([0.6931])
+    """
+    check_class_logits(logits, target)
+    return functional.cross_entropy(logits, target, reduction="none")
+
+
+@about(
+    name="Binary cross-entropy",
+    family="probability",
+    takes="binary_logits",
+    link="sigmoid",
+    paper="maximum likelihood of the logistic model; Cox 1958",
+    evidence="V",
+    aliases=("bce", "log_loss", "logistic"),
+)
+def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Take the negative log-likelihood of a yes or no, elementwise.
+
+    L = -t ln p - (1-t) ln(1-p), p = sigmoid(z). logits and target (0 to 1) of one shape, which is returned, in nats.
+
+    >>> binary_cross_entropy(torch.tensor([0.0, 2.0, -1.0]), torch.tensor([1.0, 1.0, 0.0]))
+    tensor([0.6931, 0.1269, 0.3133])
+    """
+    check_pair(logits, target)
+    return functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+
+
+@about(
+    name="Label smoothing",
+    family="probability",
+    takes="class_logits",
+    link="softmax",
+    paper="Szegedy et al., CVPR 2016, arXiv 1512.00567",
+    evidence="V",
+    aliases=("label_smoothing_ce",),
+)
+def label_smoothing(logits: Tensor, target: Tensor, *, smoothing: float = 0.1) -> Tensor:
+    """Cross-entropy against a target that gives a little of its probability to all classes alike.
+
+    L = (1-s) CE + s mean_c(-ln p_c), that is q = (1-s) onehot + s/C. logits: (N,C,...); target: (N,...) int64;
+    returns (N,...), in nats. Spreading s over the other C-1 classes only is this with s C/(C-1) in place of s.
+
+    >>> label_smoothing(torch.tensor([[2.0, 0.0]]), torch.tensor([0]), smoothing=0.5)
+    tensor([0.6269])
+    """
+    check_class_logits(logits, target)
+    check_range("smoothing", smoothing, 0, 1)
+    return functional.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)
+
+
+@about(
+    name="Focal",
+    family="probability",
+    takes="class_logits",
+    link="softmax",
+    paper="Lin et al., ICCV 2017, arXiv 1708.02002, eq. 4-5, in softmax form",
+    evidence="V",
+)
+def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | None = None) -> Tensor:
+    """Cross-entropy that looks away from what is already right.
+
+    L = alpha (1-p_t)^gamma (-ln p_t), p = softmax(z). logits: (N,C,...); target: (N,...) int64; returns (N,...).
+    alpha: one factor for all classes, None = 1 (only the binary form has different ones for the two classes).
+
+    >>> focal(torch.zeros(1, 2), torch.tensor([1]))
+    tensor([0.1733])
+    """
+    check_range("gamma", gamma, 0)
+    if alpha is not None:
+        check_range("alpha", alpha, 0, above=True)
+    entropy = cross_entropy(logits, target)
+    return _look_away(entropy, gamma) * (1 if alpha is None else alpha)
+
+
+@about(
+    name="Focal",
+    family="probability",
+    takes="binary_logits",
+    link="sigmoid",
+    paper="Lin et al., ICCV 2017, arXiv 1708.02002, eq. 5",
+    evidence="V",
+    aliases=("sigmoid_focal",),
+)
+def binary_focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | None = 0.25) -> Tensor:
+    """Binary cross-entropy that looks away from what is already right, elementwise.
+
+    L = alpha_t (1-p_t)^gamma (-ln p_t), p = sigmoid(z), p_t = p where t = 1, else 1-p; alpha_t likewise, None = 1.
+    logits and target (0 or 1) of one shape, which is returned.
+
+    >>> binary_focal(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0]))
+    tensor([0.0433, 0.1300])
+    """
+    check_range("gamma", gamma, 0)
+    values = _look_away(binary_cross_entropy(logits, target), gamma)
+    if alpha is None:
+        return values
+    check_range("alpha", alpha, 0, 1)
+    return values * (alpha * target + (1 - alpha) * (1 - target))
+
+
+def _look_away(entropy: Tensor, gamma: float) -> Tensor:
+    """Return (1-p)^gamma entropy, p = exp(-entropy)."""
+    # 1-p is 0 where p rounds to 1, and the slope of a power below 1 is infinite there
+    return (-torch.expm1(-entropy)).clamp_min(torch.finfo(entropy.dtype).tiny) ** gamma * entropy
+
+
+@about(
+    name="Poly-1",
+    family="probability",
+    takes="class_logits",
+    link="softmax",
+    paper="Leng et al., ICLR 2022, arXiv 2204.12511",
+    evidence="V",
+    aliases=("poly1_ce", "polyloss"),
+)
+def poly1(logits: Tensor, target: Tensor, *, epsilon: float = 1.0) -> Tensor:
+    """Cross-entropy with a different first coefficient in its expansion in powers of 1-p_t.
+
+    L = -ln p_t + epsilon (1-p_t), p = softmax(z); epsilon depends on the task, >= -1 (the paper takes 2 for ImageNet).
+    logits: (N,C,...); target: (N,...) int64; returns (N,...).
+
+    >>> poly1(torch.zeros(1, 2), torch.tensor([1]))
+    tensor([1.1931])
+    """
+    check_range("epsilon", epsilon, -1)
+    entropy = cross_entropy(logits, target)
+    return entropy - epsilon * torch.expm1(-entropy)
+
+
+@about(
+    name="Symmetric cross-entropy",
+    family="probability",
+    takes="class_logits",
+    link="softmax",
+    paper="Wang et al., ICCV 2019, arXiv 1908.06112, eq. 7",
+    evidence="H",
+    aliases=("symmetric_ce", "sce"),
+)
+def symmetric_cross_entropy(
+    logits: Tensor, target: Tensor, *, alpha: float = 0.1, beta: float = 1.0, log_zero: float = -4.0
+) -> Tensor:
+    """Add to cross-entropy its reverse, which tolerates noisy labels because it is bounded.
+
+    L = alpha CE + beta RCE, RCE = -sum_c p_c ln(onehot_c) = -A (1-p_t), with A = log_zero in place of ln 0.
+    Defaults: the paper's for CIFAR-10; it takes alpha 6, beta 0.1 for CIFAR-100. logits: (N,C,...); target: (N,...)
+    int64; returns (N,...).
+
+    >>> symmetric_cross_entropy(torch.zeros(1, 2), torch.tensor([1]))
+    tensor([2.0693])
+    """
+    check_range("alpha", alpha, 0)
+    check_range("beta", beta, 0)
+    check_range("log_zero", log_zero, high=0)
+    entropy = cross_entropy(logits, target)
+    return alpha * entropy + beta * log_zero * torch.expm1(-entropy)
+
+
+NGL_ALPHA = 2.4092
+"""The constant that the search for the loss ended with."""
+
+
+@about(
+    name="NGL",
+    family="probability",
+    takes="class_logits",
+    link="softmax",
+    paper="Akhmedova and Körber, Next Generation Loss Function for Image Classification, arXiv 2404.12948",
+    evidence="V",
+    aliases=("next_generation_loss",),
+)
+def ngl(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    variant: Literal["softmax", "softmax_sigmoid"] = "softmax",
+    over_classes: OverClasses = "mean",
+) -> Tensor:
+    """Compare probabilities and target by a formula that genetic programming found.
+
+    L = mean_c exp(2.4092 - p_c (1 + y_c)) - cos(cos(sin(p_c))), p = softmax(z), y one-hot. variant softmax_sigmoid: the
+    sigmoid of these p takes their place (the authors' Keras code with scaling). over_classes mean is the authors'; its
+    gradient falls as 1/C. logits: (N,C,...); target: (N,...) int64; returns (N,...). The minimum is not at p_t = 1 but
+    between 0.57 (C = 2) and 0.36, so expect low confidence.
+
+    >>> ngl(torch.zeros(1, 2), torch.tensor([1]))
+    tensor([4.7886])
+    """
+    check_class_logits(logits, target)
+    check_choice("variant", variant, ("softmax", "softmax_sigmoid"))
+    p = logits.softmax(1)
+    if variant == "softmax_sigmoid":
+        p = p.sigmoid()
+    values = torch.exp(NGL_ALPHA - p * (1 + one_hot(target, logits))) - p.sin().cos().cos()
+    return reduce_classes(values, over_classes)
+
+
+@about(
+    name="PF-loss (reconstruction R1)",
+    family="probability",
+    takes="class_logits",
+    link="softmax",
+    paper="after Du et al., IEEE TNNLS 34(6), 2023, doi 10.1109/TNNLS.2021.3110885; its equations were not available",
+    evidence="R",
+    aliases=("mean_false_error",),
+)
+def pf_loss_r1(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Cross-entropy in which every class present in the batch counts alike, however few its items.
+
+    L_i = N / (P n_t) CE_i, with N items in the batch, P classes present and n_t items of the class; its mean over the
+    batch is the mean over classes of each class's mean. A reconstruction from the abstract of the parameter-free loss
+    (the mean false error of Wang et al., IJCNN 2016, with cross-entropy): never report it under the original name.
+    logits: (N,C,...); target: (N,...) int64; mask: bool (N,...), items that count; returns (N,...).
+
+    >>> pf_loss_r1(torch.zeros(3, 2), torch.tensor([0, 0, 1]))
+    tensor([0.5199, 0.5199, 1.0397])
+    """
+    entropy = cross_entropy(logits, target)
+    # counts are whole numbers, which float32 holds exactly up to 2^24 items; bf16 would stop at 256
+    exact = torch.promote_types(logits.dtype, torch.float32)
+    counted = torch.ones_like(target, dtype=exact) if mask is None else mask.to(exact)
+    counts = counted.new_zeros(logits.shape[1]).scatter_add(0, target.flatten(), counted.flatten())
+    share = counted.sum() / ((counts > 0).sum().clamp_min(1) * counts.clamp_min(1))
+    return entropy * share.gather(0, target.flatten()).view_as(target).to(entropy.dtype)
