@@ -1,0 +1,97 @@
+"""python -m harness study=NAME [plan_only=true] [axes.KEY=[...]] [base.KEY=VALUE] [FIELD=VALUE]
+
+Plan a study, run what is missing, report.
+
+  study=demo                    a file of conf/study/; its fields can be overridden:
+  axes.loss=[focal,ngl]         what is crossed: loss, model, dataset, seed, or any setting of a run (axes.loss.gamma=[1,2])
+  base.trainer.epochs=30        any setting of conf/run.yaml, for every run
+  baseline=focal track=lr       the study's own fields: question, baseline, metric, margin, track, search.*, controls.*
+  plan_only=true                print what would run, how many are done, and how long the rest may take
+  data.root=DIR  data.download=true   where data sets lie (default: $LOSSBENCH_DATA, else data/), and whether to fetch them
+  device=cpu  threads=1         where runs run; both are part of a run's identity
+  engine.workers=2              how many at once (also engine.per_device, engine.checkpoint_seconds)
+  tracking.enabled=false        no MLflow mirror (also tracking.uri=URI)
+
+Finished runs are never repeated: stop with Ctrl-C and start again whenever you like.
+Exit code: 0 all runs finished; 1 some failed (they are listed); 2 the request makes no sense; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Sequence
+
+RUN_OPTIONS = ("data", "engine", "tracking", "device", "threads")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out the command line; return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or {"-h", "--help"} & set(given):
+        print(__doc__)
+        _print_studies()
+        return 0
+    from harness.errors import UsageError
+
+    try:
+        return _run(given)
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted: finished runs are safe; the same command goes on from here.", file=sys.stderr)
+        return 130
+
+
+def _print_studies() -> None:
+    from harness.compose import CONF
+
+    print("Studies:")
+    for path in sorted((CONF / "study").glob("*.yaml")):
+        question = next((line[9:].strip() for line in path.read_text().splitlines() if line.startswith("question:")), "")
+        print(f"  {path.stem:<14} {question.strip(chr(34))}")
+
+
+def _run(given: Sequence[str]) -> int:
+    from harness import compose, plan, sweep
+
+    named = [entry for entry in given if entry.startswith("study=")]
+    if len(named) != 1:
+        raise compose.UsageError(f"give exactly one study=NAME: {', '.join(compose.options('study'))}.")
+    plan_only = plan.parsed(next((entry for entry in given if entry.startswith("plan_only=")), "plan_only=false"))[1]
+    of_run = [entry for entry in given if entry.split("=")[0].split(".")[0] in RUN_OPTIONS]
+    of_study = [entry for entry in given if entry not in (*named, *of_run) and not entry.startswith("plan_only=")]
+    options = compose.compose_run(of_run).config
+    identity = [f"base.{entry}" for entry in of_run if entry.startswith(("device=", "threads="))]
+    study = plan.load(named[0].partition("=")[2], [*of_study, *identity])
+    if plan_only:
+        print(sweep.planned_only(study, options))
+        return 0
+    return _sweep_and_report(study, options)
+
+
+def _sweep_and_report(study: object, options: dict) -> int:
+    from harness import plan, records, sweep, tracking
+
+    assert isinstance(study, plan.Study)
+    wanted = options["tracking"]["enabled"]
+    with tracking.LiveMirror(study.name, options["tracking"]["uri"]) if wanted else contextlib.nullcontext():
+        outcome = sweep.sweep(study, options)
+    if outcome.planned == outcome.done:
+        print(f"{study.name}: all {outcome.planned} runs are finished, nothing is missing.", flush=True)
+    else:
+        print(f"{study.name}: {outcome.planned - outcome.done} runs in {outcome.seconds:.0f} s.", flush=True)
+    from harness import report
+
+    data = records.load_study(study.name)
+    page = report.build(data, records.RESULTS / study.name / "report")
+    print(report.summary(data))
+    print(f"Report:    {page.relative_to(records.ROOT)}\nDashboard: make ui")
+    for what, why in outcome.failed:
+        print(f"failed: {what}: {why}", file=sys.stderr)
+    return 1 if outcome.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

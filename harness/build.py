@@ -1,0 +1,74 @@
+"""From a run's description to model, loss and optimizer."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from hydra.utils import get_class, instantiate
+from torch import nn
+
+from harness import models
+from harness.errors import UsageError
+from harness.tasks import Task
+from losses.compound import Sum
+from losses.loss import Loss
+
+Config = Mapping[str, Any]
+VERSIONS_OF = ("torch", "torchvision", "timm")
+
+
+def model_and_loss(described: Config, task: Task, model_seed: int, loss_seed: int) -> tuple[models.Model, Loss | Sum]:
+    """Build model and loss, each from a seed of its own, so that neither moves the other's initial weights.
+
+    A loss that is a head (ArcFace) replaces the model's own; the body keeps the same initial weights.
+
+    Raises:
+        UsageError: the loss compares something that the task does not offer.
+    """
+    shape = dict(task.model_shape)
+    settings = {name: value for name, value in described["model"].items() if name != "channels_last"}
+    torch.manual_seed(model_seed)
+    model = models.build(settings, **shape)
+    torch.manual_seed(loss_seed)
+    built = loss(described["loss"], task, model.num_features)
+    if built.is_head:
+        torch.manual_seed(model_seed)
+        model = models.build(settings, **(shape | {"num_classes": None}))
+    return model, built
+
+
+def loss(config: Config, task: Task, num_features: int) -> Loss | Sum:
+    """Build a loss: a function, a module with weights or memory of its own, or a weighted sum of losses."""
+    if "parts" in config:
+        return Sum({name: loss(part, task, num_features) for name, part in config["parts"].items()}, config["terms"])
+    function = instantiate(config)
+    if isinstance(function.func, type):
+        function = function(num_classes=task.model_shape["num_classes"], num_features=num_features)
+    built = Loss(function)
+    if built.about.takes not in task.takes:
+        raise UsageError(f"the loss {built.about.name} compares {built.about.takes}, but this task offers only "
+                         f"{' and '.join(sorted(task.takes))}: choose another loss or task.")
+    return built
+
+
+def optimizer(config: Config, *modules: nn.Module) -> torch.optim.Optimizer:
+    """Build the optimizer of all weights, the loss's own included; only those of two dimensions or more decay."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config["weight_decay"]},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    settings = {name: value for name, value in config.items() if name not in ("_target_", "weight_decay")}
+    return get_class(config["_target_"])([group for group in groups if group["params"]], **settings)
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Return the versions that decide numbers."""
+    found = {name: importlib.metadata.version(name) for name in VERSIONS_OF}
+    return {"python": platform.python_version(), **found, "platform": f"{platform.system()} {platform.machine()}"}

@@ -1,0 +1,217 @@
+"""From a study to its runs: pure, quick, and without importing torch.
+
+A study crosses its axes, adds ``include``, drops ``exclude``, applies ``recipes`` and adds its controls.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from harness import compose
+from harness.compose import CONF, GROUPS, Composed
+from harness.errors import UsageError, unknown
+
+SELF_SEEDS_FROM = 1000  # the baseline's other seeds, in the control "baseline against itself", are seed + 1000
+TRACKS = ("fixed", "lr")
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A named set of runs that answers a question; the fields of conf/study/<name>.yaml."""
+
+    name: str
+    question: str
+    axes: Mapping[str, list[Any]]
+    baseline: str = "cross_entropy"
+    metric: str = "test.top1"
+    margin: float = 0.005
+    track: str = "fixed"
+    base: Mapping[str, Any] = field(default_factory=dict)
+    include: list[Values] = field(default_factory=list)
+    exclude: list[Values] = field(default_factory=list)
+    recipes: list[Mapping[str, Values]] = field(default_factory=list)
+    controls: Mapping[str, Any] = field(default_factory=lambda: {"planted": "planted_worse", "self": True})
+    search: Mapping[str, Any] = field(default_factory=lambda: {"factors": [0.3, 1.0, 3.0], "seeds": [7001]})
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds on which losses are compared."""
+        return [int(seed) for seed in self.axes["seed"]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything of some runs but the seed: what is compared with what, and in which role."""
+
+    names: dict[str, str]
+    label: str
+    axes: Values
+    role: str
+    described: compose.Config
+    hash: str
+
+    @property
+    def cell(self) -> tuple[object, ...]:
+        """Data, model and further axes: within a cell runs are compared, seed by seed."""
+        return (self.names["dataset"], self.names["model"], *(str(value) for value in self.axes.values()))
+
+    def with_lr(self, lr: float) -> Setting:
+        """Return the same setting at another learning rate."""
+        return replace(self, described=compose.with_value(self.described, "optimizer.lr", lr))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a setting and a seed, named by its key."""
+
+    key: str
+    setting: Setting
+    seed: int
+    pair_seed: int
+
+
+def load(name: str, overrides: Iterable[str] = ()) -> Study:
+    """Read conf/study/<name>.yaml and apply ``axes.KEY=[...]``, ``base.KEY=VALUE`` and ``FIELD=VALUE`` overrides.
+
+    Raises:
+        UsageError: unknown study or field, or a value that does not fit.
+    """
+    from omegaconf import OmegaConf
+
+    if name not in compose.options("study"):
+        raise unknown("study", name, compose.options("study"))
+    content: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / "study" / f"{name}.yaml"))  # type: ignore[assignment]
+    known = {entry.name for entry in fields(Study)} - {"name"}
+    for path, value in map(parsed, overrides):
+        part, _, key = path.partition(".")
+        if part not in known:
+            raise unknown("field of a study", part, [*known, "study", "plan_only", "engine", "tracking", "data"])
+        content[part] = {**content.get(part, _default(part)), key: value} if key else value
+    for part in content.keys() - known:
+        raise unknown(f"field of the study {name}", part, known)
+    return _checked(Study(name=name, **content))
+
+
+def _default(part: str) -> Any:
+    entry = next(entry for entry in fields(Study) if entry.name == part)
+    return entry.default_factory() if callable(entry.default_factory) else {}
+
+
+def parsed(override: str) -> tuple[str, Any]:
+    """Split ``key=value`` with Hydra's own grammar, so that lists, numbers and null mean what they mean there."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed_override = OverridesParser.create().parse_override(override)
+        return str(parsed_override.key_or_group), parsed_override.value()
+    except HydraException as error:
+        raise UsageError(f"cannot read '{override}': write key=value, and lists as key=[a,b].") from error
+
+
+def _checked(study: Study) -> Study:
+    for key, values in study.axes.items():
+        if not isinstance(values, list) or not values:
+            raise UsageError(f"axes.{key}={values} is not a list with at least one value: write axes.{key}=[a,b].")
+    if "seed" not in study.axes or "loss" not in study.axes:
+        raise UsageError(f"the study {study.name} needs the axes loss and seed: add axes.loss=[...] and axes.seed=[...].")
+    if study.track not in TRACKS:
+        raise unknown("track", study.track, TRACKS)
+    for seed in study.seeds:
+        if seed < 0 or seed >= SELF_SEEDS_FROM:
+            raise UsageError(f"axes.seed contains {seed}: use seeds from 0 to {SELF_SEEDS_FROM - 1}.")
+    if set(study.search["seeds"]) & set(study.seeds):
+        raise UsageError("search.seeds and axes.seed share a seed: learning rates are chosen on seeds outside the study.")
+    return study
+
+
+def settings(study: Study) -> list[Setting]:
+    """Return every distinct setting of the study, controls included, at the learning rate of track ``fixed``.
+
+    Raises:
+        UsageError: an axis names something that does not exist, or the baseline is not among the losses.
+    """
+    groups = {key: value for key, value in study.base.items() if key in GROUPS}
+    base = compose.compose_run([f"{key}={value}" for key, value in groups.items()])
+    fixed = {key: value for key, value in study.base.items() if key not in GROUPS}
+    planned = [_setting(base, fixed, values, study, "run") for values in _combinations(study)]
+    labels = {setting.label for setting in planned}
+    if study.baseline not in labels:
+        raise UsageError(f"baseline={study.baseline} is not among the losses of the study: {', '.join(sorted(labels))}.")
+    baselines = [setting for setting in planned if setting.label == study.baseline]
+    if study.controls.get("self"):
+        planned += [replace(setting, role="self") for setting in baselines]
+    if planted := study.controls.get("planted"):
+        worse = ({key: value for key, value in values.items() if not key.startswith("loss.")} | {"loss": planted}
+                 for values in _combinations(study) if _label(values) == study.baseline)
+        planned += [_setting(base, fixed, values, study, "planted") for values in worse]
+    return list({(setting.cell, setting.label, setting.role): setting for setting in planned}.values())
+
+
+def _combinations(study: Study) -> Iterator[Values]:
+    crossed = {key: values for key, values in study.axes.items() if key != "seed"}
+    for values in _product(crossed):
+        if not any(_matches(rule, values) for rule in study.exclude):
+            yield values
+    for extra in study.include:
+        rest = {key: values for key, values in crossed.items() if key not in extra}
+        for values in _product(rest):
+            yield values | extra
+
+
+def _product(axes: Mapping[str, list[Any]]) -> Iterator[Values]:
+    for values in itertools.product(*axes.values()):
+        yield dict(zip(axes, values, strict=True))
+
+
+def _matches(rule: Values, values: Values) -> bool:
+    return all(values.get(key) == wanted or (isinstance(wanted, list) and values.get(key) in wanted) for key, wanted in rule.items())
+
+
+def _label(values: Values) -> str:
+    details = ", ".join(f"{key.removeprefix('loss.')}={value}" for key, value in values.items() if key.startswith("loss."))
+    return f"{values['loss']} {details}".strip()
+
+
+def _setting(base: Composed, fixed: Values, values: Values, study: Study, role: str) -> Setting:
+    recipe: Values = {}
+    for rule in study.recipes:
+        if _matches(rule["when"], base.names | values):
+            recipe |= rule["set"]
+    run = compose.swapped(base, fixed | recipe | values)
+    described = compose.identity(run.config)
+    axes = {key: value for key, value in values.items() if key not in ("loss", "model", "dataset") and not key.startswith("loss.")}
+    return Setting(run.names, _label(values), axes, role, described, compose.setting_hash(described))
+
+
+def runs(settings: Iterable[Setting], study: Study, rates: Mapping[tuple[object, ...], float] | None = None) -> list[Run]:
+    """Return the runs to compare, each setting with every seed, at the learning ``rates`` chosen by (cell, label)."""
+    planned: dict[tuple[str, str], Run] = {}
+    for setting in settings:
+        at = setting if rates is None else setting.with_lr(rates[(setting.cell, setting.label)])
+        seeds = [seed + SELF_SEEDS_FROM * (setting.role == "self") for seed in study.seeds]
+        for key, seed, pair in zip(compose.keys(at.described, seeds), seeds, study.seeds, strict=True):
+            planned.setdefault((key, setting.role), Run(key, at, seed, pair))
+    return list(planned.values())
+
+
+def search_runs(settings: Iterable[Setting], study: Study) -> list[Run]:
+    """Return the trials of track ``lr``: every loss at the same number of learning rates, on seeds outside the study."""
+    planned: dict[str, Run] = {}
+    for setting in settings:
+        if setting.role == "self":  # the same setting as the baseline
+            continue
+        for factor in study.search["factors"]:
+            at = replace(setting.with_lr(float(f"{setting.described['optimizer']['lr'] * factor:.3g}")), role="search")
+            for key, seed in zip(compose.keys(at.described, study.search["seeds"]), study.search["seeds"], strict=True):
+                planned.setdefault(key, Run(key, at, seed, seed))
+    return list(planned.values())
+
+
+def as_dict(study: Study) -> dict[str, Any]:
+    """Return the study as plain data, as it is written to results/<study>/study.json."""
+    return asdict(study)

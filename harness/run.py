@@ -1,0 +1,121 @@
+"""python -m harness.run loss=focal model=vit_micro dataset=cifar10 seed=3
+
+One run in this process. It writes the same record as the same run of a study, which then finds and reuses it.
+Any setting of conf/run.yaml can be given; with -m Hydra's multirun (loss=focal,ngl) and launchers work.
+Exit code: 0 finished (or finished before); 1 failed; 2 the request makes no sense; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from harness.compose import CONF, GROUPS
+from harness.errors import UsageError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out the command line; return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if {"-h", "--help"} & set(given):
+        print(__doc__)
+        _print_options()
+        return 0
+    from hydra.errors import HydraException
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed with a traceback
+    sys.argv[1:] = given
+    failed: list[str] = []
+
+    @hydra.main(config_path=str(CONF), config_name="run", version_base="1.3")
+    def one(config: DictConfig) -> str:
+        from hydra.core.hydra_config import HydraConfig
+
+        chosen = HydraConfig.get().runtime.choices
+        names = {group: str(chosen[group]) for group in GROUPS}
+        status = run(names, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+        if status == "failed":
+            failed.append(status)
+        return status
+
+    try:
+        one()
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except HydraException as error:
+        from harness.compose import explain
+
+        print(explain(error), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted: the same command goes on from the last checkpoint.", file=sys.stderr)
+        return 130
+    return 1 if failed else 0
+
+
+def _print_options() -> None:
+    from harness.compose import options
+
+    for group in GROUPS:
+        print(f"{group:<10}{', '.join(options(group))}")
+
+
+def run(names: dict[str, str], config: dict) -> str:
+    """Carry out one composed run unless its record exists; print how it went and return its status."""
+    from harness import compose, records, sweep
+    from harness.plan import Run, Setting
+
+    described = compose.identity(config)
+    key = compose.keys(described, [config["seed"]])[0]
+    setting = Setting(names, names["loss"], {}, "run", described, compose.setting_hash(described))
+    job = sweep.job(Run(key, setting, config["seed"], config["seed"]), config, records.RESULTS)
+    what = sweep.describe(job)
+    record = records.read(key)
+    if record is None or record["status"] == "failed":
+        print(f"{what}: run {key}", flush=True)
+        record = _carry_out(job)
+    if record["status"] == "failed":
+        print(f"{what}: failed: {record['error']}", file=sys.stderr)
+    elif record["status"] == "diverged":
+        print(f"{what}: diverged at step {record['diverged_step']} (last finite loss {record['last_finite_loss']})")
+    else:
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in record["test"].items() if isinstance(value, float))
+        print(f"{what}: test {shown}; {record['cost']['wall_s']:.1f} s; results/runs/{key}")
+    return record["status"]
+
+
+def _carry_out(job: dict) -> dict:
+    """Check and train ``job`` in this process and return its record."""
+    os.environ |= {"OMP_WAIT_POLICY": "PASSIVE"}  # as the workers of a study have it
+    import signal
+    from pathlib import Path
+
+    from harness import engines, records, train
+
+    if problem := train.check(job):
+        raise UsageError(problem)
+    interrupted: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
+
+    def report(epoch: int, epochs: int, row: dict) -> None:
+        scores = ", ".join(f"{name} {row[name]:.4f}" for name in ("train.loss", "valid.top1") if row.get(name) is not None)
+        print(f"  epoch {epoch}/{epochs}: {scores}", flush=True)
+
+    try:
+        engines.attempt(job, Path(job["folder"]), lambda: bool(interrupted), report)
+    except train.Stopped:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, before)
+    record = records.read(job["key"])
+    assert record is not None
+    return record
+
+
+if __name__ == "__main__":
+    sys.exit(main())

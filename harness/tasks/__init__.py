@@ -1,0 +1,33 @@
+"""Tasks: data, the seam where a loss plugs in, and the metrics that judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Task(Protocol):
+    """What the training loop asks of a task. The loop itself knows neither data nor metrics."""
+
+    takes: frozenset[str]
+    """What this task's losses may compare, for instance ``{"class_logits", "features"}``."""
+    model_shape: Mapping[str, int]
+    """What a model must know of the data: ``in_channels``, ``image_size``, ``num_classes``."""
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Return the number of optimisation steps of one epoch."""
+        ...
+
+    def epoch(self, batch_size: int, order_seed: int, augment_seed: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (inputs, target) of one epoch from batch ``first`` on; equal seeds give equal batches on any device."""
+        ...
+
+    def evaluate(self, split: str, predict: Callable[[Tensor], Tensor], link: str, batch_size: int) -> dict[str, object]:
+        """Return the metrics of ``split`` (valid, test) for a function from inputs to predictions."""
+        ...
+
+    def describe(self) -> dict[str, object]:
+        """Return what the record tells of the data: counts, classes, checksum."""
+        ...
