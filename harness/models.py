@@ -1,0 +1,339 @@
+"""Models for small images: a body that makes features, and a linear head on them.
+
+Every builder below is the `_target_` of a file in `conf/model/`; it gets `in_channels` and `image_size` from the data and
+returns a body that turns float images (N, C, H, W) into features (N, body.num_features).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import timm
+import torch
+from hydra.utils import get_method
+from timm.models.convnext import ConvNeXt
+from timm.layers import PatchEmbed
+from timm.models.resnet import BasicBlock, ResNet
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from losses.loss import Output
+
+NOT_FOR_BUILDERS = frozenset({"_target_", "lr", "precision", "channels_last", "pretrained", "weights"})
+"""Fields of a model's yaml that `build` or the trainer reads; all others are settings of the builder."""
+
+
+class Model(nn.Module):
+    """A body and, unless the loss brings its own, a linear head.
+
+    Attributes:
+        num_features: Length F of the feature vector.
+        head: Linear layer from features to classes, or None.
+    """
+
+    def __init__(self, body: nn.Module, num_features: int, num_classes: int | None) -> None:
+        super().__init__()
+        self.body = body
+        self.num_features = num_features
+        self.head = None if num_classes is None else nn.Linear(num_features, num_classes)
+
+    def forward(self, images: Tensor) -> Output:
+        """Features (N, F) and logits (N, num_classes) of float images (N, C, H, W)."""
+        features = self.body(images)
+        return Output(features, None if self.head is None else self.head(features))
+
+
+def build(config: Mapping[str, Any], *, in_channels: int, image_size: int, num_classes: int | None) -> Model:
+    """Build the model that `config` (the content of a file in `conf/model/`) describes, from the global random stream.
+
+    The body is built before the head, so equal seeds give equal bodies with and without a head.
+
+    Args:
+        config: `_target_` (a builder of this module), its settings, and what the trainer reads (lr, precision,
+            channels_last).
+        in_channels: Channels of the images.
+        image_size: Height and width of the images.
+        num_classes: Number of logits; None builds no head, because the loss is one.
+
+    Raises:
+        ValueError: The images are too small for the model, or its pretrained weights cannot be had.
+    """
+    settings = {key: value for key, value in config.items() if key not in NOT_FOR_BUILDERS}
+    builder: Callable[..., Any] = get_method(config["_target_"])
+    body = builder(in_channels=in_channels, image_size=image_size, **settings)
+    if config.get("pretrained"):
+        resized = {"img_size": image_size, "patch_size": settings["patch_size"]} if builder is vit else {}
+        load_pretrained(body, config.get("weights"), in_chans=in_channels, **resized)
+    return Model(body, body.num_features, num_classes)
+
+
+def load_pretrained(body: nn.Module, weights: str | None, **shape: int) -> None:
+    """Fill the body with the weights of timm's model of this name, all of them or none.
+
+    Args:
+        body: A body of one of timm's classes.
+        weights: Name of the model in timm; None where timm has none of this form.
+        shape: What timm adapts its weights to (`in_chans`; for a ViT also `img_size` and `patch_size`).
+
+    Raises:
+        ValueError: There are no weights of this shape, or they could not be fetched.
+    """
+    if weights is None:
+        raise ValueError("timm has no pretrained weights for this model; set model.pretrained=false.")
+    # Compared without any storage first, so that weights that cannot fit are not downloaded.
+    with torch.device("meta"):
+        official = timm.create_model(weights, num_classes=0, **shape).state_dict()
+    differing = {name for name, value in body.state_dict().items() if official.pop(name, value[:0]).shape != value.shape}
+    if differing or official:
+        example = min(differing | set(official))
+        raise ValueError(
+            f"timm's weights {weights} do not fit this model (they differ at {example}, among others); "
+            f"keep timm's own form of it, or set model.pretrained=false."
+        )
+    try:
+        donor = timm.create_model(weights, pretrained=True, num_classes=0, **shape)
+    except Exception as error:  # the libraries below raise a dozen kinds when a host cannot be reached
+        raise ValueError(
+            f"The pretrained weights {weights} could not be fetched ({type(error).__name__}); "
+            f"connect to the internet once, or set model.pretrained=false."
+        ) from error
+    body.load_state_dict(donor.state_dict())
+
+
+class Mlp(nn.Sequential):
+    """Fully connected layers on the flat image; `num_features` is the width of the last."""
+
+    def __init__(self, in_features: int, widths: Sequence[int]) -> None:
+        layers: list[nn.Module] = [nn.Flatten()]
+        for width in widths:
+            layers += [nn.Linear(in_features, width), nn.ReLU()]
+            in_features = width
+        super().__init__(*layers)
+        self.num_features = in_features
+
+
+def mlp(*, in_channels: int, image_size: int, widths: Sequence[int]) -> Mlp:
+    """Linear layers of these widths, each followed by ReLU."""
+    return Mlp(in_channels * image_size**2, widths)
+
+
+class Cnn(nn.Sequential):
+    """3x3 convolutions, each with batch normalisation and ReLU, halved by max-pooling in between, then averaged."""
+
+    def __init__(self, in_channels: int, widths: Sequence[int]) -> None:
+        layers: list[nn.Module] = []
+        for width in widths:
+            if layers:
+                layers.append(nn.MaxPool2d(2))
+            layers += [nn.Conv2d(in_channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            in_channels = width
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.num_features = in_channels
+
+
+def cnn(*, in_channels: int, image_size: int, widths: Sequence[int]) -> Cnn:
+    """Convolutions of these widths at full, half, quarter ... resolution."""
+    _check_reduction("cnn", image_size, 2 ** (len(widths) - 1))
+    return Cnn(in_channels, widths)
+
+
+def _check_reduction(name: str, image_size: int, reduction: int) -> None:
+    if image_size < reduction:
+        raise ValueError(
+            f"{name} shrinks its input {reduction} times, so images of {image_size}x{image_size} pixels are too small; "
+            f"choose a model with fewer stages, or larger images."
+        )
+
+
+class ConvStem(nn.Module):
+    """Overlapping patches: a 3x3 convolution, batch normalisation and GELU before the patch embedding of a ViT.
+
+    It gives a small transformer the locality that it could not learn from a few thousand images (Xiao et al., Early
+    Convolutions Help Transformers See Better, arXiv:2106.14881). Takes the place of timm's PatchEmbed.
+    """
+
+    def __init__(self, *, img_size: int, patch_size: int, in_chans: int, embed_dim: int, **unused: Any) -> None:
+        super().__init__()
+        self.num_patches = (img_size // patch_size) ** 2
+        self.conv = nn.Conv2d(in_chans, embed_dim // 2, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(embed_dim // 2)
+        self.proj = nn.Conv2d(embed_dim // 2, embed_dim, patch_size, stride=patch_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) to patches (N, L, D)."""
+        return self.proj(functional.gelu(self.norm(self.conv(images)))).flatten(2).transpose(1, 2)
+
+
+def vit(
+    *,
+    in_channels: int,
+    image_size: int,
+    patch_size: int,
+    dim: int,
+    depth: int,
+    heads: int,
+    pool: str,
+    conv_stem: bool,
+    position_std: float,
+) -> VisionTransformer:
+    """Vision transformer of timm, initialised to learn from a few thousand images.
+
+    In timm's own initialisation a small ViT hardly learns within a few epochs; with Xavier for the linear layers, Kaiming
+    for the patch embedding and larger position embeddings it does.
+
+    Args:
+        in_channels: Channels of the images.
+        image_size: Height and width of the images.
+        patch_size: Side of a patch; divides the image.
+        dim: Width of a token.
+        depth: Number of blocks.
+        heads: Attention heads per block; divides `dim`.
+        pool: avg (mean of the patches) or token (a class token).
+        conv_stem: Whether a convolution precedes the patch embedding.
+        position_std: Standard deviation of the initial position embeddings.
+
+    Raises:
+        ValueError: The patch does not divide the image.
+    """
+    if image_size % patch_size:
+        raise ValueError(
+            f"Patches of {patch_size}x{patch_size} pixels do not divide images of {image_size}x{image_size}; "
+            f"choose model.patch_size among {', '.join(str(n) for n in range(1, image_size + 1) if image_size % n == 0)}."
+        )
+    body = VisionTransformer(
+        img_size=image_size,
+        patch_size=patch_size,
+        in_chans=in_channels,
+        num_classes=0,
+        global_pool=pool,  # pyright: ignore[reportArgumentType]
+        embed_dim=dim,
+        depth=depth,
+        num_heads=heads,
+        class_token=pool == "token",
+        embed_layer=ConvStem if conv_stem else PatchEmbed,
+    )
+    for module in body.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+        elif isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    nn.init.trunc_normal_(body.pos_embed, std=position_std, a=-2 * position_std, b=2 * position_std)
+    return body
+
+
+def resnet(
+    *, in_channels: int, image_size: int, channels: Sequence[int], blocks: Sequence[int], imagenet_stem: bool
+) -> ResNet:
+    """Residual network of timm with basic blocks.
+
+    Args:
+        in_channels: Channels of the images.
+        image_size: Height and width of the images.
+        channels: Width of each of the four stages.
+        blocks: Number of blocks of each stage.
+        imagenet_stem: True for a 7x7 convolution of stride 2 and max-pooling (what pretrained weights need), which shrink
+            the image 32 times in all; False for a 3x3 convolution as wide as the first stage, which shrink it 8 times.
+    """
+    if imagenet_stem:
+        return ResNet(BasicBlock, tuple(blocks), 0, in_channels, channels=tuple(channels))
+    width = channels[0]
+    # timm makes stems other than the deep one 64 wide, and a 64-wide stem dominates a small network
+    body = ResNet(
+        BasicBlock, tuple(blocks), 0, in_channels, stem_type="deep", stem_width=width // 2, channels=tuple(channels)
+    )
+    body.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")
+    body.maxpool = nn.Identity()
+    return body
+
+
+def convnext(
+    *,
+    in_channels: int,
+    image_size: int,
+    patch_size: int,
+    dims: Sequence[int],
+    depths: Sequence[int],
+    reduction: int,
+    layer_scale: float | None,
+) -> ConvNeXt:
+    """ConvNeXt of timm.
+
+    Args:
+        in_channels: Channels of the images.
+        image_size: Height and width of the images.
+        patch_size: Side of the patches of the stem.
+        dims: Width of each of the four stages.
+        depths: Number of blocks of each stage.
+        reduction: By how much all stages together shrink the image: 8, 16 or 32.
+        layer_scale: Initial scale of the residual branches; None for none.
+
+    Raises:
+        ValueError: The images are too small.
+    """
+    _check_reduction("convnext", image_size, reduction)
+    return ConvNeXt(
+        in_channels,
+        num_classes=0,
+        output_stride=reduction,
+        depths=tuple(depths),
+        dims=tuple(dims),
+        patch_size=patch_size,
+        ls_init_value=layer_scale,
+    )
+
+
+class WideBlock(nn.Module):
+    """Two 3x3 convolutions, each after batch normalisation and ReLU, beside a shortcut."""
+
+    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, width, 3, stride=stride, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.shortcut = None
+        if in_channels != width or stride != 1:
+            self.shortcut = nn.Conv2d(in_channels, width, 1, stride=stride, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) to (N, width, H / stride, W / stride)."""
+        active = functional.relu(self.norm1(images))
+        # A shortcut that changes the shape starts from the activated input, as in the authors' code.
+        shortcut = images if self.shortcut is None else self.shortcut(active)
+        return shortcut + self.conv2(functional.relu(self.norm2(self.conv1(active))))
+
+
+class WideResNet(nn.Sequential):
+    """Three groups of wide blocks, of 16, 32 and 64 times `widen` channels (`num_features`)."""
+
+    def __init__(self, in_channels: int, depth: int, widen: int) -> None:
+        layers: list[nn.Module] = [nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)]
+        channels = 16
+        for group in range(3):
+            for block in range((depth - 4) // 6):
+                width = 16 * 2**group * widen
+                layers.append(WideBlock(channels, width, stride=2 if group and not block else 1))
+                channels = width
+        super().__init__(*layers, nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.num_features = channels
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def wide_resnet(*, in_channels: int, image_size: int, depth: int, widen: int) -> WideResNet:
+    """Wide residual network for small images (Zagoruyko and Komodakis, arXiv:1605.07146), without dropout.
+
+    Args:
+        in_channels: Channels of the images.
+        image_size: Height and width of the images.
+        depth: Number of convolutions: 6n + 4.
+        widen: Factor on the number of channels.
+
+    Raises:
+        ValueError: `depth` is not of this form.
+    """
+    if depth < 10 or depth % 6 != 4:
+        raise ValueError(f"depth is {depth}; a wide ResNet has 6n + 4 layers: 10, 16, 22, 28, 40 ...")
+    return WideResNet(in_channels, depth, widen)

@@ -1,0 +1,1 @@
+"""Commands beside the harness; each runs as `python -m scripts.NAME`."""
