@@ -16,7 +16,7 @@ from losses.loss import about
 
 
 class CosineHead(nn.Module):
-    """Class weights (C,F), cosines of features with them, and cross-entropy of scaled cosines with a margin."""
+    """Class weights (C,F), drawn as Xavier uniform, and cross-entropy of scaled cosines with a margin."""
 
     def __init__(self, *, num_classes: int, num_features: int, scale: float, margin: float) -> None:
         super().__init__()

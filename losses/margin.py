@@ -58,7 +58,7 @@ def hinge_ww(logits: Tensor, target: Tensor, *, margin: float = 1.0) -> Tensor:
     takes="class_logits",
     link="none",
     paper="Crammer and Singer, JMLR 2, 2001",
-    evidence="H",
+    evidence="V",
 )
 def hinge_cs(logits: Tensor, target: Tensor, *, margin: float = 1.0) -> Tensor:
     """Ask the true class to beat every other class by a margin; only the strongest rival counts.

@@ -1,0 +1,209 @@
+"""Laws that every loss of the registry obeys."""
+
+import functools
+
+import pytest
+import torch
+from loss_registry import CLASSES, NAMES, batch, build, change, leaves, takes, value_and_gradients
+
+from losses.loss import Output
+
+LOGIT_NAMES = [name for name in NAMES if takes(build(name)) == {"class_logits"}]
+
+
+@pytest.fixture(params=NAMES)
+def loss(request):
+    return build(request.param)
+
+
+@pytest.fixture
+def twin(request, loss):
+    """The same loss once more, with weights and memory of its own."""
+    return build(request.node.callspec.params["loss"])
+
+
+def assert_same(first, second, **tolerance):
+    torch.testing.assert_close(first, second, check_dtype=False, **tolerance)
+
+
+def test_gradient_is_the_derivative(loss):
+    loss.eval()  # centres must hold still between evaluations
+    output, target = batch(loss, count=6)
+    assert torch.autograd.gradcheck(lambda *_: loss(output, target), leaves(loss, output))
+
+
+def test_order_of_items_is_irrelevant(loss):
+    output, target = batch(loss)
+    order = torch.randperm(len(target), generator=torch.Generator().manual_seed(2))
+    value, gradients = value_and_gradients(loss.eval(), output, target)
+    shuffled = change(output, lambda data: data[order])
+    other, others = value_and_gradients(loss, shuffled, target[order])
+    assert_same(value, other)
+    for data, gradient, shuffled_gradient in zip(leaves(loss, output), gradients, others, strict=True):
+        is_weight = any(data is parameter for parameter in loss.parameters())
+        assert_same(gradient if is_weight else gradient[order], shuffled_gradient)
+
+
+def test_names_of_classes_are_irrelevant(loss):
+    loss(*batch(loss))  # centres take up their places
+    output, target = batch(loss.eval(), seed=2)
+    value = loss(output, target)
+    # a control is blind to the last class, so that one keeps its name
+    classes = torch.tensor([3, 0, 1, 2, 4] if loss.about.family == "control" else [3, 0, 4, 2, 1])
+    for held in [*loss.parameters(), *loss.buffers()]:
+        held.data = held.data[classes]
+    renamed = Output(output.features, None if output.prediction is None else output.prediction[:, classes])
+    assert_same(loss(renamed, classes.argsort()[target]), value)
+
+
+def test_control_sees_all_classes_but_the_last():
+    loss = build("planted_worse")
+    output, _ = batch(loss, count=CLASSES)
+    _, (gradient,) = value_and_gradients(loss, output, torch.arange(CLASSES))
+    assert gradient.abs().sum(1).count_nonzero() == CLASSES - 1
+    assert not gradient[-1].any()
+
+
+@pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
+@pytest.mark.parametrize("name", NAMES)
+def test_extremes_stay_finite(name, size):
+    loss = build(name, dtype=torch.float32)
+    output, target = batch(loss, count=64)
+    extreme = change(output, lambda data: (size * data.sign()).float())
+    value, gradients = value_and_gradients(loss, extreme, target)
+    assert all(torch.isfinite(number).all() for number in [value, *gradients, *loss.buffers()])
+
+
+@pytest.mark.parametrize("settings", [{"gamma": 0.0}, {"gamma": 0.5}, {"gamma": 5.0}])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_focal_is_finite_where_the_probability_rounds_to_one(settings, sign):
+    loss = build("focal", dtype=torch.float32, **settings)
+    logits = torch.zeros(1, CLASSES)
+    logits[0, 0] = sign * 1e4
+    value, (gradient,) = value_and_gradients(loss, Output(None, logits.requires_grad_()), torch.tensor([0]))
+    assert torch.isfinite(value)
+    assert torch.isfinite(gradient).all()
+
+
+def test_masking_equals_leaving_out(loss, twin):
+    output, target = batch(loss)
+    mask = torch.arange(len(target)) % 3 != 1
+    kept = change(output, lambda data: data[mask])
+    value, gradients = value_and_gradients(twin, kept, target[mask])
+
+    spoilt = change(output, lambda data: torch.where(mask.unsqueeze(1), data, torch.nan))
+    masked_value, masked_gradients = value_and_gradients(loss, spoilt, torch.where(mask, target, -100), mask)
+    assert_same(masked_value, value)
+    parts = sum(data is not None for data in output)
+    for gradient, masked in zip(gradients[:parts], masked_gradients[:parts], strict=True):
+        assert_same(masked[mask], gradient)
+        assert not masked[~mask].any()
+    assert_same(masked_gradients[parts:], gradients[parts:])
+    assert_same(list(loss.buffers()), list(twin.buffers()))
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_nothing_to_average_gives_zero(loss, count):
+    output, target = batch(loss, count=count)
+    held = [buffer.clone() for buffer in loss.buffers()]
+    value, gradients = value_and_gradients(loss, output, target, torch.zeros(count, dtype=torch.bool))
+    assert value == 0
+    assert not any(gradient.any() for gradient in gradients)
+    assert_same(list(loss.buffers()), held)
+
+
+def test_empty_batch_without_mask_gives_zero(loss):
+    value, gradients = value_and_gradients(loss, *batch(loss, count=0))
+    assert value == 0
+    assert not any(gradient.any() for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_float32_is_close_to_float64(name):
+    exact, single = build(name), build(name, dtype=torch.float32)
+    output, target = batch(exact)
+    expected, gradients = value_and_gradients(exact, output, target)
+    value, singles = value_and_gradients(single, change(output, torch.Tensor.float), target)
+    assert value.dtype == torch.float32
+    assert_same(value.double(), expected, rtol=1e-5, atol=1e-5)
+    for gradient, approximate in zip(gradients, singles, strict=True):
+        assert_same(approximate.double(), gradient, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bf16_is_close_to_float64(name):
+    exact, coarse = build(name), build(name, dtype=torch.float32)  # a loss keeps its own weights in float32
+    output, target = batch(exact, dtype=torch.bfloat16)
+    value = coarse(output, target)
+    assert value.dtype == torch.float32
+    expected = exact(change(output, torch.Tensor.double), target)
+    assert_same(value.double(), expected, rtol=2e-2, atol=1e-2)
+
+
+def test_compiles_as_one_graph(loss, twin):
+    output, target = batch(loss)
+    mask = torch.arange(len(target)) % 2 == 0
+    expected, gradients = value_and_gradients(twin, output, target, mask)
+    torch.compiler.reset()
+    value, compiled = value_and_gradients(torch.compile(loss, fullgraph=True, backend="eager"), output, target, mask)
+    assert_same(value, expected)
+    assert_same(compiled, gradients)
+
+
+@pytest.mark.parametrize("name", LOGIT_NAMES)
+def test_pixels_are_items(name):
+    loss = build(name)
+    output, target = batch(loss, count=2, shape=(3, 4))
+    flat = Output(None, output.prediction.movedim(1, -1).reshape(-1, CLASSES))
+    mask = torch.arange(24).reshape(2, 3, 4) % 5 != 0
+    assert loss.function(output.prediction, target).shape == target.shape
+    assert_same(loss(output, target), loss(flat, target.flatten()))
+    assert_same(loss(output, target, mask), loss(flat, target.flatten(), mask.flatten()))
+
+
+@pytest.mark.parametrize("name", LOGIT_NAMES)
+def test_maps_over_a_stack_of_batches(name):
+    loss = build(name)
+    stacked = torch.stack([batch(loss, seed=seed)[0].prediction for seed in (1, 2)])
+    targets = torch.stack([batch(loss, seed=seed)[1] for seed in (1, 2)])
+    mapped = torch.func.vmap(lambda logits, target: loss(Output(None, logits), target))(stacked, targets)
+    assert_same(
+        mapped, torch.stack([loss(Output(None, logits), t) for logits, t in zip(stacked, targets, strict=True)])
+    )
+
+
+@pytest.mark.parametrize("norm", ["weights", "count"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "pf_loss_r1"])  # it looks at the whole batch
+def test_weights_are_repetitions(name, norm):
+    loss = build(name, norm=norm).eval()
+    output, target = batch(loss, count=6)
+    weight = torch.tensor([0, 1, 2, 3, 1, 1], dtype=torch.float64)
+    repeated = change(output, lambda data: data.repeat_interleave(weight.long(), 0))
+    expected = loss(repeated, target.repeat_interleave(weight.long()))
+    factor = 1 if norm == "weights" else weight.sum() / len(weight)
+    assert_same(loss(output, target, weight=weight), expected * factor)
+
+
+def test_a_head_judges_without_its_margin(loss):
+    output, _ = batch(loss)
+    if not loss.is_head:
+        expected = torch.zeros(12, CLASSES)
+        assert loss.logits(Output(output.features, expected)) is expected
+        return
+    cosines = loss.logits(output) / loss.function.scale
+    unit = functools.partial(torch.nn.functional.normalize, dim=1)
+    assert_same(cosines, unit(output.features) @ unit(loss.function.weight).T)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", NAMES)
+def test_never_waits_for_the_device(name):
+    loss = build(name, dtype=torch.float32).cuda()
+    output, target = batch(loss, dtype=torch.float32)
+    on_device, there = change(output, torch.Tensor.cuda), target.cuda()
+    mask = (torch.arange(len(target)) % 2 == 0).cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss(on_device, there, mask).backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
