@@ -19,6 +19,7 @@ Exit code: 0 all runs finished; 1 some failed (they are listed); 2 the request m
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -87,7 +88,7 @@ def _sweep_and_report(study: object, options: dict) -> int:
     data = records.load_study(study.name)
     page = report.build(data, records.RESULTS / study.name / "report")
     print(report.summary(data))
-    print(f"Report:    {page.relative_to(records.ROOT)}\nDashboard: make ui")
+    print(f"Report:    {os.path.relpath(page)}\nDashboard: make ui")
     for what, why in outcome.failed:
         print(f"failed: {what}: {why}", file=sys.stderr)
     return 1 if outcome.failed else 0

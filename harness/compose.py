@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def option(group: str, name: str) -> Config:
     return OmegaConf.to_container(composed[group], resolve=True)  # type: ignore[return-value]
 
 
-def compose_run(overrides: Iterable[str] = ()) -> Composed:
+def compose_run(overrides: Sequence[str] = ()) -> Composed:
     """Compose conf/run.yaml through Hydra with command-line ``overrides`` such as ``loss=focal``.
 
     Raises:
@@ -70,21 +70,28 @@ def compose_run(overrides: Iterable[str] = ()) -> Composed:
         with _hydra():
             composed = compose(config_name="run", overrides=list(overrides), return_hydra_config=True)
     except HydraException as error:
-        raise explain(error) from error
+        raise explain(error, overrides) from error
     names = {group: str(composed.hydra.runtime.choices[group]) for group in GROUPS}
     config = {key: value for key, value in OmegaConf.to_container(composed).items() if key != "hydra"}  # type: ignore[union-attr]
     return Composed(names, OmegaConf.to_container(OmegaConf.create(config), resolve=True))  # type: ignore[arg-type]
 
 
-def explain(error: Exception) -> UsageError:
-    """Turn a composition error of Hydra into one sentence with the nearest names."""
+def explain(error: Exception, overrides: Iterable[str]) -> UsageError:
+    """Turn an error of Hydra about command-line ``overrides`` into one sentence with the nearest names."""
     from hydra.errors import MissingConfigException
 
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return unknown(group.replace("dataset", "data set") or "config", name, error.options)
-    first = str(error).strip().splitlines()[0]
-    return UsageError(f"{first.rstrip('.')}: see --help for what can be set.")
+    first = str(error).strip().splitlines()[0].rstrip(".")
+    if first.startswith("Could not override '"):
+        path = first.split("'")[1]
+        groups = [entry for entry in overrides if entry.split("=")[0] in GROUPS and "," not in entry]
+        try:
+            require_path(compose_run(groups).config, path)
+        except UsageError as better:
+            return better
+    return UsageError(f"{first}: see --help for what can be set.")
 
 
 def _hydra():  # noqa: ANN202 - a Hydra context manager without a public type

@@ -110,6 +110,9 @@ def parsed(override: str) -> tuple[str, Any]:
         parsed_override = OverridesParser.create().parse_override(override)
         return str(parsed_override.key_or_group), parsed_override.value()
     except HydraException as error:
+        key, _, text = override.partition("=")
+        if key and text and text[0] not in "[{":  # a label such as "focal gamma=5", or a sentence
+            return key, text
         raise UsageError(f"cannot read '{override}': write key=value, and lists as key=[a,b].") from error
 
 

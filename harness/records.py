@@ -28,7 +28,7 @@ from harness.errors import UsageError
 from harness.plan import Run, Study, as_dict
 
 SCHEMA = 1
-RESULTS = ROOT / "results"
+RESULTS = Path(os.environ.get("LOSSBENCH_RESULTS", ROOT / "results")).absolute()
 MEASURED_LIMIT = 1 << 20  # bytes: evidence is committed, so it stays small
 LISTED = ("key", "role", "label", "seed", "pair_seed", "setting")
 
@@ -303,7 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given.command == "publish":
             for path in publish(given.study):
-                print(f"wrote {path.relative_to(ROOT)} ({path.stat().st_size >> 10} KiB)")
+                print(f"wrote {os.path.relpath(path)} ({path.stat().st_size >> 10} KiB)")
         elif given.command == "import":
             for study, count in import_files(given.file).items():
                 print(f"{study}: {count} new runs")

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from harness.compose import CONF, GROUPS
+from harness.compose import CONF, GROUPS, explain
 from harness.errors import UsageError
 
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed with a traceback
     sys.argv[1:] = given
-    failed: list[str] = []
+    statuses: list[str] = []
 
     @hydra.main(config_path=str(CONF), config_name="run", version_base="1.3")
     def one(config: DictConfig) -> str:
@@ -37,25 +37,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         chosen = HydraConfig.get().runtime.choices
         names = {group: str(chosen[group]) for group in GROUPS}
-        status = run(names, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-        if status == "failed":
-            failed.append(status)
-        return status
+        try:
+            statuses.append(run(names, OmegaConf.to_container(config, resolve=True)))  # type: ignore[arg-type]
+        except UsageError as error:  # Hydra would add a message of its own
+            print(error, file=sys.stderr)
+            statuses.append("refused")
+        return statuses[-1]
 
     try:
         one()
-    except UsageError as error:
-        print(error, file=sys.stderr)
-        return 2
     except HydraException as error:
-        from harness.compose import explain
-
-        print(explain(error), file=sys.stderr)
+        print(explain(error, given), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Interrupted: the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
-    return 1 if failed else 0
+    return 2 if "refused" in statuses else 1 if "failed" in statuses else 0
 
 
 def _print_options() -> None:
@@ -85,7 +82,7 @@ def run(names: dict[str, str], config: dict) -> str:
         print(f"{what}: diverged at step {record['diverged_step']} (last finite loss {record['last_finite_loss']})")
     else:
         shown = ", ".join(f"{name} {value:.4f}" for name, value in record["test"].items() if isinstance(value, float))
-        print(f"{what}: test {shown}; {record['cost']['wall_s']:.1f} s; results/runs/{key}")
+        print(f"{what}: test {shown}; {record['cost']['wall_s']:.1f} s; {os.path.relpath(job['folder'])}")
     return record["status"]
 
 

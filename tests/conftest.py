@@ -1,0 +1,62 @@
+"""What several test modules share: the repository's root, short runs, and the command line in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def cli(tmp_path):
+    """Run ``python -m MODULE arguments`` from the root with results in a folder of its own."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("LOSSBENCH_DATA", "PYTHONDONTWRITEBYTECODE")}
+    environment |= {"LOSSBENCH_RESULTS": str(tmp_path / "results")}
+
+    def call(*arguments, timeout=300, start=False, **more):
+        command = [sys.executable, "-m", *map(str, arguments)]
+        settings = {"cwd": ROOT, "env": environment | more, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        if start:
+            return subprocess.Popen(command, **settings)
+        return subprocess.run(command, timeout=timeout, check=False, **settings)
+
+    call.results = tmp_path / "results"
+    return call
+
+
+@pytest.fixture
+def described():
+    """Return the identity of a short run: ``described("loss=focal", "trainer.epochs=2")``."""
+    from harness import compose
+
+    def make(*overrides):
+        return compose.identity(compose.compose_run(["device=cpu", "trainer.epochs=1", *overrides]).config)
+
+    return make
+
+
+@pytest.fixture
+def trainer(described):
+    """Return a Trainer on digits: ``trainer("loss=focal", seed=3)``."""
+    from harness.train import Trainer
+
+    def make(*overrides, seed=1):
+        return Trainer(described(*overrides), seed, {"root": "nowhere", "download": False})
+
+    return make
+
+
+def read_records(results):
+    """Return the records below a results folder by key."""
+    return {path.parent.name: json.loads(path.read_text()) for path in sorted(Path(results).glob("runs/*/record.json"))}
+
+
+@pytest.fixture
+def recorded():
+    return read_records

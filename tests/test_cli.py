@@ -1,0 +1,77 @@
+"""The command line: help without torch, sentences instead of tracebacks, and exit codes."""
+
+import pytest
+
+
+@pytest.mark.parametrize("module", ["harness", "harness.run", "harness.report", "harness.records", "harness.tracking", "scripts.fetch"])
+def test_help_needs_no_torch(cli, module):
+    found = cli("tests.help_probe", module)
+    assert found.returncode == 0, found.stderr
+    assert "torch imported: False" in found.stdout
+    assert "mlflow imported: False" in found.stdout
+    assert len(found.stdout.splitlines()) > 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["harness", "study=dmo"], "unknown study 'dmo': did you mean demo?"),
+        (["harness", "study=smoke", "axes.loss=[focl,cross_entropy]"], "unknown loss 'focl': did you mean focal"),
+        (["harness", "study=smoke", "base.trainer.epoch=3"], "unknown setting 'trainer.epoch': did you mean trainer.epochs"),
+        (["harness", "study=smoke", "axes.model=[vit_nan]"], "unknown model 'vit_nan': did you mean vit_nano"),
+        (["harness", "axes.loss=[focal]"], "give exactly one study=NAME"),
+        (["harness", "study=smoke", "engine.workers=0"], "engine.workers=0"),
+        (["harness", "study=smoke", "device=gpu"], "device=gpu is not a device: choose auto, cpu or cuda."),
+        (["harness.run", "loss=fcal"], "unknown loss 'fcal': did you mean focal"),
+        (["harness.run", "dataset=cifar11"], "unknown data set 'cifar11': did you mean cifar10"),
+        (["harness.run", "loss=focal", "loss.gama=1"], "unknown setting 'loss.gama': did you mean loss.gamma"),
+        (["harness.run", "loss=focal", "loss.gamma=-1"], "gamma"),
+        (["harness.run", "loss=center"], "center"),
+        (["harness.run", "model=vit_nano", "model.patch_size=3"], "Patches of 3x3 pixels do not divide images of 8x8"),
+        (["harness.run", "dataset=cifar10", "data.root=nowhere"], "nowhere"),
+        (["harness.records", "publish", "nothing"], "no records of a study 'nothing'"),
+        (["harness.report", "build", "nothing"], "no records of a study 'nothing'"),
+    ],
+)
+def test_bad_requests_get_one_sentence_and_exit_code_2_before_any_training(cli, arguments, said):
+    found = cli(*arguments)
+    assert found.returncode == 2, found.stdout + found.stderr
+    assert said in found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1
+    assert not list(cli.results.glob("runs/*/*"))
+
+
+def test_wrong_combination_in_a_study_stops_it_before_any_training(cli):
+    found = cli("harness", "study=smoke", "axes.model=[cnn_micro,vit_nano]", "base.model.patch_size=3")
+    assert found.returncode == 2
+    found = cli("harness", "study=smoke", "axes.model=[vit_nano]", "base.model.patch_size=3")
+    assert found.returncode == 2
+    assert "do not divide images of 8x8" in found.stderr
+    assert not list(cli.results.glob("runs/*/*"))
+
+
+def test_single_runs_and_multirun_are_found_by_a_study(cli, recorded):
+    first = cli("harness.run", "-m", "loss=cross_entropy,focal", "seed=1,2", "trainer.epochs=2")
+    assert first.returncode == 0, first.stderr
+    before = recorded(cli.results)
+    assert len(before) == 4
+    again = cli("harness.run", "loss=focal", "seed=2", "trainer.epochs=2")
+    assert again.returncode == 0
+    assert "epoch" not in again.stdout
+    planned = cli("harness", "study=smoke", "plan_only=true")
+    assert "4 done, 4 missing" in planned.stdout
+    assert "judged by finished records" in planned.stdout
+    swept = cli("harness", "study=smoke", "tracking.enabled=false")
+    assert swept.returncode == 0, swept.stderr
+    after = recorded(cli.results)
+    assert len(after) == 8
+    assert {key: after[key] for key in before} == before
+
+
+def test_a_worker_and_this_process_give_the_same_numbers(cli, recorded, tmp_path):
+    assert cli("harness", "study=smoke", "tracking.enabled=false", "controls.planted=null", "controls.self=false").returncode == 0
+    swept = recorded(cli.results)
+    elsewhere = {"LOSSBENCH_RESULTS": str(tmp_path / "elsewhere")}
+    assert cli("harness.run", "-m", "loss=focal,cross_entropy", "seed=2,1", "trainer.epochs=2", **elsewhere).returncode == 0
+    single = recorded(tmp_path / "elsewhere")
+    assert {k: (r["test"], r["valid"]) for k, r in swept.items()} == {k: (r["test"], r["valid"]) for k, r in single.items()}

@@ -1,0 +1,171 @@
+"""Planning: axes, rules, controls, keys; and the same keys as single runs."""
+
+import itertools
+import json
+
+import pytest
+
+from harness import compose, plan
+from harness.errors import UsageError
+from harness.plan import Study
+
+
+def study(**fields):
+    given = {"axes": {"model": ["cnn_micro", "mlp"], "loss": ["cross_entropy", "focal"], "seed": [1, 2]}, "controls": {}}
+    return Study(name="test", question="?", **(given | fields))
+
+
+def planned(**fields):
+    asked = study(**fields)
+    return plan.runs(plan.settings(asked), asked)
+
+
+def test_axes_are_crossed():
+    found = {(r.setting.names["model"], r.setting.names["loss"], r.seed) for r in planned()}
+    assert found == set(itertools.product(["cnn_micro", "mlp"], ["cross_entropy", "focal"], [1, 2]))
+    assert len({run.key for run in planned()}) == 8
+
+
+def test_setting_as_axis_is_part_of_the_label_only_if_it_is_the_losss():
+    axes = {"loss": ["focal"], "loss.gamma": [1, 5], "trainer.epochs": [2, 3], "seed": [1]}
+    runs = planned(axes=axes, baseline="focal gamma=1")
+    assert {(r.setting.label, r.setting.axes["trainer.epochs"]) for r in runs} == set(
+        itertools.product(["focal gamma=1", "focal gamma=5"], [2, 3])
+    )
+    assert {r.setting.described["loss"]["gamma"] for r in runs} == {1, 5}
+
+
+def test_include_adds_exclude_drops_recipes_set():
+    runs = planned(
+        include=[{"loss": "focal", "loss.gamma": 5.0}],
+        exclude=[{"model": "mlp", "loss": ["focal"]}],
+        recipes=[{"when": {"model": "mlp"}, "set": {"optimizer.lr": 0.25}}],
+        base={"trainer.epochs": 7},
+    )
+    found = {(r.setting.names["model"], r.setting.label) for r in runs}
+    assert found == {
+        ("cnn_micro", "cross_entropy"), ("cnn_micro", "focal"), ("mlp", "cross_entropy"),
+        ("cnn_micro", "focal gamma=5.0"), ("mlp", "focal gamma=5.0"),
+    }  # fmt: skip
+    for run in runs:
+        assert (run.setting.described["optimizer"]["lr"] == 0.25) == (run.setting.names["model"] == "mlp")
+        assert run.setting.described["trainer"]["epochs"] == 7
+
+
+def test_controls_stand_beside_every_cell():
+    runs = planned(controls={"self": True, "planted": "planted_worse"})
+    by_role = {role: [r for r in runs if r.setting.role == role] for role in ("run", "self", "planted")}
+    assert [len(found) for found in by_role.values()] == [8, 4, 4]
+    assert {r.setting.label for r in by_role["self"]} == {"cross_entropy"}
+    assert all(r.seed == r.pair_seed + 1000 for r in by_role["self"])
+    assert {r.setting.names["loss"] for r in by_role["planted"]} == {"planted_worse"}
+    assert not {r.key for r in by_role["self"]} & {r.key for r in by_role["run"]}
+
+
+def test_track_lr_tries_the_same_number_of_rates_for_every_loss_on_other_seeds():
+    asked = study(track="lr", search={"factors": [0.1, 1, 10], "seeds": [7001, 7002]}, controls={"self": True})
+    settings = plan.settings(asked)
+    trials = plan.search_runs(settings, asked)
+    places = {}
+    for trial in trials:
+        places.setdefault((trial.setting.cell, trial.setting.label), []).append(trial)
+    assert {len(found) for found in places.values()} == {6}
+    assert len(places) == 4
+    assert not {trial.seed for trial in trials} & set(asked.seeds)
+    rates = {place: 0.123 for place in places}
+    assert {r.setting.described["optimizer"]["lr"] for r in plan.runs(settings, asked, rates)} == {0.123}
+
+
+@pytest.mark.parametrize(
+    ("axes", "said"),
+    [
+        ({"loss": ["fcal"], "seed": [1]}, "unknown loss 'fcal': did you mean focal"),
+        ({"loss": ["cross_entropy"], "seed": [1], "loss.gama": [1]}, "unknown setting 'loss.gama'"),
+        ({"loss": ["focal"], "seed": [1]}, "baseline=cross_entropy is not among the losses"),
+        ({"loss": ["cross_entropy"], "seed": [1], "dataset": ["digit"]}, "unknown data set 'digit': did you mean digits"),
+    ],
+)
+def test_wrong_names_get_a_sentence(axes, said):
+    with pytest.raises(UsageError, match=said.replace("(", r"\(")):
+        planned(axes=axes)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("axes.seed=[]", "not a list with at least one value"),
+        ("axes.seed=3", "not a list"),
+        ("axes.seed=[1000]", "use seeds from 0 to 999"),
+        ("track=tund", "unknown track 'tund': "),
+        ("basline=focal", "did you mean baseline"),
+        ("search.seeds=[1]", "share a seed"),
+        ("axes.loss=[focal", "cannot read"),
+    ],
+)
+def test_wrong_study_fields_get_a_sentence(override, said):
+    with pytest.raises(UsageError, match=said):
+        plan.load("smoke", [override])
+
+
+def test_overrides_reach_study_and_runs():
+    asked = plan.load("smoke", ["axes.loss=[cross_entropy,ngl]", "axes.seed=[4]", "base.trainer.epochs=5", "margin=0.01"])
+    assert asked.margin == 0.01
+    runs = plan.runs(plan.settings(asked), asked)
+    assert {r.setting.names["loss"] for r in runs if r.setting.role == "run"} == {"cross_entropy", "ngl"}
+    assert {r.setting.described["trainer"]["epochs"] for r in runs} == {5}
+
+
+OVERRIDES = [
+    ["loss=focal", "model=mlp", "seed=2"],
+    ["loss=center_cross_entropy", "loss.terms.center=0.1", "optimizer=sgd", "seed=3"],
+    ["trainer.epochs=3", "optimizer.lr=0.001", "dataset.train_size=500"],
+]
+
+
+@pytest.mark.parametrize("overrides", OVERRIDES)
+def test_a_study_and_a_single_run_agree_on_the_key(overrides):
+    single = compose.compose_run(overrides)
+    key = compose.keys(compose.identity(single.config), [single.config["seed"]])[0]
+    values = dict(plan.parsed(entry) for entry in overrides)
+    axes = {"loss": [values.pop("loss", "cross_entropy")], "seed": [values.pop("seed", 1)]}
+    axes |= {name: [value] for name, value in values.items()}
+    label = axes["loss"][0] + "".join(f" {k.removeprefix('loss.')}={v[0]}" for k, v in axes.items() if k.startswith("loss."))
+    assert [run.key for run in planned(axes=axes, baseline=label)] == [key]
+
+
+def test_key_is_content_not_spelling(described):
+    def key(*overrides):
+        return compose.keys(described(*overrides), [1])[0]
+
+    assert key() == key("optimizer.lr=5.0e-3") == key("data.root=elsewhere", "engine.workers=1")
+    assert key("loss=focal", "loss.gamma=2") == key("loss=focal", "loss.gamma=2.0")
+    assert len({key(), key("threads=2"), key("optimizer.lr=0.004"), key("loss=focal"), key("trainer=long")}) == 5
+
+
+def test_raised_numerics_change_every_key(described, monkeypatch):
+    before = compose.keys(described(), [1])
+    monkeypatch.setattr("losses.NUMERICS", 10**6)
+    assert compose.keys(described(), [1]) != before
+
+
+def test_a_sum_is_described_by_the_content_of_its_terms(described, monkeypatch):
+    before = described("loss=center_cross_entropy")
+    assert before["loss"]["parts"]["center"]["_target_"].endswith("Center") or before["loss"]["parts"]["center"]
+    real = compose.option
+    monkeypatch.setattr(compose, "option", lambda g, n: real(g, n) | ({"alpha": 0.123} if n == "center" else {}))
+    assert compose.keys(described("loss=center_cross_entropy"), [1]) != compose.keys(before, [1])
+
+
+@pytest.mark.parametrize("group", compose.GROUPS)
+def test_every_option_composes(group):
+    for name in compose.options(group):
+        assert compose.option(group, name) == compose.compose_run([f"{group}={name}"]).config[group]
+
+
+def test_every_study_plans():
+    for name in compose.options("study"):
+        asked = plan.load(name)
+        assert asked.question.endswith("?") or asked.question.endswith(".")
+        settings = plan.settings(asked)
+        assert plan.runs(settings, asked)
+        json.dumps(plan.as_dict(asked))

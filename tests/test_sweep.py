@@ -1,0 +1,201 @@
+"""Sweeps that are killed, interrupted, or contain runs that fail: nothing lost, nothing repeated, nothing hidden."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import pandas as pd
+import pytest
+
+from harness import engines, hardware
+
+SWEEP = ("harness", "study=smoke", "tracking.enabled=false", "engine.checkpoint_seconds=0.2")
+
+
+def kill_group(process):
+    """kill -9 of the sweep alone: its workers must notice by themselves."""
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def children(pid):
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                fields = open(f"/proc/{entry}/stat").read().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            if int(fields[1]) == pid:
+                found += [int(entry), *children(int(entry))]
+    return found
+
+
+linux = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="reads /proc to find the worker processes")
+
+
+@linux
+def test_kill_9_at_random_moments_loses_and_repeats_nothing(cli, recorded):
+    """Kill the sweep again and again; finished runs stay as they are, and the end equals an undisturbed sweep."""
+    rng = random.Random(0)
+    written: dict[str, dict] = {}
+    kills = 0
+    for attempt in range(40):
+        process = cli(*SWEEP, "base.trainer.epochs=4", start=True)
+        # mostly while runs train: early on that is after start-up, which takes seconds
+        deadline = time.monotonic() + rng.uniform(1.0, 9.0)
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        running = process.poll() is None
+        workers = children(process.pid) if running else []
+        if running:
+            kill_group(process)
+            kills += 1
+        else:
+            assert process.returncode == 0, process.communicate()[1]
+        now = recorded(cli.results)
+        assert {key: now[key] for key in written} == written, "a finished run was lost or repeated"
+        written = now
+        if not running:
+            break
+        wait_until_gone(workers)
+        assert attempt < 39
+    assert kills >= 3
+    assert len(written) == 8
+    leftovers = [p.name for p in cli.results.rglob("*") if p.name.endswith(".part") or p.name == "checkpoint.pt"]
+    assert all(name.endswith(".part") for name in leftovers)
+    straight = cli.results.parent / "straight"
+    assert cli(*SWEEP, "base.trainer.epochs=4", LOSSBENCH_RESULTS=str(straight)).returncode == 0
+    undisturbed = recorded(straight)
+    assert {k: (r["test"], r["valid"]) for k, r in written.items()} == {
+        k: (r["test"], r["valid"]) for k, r in undisturbed.items()
+    }
+    for key in written:
+        curves = [pd.read_csv(folder / "runs" / key / "history.csv") for folder in (cli.results, straight)]
+        columns = ["epoch", "step", "train.loss", "grad_norm", "valid.top1"]
+        pd.testing.assert_frame_equal(curves[0][columns], curves[1][columns], check_exact=True)
+
+
+def wait_until_gone(pids, seconds=10):
+    deadline = time.monotonic() + seconds
+    while any(os.path.exists(f"/proc/{pid}") for pid in pids):
+        assert time.monotonic() < deadline, "workers outlive a killed sweep"
+        time.sleep(0.05)
+
+
+@linux
+def test_ctrl_c_stops_within_seconds_and_the_sweep_goes_on_later(cli, recorded):
+    process = cli(*SWEEP, "base.trainer.epochs=60", "engine.checkpoint_seconds=1000", start=True)
+    while not list(cli.results.glob("runs/*")) and process.poll() is None and not any(
+        "forkserver" in open(f"/proc/{p}/cmdline").read() for p in children(process.pid)
+    ):
+        time.sleep(0.1)
+    time.sleep(8)
+    workers = children(process.pid)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert time.monotonic() - began < 10
+    assert process.returncode == 130
+    assert "Interrupted: finished runs are safe" in said
+    assert "Traceback" not in said
+    wait_until_gone(workers)
+    before = recorded(cli.results)
+    assert len(before) < 8
+    assert list(cli.results.glob("runs/*/checkpoint.pt"))  # the interrupted runs go on from here
+
+
+@linux
+def test_a_worker_that_dies_is_replaced_and_its_run_retried_once(tmp_path, described):
+    jobs = [job(described("trainer.epochs=3"), tmp_path, seed) for seed in (1, 2)]
+    events = []
+    with engines.LocalEngine("cpu", workers=1) as pool:
+        for event in pool.run(jobs):
+            events.append((event.kind, event.job["seed"], event.content.get("again")))
+            if event.kind == "epoch" and event.job["seed"] == 1 and not any(e[0] == "died" for e in events):
+                os.kill(pool.workers[0].process.pid, signal.SIGKILL)
+    assert ("died", 1, True) in events
+    assert [e[1] for e in events if e[0] == "finished"] == [1, 2]
+    assert (tmp_path / "1" / "record.json").exists()
+
+
+@linux
+def test_a_run_that_kills_every_worker_is_given_up_after_one_retry(tmp_path, described):
+    jobs = [job(described("trainer.epochs=3"), tmp_path, seed) for seed in (1, 2)]
+    died = []
+    finished = []
+    with engines.LocalEngine("cpu", workers=1) as pool:
+        for event in pool.run(jobs):
+            if event.kind == "epoch" and event.job["seed"] == 1:
+                os.kill(pool.workers[0].process.pid, signal.SIGKILL)
+            if event.kind == "died":
+                died.append((event.content["exitcode"], event.content["again"]))
+            if event.kind == "finished":
+                finished.append(event.job["seed"])
+    assert died == [(-9, True), (-9, False)]
+    assert finished == [2]
+
+
+def job(described, folder, seed):
+    return {"kind": "run", "key": str(seed), "names": {}, "label": "x", "role": "run", "described": described, "seed": seed,
+            "data": {"root": "nowhere", "download": False}, "checkpoint_seconds": 1e9, "folder": str(folder / str(seed)),
+            "environment": {}}  # fmt: skip
+
+
+def test_failed_and_diverged_runs_are_recorded_shown_and_counted(cli, recorded, tmp_path):
+    """One run raises, others diverge; the study goes on, lists the failure and exits with 1."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(PATCH)
+    arguments = ("harness", "study=smoke", "tracking.enabled=false", "include=[{loss: focal, optimizer.lr: 1.0e30}]")
+    found = cli(*arguments, PYTHONPATH=str(tmp_path / "site"))
+    assert found.returncode == 1, found.stdout + found.stderr
+    assert "failed: cross_entropy, cnn_micro, digits, seed 2: RuntimeError: cosmic ray" in found.stderr
+    assert "diverged" in found.stdout
+    records = recorded(cli.results)
+    assert sorted(r["status"] for r in records.values()).count("diverged") == 2
+    failures = [json.loads(p.read_text()) for p in cli.results.glob("runs/*/failure.json")]
+    assert failures
+    assert all("cosmic ray" in failure["traceback"] for failure in failures)
+    page = (cli.results / "smoke" / "report" / "index.html").read_text()
+    assert "cosmic ray" in page
+    mended = cli(*arguments)
+    assert mended.returncode == 0, mended.stderr
+    assert not list(cli.results.glob("runs/*/failure.json"))
+
+
+PATCH = """
+import importlib.abc, importlib.util, sys
+
+class Patch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name != "harness.train":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+
+        def exec_module(module):
+            load(module)
+            step = module.Trainer.step
+
+            def broken(self, inputs, target):
+                if self.seed == 2 and self.progress.step == 5 and "cross" in self.described["loss"]["_target_"]:
+                    raise RuntimeError("cosmic ray")
+                step(self, inputs, target)
+
+            module.Trainer.step = broken
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Patch())
+"""
+
+
+def test_a_gpu_takes_as_many_workers_as_asked(monkeypatch):
+    monkeypatch.setattr(hardware, "gpus", lambda: ["GPU-a", "GPU-b"])
+    pool = engines.LocalEngine("cuda", per_device=3)
+    assert pool.size == 6
+    assert [pool.places[i % 2] for i in range(pool.size)].count("GPU-a") == 3
