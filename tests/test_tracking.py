@@ -1,0 +1,493 @@
+import contextlib
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pandas as pd
+import pytest
+
+from harness import stats, tracking
+from harness.errors import UsageError
+from harness.records import StudyData
+
+EPOCHS = 3
+
+
+def run_row(label="focal", seed=1, status="done", role="run", top1=0.9, **more):
+    at = pd.Timestamp("2024-01-01T00:00:00Z") + pd.Timedelta(minutes=seed)
+    recorded = {
+        "config.optimizer.lr": 0.003,
+        "config.trainer.epochs": EPOCHS,
+        "config.loss.alpha": None,
+        "env.device": "cpu",
+        "env.commit": "c0ffee",
+        "data.train": 100,
+        "cost.step_ms": 2.0,
+        "valid.top1": 0.8,
+        "started": at.isoformat(),
+        "finished": (at + pd.Timedelta(seconds=30)).isoformat(),
+    }
+    scores = {"test.top1": top1, "test.nll": math.nan, "test.per_class": "[0.5, 1.0]", "selected_epoch": 2}
+    found = {} if status == "missing" else recorded | (scores if status == "done" else {})
+    names = {
+        "task": "classification",
+        "dataset": "digits",
+        "model": "cnn_micro",
+        "optimizer": "adamw",
+        "trainer": "short",
+    }
+    own = {"key": f"{label}-{seed}", "setting": f"setting-{label}", "pair_seed": seed, "track": "fixed"}
+    return own | names | found | {"label": label, "loss": label, "seed": seed, "role": role, "status": status} | more
+
+
+def history_rows(row, losses=(1.0, 0.5, 0.25)):
+    return [
+        {"key": row["key"], "epoch": epoch, "step": 10 * epoch, "train.loss": loss, "valid.top1": 0.7 + epoch / 100,
+         "valid.nll": math.nan}
+        for epoch, loss in enumerate(losses, 1)
+    ]  # fmt: skip
+
+
+def study_of(*rows, history=None, name="trial"):
+    epochs = (
+        [epoch for row in rows if row["status"] == "done" for epoch in history_rows(row)]
+        if history is None
+        else history
+    )
+    frame = pd.DataFrame(epochs, columns=["key", "epoch", "step", "train.loss", "valid.top1", "valid.nll"])
+    return StudyData(name, {"question": "Which?"}, pd.DataFrame(rows), frame)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """A database with MLflow's tables, made once because that takes seconds."""
+    place = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    done = tracking.mirror(study_of(name="empty"), f"sqlite:///{place}")
+    assert done == tracking.Mirrored()
+    return place
+
+
+@pytest.fixture
+def uri(empty_store, tmp_path):
+    place = tmp_path / "with space" / "mlflow.db"
+    place.parent.mkdir()
+    place.write_bytes(empty_store.read_bytes())
+    return f"sqlite:///{place}"
+
+
+class Read:
+    """What a store holds, read with MLflow's own client."""
+
+    def __init__(self, uri, name="trial"):
+        from mlflow import MlflowClient
+
+        self.client = MlflowClient(uri, uri)
+        self.experiment = self.client.get_experiment_by_name(name)
+        runs = self.client.search_runs([self.experiment.experiment_id]) if self.experiment else []
+        self.parents = {run.info.run_name: run for run in runs if "mlflow.parentRunId" not in run.data.tags}
+        self.children = {run.data.tags["lossbench.key"]: run for run in runs if "mlflow.parentRunId" in run.data.tags}
+
+    def curve(self, key, name):
+        found = self.client.get_metric_history(self.children[key].info.run_id, name)
+        return [(point.step, point.value) for point in found]
+
+    def file(self, key, name):
+        return self.client.download_artifacts(self.children[key].info.run_id, name)
+
+
+def test_summary_is_the_interval_of_the_report():
+    values = [0.91, 0.95, 0.90, 0.93]
+    expected = stats.mean_interval(values)
+    found = tracking.summary(values)
+    assert found == pytest.approx({name: getattr(expected, name) for name in ("n", "mean", "sd", "low", "high")})
+
+
+def test_one_seed_has_a_mean_but_no_interval():
+    assert tracking.summary([0.5]) == {"n": 1, "mean": 0.5}
+
+
+@pytest.mark.parametrize(("cell", "expected"), [(1, "1"), (1.0, "1"), (0.003, "0.003"), (True, "true"), ("a", "a"),
+                                                ("[1, 2]", "[1, 2]"), (None, None), (math.nan, None)])  # fmt: skip
+def test_a_parameter_does_not_depend_on_how_its_column_was_read(cell, expected):
+    assert tracking.text(cell) == expected
+
+
+def test_seeds_are_nested_in_a_parent_with_their_mean(uri):
+    done = tracking.mirror(study_of(run_row(seed=1, top1=0.90), run_row(seed=2, top1=0.94)), uri)
+    assert done == tracking.Mirrored(new=2, settings=1)
+    store = Read(uri)
+    assert store.experiment.tags["mlflow.note.content"] == "Which?"
+    (parent,) = store.parents.values()
+    metrics = parent.data.metrics
+    assert metrics["test.top1.mean"] == pytest.approx(0.92)
+    assert metrics["test.top1.n"] == 2
+    assert metrics["test.top1.low"] < 0.92 < metrics["test.top1.high"]
+    assert not any(name.startswith(("test.nll", "test.per_class")) for name in metrics)
+    assert "seed" not in parent.data.params
+    assert parent.data.params["optimizer.lr"] == "0.003"
+    child = store.children["focal-2"]
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert child.info.run_name == "seed 2"
+    assert child.info.status == parent.info.status == "FINISHED"
+    assert child.info.end_time - child.info.start_time == 30_000
+    assert child.data.params["seed"] == "2"
+    assert "loss.alpha" not in child.data.params
+    assert child.data.metrics["test.top1"] == 0.94
+    assert child.data.metrics["selected.valid.top1"] == 0.8
+    assert store.curve("focal-2", "valid.top1") == [(1, 0.71), (2, 0.72), (3, 0.73)]
+    with open(store.file("focal-2", "config.json")) as file:
+        assert json.load(file) == {"optimizer.lr": 0.003, "trainer.epochs": EPOCHS}
+    with open(store.file("focal-2", "environment.json")) as file:
+        assert json.load(file)["env.commit"] == "c0ffee"
+
+
+def test_mirroring_again_changes_nothing(uri):
+    study = study_of(run_row(), run_row("dice"), run_row("dice", 2, "missing"))
+    tracking.mirror(study, uri)
+    before = sqlite_content(uri)
+    assert tracking.mirror(study, uri) == tracking.Mirrored(unchanged=2)
+    assert sqlite_content(uri) == before
+
+
+def sqlite_content(uri):
+    import sqlite3
+
+    with contextlib.closing(sqlite3.connect(tracking._database(uri))) as connection:
+        return list(connection.iterdump())
+
+
+def test_further_seeds_update_the_parent(uri):
+    tracking.mirror(study_of(run_row(seed=1, top1=0.90), run_row(seed=2, status="missing")), uri)
+    first = Read(uri)
+    assert first.parents["focal · digits · cnn_micro"].data.tags["lossbench.seeds"] == "1 of 2 done, 1 not run yet"
+    done = tracking.mirror(study_of(run_row(seed=1, top1=0.90), run_row(seed=2, top1=0.80)), uri)
+    assert done == tracking.Mirrored(new=1, unchanged=1, settings=1)
+    (before,), (after,) = first.parents.values(), Read(uri).parents.values()
+    assert after.info.run_id == before.info.run_id
+    assert (before.data.metrics["test.top1.mean"], before.data.metrics["test.top1.n"]) == (0.9, 1)
+    assert (after.data.metrics["test.top1.mean"], after.data.metrics["test.top1.n"]) == (pytest.approx(0.85), 2)
+    assert "test.top1.low" not in before.data.metrics
+    assert "test.top1.low" in after.data.metrics
+
+
+def test_an_interval_that_no_longer_holds_is_withdrawn(uri):
+    tracking.mirror(study_of(run_row(seed=1, top1=0.90), run_row(seed=2, top1=0.80)), uri)
+    tracking.mirror(study_of(run_row(seed=1, top1=0.90)), uri)
+    (parent,) = Read(uri).parents.values()
+    assert parent.data.metrics["test.top1.mean"] == 0.9
+    assert math.isnan(parent.data.metrics["test.top1.low"])
+
+
+def test_a_failed_run_is_replaced_once_it_is_done(uri):
+    failed = run_row(status="failed", error="ValueError: no", traceback="Traceback: no")
+    assert tracking.mirror(study_of(failed), uri).new == 1
+    first = Read(uri)
+    assert first.children["focal-1"].info.status == "FAILED"
+    assert first.children["focal-1"].data.tags["lossbench.error"] == "ValueError: no"
+    with open(first.file("focal-1", "traceback.txt")) as file:
+        assert file.read() == "Traceback: no"
+    assert tracking.mirror(study_of(run_row()), uri) == tracking.Mirrored(updated=1, settings=1)
+    child = Read(uri).children["focal-1"]
+    assert child.info.status == "FINISHED"
+    assert "lossbench.error" not in child.data.tags
+
+
+def test_a_diverged_run_is_failed_and_keeps_its_curve(uri):
+    row = run_row(status="diverged", diverged_step=25.0, last_finite_loss=80.0)
+    tracking.mirror(study_of(row, run_row(seed=2), history=history_rows(row, (4.0, math.inf, math.nan))), uri)
+    store = Read(uri)
+    child = store.children["focal-1"]
+    assert child.info.status == "FAILED"
+    assert child.data.tags["lossbench.status"] == "diverged"
+    assert child.data.tags["lossbench.diverged_step"] == "25"
+    assert child.data.tags["lossbench.nonfinite.train.loss"] == "inf in epoch 2, nan in epoch 3"
+    assert "lossbench.nonfinite.valid.nll" not in child.data.tags
+    assert store.curve("focal-1", "train.loss") == [(1, 4.0)]
+    (parent,) = store.parents.values()
+    assert parent.data.metrics["diverged"] == 1
+    assert parent.data.metrics["test.top1.n"] == 1
+
+
+def test_roles_have_parents_of_their_own(uri):
+    rows = [
+        run_row("cross_entropy"),
+        run_row("cross_entropy", 1001, role="self", pair_seed=1),
+        run_row("worse", role="planted"),
+    ]
+    trials = [
+        run_row(seed=7001, role="search", key=f"trial-{lr}", setting=f"setting-{lr}", **{"config.optimizer.lr": lr})
+        for lr in (0.001, 0.003)
+    ]
+    assert tracking.mirror(study_of(*rows, *trials), uri) == tracking.Mirrored(new=5, settings=4)
+    store = Read(uri)
+    names = {f"{name} · digits · cnn_micro{role}" for name, role in (
+        ("cross_entropy", ""), ("cross_entropy", " (other seeds)"), ("worse", " (planted worse loss)"),
+        ("focal", " (learning-rate search)"))}  # fmt: skip
+    assert set(store.parents) == names
+    search = store.parents["focal · digits · cnn_micro (learning-rate search)"]
+    assert "test.top1.mean" not in search.data.metrics
+    assert "optimizer.lr" not in search.data.params
+    assert store.children["trial-0.001"].info.run_name == "lr 0.001, seed 7001"
+    assert store.children["cross_entropy-1001"].info.run_name == "seed 1001 against 1"
+
+
+def test_different_devices_are_not_averaged(uri):
+    tracking.mirror(study_of(run_row(seed=1), run_row(seed=2, **{"env.device": "cuda"})), uri)
+    (parent,) = Read(uri).parents.values()
+    assert "test.top1.mean" not in parent.data.metrics
+    assert "device" in parent.data.tags["mlflow.note.content"]
+
+
+def test_long_runs_are_sent_in_batches(uri):
+    row = run_row(**{f"config.trainer.extra{number}": number for number in range(150)})
+    tracking.mirror(study_of(row, history=history_rows(row, [1 / epoch for epoch in range(1, 701)])), uri)
+    store = Read(uri)
+    assert len(store.curve("focal-1", "train.loss")) == len(store.curve("focal-1", "valid.top1")) == 700
+    assert store.children["focal-1"].data.params["trainer.extra149"] == "149"
+
+
+def test_a_mirror_that_was_killed_half_way_is_completed(uri, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    study = study_of(run_row(), run_row("dice"))
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking.Mirror, "_attach", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tracking.mirror(study, uri)
+    assert tracking.mirror(study, uri) == tracking.Mirrored(new=1, updated=1, settings=1)
+    assert tracking.mirror(study, uri) == tracking.Mirrored(unchanged=2)
+    assert {run.info.status for run in Read(uri).children.values()} == {"FINISHED"}
+
+
+def test_what_was_deleted_in_the_dashboard_comes_back(uri):
+    study = study_of(run_row(), run_row(seed=2))
+    tracking.mirror(study, uri)
+    store = Read(uri)
+    store.client.delete_run(store.children["focal-2"].info.run_id)
+    assert tracking.mirror(study, uri) == tracking.Mirrored(new=1, unchanged=1)
+    (parent,) = store.parents.values()
+    store.client.delete_run(parent.info.run_id)
+    assert tracking.mirror(study, uri) == tracking.Mirrored(updated=2, settings=1)
+    store.client.delete_experiment(store.experiment.experiment_id)
+    done = tracking.mirror(study, uri)  # restoring the experiment brings back the runs deleted before it, too
+    assert (done.updated + done.unchanged, done.skipped) == (2, 0)
+    restored = Read(uri)
+    assert len(restored.client.search_runs([store.experiment.experiment_id])) == 3
+    assert tracking.mirror(study, uri) == tracking.Mirrored(unchanged=2)
+
+
+def test_runs_of_other_origin_are_left_alone(uri):
+    study = study_of(run_row())
+    tracking.mirror(study, uri)
+    store = Read(uri)
+    others = [store.client.create_run(store.experiment.experiment_id).info.run_id for _ in range(2)]
+    assert tracking.mirror(study, uri) == tracking.Mirrored(unchanged=1)
+    assert {store.client.get_run(run_id).info.lifecycle_stage for run_id in others} == {"active"}
+
+
+def test_a_store_without_room_for_files_gets_everything_else(uri, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("no credentials")
+
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.setattr(MlflowClient, "log_artifacts", refuse)
+    done = tracking.mirror(study_of(run_row(), run_row(seed=2)), uri)
+    assert (done.new, done.skipped) == (2, 0)
+    assert "no credentials" in done.reason
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_a_server_that_is_not_there_costs_seconds_and_one_sentence(capfd):
+    started = time.monotonic()
+    done = tracking.mirror(
+        study_of(run_row(), run_row(seed=2, status="missing")), f"http://me:secret@127.0.0.1:{free_port()}"
+    )
+    assert time.monotonic() - started < 30  # MLflow alone: 246 s
+    assert done.skipped == 1
+    assert "secret" not in done.reason
+    assert "python -m harness.tracking trial" in done.reason
+    assert "\n" not in done.reason
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_server_that_never_answers_costs_seconds(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        started = time.monotonic()
+        done = tracking.mirror(study_of(run_row()), f"http://127.0.0.1:{silent.getsockname()[1]}")
+    assert time.monotonic() - started < 30
+    assert done.skipped == 1
+
+
+def test_a_file_that_is_no_database_costs_seconds(tmp_path):
+    place = tmp_path / "mlflow.db"
+    place.write_text("not a database, but long enough to be taken for one at first sight " * 20)
+    started = time.monotonic()
+    done = tracking.mirror(study_of(run_row()), f"sqlite:///{place}")
+    assert time.monotonic() - started < 30
+    assert "not a database" in done.reason
+
+
+def test_a_store_that_was_moved_is_not_written(uri, tmp_path):
+    tracking.mirror(study_of(run_row()), uri)
+    (tmp_path / "with space").rename(tmp_path / "moved")
+    done = tracking.mirror(study_of(run_row()), f"sqlite:///{tmp_path / 'moved' / 'mlflow.db'}")
+    assert done.skipped == 1
+    assert "delete it" in done.reason
+
+
+def test_two_mirrors_do_not_write_at_once(uri, monkeypatch):
+    monkeypatch.setattr(tracking, "LOCK_WAIT_S", 0.2)
+    with tracking._alone(uri):
+        done = tracking.mirror(study_of(run_row()), uri)
+    assert done.skipped == 1
+    assert "another mirror" in done.reason
+
+
+@contextlib.contextmanager
+def server(place):
+    """A real tracking server on loopback whose database is already there."""
+    port = free_port()
+    served = ["--artifacts-destination", str(place.parent / "served")]
+    command = [*tracking.ui_command(f"sqlite:///{place}", port), *served]
+    with (place.parent / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, env=os.environ | tracking.QUIET, start_new_session=True
+        )
+    try:
+        url, end = f"http://127.0.0.1:{port}", time.monotonic() + 180
+        while True:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+                assert answer.status == 200
+                break
+            assert process.poll() is None, (place.parent / "server.log").read_text()
+            assert time.monotonic() < end, "the server did not start"
+            time.sleep(0.2)
+        yield url
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, 9)
+        process.wait()
+
+
+def test_a_real_server_holds_what_was_mirrored(empty_store, tmp_path):
+    place = tmp_path / "mlflow.db"
+    place.write_bytes(empty_store.read_bytes())
+    study = study_of(run_row(seed=1, top1=0.90), run_row(seed=2, top1=0.94))
+    with server(place) as url:
+        assert tracking.mirror(study, url) == tracking.Mirrored(new=2, settings=1)
+        assert tracking.mirror(study, url) == tracking.Mirrored(unchanged=2)
+        store = Read(url)
+        (parent,) = store.parents.values()
+        assert parent.data.metrics["test.top1.mean"] == pytest.approx(0.92)
+        assert store.curve("focal-1", "train.loss") == [(1, 1.0), (2, 0.5), (3, 0.25)]
+        with open(store.file("focal-2", "config.json")) as file:
+            assert json.load(file)["trainer.epochs"] == EPOCHS
+
+
+def write_results(results, rows):
+    """Lay out what a sweep leaves on disk; rows that are missing are planned only."""
+    folder = results / "trial"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "study.json").write_text('{"question": "Which?"}')
+    frame = pd.DataFrame(rows)
+    frame[["key", "role", "label", "seed", "pair_seed", "setting", "dataset", "model", "loss"]].to_csv(
+        folder / "runs.csv", index=False)  # fmt: skip
+    for row in rows:
+        if row["status"] == "done":
+            own = results / "runs" / row["key"]
+            own.mkdir(parents=True, exist_ok=True)
+            pd.DataFrame(history_rows(row)).drop(columns="key").to_csv(own / "history.csv", index=False)
+            record = {
+                "status": "done",
+                "started": row["started"],
+                "finished": row["finished"],
+                "test": {"top1": row["test.top1"]},
+            }
+            (own / "record.json").write_text(json.dumps(record | {"config": {"optimizer": {"lr": 0.003}}}))
+
+
+def wait_for(condition, seconds=90):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.5)
+
+
+def test_a_live_mirror_follows_a_sweep_and_outlives_its_death(uri, tmp_path):
+    """Killed like ``kill -9`` of the sweep, right after a second run was finished."""
+    results = tmp_path / "results"
+    write_results(results, [run_row(), run_row(seed=2, status="missing")])
+    script = f"import time, pathlib; from harness import tracking; live = tracking.LiveMirror('trial', {uri!r}, "
+    script += f"results=pathlib.Path({str(results)!r})); time.sleep(600)"
+    sweep = subprocess.Popen([sys.executable, "-c", script], cwd=tracking.ROOT)
+    try:
+        wait_for(lambda: set(Read(uri).children) == {"focal-1"})
+        write_results(results, [run_row(), run_row(seed=2)])
+    finally:
+        sweep.kill()
+        sweep.wait()
+    wait_for(lambda: "MLflow has the study trial: 1 new" in (results / "trial" / "mirror.log").read_text())
+    assert set(Read(uri).children) == {"focal-1", "focal-2"}
+
+
+def test_a_sweep_does_not_wait_long_for_its_mirror(tmp_path):
+    live = tracking.LiveMirror("nothing", results=tmp_path, wait_s=0)
+    started = time.monotonic()
+    assert "background" in live.close()
+    assert time.monotonic() - started < 1
+    assert live.close() == live.outcome
+    live.process.wait(60)
+    assert "no records of a study 'nothing'" in (tmp_path / "nothing" / "mirror.log").read_text()
+
+
+def test_a_mirror_that_ends_in_time_says_what_it_did(tmp_path):
+    with tracking.LiveMirror("nothing", results=tmp_path, wait_s=60) as live:
+        pass
+    assert "no records of a study 'nothing'" in live.outcome
+
+
+def test_the_command_mirrors_and_says_so(uri, tmp_path, capsys):
+    write_results(tmp_path, [run_row()])
+    assert tracking.main(["trial", "--uri", uri, "--results", str(tmp_path)]) == 0
+    assert "1 new, 0 updated" in capsys.readouterr().out
+    assert tracking.main(["unheard", "--uri", uri, "--results", str(tmp_path)]) == 2
+    assert "no records of a study 'unheard'" in capsys.readouterr().err
+
+
+def test_help_needs_no_mlflow():
+    code = "import sys; from harness import tracking\ntry: tracking.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "sys.exit('mlflow' in sys.modules or 'pandas' in sys.modules or 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tracking.ROOT, capture_output=True, check=False)
+    assert done.returncode == 0
+    assert b"--uri" in done.stdout
+
+
+def test_the_dashboard_refuses_a_taken_port_and_an_empty_store(empty_store, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=f"--port {port + 1}"):
+            tracking.ui_command(f"sqlite:///{empty_store}", port)
+    with pytest.raises(UsageError, match="make demo"):
+        tracking.ui_command(f"sqlite:///{tmp_path / 'none.db'}")
+    with pytest.raises(UsageError, match="dashboard"):
+        tracking.ui_command("http://127.0.0.1:1")
+
+
+def test_the_default_store_lies_beside_the_records(monkeypatch, tmp_path):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking.default_uri(tmp_path) == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    assert tracking.default_uri(tmp_path) == "http://127.0.0.1:1"
