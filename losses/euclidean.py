@@ -44,7 +44,7 @@ class Center(nn.Module):
         check_features(features, target, self.centres.shape[1])
         away = features - self.centres[target]
         if self.training:
-            self._follow(away.detach(), target, mask)
+            self._follow(away, target, mask)
         return away.square().sum(1) / 2
 
     @torch.no_grad()

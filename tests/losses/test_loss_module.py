@@ -71,6 +71,15 @@ def test_weights_of_a_head_receive_gradient(name):
     assert loss.is_head
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("name", ["arcface", "cosface", "normface"])
+def test_gradient_is_finite_where_features_lie_on_a_class_weight(name, sign):
+    loss = build(name, dtype=torch.float32)
+    features = (sign * loss.function.weight).detach().requires_grad_()
+    value, gradients = value_and_gradients(loss, Output(features, None), torch.arange(CLASSES))
+    assert all(torch.isfinite(number).all() for number in [value, *gradients])
+
+
 def test_a_head_can_be_trained():
     loss = build("arcface", dtype=torch.float32)
     features, target = torch.eye(CLASSES, FEATURES), torch.arange(CLASSES)
