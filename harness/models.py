@@ -145,23 +145,27 @@ def _check_reduction(name: str, image_size: int, reduction: int) -> None:
         )
 
 
-class ConvStem(nn.Module):
-    """Overlapping patches: a 3x3 convolution, batch normalisation and GELU before the patch embedding of a ViT.
+class ConvStem(nn.Sequential):
+    """Convolutions that halve the image to one position per patch; they take the place of timm's PatchEmbed.
 
-    It gives a small transformer the locality that it could not learn from a few thousand images (Xiao et al., Early
-    Convolutions Help Transformers See Better, arXiv:2106.14881). Takes the place of timm's PatchEmbed.
+    They give a small transformer the locality that it could not learn from a few thousand images (Xiao et al., Early
+    Convolutions Help Transformers See Better, arXiv:2106.14881).
     """
 
     def __init__(self, *, img_size: int, patch_size: int, in_chans: int, embed_dim: int, **unused: Any) -> None:
-        super().__init__()
+        halvings = patch_size.bit_length() - 1
+        layers: list[nn.Module] = []
+        for step in range(halvings + 1):
+            width = embed_dim >> (halvings - step)
+            layers.append(nn.Conv2d(in_chans, width, 3, stride=2 if step else 1, padding=1, bias=False))
+            layers += [nn.BatchNorm2d(width), nn.ReLU()]
+            in_chans = width
+        super().__init__(*layers, nn.Conv2d(embed_dim, embed_dim, 1))
         self.num_patches = (img_size // patch_size) ** 2
-        self.conv = nn.Conv2d(in_chans, embed_dim // 2, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(embed_dim // 2)
-        self.proj = nn.Conv2d(embed_dim // 2, embed_dim, patch_size, stride=patch_size)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) to patches (N, L, D)."""
-        return self.proj(functional.gelu(self.norm(self.conv(images)))).flatten(2).transpose(1, 2)
+        return super().forward(images).flatten(2).transpose(1, 2)
 
 
 def vit(
@@ -172,6 +176,7 @@ def vit(
     dim: int,
     depth: int,
     heads: int,
+    mlp_ratio: float,
     pool: str,
     conv_stem: bool,
     position_std: float,
@@ -188,18 +193,21 @@ def vit(
         dim: Width of a token.
         depth: Number of blocks.
         heads: Attention heads per block; divides `dim`.
+        mlp_ratio: Width of the hidden layer of each block over `dim`.
         pool: avg (mean of the patches) or token (a class token).
-        conv_stem: Whether a convolution precedes the patch embedding.
+        conv_stem: Whether convolutions make the patches; the patch size is then a power of two.
         position_std: Standard deviation of the initial position embeddings.
 
     Raises:
-        ValueError: The patch does not divide the image.
+        ValueError: The patch does not divide the image, or is no power of two below a convolutional stem.
     """
     if image_size % patch_size:
         raise ValueError(
             f"Patches of {patch_size}x{patch_size} pixels do not divide images of {image_size}x{image_size}; "
             f"choose model.patch_size among {', '.join(str(n) for n in range(1, image_size + 1) if image_size % n == 0)}."
         )
+    if conv_stem and patch_size & (patch_size - 1):
+        raise ValueError(f"A convolutional stem halves the image, so model.patch_size={patch_size} must be 1, 2, 4, 8 ...")
     body = VisionTransformer(
         img_size=image_size,
         patch_size=patch_size,
@@ -209,6 +217,7 @@ def vit(
         embed_dim=dim,
         depth=depth,
         num_heads=heads,
+        mlp_ratio=mlp_ratio,
         class_token=pool == "token",
         embed_layer=ConvStem if conv_stem else PatchEmbed,
     )
