@@ -24,6 +24,7 @@ import math
 import os
 import re
 import select
+import signal
 import socket
 import sqlite3
 import statistics
@@ -49,7 +50,9 @@ if TYPE_CHECKING:
 
 RESULTS = ROOT / "results"
 KIND = "custom_model_development"  # tells the dashboard to show runs and metrics, not traces and prompts
+VIEW = "lossbench"  # name of the dashboard's table with means beside the runs, kept in a tag of the experiment
 PORT = 5000
+START_S = 120.0  # what a dashboard may take to start on a slow machine
 CHUNK_METRICS, CHUNK_PARAMS = 900, 100  # MLflow takes 1,000 entries a batch, at most 100 of them params
 LONGEST_PARAM, LONGEST_TAG = 500, 5000  # what older tracking servers still take
 LOCK_WAIT_S = 60.0
@@ -138,15 +141,15 @@ def number(value: object) -> float | None:
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
-    """Return n, mean, and from two values on the standard deviation (n - 1) and the 95 % t interval of the mean."""
-    found = {"n": float(len(values)), "mean": statistics.fmean(values)}
-    if len(values) > 1:
-        from scipy.special import stdtrit
+    """Return mean and n, and from two values on the standard deviation (n - 1) and the 95 % t interval of the mean."""
+    n, mean = len(values), statistics.fmean(values)
+    if n < 2:
+        return {"mean": mean, "n": n}
+    from scipy.special import stdtrit
 
-        sd = statistics.stdev(values)
-        half = float(stdtrit(len(values) - 1, 0.975)) * sd / math.sqrt(len(values))
-        found |= {"sd": sd, "low": found["mean"] - half, "high": found["mean"] + half}
-    return found
+    sd = statistics.stdev(values)
+    half = float(stdtrit(n - 1, 0.975)) * sd / math.sqrt(n)
+    return {"mean": mean, "sd": sd, "n": n, "low": mean - half, "high": mean + half}
 
 
 def groups(runs: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
@@ -252,6 +255,7 @@ def seed_entry(row: Row, history: Sequence[Row], parent: tuple[str, str]) -> Ent
         name = f"lr {params.get('optimizer.lr')}, {name}"
     elif row["role"] == "self":
         name += f" against {text(row.get('pair_seed'))}"
+    name += f" · {_title(row)}"
     config = {name.removeprefix("config."): value for name, value in _part(row, "config.").items()}
     files = {
         "config.json": json.dumps(config, indent=1),
@@ -304,11 +308,13 @@ def setting_entry(identity: tuple[str, str], rows: Sequence[Row]) -> Entry:
 
 
 def _averages(done: Sequence[Row]) -> dict[str, float]:
+    """Return the summaries of the test metrics and the mean step time, to the six digits that the dashboard shows."""
     found: dict[str, float] = {}
     for name in sorted({name for row in done for name in _part(row, "test.", "cost.step_ms")}):
         values = [value for row in done if (value := number(row.get(name))) is not None and math.isfinite(value)]
         if values:
-            found |= {f"{name}.{what}": value for what, value in summary(values).items()}
+            kept = summary(values) if name.startswith("test.") else {"mean": statistics.fmean(values)}
+            found |= {f"{name}.{what}": float(f"{value:.6g}") for what, value in kept.items()}
     return found
 
 
@@ -318,6 +324,20 @@ def _averages(done: Sequence[Row]) -> dict[str, float]:
 def default_uri(results: Path = RESULTS) -> str:
     """Return MLFLOW_TRACKING_URI, else the project's own store, mlflow.db beside the records."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results / 'mlflow.db'}"
+
+
+def _view(metric: str) -> str:
+    """Return the columns of the dashboard's run table, in the form in which its button "share" keeps them.
+
+    Sorted by time, because any other order makes the dashboard list parents and seeds side by side.
+    """
+    parts = [f"{metric}.{what}" for what in ("mean", "low", "high", "n")]
+    shown = [f"metrics.`{name}`" for name in (*parts, metric, "diverged", "cost.step_ms.mean")] + [
+        "tags.`lossbench.seeds`"
+    ]
+    name = "attributes.`Run Name`"
+    view = {"orderByKey": "attributes.start_time", "orderByAsc": True, "selectedColumns": shown}
+    return json.dumps(view | {"columnOrder": [name, *shown], "columnWidths": {name: 400, shown[-1]: 200}})
 
 
 def _database(uri: str) -> Path | None:
@@ -376,18 +396,22 @@ class Mirror:
 
     def _open(self, study: StudyData) -> str:
         """Find or create the experiment, read what it holds already, and return its id."""
+        about = {"mlflow.note.content": str(study.spec.get("question", "")), "mlflow.experimentKind": KIND}
+        about[f"mlflow.sharedViewState.{VIEW}"] = _view(str(study.spec.get("metric", "test.top1")))
         database = _database(self.uri)
         place = database and (database.resolve().parent / "mlartifacts" / study.name).as_uri()
         experiment = self.client.get_experiment_by_name(study.name)
         if experiment is None:
-            tags = {"mlflow.note.content": str(study.spec.get("question", "")), "mlflow.experimentKind": KIND}
-            return self.client.create_experiment(study.name, place, tags)
+            return self.client.create_experiment(study.name, place, about)
         if place and experiment.artifact_location != place:
             raise UsageError(
                 f"{database} was made in another folder and keeps its files there: delete it (the records stay)."
             )
         if experiment.lifecycle_stage == "deleted":
             self.client.restore_experiment(experiment.experiment_id)
+        for name, value in about.items():
+            if experiment.tags.get(name) != value:
+                self.client.set_experiment_tag(experiment.experiment_id, name, value)
         for run in self._runs(experiment.experiment_id):
             tags = run.data.tags
             name = tags.get("lossbench.key") or tags.get("lossbench.setting")
@@ -569,11 +593,13 @@ class LiveMirror:
     so too if the sweep is killed. ``close`` waits a bounded time for the last round, which otherwise goes on alone::
 
         with LiveMirror("demo", uri) as live:
-            ...
+            ...  # the sweep
+            live.finish()
+            ...  # the report, say, while the mirror does the rest
         print(live.outcome)
     """
 
-    def __init__(self, study: str, uri: str | None = None, *, results: Path = RESULTS, wait_s: float = 2.0) -> None:
+    def __init__(self, study: str, uri: str | None = None, *, results: Path = RESULTS, wait_s: float = 1.0) -> None:
         self.wait_s = wait_s
         self.log = results / study / "mirror.log"
         self.outcome = ""
@@ -598,11 +624,16 @@ class LiveMirror:
         """Close the mirror, whatever ended the sweep."""
         self.close()
 
+    def finish(self) -> None:
+        """Ask for the last round, without waiting for it."""
+        if self.process and self.process.stdin and not self.process.stdin.closed:
+            self.process.stdin.close()
+
     def close(self) -> str:
         """Ask for the last round, wait at most ``wait_s`` seconds for it, and return what came of it."""
-        if self.process is None or self.process.stdin is None or self.process.stdin.closed:
+        self.finish()
+        if self.process is None or self.outcome:
             return self.outcome
-        self.process.stdin.close()
         try:
             self.process.wait(self.wait_s)
             lines = self.log.read_text(errors="replace").strip().splitlines()
@@ -659,8 +690,61 @@ def ui_command(uri: str | None = None, port: int = PORT) -> list[str]:
                 f"port {port} is taken ({error.strerror}), perhaps by a dashboard at http://127.0.0.1:{port}: "
                 f"open that, or choose another port with --port {port + 1}."
             ) from error
-    options = {"--backend-store-uri": store, "--host": "127.0.0.1", "--port": str(port), "--workers": "1"}
+    options = {"--backend-store-uri": store, "--registry-store-uri": store, "--host": "127.0.0.1", "--port": str(port)}
+    options |= {"--workers": "1", "--uvicorn-opts": "--log-level warning"}
+    if database is not None:
+        options["--artifacts-destination"] = str(database.resolve().parent / "mlartifacts")
     return [sys.executable, "-m", "mlflow", "server", *itertools.chain.from_iterable(options.items())]
+
+
+def serve(uri: str, port: int, results: Path = RESULTS) -> int:
+    """Serve the dashboard until Ctrl-C, and say where each study is; return the exit code.
+
+    Raises:
+        UsageError: as ``ui_command``, or the server did not start.
+    """
+    command = ui_command(uri, port)
+    _quiet()
+    results.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    print("the dashboard takes a few seconds to start ...", flush=True)
+    with (results / "dashboard.log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        links = _links(uri, port)
+        _wait_until_up(server, port, log.name)
+        print("\n".join(["dashboard, until Ctrl-C:", *links]), flush=True)
+        return server.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def _links(uri: str, port: int) -> list[str]:
+    """Return the address of each study's table in the dashboard."""
+    from mlflow.tracking import MlflowClient
+
+    base, view = f"http://127.0.0.1:{port}/#/experiments", f"workflowType=machine_learning&viewStateShareKey={VIEW}"
+    try:
+        found = MlflowClient(uri, uri).search_experiments(order_by=["name ASC"])
+    except Exception as error:  # SQL or whatever else the store's libraries raise
+        raise UsageError(f"the MLflow store {_shown(uri)} cannot be read ({_sentence(error)}).") from error
+    studies = [one for one in found if f"mlflow.sharedViewState.{VIEW}" in one.tags]
+    width = max((len(one.name) for one in studies), default=0)
+    return [f"  {one.name:{width}}  {base}/{one.experiment_id}/runs?{view}" for one in studies] or [f"  {base}"]
+
+
+def _wait_until_up(server: subprocess.Popen[bytes], port: int, log: str) -> None:
+    import urllib.request
+
+    end = time.monotonic() + START_S
+    while time.monotonic() < end and server.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+            return
+        time.sleep(0.2)
+    raise UsageError(f"the dashboard did not start: {log} says why.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -683,10 +767,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     uri = given.uri or default_uri(given.results)
     try:
         if given.study == "ui":
-            command = ui_command(uri, given.port)
-            print(f"dashboard: http://127.0.0.1:{given.port} in a few seconds, until Ctrl-C", flush=True)
-            _quiet()
-            os.execv(command[0], command)
+            return serve(uri, given.port, given.results)
         if given.follow:
             os.nice(19)
             print(follow(given.study, uri, given.results), flush=True)

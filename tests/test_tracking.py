@@ -2,11 +2,11 @@ import contextlib
 import json
 import math
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 
 import pandas as pd
 import pytest
@@ -132,7 +132,7 @@ def test_seeds_are_nested_in_a_parent_with_their_mean(uri):
     assert parent.data.params["optimizer.lr"] == "0.003"
     child = store.children["focal-2"]
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
-    assert child.info.run_name == "seed 2"
+    assert child.info.run_name == "seed 2 · focal · digits · cnn_micro"
     assert child.info.status == parent.info.status == "FINISHED"
     assert child.info.end_time - child.info.start_time == 30_000
     assert child.data.params["seed"] == "2"
@@ -232,8 +232,8 @@ def test_roles_have_parents_of_their_own(uri):
     search = store.parents["focal · digits · cnn_micro (learning-rate search)"]
     assert "test.top1.mean" not in search.data.metrics
     assert "optimizer.lr" not in search.data.params
-    assert store.children["trial-0.001"].info.run_name == "lr 0.001, seed 7001"
-    assert store.children["cross_entropy-1001"].info.run_name == "seed 1001 against 1"
+    assert store.children["trial-0.001"].info.run_name.startswith("lr 0.001, seed 7001 · focal")
+    assert store.children["cross_entropy-1001"].info.run_name.startswith("seed 1001 against 1 · ")
 
 
 def test_different_devices_are_not_averaged(uri):
@@ -357,36 +357,41 @@ def test_two_mirrors_do_not_write_at_once(uri, monkeypatch):
 
 
 @contextlib.contextmanager
-def server(place):
-    """A real tracking server on loopback whose database is already there."""
+def dashboard(uri, folder):
+    """The dashboard (a real tracking server on loopback) as `make ui` starts it; yields its address and its words."""
     port = free_port()
-    served = ["--artifacts-destination", str(place.parent / "served")]
-    command = [*tracking.ui_command(f"sqlite:///{place}", port), *served]
-    with (place.parent / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, env=os.environ | tracking.QUIET, start_new_session=True
-        )
+    said = folder / "said.txt"
+    command = [
+        sys.executable,
+        "-m",
+        "harness.tracking",
+        "ui",
+        "--uri",
+        uri,
+        "--port",
+        str(port),
+        "--results",
+        str(folder),
+    ]
+    with said.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, cwd=tracking.ROOT, start_new_session=True)
     try:
-        url, end = f"http://127.0.0.1:{port}", time.monotonic() + 180
-        while True:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
-                assert answer.status == 200
-                break
-            assert process.poll() is None, (place.parent / "server.log").read_text()
-            assert time.monotonic() < end, "the server did not start"
-            time.sleep(0.2)
-        yield url
+        wait_for(lambda: "Ctrl-C" in said.read_text() or process.poll() is not None, 180)
+        assert process.poll() is None, said.read_text() + (folder / "dashboard.log").read_text()
+        yield f"http://127.0.0.1:{port}", said
+        os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does
+        assert process.wait(30) == 0
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, 9)
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def test_a_real_server_holds_what_was_mirrored(empty_store, tmp_path):
-    place = tmp_path / "mlflow.db"
-    place.write_bytes(empty_store.read_bytes())
+def test_a_real_server_holds_what_was_mirrored(uri, tmp_path):
+    tracking.mirror(study_of(run_row(), name="local"), uri)
     study = study_of(run_row(seed=1, top1=0.90), run_row(seed=2, top1=0.94))
-    with server(place) as url:
+    with dashboard(uri, tmp_path) as (url, said):
+        assert f"local  {url}/#/experiments/2/runs?" in said.read_text()
         assert tracking.mirror(study, url) == tracking.Mirrored(new=2, settings=1)
         assert tracking.mirror(study, url) == tracking.Mirrored(unchanged=2)
         store = Read(url)
@@ -395,6 +400,16 @@ def test_a_real_server_holds_what_was_mirrored(empty_store, tmp_path):
         assert store.curve("focal-1", "train.loss") == [(1, 1.0), (2, 0.5), (3, 0.25)]
         with open(store.file("focal-2", "config.json")) as file:
             assert json.load(file)["trainer.epochs"] == EPOCHS
+        with open(Read(url, "local").file("focal-1", "config.json")) as file:
+            assert json.load(file)["trainer.epochs"] == EPOCHS
+    assert "Traceback" not in said.read_text()
+
+
+def wait_for(condition, seconds=90):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.5)
 
 
 def write_results(results, rows):
@@ -417,13 +432,6 @@ def write_results(results, rows):
                 "test": {"top1": row["test.top1"]},
             }
             (own / "record.json").write_text(json.dumps(record | {"config": {"optimizer": {"lr": 0.003}}}))
-
-
-def wait_for(condition, seconds=90):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.5)
 
 
 def test_a_live_mirror_follows_a_sweep_and_outlives_its_death(uri, tmp_path):
