@@ -39,6 +39,9 @@ def model_and_loss(described: Config, task: Task, model_seed: int, loss_seed: in
     if built.is_head:
         torch.manual_seed(model_seed)
         model = models.build(settings, **(shape | {"num_classes": None}))
+    elif task.judges not in built.about.takes.split("+"):
+        raise UsageError(f"the loss {built.about.name} trains {built.about.takes} alone, but this task is judged by "
+                         f"{task.judges}: add it to another loss, as conf/loss/center_cross_entropy.yaml does.")
     return model, built
 
 

@@ -62,7 +62,7 @@ class LocalEngine:
     def __init__(self, device: str, threads: int = 1, workers: int | None = None, per_device: int = 1, retries: int = 1) -> None:
         places = hardware.gpus() if device == "cuda" else [None]
         fitting = len(places) * per_device if device == "cuda" else max(1, hardware.cores() // threads)
-        self.size = workers or fitting
+        self.size = fitting if workers is None else workers
         if self.size < 1 or per_device < 1:
             raise UsageError(f"engine.workers={workers} and engine.per_device={per_device}: use whole numbers from 1 on.")
         self.places, self.retries = places, retries

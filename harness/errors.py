@@ -13,6 +13,6 @@ class UsageError(ValueError):
 def unknown(kind: str, name: object, known: Iterable[str]) -> UsageError:
     """Return the error for a name that does not exist, with the nearest names or, if none is near, all of them."""
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(names)}."
     return UsageError(f"unknown {kind} '{name}': {hint}")

@@ -9,19 +9,21 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from harness.errors import UsageError
+
 
 @functools.cache
 def device_type(wanted: str = "auto") -> str:
     """Return ``cpu`` or ``cuda``; ``auto`` prefers a GPU that torch can use."""
     if wanted not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device={wanted} is not a device: choose auto, cpu or cuda.")
+        raise UsageError(f"device={wanted} is not a device: choose auto, cpu or cuda.")
     if wanted == "cpu":
         return "cpu"
     # importing torch takes seconds, so only where there is a driver at all
     has_driver = shutil.which("nvidia-smi") is not None or Path("/dev/nvidia0").exists()
     usable = has_driver and _torch_sees_cuda()
     if wanted == "cuda" and not usable:
-        raise ValueError("device=cuda, but torch finds no usable GPU on this machine: use device=cpu or device=auto.")
+        raise UsageError("device=cuda, but torch finds no usable GPU on this machine: use device=cpu or device=auto.")
     return "cuda" if usable else "cpu"
 
 

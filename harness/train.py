@@ -143,6 +143,14 @@ class Trainer:
         tally["last_finite"] = torch.where(finite, loss.double(), tally["last_finite"])
         tally["bad_step"] = torch.where(finite | (tally["bad_step"] >= 0), tally["bad_step"], float(count))
 
+    def try_out(self) -> None:
+        """Send two items through model and loss without training, so that a wrong setting shows before any work."""
+        inputs, target = next(self.task.epoch(2, 0, 0))
+        self.model.eval()
+        self.loss.eval()
+        with torch.inference_mode(), self._autocast():
+            self.loss(_float32(self.model(inputs)), target)
+
     # ------------------------------------------------------------------ epochs
 
     def run(self, folder: Path, checkpoint_seconds: float, stop: Callable[[], bool], report: Report) -> dict[str, Any]:
@@ -338,12 +346,11 @@ def about_run(job: Config, started: datetime) -> dict[str, Any]:
 
 
 def check(job: Config) -> str | None:
-    """Build everything of a job without training; return the one sentence that says why it cannot run, or None."""
+    """Build and try out a job without training; return the one sentence that says why it cannot run, or None."""
     from datasets.splits import MissingData
 
     try:
-        trainer = Trainer(job["described"], job["seed"], job["data"])
-        del trainer
+        Trainer(job["described"], job["seed"], job["data"]).try_out()
     except (UsageError, MissingData, ValueError) as error:
         return str(error)
     return None

@@ -13,6 +13,8 @@ class Task(Protocol):
 
     takes: frozenset[str]
     """What this task's losses may compare, for instance ``{"class_logits", "features"}``."""
+    judges: str
+    """What its metrics look at, for instance ``class_logits``: a loss that trains no such thing is refused."""
     model_shape: Mapping[str, int]
     """What a model must know of the data: ``in_channels``, ``image_size``, ``num_classes``."""
 

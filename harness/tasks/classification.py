@@ -30,6 +30,7 @@ class Classification:
     """
 
     takes = frozenset({"class_logits", "features"})
+    judges = "class_logits"
 
     def __init__(self, dataset: Mapping[str, Any], data: Mapping[str, Any], device: torch.device, channels_last: bool) -> None:
         settings = {name: value for name, value in dataset.items() if name not in ("_target_", "augment")}
