@@ -32,7 +32,7 @@ class Draws:
     reach: int = 0
     side: int = 0
 
-    def _each(self, change: Any) -> "Draws":  # noqa: ANN401
+    def _each(self, change: Any) -> "Draws":
         changed = (None if values is None else change(values) for values in (self.shift, self.flip, self.hole))
         return Draws(*changed, reach=self.reach, side=self.side)
 

@@ -38,7 +38,7 @@ def digits(
     Source:
         Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI 1998 (its test part).
     """
-    pixels, targets = load_digits(return_X_y=True)
+    pixels, targets = map(np.asarray, load_digits(return_X_y=True))
     # 17 grey levels, 0..16, spread over 0..255
     images = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
     everything = numbered(images, targets)

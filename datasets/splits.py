@@ -90,8 +90,8 @@ def numbered(images: np.ndarray | Tensor, targets: np.ndarray | Tensor | list[in
 def stratified_order(targets: np.ndarray, seed: int) -> np.ndarray:
     """A random order (N,) of which every beginning and every end is stratified.
 
-    Each class is shuffled and spread evenly over the whole order, so the first k items hold each class in proportion,
-    up to one item. That makes subsets of different sizes nested, which drawing them one by one would not.
+    Each class is shuffled and spread evenly over the whole order, so the first k items hold the same share of every
+    class, up to one item. Subsets of different sizes are therefore nested, which drawing each anew would not give.
     """
     if seed < 0:
         raise ValueError(f"split_seed is {seed}; it must not be negative.")
@@ -117,8 +117,8 @@ def split(
 ) -> Splits:
     """Divide the official training images into training and validation, and take a part of the test images.
 
-    Validation comes from the beginning of one stratified order and training from its end, so the choice of one size does
-    not move the other split, and a smaller training (or test) set is a part of every larger one.
+    Validation comes from the beginning of one stratified order and training from its end, so the choice of one size
+    does not move the other split, and a smaller training (or test) set is a part of every larger one.
 
     Args:
         name: What an error message calls the data set.

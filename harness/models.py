@@ -1,7 +1,7 @@
 """Models for small images: a body that makes features, and a linear head on them.
 
-Every builder below is the `_target_` of a file in `conf/model/`; it gets `in_channels` and `image_size` from the data and
-returns a body that turns float images (N, C, H, W) into features (N, body.num_features).
+Every builder below is the `_target_` of a file in `conf/model/`; it gets `in_channels` and `image_size` from the data
+and returns a body that turns float images (N, C, H, W) into features (N, body.num_features).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,9 +9,10 @@ from typing import Any
 
 import timm
 import torch
+from huggingface_hub import HfApi, try_to_load_from_cache
 from hydra.utils import get_method
+from timm.layers.patch_embed import PatchEmbed
 from timm.models.convnext import ConvNeXt
-from timm.layers import PatchEmbed
 from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -67,7 +68,7 @@ def build(config: Mapping[str, Any], *, in_channels: int, image_size: int, num_c
     return Model(body, body.num_features, num_classes)
 
 
-def load_pretrained(body: nn.Module, weights: str | None, **shape: int) -> None:
+def load_pretrained(body: nn.Module, weights: str | None, **shape: Any) -> None:
     """Fill the body with the weights of timm's model of this name, all of them or none.
 
     Args:
@@ -82,15 +83,18 @@ def load_pretrained(body: nn.Module, weights: str | None, **shape: int) -> None:
         raise ValueError("timm has no pretrained weights for this model; set model.pretrained=false.")
     # Compared without any storage first, so that weights that cannot fit are not downloaded.
     with torch.device("meta"):
-        official = timm.create_model(weights, num_classes=0, **shape).state_dict()
-    differing = {name for name, value in body.state_dict().items() if official.pop(name, value[:0]).shape != value.shape}
-    if differing or official:
-        example = min(differing | set(official))
+        official = timm.create_model(weights, num_classes=0, **shape)
+    wanted, offered = ({name: v.shape for name, v in net.state_dict().items()} for net in (body, official))
+    if wanted != offered:
+        example = min(name for name in {**wanted, **offered} if wanted.get(name) != offered.get(name))
         raise ValueError(
-            f"timm's weights {weights} do not fit this model (they differ at {example}, among others); "
+            f"timm's weights {weights} do not fit this model (they differ at {example}, for one); "
             f"keep timm's own form of it, or set model.pretrained=false."
         )
     try:
+        repository = vars(official)["pretrained_cfg"]["hf_hub_id"]
+        if not isinstance(try_to_load_from_cache(repository, "model.safetensors"), str):
+            HfApi().model_info(repository, timeout=10)  # one question, where timm would ask for a minute
         donor = timm.create_model(weights, pretrained=True, num_classes=0, **shape)
     except Exception as error:  # the libraries below raise a dozen kinds when a host cannot be reached
         raise ValueError(
@@ -137,12 +141,26 @@ def cnn(*, in_channels: int, image_size: int, widths: Sequence[int]) -> Cnn:
     return Cnn(in_channels, widths)
 
 
+def _require(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise ValueError(sentence)
+
+
 def _check_reduction(name: str, image_size: int, reduction: int) -> None:
-    if image_size < reduction:
-        raise ValueError(
-            f"{name} shrinks its input {reduction} times, so images of {image_size}x{image_size} pixels are too small; "
-            f"choose a model with fewer stages, or larger images."
-        )
+    _require(
+        image_size >= reduction,
+        f"{name} shrinks its input {reduction} times, so images of {image_size}x{image_size} pixels are too small; "
+        f"choose a model with fewer stages, or larger images.",
+    )
+
+
+def _check_patch(image_size: int, patch_size: int) -> None:
+    divisors = ", ".join(str(size) for size in range(1, image_size + 1) if image_size % size == 0)
+    _require(
+        image_size % patch_size == 0,
+        f"Patches of {patch_size}x{patch_size} pixels do not divide images of {image_size}x{image_size}; "
+        f"choose model.patch_size among {divisors}.",
+    )
 
 
 class ConvStem(nn.Sequential):
@@ -163,9 +181,9 @@ class ConvStem(nn.Sequential):
         super().__init__(*layers, nn.Conv2d(embed_dim, embed_dim, 1))
         self.num_patches = (img_size // patch_size) ** 2
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Images (N, C, H, W) to patches (N, L, D)."""
-        return super().forward(images).flatten(2).transpose(1, 2)
+        return super().forward(input).flatten(2).transpose(1, 2)
 
 
 def vit(
@@ -183,8 +201,8 @@ def vit(
 ) -> VisionTransformer:
     """Vision transformer of timm, initialised to learn from a few thousand images.
 
-    In timm's own initialisation a small ViT hardly learns within a few epochs; with Xavier for the linear layers, Kaiming
-    for the patch embedding and larger position embeddings it does.
+    In timm's own initialisation a small ViT hardly learns within a few epochs; with Xavier for the linear layers,
+    Kaiming for the patch embedding and larger position embeddings it does.
 
     Args:
         in_channels: Channels of the images.
@@ -199,15 +217,16 @@ def vit(
         position_std: Standard deviation of the initial position embeddings.
 
     Raises:
-        ValueError: The patch does not divide the image, or is no power of two below a convolutional stem.
+        ValueError: The patch does not divide the image or is no power of two below a convolutional stem, the heads do not
+            divide the width, or `pool` is unknown.
     """
-    if image_size % patch_size:
-        raise ValueError(
-            f"Patches of {patch_size}x{patch_size} pixels do not divide images of {image_size}x{image_size}; "
-            f"choose model.patch_size among {', '.join(str(n) for n in range(1, image_size + 1) if image_size % n == 0)}."
-        )
-    if conv_stem and patch_size & (patch_size - 1):
-        raise ValueError(f"A convolutional stem halves the image, so model.patch_size={patch_size} must be 1, 2, 4, 8 ...")
+    _check_patch(image_size, patch_size)
+    _require(dim % heads == 0, f"model.heads={heads} does not divide model.dim={dim}; choose a number that does.")
+    _require(pool in ("avg", "token"), f"model.pool is {pool}; it must be avg or token.")
+    _require(
+        not conv_stem or patch_size & (patch_size - 1) == 0,
+        f"A convolutional stem halves the image, so model.patch_size={patch_size} must be 1, 2, 4, 8 or 16.",
+    )
     body = VisionTransformer(
         img_size=image_size,
         patch_size=patch_size,
@@ -226,8 +245,12 @@ def vit(
             nn.init.xavier_uniform_(module.weight)
         elif isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    assert body.pos_embed is not None  # VisionTransformer learns positions unless told otherwise
     nn.init.trunc_normal_(body.pos_embed, std=position_std, a=-2 * position_std, b=2 * position_std)
     return body
+
+
+BLOCK: Any = BasicBlock  # timm's annotation asks for an instance where it takes the class
 
 
 def resnet(
@@ -240,15 +263,15 @@ def resnet(
         image_size: Height and width of the images.
         channels: Width of each of the four stages.
         blocks: Number of blocks of each stage.
-        imagenet_stem: True for a 7x7 convolution of stride 2 and max-pooling (what pretrained weights need), which shrink
-            the image 32 times in all; False for a 3x3 convolution as wide as the first stage, which shrink it 8 times.
+        imagenet_stem: True for a 7x7 convolution of stride 2 and max-pooling (pretrained weights need them), False for
+            a 3x3 convolution as wide as the first stage, which suits small images.
     """
     if imagenet_stem:
-        return ResNet(BasicBlock, tuple(blocks), 0, in_channels, channels=tuple(channels))
+        return ResNet(BLOCK, tuple(blocks), 0, in_channels, channels=tuple(channels))
     width = channels[0]
     # timm makes stems other than the deep one 64 wide, and a 64-wide stem dominates a small network
     body = ResNet(
-        BasicBlock, tuple(blocks), 0, in_channels, stem_type="deep", stem_width=width // 2, channels=tuple(channels)
+        BLOCK, tuple(blocks), 0, in_channels, stem_type="deep", stem_width=width // 2, channels=tuple(channels)
     )
     body.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -278,9 +301,11 @@ def convnext(
         layer_scale: Initial scale of the residual branches; None for none.
 
     Raises:
-        ValueError: The images are too small.
+        ValueError: The images are too small, the patch does not divide them, or `reduction` is none of the three.
     """
+    _require(reduction in (8, 16, 32), f"model.reduction is {reduction}; it must be 8, 16 or 32.")
     _check_reduction("convnext", image_size, reduction)
+    _check_patch(image_size, patch_size)
     return ConvNeXt(
         in_channels,
         num_classes=0,
@@ -343,6 +368,7 @@ def wide_resnet(*, in_channels: int, image_size: int, depth: int, widen: int) ->
     Raises:
         ValueError: `depth` is not of this form.
     """
-    if depth < 10 or depth % 6 != 4:
-        raise ValueError(f"depth is {depth}; a wide ResNet has 6n + 4 layers: 10, 16, 22, 28, 40 ...")
+    _require(
+        depth >= 10 and depth % 6 == 4, f"model.depth is {depth}; a wide ResNet has 6n + 4 layers: 10, 16, 22, 28 ..."
+    )
     return WideResNet(in_channels, depth, widen)
