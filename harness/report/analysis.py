@@ -1,0 +1,327 @@
+"""What the records of a study say, worked out once: cells, outcomes of each loss, comparisons, controls.
+
+A cell is a data set, a model and a value of every further axis; within a cell a loss meets the baseline seed by seed.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from harness import stats
+from harness.records import StudyData
+from harness.report.frames import column, distinct, numbers, rows, where
+from harness.report.text import DASH, Metric, metric_of, plain
+from harness.stats import Comparison, Interval
+
+COMPARED = ("run", "self", "planted")  # roles that answer the question; search runs never do
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place where losses meet: ``values`` of the cell columns (data set and model first), ``title`` in full,
+    ``short`` without what all cells share.
+    """
+
+    values: tuple[str, ...]
+    title: str
+    short: str
+
+    @property
+    def model(self) -> str:
+        """The model of this cell."""
+        return self.values[1]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one loss in one cell.
+
+    ``keys`` are its completed runs, ``paired_keys`` those of the comparison (the baseline's included), ``seeds`` the
+    seeds that both sides completed; ``old`` counts runs made by older numerics.
+    """
+
+    cell: Cell
+    label: str
+    planned: int
+    diverged: int
+    failed: int
+    missing: int
+    values: Interval
+    keys: tuple[str, ...]
+    paired_keys: tuple[str, ...]
+    seeds: tuple[int, ...]
+    differences: tuple[float, ...]
+    old: int
+
+
+@dataclass(frozen=True)
+class Across:
+    """One loss over all its cells: means over the seeds that are complete in each of them."""
+
+    label: str
+    cells: int
+    seeds: int
+    left_out: int
+    values: Interval
+    comparison: Comparison | None
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class About:
+    """What the records say of a loss itself."""
+
+    label: str
+    name: str
+    family: str
+    link: str
+    paper: str
+    evidence: str
+
+    @property
+    def reconstruction(self) -> bool:
+        """Whether the loss is our reading of an incomplete source."""
+        return self.evidence == "R"
+
+
+class Analysis:
+    """The records of a study with everything derived from them, each worked out when first asked for.
+
+    Args:
+        study: its records.
+        mix: compare runs of different device types and major versions of torch; otherwise the largest group is
+            compared and the others are set aside (and listed).
+    """
+
+    def __init__(self, study: StudyData, mix: bool = False) -> None:
+        self.study = study
+        self.metric: Metric = metric_of(str(study.spec.get("metric", "test.top1")))
+        self.baseline = str(study.spec.get("baseline", "cross_entropy"))
+        self.margin = float(study.spec.get("margin") or 0.0)
+        self.all = _with_cells(study.runs)
+        kept = pd.Series(True, index=self.all.index) if mix else _largest_group(self.all)
+        self.set_aside = rows(self.all, ~kept)
+        self.runs = rows(self.all, kept & column(self.all, "role").isin(COMPARED))
+        self.main = where(self.runs, role="run")
+
+    # ------------------------------------------------------------------ names
+
+    @functools.cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells, in the order of the records."""
+        columns = cell_columns(self.all)
+        found: list[Any] = distinct(self.main["cell"])
+        shared = {i for i in range(len(columns)) if len({values[i] for values in found}) == 1}
+        return tuple(
+            Cell(values, *(_cell_title(columns, values, skip) for skip in (set(), shared if len(found) > 1 else set())))
+            for values in found
+        )
+
+    @functools.cached_property
+    def labels(self) -> tuple[str, ...]:
+        """All losses, the baseline first, then in the order of the records."""
+        return tuple(str(label) for label in distinct([self.baseline, *self.main["label"]]))
+
+    @functools.cached_property
+    def challengers(self) -> tuple[str, ...]:
+        """All losses but the baseline."""
+        return self.labels[1:]
+
+    @functools.cached_property
+    def about(self) -> dict[str, About]:
+        """What the records say of each loss, by label."""
+        fields = [f"loss_{field}" for field in ("name", "family", "link", "paper", "evidence")]
+        first = self.all.reindex(columns=["label", *fields]).groupby("label", sort=False).first()
+        known = {
+            str(label): About(str(label), *("" if pd.isna(value) else str(value) for value in values))
+            for label, *values in first.itertuples(name=None)
+        }
+        return {label: known.get(label, About(label, "", "", "", "", "")) for label in [*self.labels, *known]}
+
+    def display(self, label: str) -> str:
+        """Return a loss's label, with the word where it is a reconstruction."""
+        word = "reconstruction"
+        return f"{label} ({word})" if self.about[label].reconstruction and word not in label else label
+
+    @functools.cached_property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds on which losses are compared."""
+        return tuple(sorted({int(seed) for seed in self.main["seed"]}))
+
+    # ------------------------------------------------------------------ within cells
+
+    @functools.cached_property
+    def planned(self) -> dict[tuple[Cell, str], pd.DataFrame]:
+        """The runs of every loss in every cell where it was planned, whatever became of them."""
+        groups: dict[Any, pd.DataFrame] = dict(iter(self.main.groupby(["cell", "label"], sort=False)))
+        order = ((cell, label) for cell in self.cells for label in self.labels)
+        return {(cell, label): groups[cell.values, label] for cell, label in order if (cell.values, label) in groups}
+
+    @functools.cached_property
+    def outcomes(self) -> dict[tuple[Cell, str], Outcome]:
+        """What became of every loss in every cell where it was planned."""
+        bases: dict[Cell, pd.DataFrame] = {
+            cell: runs for (cell, label), runs in self.planned.items() if label == self.baseline
+        }
+        return {
+            (cell, label): self._outcome(cell, label, runs, bases[cell] if cell in bases else self.main.iloc[:0])
+            for (cell, label), runs in self.planned.items()
+        }
+
+    def _outcome(self, cell: Cell, label: str, runs: pd.DataFrame, base: pd.DataFrame) -> Outcome:
+        done = self.completed(runs)
+        against = self.completed(base.iloc[:0] if label == self.baseline else base)
+        pairs = done.merge(against, on="seed", suffixes=("", "_base")).sort_values("seed")
+        status = list(runs["status"])
+        return Outcome(
+            cell=cell,
+            label=label,
+            planned=len(runs),
+            diverged=status.count("diverged"),
+            failed=status.count("failed"),
+            missing=status.count("missing"),
+            values=stats.mean_interval(column(done, "value")),
+            keys=tuple(done["key"]),
+            paired_keys=(*pairs["key"], *pairs["key_base"]),
+            seeds=tuple(int(seed) for seed in pairs["seed"]),
+            differences=tuple(column(pairs, "value") - column(pairs, "value_base")),
+            old=int(column(runs, "old").sum()),
+        )
+
+    def records(self, outcome: Outcome) -> pd.DataFrame:
+        """Return the completed runs of an outcome with all their columns."""
+        runs = self.planned[outcome.cell, outcome.label]
+        return rows(runs, column(runs, "key").isin(list(outcome.keys)))
+
+    def completed(self, runs: pd.DataFrame) -> pd.DataFrame:
+        """Return key, seed and value (the study's metric) of the runs that finished with a value; one per seed."""
+        done = where(runs, status="done")
+        frame = pd.DataFrame({"key": column(done, "key"), "seed": column(done, "seed")})
+        frame["value"] = numbers(done, self.metric.key)
+        finite = rows(frame, column(frame, "value").notna())
+        return rows(finite, ~column(finite, "seed").duplicated())
+
+    @functools.cached_property
+    def comparisons(self) -> dict[tuple[Cell, str], Comparison]:
+        """Every loss against the baseline within each cell; the losses of one cell are one family."""
+        found: dict[tuple[Cell, str], Comparison] = {}
+        for cell in self.cells:
+            outcomes = [self.outcomes[cell, label] for label in self.challengers if (cell, label) in self.outcomes]
+            family = self.family({outcome.label: outcome.differences for outcome in outcomes})
+            found |= {(cell, label): compared for label, compared in family.items()}
+        return found
+
+    def family(self, differences: Mapping[str, ArrayLike], test: stats.Test = "paired t") -> dict[str, Comparison]:
+        """Compare a family of losses with the baseline, in the metric and margin of this study."""
+        better = self.metric.higher_is_better
+        return stats.compare_family(differences, margin=self.margin, higher_is_better=better, test=test)
+
+    # ------------------------------------------------------------------ across cells
+
+    @functools.cached_property
+    def across(self) -> dict[str, Across]:
+        """Every loss over all its cells, whole seeds flipped together; empty where there is only one cell."""
+        if len(self.cells) < 2:
+            return {}
+        done = {label: self._by_seed_and_cell(label) for label in self.labels}
+        blocks: dict[str, pd.DataFrame] = {}
+        for label, own in done.items():
+            compared = own if label == self.baseline else own - done[self.baseline].reindex_like(own)
+            blocks[label] = compared.dropna()
+        family = self.family({label: blocks[label].mean(axis=1) for label in self.challengers}, "sign flip")
+        return {
+            label: Across(
+                label=label,
+                cells=own.shape[1],
+                seeds=len(blocks[label]),
+                left_out=len(own) - len(blocks[label]),
+                values=stats.mean_interval(own.loc[blocks[label].index].mean(axis=1)),
+                comparison=family.get(label),
+                keys=self._keys(label, blocks[label].index),
+            )
+            for label, own in done.items()
+        }
+
+    def _keys(self, label: str, seeds: Iterable[int]) -> tuple[str, ...]:
+        runs = where(self.main, label=label, status="done")
+        return tuple(column(rows(runs, column(runs, "seed").isin(list(seeds))), "key"))
+
+    def _by_seed_and_cell(self, label: str) -> pd.DataFrame:
+        """Return the metric of completed runs, one row per planned seed, one column per cell where it was planned."""
+        planned = {cell: runs for (cell, name), runs in self.planned.items() if name == label}
+        columns = {cell.title: self.completed(runs).set_index("seed")["value"] for cell, runs in planned.items()}
+        seeds = sorted({int(seed) for runs in planned.values() for seed in runs["seed"]})
+        return pd.DataFrame({title: values.reindex(seeds) for title, values in columns.items()}, index=pd.Index(seeds))
+
+
+def cell_columns(runs: pd.DataFrame) -> list[str]:
+    """Return the columns that make up a cell: data set, model, every further axis."""
+    return ["dataset", "model", *sorted(column for column in runs.columns if str(column).startswith("axis."))]
+
+
+def _cell_title(columns: Sequence[str], values: Sequence[str], skip: set[int]) -> str:
+    parts = []
+    for i, (name, value) in enumerate(zip(columns, values, strict=True)):
+        if i not in skip and value != DASH:
+            axis = name.removeprefix("axis.").rpartition(".")[2].replace("_", " ")
+            parts.append(f"{axis} {value}" if name.startswith("axis.") else value)
+    return " · ".join(parts) or " · ".join(values[:2])
+
+
+def _with_cells(runs: pd.DataFrame) -> pd.DataFrame:
+    """Add ``cell`` (a tuple of texts) and ``old`` (made by older numerics) to the runs."""
+    import harness
+    import losses
+
+    frame = runs.reset_index(drop=True).copy()
+    columns = cell_columns(frame)
+    texts = [[plain(value) for value in frame[column]] for column in columns]
+    frame["cell"] = list(zip(*texts, strict=True))
+    now = {"numerics.losses": losses.NUMERICS, "numerics.harness": harness.NUMERICS}
+    made = frame.reindex(columns=list(now)).apply(pd.to_numeric, errors="coerce")
+    frame["old"] = (made < pd.Series(now)).any(axis=1)
+    return frame
+
+
+def _largest_group(runs: pd.DataFrame) -> pd.Series:
+    """Return which runs may be compared: those of the commonest device type and major torch version, and all unrun."""
+    group = group_of(runs)
+    commonest = Counter(text for text in group if text).most_common(1)
+    return group.isin(["", *(text for text, _ in commonest)])
+
+
+def group_of(runs: pd.DataFrame) -> pd.Series:
+    """Return device type and major version of torch of each run as one text, empty where it is unknown."""
+    environments = zip(column(runs, "env.device"), column(runs, "env.torch"), strict=True)
+    texts = ["" if pd.isna(d) or pd.isna(t) else f"{d}, torch {str(t).split('.')[0]}" for d, t in environments]
+    return pd.Series(texts, index=runs.index, dtype=object)
+
+
+def tally(values: Iterable[Hashable]) -> str:
+    """Return the distinct values as text; if there are several, the commonest first, each with its count of runs.
+
+    >>> tally(["cpu", "cpu", None]), tally([3.0, 3.0, 5.0])
+    ('cpu', '3 (2), 5 (1)')
+    """
+    counts = Counter(text for text in map(plain, values) if text != DASH)
+    if len(counts) <= 1:
+        return next(iter(counts), DASH)
+    return ", ".join(f"{text} ({n})" for text, n in counts.most_common())
+
+
+def class_count(value: object) -> int | None:
+    """Return the number of classes of a record's ``data.classes``: a number, or a list (as JSON text) of names."""
+    if isinstance(value, str) and value.startswith("["):
+        return len(json.loads(value))
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return int(float(str(value)))

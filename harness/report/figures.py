@@ -1,0 +1,201 @@
+"""Figures in one style: quiet, readable in grey and by the colour-blind, the same on paper and on a dark screen.
+
+Colours name roles. In the page each is replaced by a variable of the style sheet (:data:`ROLES`), so that figures
+follow light and dark; the files keep the colours given here.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+INK, MUTED, FAINT, PAPER = "#22262e", "#6a7180", "#dfe2e8", "#fefefd"
+BLUE, ORANGE, TEAL = "#0b63a5", "#c2500a", "#0f7b6c"
+WIDTH = 5.2  # inches of a figure that shares the page with another
+ROLES = {INK: "ink", MUTED: "muted", FAINT: "line", PAPER: "paper", BLUE: "better", ORANGE: "worse", TEAL: "equal"}
+
+STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.unicode_minus": True,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "figure.facecolor": PAPER,
+    "svg.fonttype": "none",
+    "savefig.facecolor": PAPER,
+}
+
+# shape as well as colour tells the verdict, so that grey print keeps it
+MARKS: dict[str, Any] = {
+    "better": {"marker": "^", "color": BLUE, "markerfacecolor": BLUE},
+    "worse": {"marker": "v", "color": ORANGE, "markerfacecolor": ORANGE},
+    "equivalent": {"marker": "s", "color": TEAL, "markerfacecolor": TEAL},
+    "not decidable": {"marker": "o", "color": MUTED, "markerfacecolor": PAPER},
+}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One line of a forest plot, in the units of the axis."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    verdict: str
+    text: str
+
+
+def limit(extents: Sequence[float], margin: float) -> float:
+    """Return the half-width of an axis on which most intervals can be seen.
+
+    One loss that fails altogether would squeeze all others into a line; what lies far beyond the rest (over three times
+    the 70th percentile) runs off the axis, and is marked and named there.
+
+    >>> limit([0.01, 0.02, 0.015, 0.8], 0.005)
+    0.0212
+    """
+    finite = [abs(extent) for extent in extents if math.isfinite(extent)]
+    if not finite:
+        return max(margin, 1e-9) * 2
+    usual = float(np.quantile(finite, 0.7, method="lower"))
+    kept = [extent for extent in finite if extent <= 3 * usual] or finite
+    return round(1.06 * max(*kept, 2 * margin, 1e-9), 12)
+
+
+def forest(panels: Mapping[str, Sequence[Bar]], margin: float, axis: str) -> Figure:
+    """Return differences to the baseline with intervals, one panel per cell, the margin of equivalence shaded."""
+    with mpl.rc_context(STYLE):
+        lines = [max(1, len(bars)) for bars in panels.values()]
+        bars = [bar for panel in panels.values() for bar in panel]
+        height = 0.75 + 0.23 * sum(lines) + 0.3 * len(lines)
+        figure = Figure(figsize=(WIDTH, height))
+        grid = figure.subplots(len(lines), 1, squeeze=False, sharex=True, height_ratios=lines)[:, 0]
+        _margins(figure, (len(lines), 1), left=0.15 + 0.075 * max(len(bar.label) for bar in bars), gap=0.35)
+        half = limit([max(abs(b.low), abs(b.high)) if math.isfinite(b.low) else abs(b.value) for b in bars], margin)
+        for axes, (title, panel) in zip(grid, panels.items(), strict=True):
+            _forest_panel(axes, panel, margin, half)
+            axes.set_title(title if len(panels) > 1 else "")
+        grid[-1].set_xlabel(axis)
+        return figure
+
+
+def _margins(figure: Figure, shape: tuple[int, int], left: float, gap: float) -> None:
+    """Set margins and the gap between panels in inches: exact, and quicker than measuring every text."""
+    width, height = figure.get_size_inches()
+    top, right, bottom = 0.25, 0.12, 0.5
+    inner_height = (height - bottom - top - gap * (shape[0] - 1)) / shape[0]
+    inner_width = (width - left - right - gap * (shape[1] - 1)) / shape[1]
+    figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height)
+    figure.subplots_adjust(hspace=gap / inner_height, wspace=gap / inner_width)
+
+
+def _forest_panel(axes: Axes, bars: Sequence[Bar], margin: float, half: float) -> None:
+    if margin:
+        axes.axvspan(-margin, margin, color=FAINT, lw=0, alpha=0.7)
+    axes.axvline(0, color=MUTED, lw=0.8)
+    for y, bar in enumerate(bars):
+        mark = MARKS[bar.verdict]
+        if abs(bar.value) > half:
+            side = math.copysign(1, bar.value)
+            axes.plot(side * half * 0.97, y, marker="<" if side < 0 else ">", ms=5, color=mark["color"], clip_on=False)
+            axes.text(side * half * 0.9, y, bar.text, va="center", ha="left" if side < 0 else "right", fontsize=8)
+            continue
+        if math.isfinite(bar.low):
+            axes.plot([bar.low, bar.high], [y, y], color=mark["color"], lw=1.5, solid_capstyle="butt")
+        axes.plot(bar.value, y, ms=5.5, mew=1.3, lw=0, **mark)
+    axes.set(xlim=(-half, half), ylim=(len(bars) - 0.4, -0.6), yticks=range(len(bars)))
+    axes.set_yticklabels([bar.label for bar in bars])
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def curves(panels: Mapping[str, pd.DataFrame], reference: str, axis: str, scale: float, shared: bool) -> Figure:
+    """Return learning curves as small multiples: the mean over seeds and the range from the least to the greatest.
+
+    Args:
+        panels: by loss, a frame with index epoch and columns mean, low, high, n.
+        reference: the baseline, drawn in grey behind every other loss where the axis is ``shared``.
+        axis: what is drawn.
+        scale: factor from the metric's unit to the axis.
+        shared: one vertical axis for all panels.
+    """
+    with mpl.rc_context(STYLE):
+        across = min(4, len(panels))
+        down = math.ceil(len(panels) / across)
+        figure = Figure(figsize=(0.6 + 1.85 * across, 0.55 + 1.25 * down))
+        _margins(figure, (down, across), left=0.65, gap=0.42)
+        grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=shared).ravel()
+        for axes, (label, curve) in zip(grid, panels.items(), strict=False):
+            if shared and reference in panels and label != reference:
+                axes.plot(panels[reference]["mean"] * scale, color=MUTED, lw=0.9, ls=(0, (3, 2)))
+            axes.fill_between(curve.index, curve["low"] * scale, curve["high"] * scale, color=BLUE, alpha=0.18, lw=0)
+            axes.plot(curve["mean"] * scale, color=BLUE, lw=1.3)
+            axes.set_title(label, fontsize=8)
+            axes.margins(x=0.02)
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.grid(axis="y", color=FAINT, lw=0.5)
+        if shared:
+            _focus(grid[0], panels, scale)
+        for axes in grid[len(panels) :]:
+            axes.set_visible(False)
+        figure.supxlabel("epoch", fontsize=9)
+        figure.supylabel(axis, fontsize=9)
+        return figure
+
+
+def _focus(axes: Axes, panels: Mapping[str, pd.DataFrame], scale: float) -> None:
+    """Give the vertical axis to where curves end: the first epochs and a loss that fails would flatten all others."""
+    late = [curve.iloc[len(curve) // 4 :] for curve in panels.values() if len(curve)]
+    lows = np.array([frame["low"].min() for frame in late]) * scale
+    highs = np.array([frame["high"].max() for frame in late]) * scale
+    low, high = float(np.nanquantile(lows, 0.25)), float(np.nanmax(highs))
+    if math.isfinite(low) and high > low:
+        axes.set_ylim(low - 0.15 * (high - low), high + 0.05 * (high - low))
+
+
+def save(figure: Figure, stem: Path) -> None:
+    """Write ``figure`` as SVG and PNG; equal figures give equal files."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context({**STYLE, "svg.hashsalt": stem.name}):
+        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
+        figure.savefig(stem.with_suffix(".png"), dpi=200, metadata={"Software": None})
+
+
+def inline(svg: str, alt: str) -> str:
+    """Return a saved figure as an element for the page: colours by role, its width left to the page."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    for colour, role in ROLES.items():
+        svg = re.sub(colour, f"var(--{role})", svg, flags=re.IGNORECASE)
+    head, rest = svg.split(">", 1)
+    head = re.sub(r' (width|height)="[^"]*"', "", head)
+    # matplotlib numbers its groups alike in every figure; only what is referred to (clip paths, marks) needs its id
+    rest = re.sub(r'<g id="[a-zA-Z0-9]*_[0-9]+(_[0-9]+)?"', "<g", rest)
+    return f'{head} role="img" aria-label="{escape(alt)}">{rest}'

@@ -1,0 +1,93 @@
+"""The report as one HTML page that needs no network: style, script and figures are inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from harness.report.items import Entry, Report, Scale
+from harness.report.text import count
+
+HERE = Path(__file__).parent
+STRIP_WIDTH, STRIP_HEIGHT = 132, 20
+# shapes around (0, 0), so that verdicts are told apart without colour
+MARKS = {
+    "better": '<path class="m better" d="M-4.5 3.8 0 -4.4 4.5 3.8z"/>',
+    "worse": '<path class="m worse" d="M-4.5 -3.8 0 4.4 4.5 -3.8z"/>',
+    "equivalent": '<path class="m equal" d="M-3.6 -3.6h7.2v7.2h-7.2z"/>',
+    "undecided": '<circle class="m open" r="3.7"/>',
+}
+
+
+class RunSets:
+    """The distinct sets of runs behind the numbers of a page, each with an anchor of its own."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, ...], str] = {}
+
+    def anchor(self, runs: tuple[str, ...]) -> str:
+        """Return where a number leads that comes from ``runs``."""
+        distinct = tuple(dict.fromkeys(runs))
+        if len(distinct) == 1:
+            return f"run-{distinct[0]}"
+        return self._names.setdefault(distinct, f"set-{len(self._names) + 1}")
+
+    def all(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Return (anchor, keys) of all sets handed out so far."""
+        return [(name, keys) for keys, name in self._names.items()]
+
+
+def page(report: Report, drawings: Mapping[str, str]) -> str:
+    """Return the page.
+
+    Args:
+        report: what it says.
+        drawings: inline SVG by figure id.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    environment.filters["kind"] = lambda item: type(item).__name__
+    return environment.get_template("page.html.j2").render(
+        report=report,
+        drawings={name: Markup(svg) for name, svg in drawings.items()},
+        sets=RunSets(),
+        strip=strip,
+        count=count,
+        style=Markup((HERE / "templates" / "page.css").read_text()),
+        script=Markup((HERE / "templates" / "page.js").read_text()),
+    )
+
+
+def strip(entry: Entry, scale: Scale) -> Markup:
+    """Return the interval of ``entry`` drawn on ``scale`` as a small picture; empty where there is no value."""
+    if entry.value is None:
+        return Markup("")
+
+    def x(value: float) -> float:
+        share = (value - scale.low) / (scale.high - scale.low)
+        return round(min(max(share, 0.0), 1.0) * STRIP_WIDTH, 1)
+
+    middle, left = STRIP_HEIGHT / 2, x(-scale.band)
+    parts = [
+        f'<svg class="strip" viewBox="0 0 {STRIP_WIDTH} {STRIP_HEIGHT}" width="{STRIP_WIDTH}" height="{STRIP_HEIGHT}" '
+        'aria-hidden="true" focusable="false">',
+        f'<rect class="band" x="{left}" width="{x(scale.band) - left:.1f}" height="{STRIP_HEIGHT}"/>',
+        f'<path class="zero" d="M{x(0)} 0V{STRIP_HEIGHT}"/>',
+    ]
+    tone = entry.tone or "undecided"
+    name = "equal" if tone == "equivalent" else "open" if tone == "undecided" else tone
+    if not scale.low <= entry.value <= scale.high:
+        edge, turn = (7, 0) if entry.value < scale.low else (STRIP_WIDTH - 7, 180)
+        parts.append(
+            f'<path class="m {name} far" d="M-5 0 4 -4.5V4.5z" transform="translate({edge} {middle}) rotate({turn})"/>'
+        )
+    else:
+        if entry.low is not None and entry.high is not None:
+            parts.append(f'<path class="bar {name}" d="M{x(entry.low)} {middle}H{x(entry.high)}"/>')
+        parts.append(f'<g transform="translate({x(entry.value)} {middle})">{MARKS[tone]}</g>')
+    return Markup("".join([*parts, "</svg>"]))

@@ -1,0 +1,147 @@
+"""What a report is made of, before it has any form: sections of prose, tables and figures.
+
+Writers turn these into HTML, Markdown, LaTeX and CSV; nothing here knows a format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from matplotlib.figure import Figure as Drawing
+
+Tone = Literal["", "better", "worse", "equivalent", "undecided", "alarm", "good"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of a table: what is read, what is sorted by, and the runs it comes from.
+
+    ``value``, ``low`` and ``high`` are in the metric's own unit; ``text`` is rounded and scaled for reading. ``note``
+    explains the entry (why there is a dash, say).
+    """
+
+    text: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    runs: tuple[str, ...] = ()
+    note: str = ""
+    tone: Tone = ""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The common axis on which a column draws its intervals: from ``low`` to ``high``, 0 marked, ``band`` shaded."""
+
+    low: float
+    high: float
+    band: float
+    low_text: str
+    high_text: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: ``key`` names it in CSV, ``title`` above it; ``note`` says what it holds."""
+
+    key: str
+    title: str
+    kind: Literal["text", "number", "code"] = "text"
+    note: str = ""
+    scale: Scale | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row; ``anchor`` lets others point at it, ``reference`` marks the baseline."""
+
+    entries: tuple[Entry, ...]
+    anchor: str = ""
+    reference: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a name of its own (``id``: file name and anchor); ``folded`` ones start closed in HTML."""
+
+    id: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    caption: str = ""
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure; ``alt`` says in words what it shows; ``wide`` ones take the whole page."""
+
+    id: str
+    title: str
+    caption: str
+    alt: str
+    draw: Callable[[], Drawing]
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Prose:
+    """Paragraphs of plain text."""
+
+    paragraphs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Points:
+    """A list of terms, each with its sentences; ``tone`` marks the term."""
+
+    points: tuple[tuple[str, Tone, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something the reader must not miss."""
+
+    text: str
+    tone: Literal["alarm", "undecided"] = "undecided"
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text to be copied: commands, settings."""
+
+    text: str
+    title: str = ""
+    folded: bool = False
+
+
+Item = Table | Figure | Prose | Points | Notice | Code
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report with a heading."""
+
+    id: str
+    title: str
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole report: ``facts`` stand below its title (runs, seeds, dates)."""
+
+    name: str
+    title: str
+    facts: tuple[str, ...]
+    sections: tuple[Section, ...] = field(default_factory=tuple)
+
+    def tables(self) -> list[Table]:
+        """Return all tables, in order."""
+        return [item for section in self.sections for item in section.items if isinstance(item, Table)]
+
+    def figures(self) -> list[Figure]:
+        """Return all figures, in order."""
+        return [item for section in self.sections for item in section.items if isinstance(item, Figure)]

@@ -1,0 +1,64 @@
+"""The report as Markdown that forges render."""
+
+from __future__ import annotations
+
+import re
+
+from harness.report.items import Code, Figure, Item, Notice, Points, Prose, Report, Table
+
+
+def text(report: Report) -> str:
+    """Return the whole report; figures are linked from the folder figures/ beside it."""
+    parts = [f"# {escape(report.title)}", escape(" · ".join(report.facts))]
+    for section in report.sections:
+        parts += [f"## {escape(section.title)}", *(_item(item) for item in section.items)]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(item: Table) -> str:
+    """Return a pipe table, numbers to the right."""
+    head = [escape(column.title) for column in item.columns]
+    rule = ["--:" if column.kind == "number" else "---" for column in item.columns]
+    body = []
+    for row in item.rows:
+        texts = [
+            f"`{entry.text}`" if column.kind == "code" else escape(entry.text)
+            for column, entry in zip(item.columns, row.entries, strict=True)
+        ]
+        if row.reference:
+            texts = [f"**{word}**" if word else "" for word in texts]
+        body.append(texts)
+    lines = [f"| {' | '.join(words)} |" for words in [head, rule, *body]]
+    caption = f"\n\n{escape(item.caption)}" if item.caption else ""
+    return f"### {escape(item.title)}\n\n" + "\n".join(lines) + caption
+
+
+def _item(item: Item) -> str:
+    match item:
+        case Table():
+            return table(item)
+        case Figure():
+            return f"![{escape(item.alt)}](figures/{item.id}.svg)\n\n{escape(item.caption)}"
+        case Prose():
+            return "\n\n".join(escape(paragraph) for paragraph in item.paragraphs)
+        case Points():
+            lines = []
+            for term, _, sentences in item.points:
+                lines.append(f"- **{escape(term)}**")
+                lines += [f"  - {escape(sentence)}" for sentence in sentences]
+            return "\n".join(lines)
+        case Notice():
+            word = "Alarm" if item.tone == "alarm" else "Note"
+            return f"> **{word}.** {escape(item.text)}"
+        case Code():
+            title = f"{escape(item.title)}:\n\n" if item.title else ""
+            return f"{title}```\n{item.text}\n```"
+
+
+def escape(words: str) -> str:
+    """Return text in which Markdown and HTML see no markup.
+
+    >>> escape("a|b <c> *d* gamma_1")
+    'a\\\\|b \\\\<c\\\\> \\\\*d\\\\* gamma_1'
+    """
+    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", words).replace("\n", " ")

@@ -1,0 +1,1 @@
+"""The parts of the report, one small module each: a function ``section(analysis) -> Section``."""

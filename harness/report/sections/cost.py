@@ -1,0 +1,133 @@
+"""What each loss costs, and how it does by the other metrics."""
+
+from __future__ import annotations
+
+import statistics
+
+import pandas as pd
+
+from harness import stats
+from harness.report.analysis import Analysis, Outcome
+from harness.report.frames import column, numbers, rows
+from harness.report.items import Column, Entry, Prose, Row, Section, Table
+from harness.report.sections.common import cell_entry, dash, loss_entry, number_entry
+from harness.report.text import metric_of, number, significant
+
+SECONDARY = ("top1", "top5", "macro_f1", "nll", "ece")
+NO_LINK = {
+    "nll": "no likelihood: the scores of this loss are not probabilities over the classes",
+    "ece": "no calibration: the scores of this loss are not probabilities",
+}
+
+
+def section(a: Analysis) -> Section:
+    """Return the table of cost and the table of secondary metrics."""
+    note = (
+        f"Step time is the median optimisation step of a run; its ratio to {a.baseline} is taken seed by seed and "
+        "shown as median and range over seeds. Runs that shared a machine with others measure it roughly. Memory is "
+        "the peak of the training process on a GPU, its growth on a CPU."
+    )
+    return Section("cost", "Cost and other metrics", (Prose((note,)), _cost_table(a), _metrics_table(a)))
+
+
+def _cost_table(a: Analysis) -> Table:
+    columns = (
+        Column("cell", "cell"),
+        Column("loss", "loss"),
+        Column("step_ratio", f"step time / {a.baseline}", "number", "median over seeds, and range"),
+        Column("step_ms", "step (ms)", "number", "median over seeds"),
+        Column("train_s", "training (s)", "number", "median over seeds"),
+        Column("peak_memory_mb", "memory (MB)", "number", "median over seeds"),
+        Column("parameters", "model parameters", "number"),
+        Column("loss_parameters", "loss parameters", "number", "weights of the loss itself"),
+        Column("diverged", "diverged", "number", "of the runs planned"),
+        Column("failed", "failed", "number", "of the runs planned"),
+    )
+    table_rows = tuple(_cost_row(a, outcome) for outcome in a.outcomes.values())
+    return Table("cost", "Cost", columns, table_rows, "Cost per loss, beside its verdict above.")
+
+
+def _cost_row(a: Analysis, outcome: Outcome) -> Row:
+    own, keys = a.records(outcome), outcome.keys
+    numeric = [
+        Entry(significant(value), value, runs=keys)
+        if (value := _median(own, f"cost.{name}")) is not None
+        else dash("not recorded")
+        for name in ("step_ms", "train_s", "peak_memory_mb")
+    ]
+    counts = [_whole(own, f"cost.{name}", keys) for name in ("parameters", "loss_parameters")]
+    ended = [Entry(f"{n} of {outcome.planned}" if n else "0", n) for n in (outcome.diverged, outcome.failed)]
+    return Row(
+        (cell_entry(outcome.cell), loss_entry(a, outcome.label), _step_ratio(a, outcome), *numeric, *counts, *ended),
+        reference=outcome.label == a.baseline,
+    )
+
+
+def _step_ratio(a: Analysis, outcome: Outcome) -> Entry:
+    if outcome.label == a.baseline:
+        return Entry("1", 1.0, runs=outcome.keys)
+    base = a.outcomes.get((outcome.cell, a.baseline))
+    if base is None:
+        return dash(f"no run of {a.baseline} here")
+    own, other = (_by_seed(a.records(side), "cost.step_ms") for side in (outcome, base))
+    ratios = [own[seed] / other[seed] for seed in own.keys() & other.keys()]
+    if not ratios:
+        return dash("no pair of completed runs with a step time")
+    middle, low, high = statistics.median(ratios), min(ratios), max(ratios)
+    text = number(middle, 2) + (f" [{number(low, 2)}, {number(high, 2)}]" if len(ratios) > 1 else "")
+    return Entry(text, middle, low, high, outcome.paired_keys)
+
+
+def _by_seed(runs: pd.DataFrame, name: str) -> dict[int, float]:
+    values = zip(column(runs, "seed"), numbers(runs, name), strict=True)
+    return {int(seed): float(value) for seed, value in values if value > 0}
+
+
+def _median(frame: pd.DataFrame, name: str) -> float | None:
+    values = numbers(frame, name).dropna()
+    return float(values.median()) if len(values) else None
+
+
+def _whole(frame: pd.DataFrame, name: str, keys: tuple[str, ...]) -> Entry:
+    value = _median(frame, name)
+    return dash("not recorded") if value is None else Entry(f"{value:,.0f}", value, runs=keys)
+
+
+def _metrics_table(a: Analysis) -> Table:
+    split = a.metric.key.rpartition(".")[0] or "test"
+    metrics = [metric_of(f"{split}.{name}") for name in SECONDARY]
+    metrics = [m for m in metrics if m.key != a.metric.key and numbers(a.main, m.key).notna().any()]
+    columns = [
+        Column(
+            m.key.rpartition(".")[2],
+            f"{m.title} ({m.unit})",
+            "number",
+            "higher is better" if m.higher_is_better else "lower is better",
+        )
+        for m in metrics
+    ]
+    table_rows = []
+    for outcome in a.outcomes.values():
+        entries = [_secondary(a, outcome, metric.key) for metric in metrics]
+        head = (cell_entry(outcome.cell), loss_entry(a, outcome.label), number_entry(outcome.values.n, 0, outcome.keys))
+        table_rows.append(Row((*head, *entries), reference=outcome.label == a.baseline))
+    caption = (
+        "Other metrics: mean over completed runs ± half of the 95 % t interval. A dash: the metric means nothing for "
+        "this loss (its scores are no probabilities), or was not recorded. No verdicts: these were not declared "
+        "beforehand."
+    )
+    head = (Column("cell", "cell"), Column("loss", "loss"), Column("n", "n", "number", "completed runs"))
+    return Table("metrics", "Other metrics", (*head, *columns), tuple(table_rows), caption)
+
+
+def _secondary(a: Analysis, outcome: Outcome, key: str) -> Entry:
+    own = a.records(outcome)
+    found = rows(own, numbers(own, key).notna())
+    if found.empty:
+        name = key.rpartition(".")[2]
+        link = a.about[outcome.label].link
+        forbidden = (name == "nll" and link in ("none", "sigmoid")) or (name == "ece" and link == "none")
+        return dash(NO_LINK[name] if forbidden else "no completed run recorded it")
+    interval = stats.mean_interval(numbers(found, key))
+    low, high = (interval.low, interval.high) if interval.n > 1 else (None, None)
+    return Entry(metric_of(key).interval(interval), interval.mean, low, high, tuple(column(found, "key")))

@@ -1,0 +1,69 @@
+"""Learning curves, where the records have a history: validation metric and training loss, epoch by epoch."""
+
+from __future__ import annotations
+
+import functools
+
+import pandas as pd
+
+from harness.report import figures
+from harness.report.analysis import Analysis, Cell
+from harness.report.frames import column, numbers, rows
+from harness.report.items import Figure, Item, Prose, Section
+from harness.report.text import metric_of, slug
+
+
+def section(a: Analysis) -> Section:
+    """Return two figures per cell as small multiples."""
+    history = a.study.history
+    items: list[Item] = []
+    valid = f"valid.{a.metric.key.rpartition('.')[2]}"
+    for cell in a.cells:
+        judged = _panels(a, cell, history, valid)
+        if judged:
+            items.append(_valid(a, cell, judged, valid))
+        trained = _panels(a, cell, history, "train.loss")
+        if trained:
+            items.append(_train(a, cell, trained))
+    return Section("curves", "Learning curves", tuple(items or [Prose(("These records have no history of epochs.",))]))
+
+
+def _panels(a: Analysis, cell: Cell, history: pd.DataFrame, name: str) -> dict[str, pd.DataFrame]:
+    if name not in history.columns:
+        return {}
+    panels = {}
+    for label in a.labels:
+        planned = a.planned.get((cell, label))
+        if planned is None:
+            continue
+        # diverged runs belong to the picture as far as they went
+        own = rows(history, column(history, "key").isin(list(planned["key"])))
+        frame = pd.DataFrame({"epoch": numbers(own, "epoch"), "value": numbers(own, name)})
+        frame = frame.replace([float("inf"), float("-inf")], float("nan")).dropna()
+        if len(frame):
+            grouped = frame.groupby("epoch")["value"]
+            panels[label] = pd.DataFrame({"mean": grouped.mean(), "low": grouped.min(), "high": grouped.max()})
+    return panels
+
+
+def _valid(a: Analysis, cell: Cell, panels: dict[str, pd.DataFrame], name: str) -> Figure:
+    metric = metric_of(name)
+    axis = f"{metric.title} ({metric.unit})" if metric.unit else metric.title
+    ends = "; ".join(f"{label} ends at {metric.number(curve['mean'].iloc[-1])}" for label, curve in panels.items())
+    caption = (
+        f"{cell.title}: {metric.title} by epoch, mean over seeds (line) and least to greatest (band); "
+        f"dashed: {a.baseline}. The axis shows where curves end; the first epochs may lie below it."
+    )
+    draw = functools.partial(figures.curves, panels, a.baseline, axis, metric.scale, True)
+    return Figure(
+        f"curves-valid-{slug(cell.title)}", f"{cell.title}: {metric.title}", caption, f"{caption} {ends}.", draw, True
+    )
+
+
+def _train(a: Analysis, cell: Cell, panels: dict[str, pd.DataFrame]) -> Figure:
+    caption = (
+        f"{cell.title}: training loss by epoch, mean over seeds (line) and least to greatest (band). "
+        "Every loss has its own unit, so every panel has its own axis."
+    )
+    draw = functools.partial(figures.curves, panels, a.baseline, "training loss", 1.0, False)
+    return Figure(f"curves-train-{slug(cell.title)}", f"{cell.title}: training loss", caption, caption, draw, True)

@@ -1,0 +1,52 @@
+"""Differences to the baseline at a glance: one forest plot per model."""
+
+from __future__ import annotations
+
+import functools
+
+from harness.report import figures
+from harness.report.analysis import Analysis, Cell
+from harness.report.figures import Bar
+from harness.report.items import Figure, Item, Prose, Section
+from harness.report.text import slug
+
+
+def section(a: Analysis) -> Section:
+    """Return a forest plot per model, its cells below each other."""
+    items: list[Item] = []
+    for model in dict.fromkeys(cell.model for cell in a.cells):
+        panels = {cell.title: bars for cell in a.cells if cell.model == model and (bars := _bars(a, cell))}
+        if panels:
+            items.append(_figure(a, model, panels))
+    if not items:
+        items.append(Prose(("No pair of completed runs yet, so there are no differences to draw.",)))
+    return Section("differences", f"Differences to {a.baseline}", tuple(items))
+
+
+def _bars(a: Analysis, cell: Cell) -> list[Bar]:
+    scale, bars = a.metric.scale, []
+    for label in a.challengers:
+        found = a.comparisons.get((cell, label))
+        if found and found.n:
+            values = (scale * value for value in (found.difference, found.low, found.high))
+            text = a.metric.number(found.difference, sign=True)
+            bars.append(Bar(a.display(label), *values, verdict=found.verdict, text=text))
+    sign = 1 if a.metric.higher_is_better else -1
+    return sorted(bars, key=lambda bar: -sign * bar.value)
+
+
+def _figure(a: Analysis, model: str, panels: dict[str, list[Bar]]) -> Figure:
+    unit = f" ({a.metric.difference_unit})" if a.metric.difference_unit else ""
+    axis = f"difference in {a.metric.title}{unit}"
+    caption = (
+        f"{model}: mean paired difference to {a.baseline} with 95 % t interval, best first. "
+        "Triangle up: better; down: worse; square: equivalent; open circle: not decidable. "
+        + ("The band is the margin of equivalence. " if a.margin else "")
+        + "A pointer at the edge carries the value of a loss too far away to draw."
+    )
+    alt = f"{axis} on {model}. " + " ".join(
+        f"{title}: " + "; ".join(f"{bar.label} {bar.text}, {bar.verdict}" for bar in bars) + "."
+        for title, bars in panels.items()
+    )
+    draw = functools.partial(figures.forest, panels, a.margin * a.metric.scale, axis)
+    return Figure(f"differences-{slug(model)}", model, caption, alt, draw)

@@ -1,0 +1,54 @@
+"""All runs, so that every number can be followed to where it came from."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from harness.report.analysis import Analysis
+from harness.report.frames import numbers, records
+from harness.report.items import Column, Entry, Row, Section, Table
+from harness.report.text import DASH, plain
+
+
+def section(a: Analysis) -> Section:
+    """Return the table of all runs; each row is the target of the numbers it contributes to."""
+    unit = f" ({a.metric.unit})" if a.metric.unit else ""
+    columns = (
+        Column("key", "run", "code"),
+        Column("role", "role"),
+        Column("loss", "loss"),
+        Column("cell", "cell"),
+        Column("seed", "seed", "number"),
+        Column("status", "status"),
+        Column("value", f"{a.metric.title}{unit}", "number"),
+        Column("epoch", "epoch selected", "number"),
+        Column("lr", "learning rate", "number"),
+        Column("source", "source"),
+    )
+    lr = numbers(a.all, "config.optimizer.lr").fillna(numbers(a.all, "lr"))
+    values = numbers(a.all, a.metric.key)
+    found = zip(records(a.all), values, lr, strict=True)
+    table_rows = tuple(_row(a, run, float(value), float(rate)) for run, value, rate in found)
+    caption = "results/runs/RUN/record.json holds everything about a run, history.csv its epochs."
+    return Section("runs", "Runs", (Table("runs", "All runs", columns, table_rows, caption, folded=True),))
+
+
+def _row(a: Analysis, run: dict[str, Any], value: float, rate: float) -> Row:
+    epoch = run.get("selected_epoch")
+    source = plain(run.get("source")) + (", older numerics" if run["old"] else "")
+    return Row(
+        (
+            Entry(str(run["key"])),
+            Entry(str(run["role"])),
+            Entry(str(run["label"])),
+            Entry(" · ".join(part for part in run["cell"] if part != DASH)),
+            Entry(plain(run["seed"]), float(run["seed"])),
+            Entry(str(run["status"])),
+            Entry(a.metric.number(value), None if math.isnan(value) else value),
+            Entry(plain(epoch), None if epoch is None else float(epoch)),
+            Entry(plain(rate), None if math.isnan(rate) else rate),
+            Entry(source),
+        ),
+        anchor=f"run-{run['key']}",
+    )

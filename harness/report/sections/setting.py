@@ -1,0 +1,186 @@
+"""The setting in full: whatever could have moved the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from harness.report.analysis import Analysis, group_of, tally
+from harness.report.frames import column, numbers, rows, where
+from harness.report.items import Code, Column, Entry, Item, Notice, Row, Section, Table
+from harness.report.sections.common import loss_entry
+from harness.report.sections.reproduce import yaml_of
+from harness.report.text import DASH, count, joined, plain, significant
+
+
+def section(a: Analysis) -> Section:
+    """Return data, model, optimizer, trainer, learning rates, machine, versions and dates; mixed values with counts."""
+    items: list[Item] = [Notice(text) for text in _mixed(a)]
+    items += [_summary(a), _data(a)]
+    if rates := _rates(a):
+        items.append(rates)
+    items += [_losses(a), _config(a)]
+    if len(a.set_aside):
+        items.append(_set_aside(a))
+    items.append(Code(yaml_of(a.study.spec), "The study as it was asked", folded=True))
+    return Section("setting", "Setting", tuple(items))
+
+
+def _mixed(a: Analysis) -> list[str]:
+    """Return a sentence for everything that should be the same in all compared runs and is not."""
+    ran = rows(a.runs, column(a.runs, "status").isin(["done", "diverged"]))
+    names = {
+        "env.device": "device types",
+        "env.torch": "versions of torch",
+        "env.threads": "thread counts",
+        "env.device_name": "processors",
+        "env.commit": "commits",
+        "numerics.losses": "numerics of losses",
+        "numerics.harness": "numerics of the harness",
+    }
+    found = []
+    for name, what in names.items():
+        if len({plain(value) for value in column(ran, name)} - {DASH}) > 1:
+            found.append(f"The compared runs mix {what}: {tally(column(ran, name))}.")
+    if old := int(column(ran, "old").sum()):
+        found.append(
+            f"{count(old, 'run')} {'was' if old == 1 else 'were'} made by older numerics than this checkout's; "
+            "the remarks in Results say which. Running the study again replaces them."
+        )
+    if column(ran, "env.dirty").map(lambda value: str(value).lower() in ("true", "1", "1.0")).any():
+        found.append(
+            "Some runs were made from a checkout with uncommitted changes, so no commit describes them exactly."
+        )
+    return found
+
+
+def _pairs_table(identity: str, title: str, pairs: Iterable[tuple[str, str]], folded: bool = False) -> Table:
+    table_rows = tuple(Row((Entry(name), Entry(value))) for name, value in pairs)
+    return Table(identity, title, (Column("what", "what"), Column("value", "value")), table_rows, folded=folded)
+
+
+def _summary(a: Analysis) -> Table:
+    ran = rows(a.runs, column(a.runs, "status").isin(["done", "diverged"]))
+    dirty = column(ran, "env.dirty").map(lambda v: {"true": "dirty", "false": "clean"}.get(str(v).lower(), plain(v)))
+    times = sorted(str(value) for name in ("started", "finished") for value in column(ran, name).dropna())
+    status = " · ".join(f"{n} {name}" for name, n in a.all["status"].value_counts().items())
+    pairs = [
+        ("question", str(a.study.spec.get("question", DASH))),
+        ("baseline, metric, margin", f"{a.baseline}, {a.metric.key}, {plain(a.margin)}"),
+        ("seeds", ", ".join(map(str, a.seeds))),
+        ("runs", status),
+        ("model", tally(column(ran, "model"))),
+        ("optimizer", tally(column(ran, "optimizer"))),
+        ("trainer", tally(column(ran, "trainer"))),
+        ("epochs", tally(column(ran, "config.trainer.epochs"))),
+        ("batch size", tally(column(ran, "config.trainer.batch_size"))),
+        ("selection of the checkpoint", tally(column(ran, "config.trainer.select"))),
+        ("track", _track(a)),
+        ("device", tally(column(ran, "env.device"))),
+        ("processor", tally(column(ran, "env.device_name"))),
+        ("threads per run", tally(column(ran, "env.threads"))),
+        *((name, tally(column(ran, f"env.{name}"))) for name in ("python", "torch", "torchvision", "timm", "platform")),
+        ("commit", tally(column(ran, "env.commit"))),
+        ("checkout", tally(dirty)),
+        (
+            "numerics (losses, harness)",
+            f"{tally(column(ran, 'numerics.losses'))}, {tally(column(ran, 'numerics.harness'))}",
+        ),
+        ("source of records", tally(column(ran, "source"))),
+        ("run between", f"{times[0]} and {times[-1]} (UTC)" if times else DASH),
+    ]
+    return _pairs_table("setting", "Setting", pairs)
+
+
+def _track(a: Analysis) -> str:
+    track = str(a.study.spec.get("track", "fixed"))
+    if track == "lr":
+        trials = where(a.all, role="search")
+        seeds = joined(sorted({plain(seed) for seed in trials["seed"]})) if len(trials) else DASH
+        used = f"{count(len(trials), 'trial')} on seed {seeds}, not compared"
+        return f"lr: learning rate chosen per loss on validation ({used})"
+    return "fixed: every loss at the learning rate of its model" if track == "fixed" else track
+
+
+def _data(a: Analysis) -> Table:
+    names = ("train", "valid", "test", "classes", "checksum")
+    columns = (Column("dataset", "data set"), *(Column(name, name) for name in names))
+    table_rows = []
+    for dataset in dict.fromkeys(a.main["dataset"]):
+        runs = where(a.main, dataset=dataset)
+        values = [Entry(tally(column(runs, f"data.{name}"))) for name in names]
+        table_rows.append(Row((Entry(str(dataset)), *values)))
+    caption = "Images per split, classes, and the checksum of indices and labels of the three splits."
+    return Table("data", "Data", columns, tuple(table_rows), caption)
+
+
+def _rates(a: Analysis) -> Table | None:
+    """Return the learning rates at which losses were compared, and on track ``lr`` the grid they were chosen from."""
+    table_rows = []
+    for outcome in a.outcomes.values():
+        runs = a.planned[outcome.cell, outcome.label]
+        trials = where(a.all, role="search", cell=outcome.cell.values, label=outcome.label)
+        grid = sorted(set(_lr(trials).dropna()))
+        rates = _lr(runs).dropna()
+        if rates.empty:
+            continue
+        at_edge = len(grid) > 1 and rates.isin([grid[0], grid[-1]]).any()
+        note = "at the edge of the grid: a wider one might find better" if at_edge else ""
+        table_rows.append(
+            Row(
+                (
+                    Entry(outcome.cell.short, note=outcome.cell.title),
+                    loss_entry(a, outcome.label),
+                    Entry(tally(rates), float(rates.iloc[0])),
+                    Entry(", ".join(map(plain, grid)) or DASH),
+                    Entry(note, tone="undecided" if at_edge else ""),
+                ),
+                reference=outcome.label == a.baseline,
+            )
+        )
+    columns = (
+        Column("cell", "cell"),
+        Column("loss", "loss"),
+        Column("lr", "learning rate", "number"),
+        Column("grid", "chosen from"),
+        Column("remarks", "remarks"),
+    )
+    return Table("learning-rates", "Learning rates", columns, tuple(table_rows)) if table_rows else None
+
+
+def _lr(runs: pd.DataFrame) -> pd.Series:
+    return numbers(runs, "config.optimizer.lr").fillna(numbers(runs, "lr"))
+
+
+def _losses(a: Analysis) -> Table:
+    columns = tuple(Column(name, name) for name in ("loss", "name", "family", "link", "evidence", "paper"))
+    table_rows = tuple(
+        Row(tuple(Entry(text or DASH) for text in (label, x.name, x.family, x.link, x.evidence, x.paper)))
+        for label in a.labels
+        for x in (a.about[label],)
+    )
+    return Table("losses", "The losses", columns, table_rows)
+
+
+def _config(a: Analysis) -> Table:
+    names = sorted(name for name in a.main.columns if str(name).startswith("config."))
+    pairs = [(name.removeprefix("config."), tally(column(a.main, name))) for name in names]
+    shown = [(name, value) for name, value in pairs if value != DASH]
+    return _pairs_table("config", "Every setting (runs in brackets where it varies)", shown, folded=True)
+
+
+def _set_aside(a: Analysis) -> Table:
+    columns = (Column("group", "made on"), Column("runs", "runs", "number"), Column("losses", "losses"))
+    group = group_of(a.set_aside)
+    table_rows = []
+    for name in dict.fromkeys(group):
+        own = rows(a.set_aside, group == name)
+        labels = joined(dict.fromkeys(map(str, own["label"])))
+        table_rows.append(
+            Row((Entry(name), Entry(significant(len(own)), len(own), runs=tuple(own["key"])), Entry(labels)))
+        )
+    caption = (
+        "Runs of other device types or major versions of torch are not compared with the rest unless --mix is given."
+    )
+    return Table("set-aside", "Set aside", columns, tuple(table_rows), caption)

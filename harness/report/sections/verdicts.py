@@ -1,0 +1,130 @@
+"""The verdicts first, in plain sentences."""
+
+from __future__ import annotations
+
+from harness import stats
+from harness.report.analysis import Analysis, Cell
+from harness.report.items import Column, Entry, Item, Notice, Points, Prose, Row, Section, Table, Tone
+from harness.report.sections import controls
+from harness.report.sections.common import TONES, dash, loss_entry, reason
+from harness.report.text import count, joined
+
+FEW_SEEDS = 5
+HEADINGS = {"better": "Better", "worse": "Worse", "equivalent": "Equivalent", "not decidable": "Not decidable"}
+
+
+def section(a: Analysis) -> Section:
+    """Return which losses are better, worse, equivalent or not decidable against the baseline."""
+    items: list[Item] = [Prose((lead(a),)), *notices(a)]
+    if a.comparisons:
+        items.append(Points(tuple(_points(a))))
+        if len(a.cells) > 1:
+            items += [_matrix(a), Prose((over_all_cells(a),))]
+    return Section("verdicts", "Verdicts", tuple(items))
+
+
+def lead(a: Analysis) -> str:
+    """Return what was compared, and, where nothing could be told apart, just that."""
+    compared = f"{count(len(a.challengers), 'loss', 'losses')} against {a.display(a.baseline)}"
+    where = (
+        f"{a.cells[0].title}" if len(a.cells) == 1 else f"{len(a.cells)} cells ({'; '.join(c.title for c in a.cells)})"
+    )
+    text = f"Compared: {compared}, by {a.metric.title}, seed by seed on {where or 'no cell'}. "
+    if a.margin:
+        text += f"A difference within ±{a.metric.with_unit(a.margin)} counts as no difference that matters. "
+    told = {c.verdict for c in a.comparisons.values()} - {"not decidable"}
+    if a.comparisons and not told:
+        text += f"This study cannot tell any of them from {a.baseline}: see below what would."
+    return text.strip()
+
+
+def notices(a: Analysis) -> list[Notice]:
+    """Return what qualifies every verdict: controls that misbehave, few seeds, runs set aside or missing."""
+    found = [Notice(text, "alarm") for text in controls.alarms(a)]
+    n = max((c.n for c in a.comparisons.values()), default=0)
+    if n < FEW_SEEDS:
+        found.append(
+            Notice(
+                f"Only {count(n, 'pair')} of runs at most stand behind a verdict. With so few, intervals are wide and "
+                "only large differences can be told; take what follows as a first look."
+            )
+        )
+    if len(a.set_aside):
+        found.append(
+            Notice(
+                f"Set aside and not compared: {count(len(a.set_aside), 'run')} on another device type or major version "
+                "of torch, listed under Setting."
+            )
+        )
+    if unfinished := sum(outcome.failed + outcome.missing for outcome in a.outcomes.values()):
+        planned = count(len(a.main), "planned run")
+        found.append(Notice(f"{unfinished} of {planned} failed or are missing; they are listed under Failures."))
+    return found
+
+
+def _points(a: Analysis) -> list[tuple[str, Tone, tuple[str, ...]]]:
+    points = []
+    for verdict, heading in HEADINGS.items():
+        lines = []
+        for label in a.challengers:
+            found = [cell for cell in a.cells if (c := a.comparisons.get((cell, label))) and c.verdict == verdict]
+            if found:
+                lines.append(f"{a.display(label)}: " + "; ".join(_in_cell(a, cell, label) for cell in found))
+        qualified = {
+            "better": f"{heading} than {a.baseline}",
+            "worse": f"{heading} than {a.baseline}",
+            "equivalent": f"{heading} within ±{a.metric.with_unit(a.margin)}",
+        }.get(verdict, heading)
+        points.append((qualified, TONES[verdict], tuple(lines) or ("none",)))
+    return points
+
+
+def _in_cell(a: Analysis, cell: Cell, label: str) -> str:
+    found, outcome = a.comparisons[cell, label], a.outcomes[cell, label]
+    where = f" on {cell.short}" if len(a.cells) > 1 else ""
+    if found.n == 0:
+        why = "every run diverged" if outcome.diverged == outcome.planned else reason(found)
+        return f"nothing to compare{where} ({why})"
+    details = [f"n = {found.n}", reason(found)]
+    if outcome.diverged:
+        details.append(f"{outcome.diverged} of {outcome.planned} diverged, so this holds where it finished")
+    unit = a.metric.difference_unit
+    return f"{a.metric.difference(found)} {unit}".strip() + f"{where} ({', '.join(d for d in details if d)})"
+
+
+def _matrix(a: Analysis) -> Table:
+    rows = []
+    for label in a.challengers:
+        entries = [loss_entry(a, label)]
+        for cell in a.cells:
+            found = a.comparisons.get((cell, label))
+            if found is None:
+                entries.append(dash("not planned here"))
+                continue
+            text = f"{found.verdict} {a.metric.number(found.difference, sign=True)}" if found.n else found.verdict
+            keys = a.outcomes[cell, label].paired_keys
+            tone = TONES[found.verdict]
+            entries.append(Entry(text, found.difference if found.n else None, runs=keys, note=reason(found), tone=tone))
+        rows.append(Row(tuple(entries)))
+    columns = [Column(f"cell_{i + 1}", cell.short, note=cell.title) for i, cell in enumerate(a.cells)]
+    caption = f"Verdict and difference to {a.baseline} ({a.metric.difference_unit or a.metric.title}) in every cell."
+    return Table("verdicts", "Verdicts by cell", (Column("loss", "loss"), *columns), tuple(rows), caption)
+
+
+def over_all_cells(a: Analysis) -> str:
+    """Return the verdicts over all cells together, in one paragraph."""
+    by_verdict = {verdict: [] for verdict in HEADINGS}
+    for label, across in a.across.items():
+        if across.comparison:
+            by_verdict[across.comparison.verdict].append(a.display(label))
+    told = [f"{verdict}: {joined(names)}" for verdict, names in by_verdict.items() if names]
+    seeds = max((x.seeds for x in a.across.values()), default=0)
+    least = stats.least_sign_flip_p(seeds)
+    text = f"Over all cells together {'; '.join(told)}."
+    if least * len(a.challengers) >= stats.ALPHA:
+        text += (
+            f" Over all cells the test flips the signs of whole seeds; {count(seeds, 'seed')} allow no p below "
+            f"{least:.3g}, so no difference survives Holm's correction over {len(a.challengers)} losses, "
+            "however large."
+        )
+    return text

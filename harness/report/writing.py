@@ -1,0 +1,64 @@
+"""From records to a folder of files: composes the report once, then has every writer write it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.records import StudyData, write_text
+from harness.report import figures, html, latex, markdown, table_csv
+from harness.report.analysis import Analysis
+from harness.report.frames import column
+from harness.report.items import Report
+from harness.report.sections import (
+    controls,
+    cost,
+    curves,
+    differences,
+    failures,
+    reproduce,
+    results,
+    runs,
+    setting,
+    verdicts,
+)
+from harness.report.text import count
+
+SECTIONS = (verdicts, results, differences, curves, cost, controls, failures, setting, reproduce, runs)
+
+
+def write(study: StudyData, folder: Path, mix: bool = False) -> Path:
+    """Write the report of ``study`` into ``folder`` and return the page.
+
+    Args:
+        study: the records.
+        folder: gets index.html, report.md, report.tex, tables/*.{csv,tex} and figures/*.{svg,png}.
+        mix: compare runs of different device types and major versions of torch with each other.
+    """
+    report = compose(study, mix)
+    drawings = {}
+    for item in report.figures():
+        figures.save(item.draw(), folder / "figures" / item.id)
+        drawings[item.id] = figures.inline((folder / "figures" / f"{item.id}.svg").read_text(), item.alt)
+    for table in report.tables():
+        write_text(folder / "tables" / f"{table.id}.csv", table_csv.text(table))
+        write_text(folder / "tables" / f"{table.id}.tex", latex.table(table))
+    write_text(folder / "report.md", markdown.text(report))
+    write_text(folder / "report.tex", latex.document(report))
+    write_text(folder / "index.html", html.page(report, drawings))
+    return folder / "index.html"
+
+
+def compose(study: StudyData, mix: bool = False) -> Report:
+    """Return what the report of ``study`` says, in no format yet."""
+    a = Analysis(study, mix)
+    done = sum(outcome.values.n for outcome in a.outcomes.values())
+    finished = sorted(str(value)[:10] for value in column(a.all, "finished") if isinstance(value, str))
+    facts = [
+        count(len(a.labels), "loss", "losses"),
+        count(len(a.cells), "cell"),
+        count(len(a.seeds), "seed"),
+        f"{done:,} of {count(len(a.main), 'run')} completed",
+        *([finished[0] if finished[0] == finished[-1] else f"{finished[0]} to {finished[-1]}"] if finished else []),
+    ]
+    title = str(study.spec.get("question") or f"Study {study.name}")
+    return Report(study.name, title, tuple(facts), tuple(part.section(a) for part in SECTIONS))
