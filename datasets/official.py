@@ -110,29 +110,29 @@ def fetch(source: Source, root: Path) -> Path:
     """
     home = source.home(root)
     staging = home / ".download"
-    try:
-        if source.problem(home):
+    if source.problem(home):
+        try:
             with _alone(home), _impatient():
-                _download(source, staging)
-                for file in source.checksums():
-                    (home / file).parent.mkdir(parents=True, exist_ok=True)
-                    (staging / file).replace(home / file)
-    except (OSError, RuntimeError, http.client.HTTPException) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise source.missing(root, f"could not be downloaded ({reason}) into") from error
+                if source.problem(home):  # no other process has fetched it meanwhile
+                    _download(source, staging, home)
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise source.missing(root, f"could not be downloaded ({reason}) into") from error
     shutil.rmtree(staging, ignore_errors=True)
     return home
 
 
-def _download(source: Source, staging: Path) -> None:
+def _download(source: Source, staging: Path, home: Path) -> None:
     # torchvision trusts an unpacked file of the right name, which an interruption may have cut short
     for file, md5 in source.checksums().items():
         if not check_integrity(staging / file, md5):
             (staging / file).unlink(missing_ok=True)
     source.kind(staging, train=False, download=True)
-    problem = source.problem(staging)
-    if problem:
+    if problem := source.problem(staging):
         raise RuntimeError(f"what came is {problem}")
+    for file in source.checksums():
+        (home / file).parent.mkdir(parents=True, exist_ok=True)
+        (staging / file).replace(home / file)
 
 
 @contextlib.contextmanager

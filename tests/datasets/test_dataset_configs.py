@@ -1,0 +1,27 @@
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import get_method
+from omegaconf import OmegaConf
+
+from datasets.augment import draw
+
+FOLDER = Path(__file__).resolve().parents[2] / "conf" / "dataset"
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_yaml_fits_its_function_and_every_augmentation_is_known(path):
+    config = OmegaConf.to_container(OmegaConf.load(path))
+    augment = config.pop("augment")
+    function = get_method(config.pop("_target_"))
+    assert function.__name__ == path.stem
+    assert set(inspect.signature(function).parameters) == {"root", "download", *config}
+    drawn = draw(3, augment, torch.Generator())
+    assert (drawn.shift is not None, drawn.flip is not None) == (bool(augment.get("shift")), bool(augment.get("flip")))
+
+
+def test_every_data_set_has_a_yaml():
+    modules = {path.stem for path in (FOLDER.parents[1] / "datasets").glob("*.py")}
+    assert {path.stem for path in FOLDER.glob("*.yaml")} == modules - {"__init__", "augment", "official", "splits"}
