@@ -33,6 +33,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -246,9 +247,7 @@ def seed_entry(row: Row, history: Sequence[Row], parent: tuple[str, str]) -> Ent
     """Return the entry of one run that is done, diverged or failed; ``history`` has its epochs in order."""
     start_ms, end_ms = (_milliseconds(row.get(name)) for name in ("started", "finished"))
     points, nonfinite = _split([*_curves(history, start_ms or 0, end_ms or 0), *_finals(row, end_ms or 0)])
-    more = {
-        name: row.get(name) for name in ("key", "status", "error", "diverged_step", "last_finite_loss", "pair_seed")
-    }
+    more = {name: row.get(name) for name in ("key", "status", "error", "diverged_step", "last_finite_loss")}
     params = _params(row)
     name = f"seed {params['seed']}"
     if row["role"] == "search":
@@ -276,13 +275,10 @@ def setting_entry(identity: tuple[str, str], rows: Sequence[Row]) -> Entry:
     """Return the entry of a setting: what its finished seeds say together."""
     done = [row for row in rows if row["status"] == "done"]
     count = Counter(str(row["status"]) for row in rows)
-    points = [Point(status, float(count[status]), 0, 0) for status in ("done", "diverged", "failed")]
-    words = {"diverged": "diverged", "failed": "failed", "missing": "not run yet"}
-    parts = [
-        f"{len(done)} of {len(rows)} done",
-        *(f"{count[name]} {word}" for name, word in words.items() if count[name]),
-    ]
-    state = ", ".join(parts)
+    points = [Point(status, float(count[status]), 0, 0) for status in ("diverged", "failed")]
+    words = (("diverged", "diverged"), ("failed", "failed"), ("missing", "not run yet"))
+    others = (f"{count[name]} {word}" for name, word in words if count[name])
+    state = ", ".join([f"{len(done)} of {len(rows)} done", *others])
     if identity[1] == "search":
         note = "Its runs differ in the learning rate, so nothing is averaged."
     elif len({row.get("env.device") for row in done}) > 1:
@@ -290,7 +286,8 @@ def setting_entry(identity: tuple[str, str], rows: Sequence[Row]) -> Entry:
     else:
         note = "Metrics over the seeds done: mean, standard deviation (sd), n, 95 % t interval of the mean (low, high)."
         points += [Point(name, value, 0, 0) for name, value in _averages(done).items()]
-    params = [_params(row) for row in rows if row["status"] != "missing"]
+    ended = [row for row in rows if row["status"] in ("done", "diverged")]  # others may lack their configuration
+    params = [_params(row) for row in ended or rows]
     vary = ("seed", "optimizer.lr") if identity[1] == "search" else ("seed",)
     shared = set.intersection(*(set(row.items()) for row in params))
     moments = [[_milliseconds(row.get(name)) for row in rows] for name in ("started", "finished")]
@@ -332,9 +329,8 @@ def _view(metric: str) -> str:
     Sorted by time, because any other order makes the dashboard list parents and seeds side by side.
     """
     parts = [f"{metric}.{what}" for what in ("mean", "low", "high", "n")]
-    shown = [f"metrics.`{name}`" for name in (*parts, metric, "diverged", "cost.step_ms.mean")] + [
-        "tags.`lossbench.seeds`"
-    ]
+    shown = [f"metrics.`{name}`" for name in (*parts, metric, "diverged", "cost.step_ms.mean")]
+    shown += ["params.`optimizer.lr`", "params.`trainer.epochs`", "tags.`lossbench.seeds`"]
     name = "attributes.`Run Name`"
     view = {"orderByKey": "attributes.start_time", "orderByAsc": True, "selectedColumns": shown}
     return json.dumps(view | {"columnOrder": [name, *shown], "columnWidths": {name: 400, shown[-1]: 200}})
@@ -361,11 +357,12 @@ class There(NamedTuple):
 class Mirror:
     """A study's experiment in one store; knows after the first ``write`` what is there, so later ones only add."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, token: str) -> None:
         _quiet()
         from mlflow.tracking import MlflowClient
 
         self.uri = uri
+        self.token = token
         self.client = MlflowClient(uri, uri)
         self.experiment = ""
         self.there: dict[tuple[str, str], There] = {}
@@ -517,10 +514,11 @@ def mirror(study: StudyData, uri: str | None = None) -> Mirrored:
 
 def _attempt(study: StudyData, uri: str, known: Mirror | None) -> tuple[Mirrored, Mirror | None]:
     """Mirror once, knowing what an earlier attempt knew; return also what the next may know."""
-    found = known  # after a failure the next attempt looks afresh
+    token = known.token if known else uuid.uuid4().hex
+    found = None
     try:
-        with _alone(uri):
-            found = found or Mirror(uri)
+        with _alone(uri, token) as undisturbed:
+            found = known if known and undisturbed else Mirror(uri, token)
             found.write(study)
         return _mirrored(study, found.count, found.reason), found
     except Exception as error:  # SQL, HTTP, files, plugins: whatever the store's libraries raise
@@ -553,8 +551,10 @@ def _quiet() -> None:
 
 
 @contextlib.contextmanager
-def _alone(uri: str) -> Iterator[None]:
-    """Hold the only mirror to a store: two at once would create its tables, or a study's runs, twice.
+def _alone(uri: str, token: str) -> Iterator[bool]:
+    """Be the only mirror of this machine to write a store: two at once would create its tables, or its runs, twice.
+
+    Yields whether the one that wrote last went by the same ``token``, so that what it knows of the store still holds.
 
     Raises:
         UsageError: another mirror holds it for too long, or it is a database file that cannot be written.
@@ -566,7 +566,7 @@ def _alone(uri: str) -> Iterator[None]:
     else:
         database.parent.mkdir(parents=True, exist_ok=True)
         place = database.with_name(f".{database.name}.lock")
-    with place.open("w") as lock:
+    with place.open("a+") as lock:
         end = time.monotonic() + LOCK_WAIT_S
         while True:
             with contextlib.suppress(BlockingIOError):
@@ -580,7 +580,12 @@ def _alone(uri: str) -> Iterator[None]:
             with contextlib.closing(sqlite3.connect(database, timeout=5)) as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.rollback()
-        yield
+        lock.seek(0)
+        undisturbed = lock.read() == token
+        lock.truncate(0)
+        lock.write(token)
+        lock.flush()
+        yield undisturbed
 
 
 # While a sweep runs.

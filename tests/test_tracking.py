@@ -350,10 +350,25 @@ def test_a_store_that_was_moved_is_not_written(uri, tmp_path):
 
 def test_two_mirrors_do_not_write_at_once(uri, monkeypatch):
     monkeypatch.setattr(tracking, "LOCK_WAIT_S", 0.2)
-    with tracking._alone(uri):
+    with tracking._alone(uri, "other"):
         done = tracking.mirror(study_of(run_row()), uri)
     assert done.skipped == 1
     assert "another mirror" in done.reason
+
+
+def test_a_live_mirror_sees_what_another_wrote_meanwhile(uri):
+    one, both = study_of(run_row()), study_of(run_row(), run_row(seed=2))
+    _, live = tracking._attempt(one, uri, None)
+    assert tracking.mirror(both, uri).new == 1
+    done, _ = tracking._attempt(both, uri, live)
+    assert done == tracking.Mirrored(unchanged=2)
+
+
+def test_a_live_mirror_looks_only_once_if_nobody_else_writes(uri, monkeypatch):
+    _, live = tracking._attempt(study_of(run_row()), uri, None)
+    monkeypatch.setattr(tracking.Mirror, "_open", None)
+    done, _ = tracking._attempt(study_of(run_row(), run_row(seed=2)), uri, live)
+    assert done == tracking.Mirrored(new=1, unchanged=1, settings=1)
 
 
 @contextlib.contextmanager
