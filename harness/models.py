@@ -217,8 +217,8 @@ def vit(
         position_std: Standard deviation of the initial position embeddings.
 
     Raises:
-        ValueError: The patch does not divide the image or is no power of two below a convolutional stem, the heads do not
-            divide the width, or `pool` is unknown.
+        ValueError: The patch does not divide the image or is no power of two under a convolutional stem, the heads do
+            not divide the width, or `pool` is unknown.
     """
     _check_patch(image_size, patch_size)
     _require(dim % heads == 0, f"model.heads={heads} does not divide model.dim={dim}; choose a number that does.")
