@@ -240,6 +240,11 @@ def vit(
         class_token=pool == "token",
         embed_layer=ConvStem if conv_stem else PatchEmbed,
     )
+    _initialise(body, position_std)
+    return body
+
+
+def _initialise(body: VisionTransformer, position_std: float) -> None:
     for module in body.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
@@ -247,7 +252,6 @@ def vit(
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     assert body.pos_embed is not None  # VisionTransformer learns positions unless told otherwise
     nn.init.trunc_normal_(body.pos_embed, std=position_std, a=-2 * position_std, b=2 * position_std)
-    return body
 
 
 BLOCK: Any = BasicBlock  # timm's annotation asks for an instance where it takes the class
