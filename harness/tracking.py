@@ -337,7 +337,7 @@ def _view(metric: str) -> str:
 
 
 def _database(uri: str) -> Path | None:
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
 
 
 def _chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
@@ -373,6 +373,7 @@ class Mirror:
     def write(self, study: StudyData) -> None:
         """Bring the store up to the records; ``count`` says what was done, also if it raises half-way."""
         self.count.clear()
+        self.reason = ""
         if not self.experiment:
             self.experiment = self._open(study)
         epochs: dict[str, list[Row]] = defaultdict(list)
@@ -452,7 +453,7 @@ class Mirror:
     def _create(self, entry: Entry, parent: str) -> None:
         tags = entry.tags | {"lossbench.digest": entry.digest} | ({"mlflow.parentRunId": parent} if parent else {})
         run_id = self.client.create_run(self.experiment, entry.start_ms, tags, entry.name).info.run_id
-        self._log(run_id, entry.points, entry.params)
+        self._log(run_id, entry.points, entry.params, {})
         if entry.files:
             self._attach(run_id, entry.files)
         # Last, because a run that is still running is one that a killed mirror left half-written.
@@ -472,22 +473,17 @@ class Mirror:
         metrics = frozenset(point.name for point in entry.points)
         self.there[entry.identity] = There(run_id, parent, entry.digest, metrics, frozenset(entry.params))
 
-    def _log(
-        self, run_id: str, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str] | None = None
-    ) -> None:
+    def _log(self, run_id: str, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
         now = int(time.time() * 1000)
-        metrics = [Metric(point.name, point.value, point.time_ms or now, point.step) for point in points]
-        pairs = [Param(name, value) for name, value in params.items()]
-        marks = [
-            RunTag(name, value) for name, value in (tags or {}).items()
-        ]  # in the last batch: they say that it is whole
-        batches = list(
-            itertools.zip_longest(_chunks(metrics, CHUNK_METRICS), _chunks(pairs, CHUNK_PARAMS), fillvalue=())
-        )
+        metrics = _chunks([Metric(one.name, one.value, one.time_ms or now, one.step) for one in points], CHUNK_METRICS)
+        pairs = _chunks([Param(name, value) for name, value in params.items()], CHUNK_PARAMS)
+        marks = [RunTag(name, value) for name, value in tags.items()]
+        batches = list(itertools.zip_longest(metrics, pairs, fillvalue=()))
         for batch in batches:
-            self.client.log_batch(run_id, *batch, tags=marks if batch is batches[-1] else (), synchronous=True)
+            last = batch is batches[-1]  # the tags say that everything is there
+            self.client.log_batch(run_id, *batch, tags=marks if last else (), synchronous=True)
 
     def _attach(self, run_id: str, files: Mapping[str, str]) -> None:
         """Attach files to a run; a store that takes none (no credentials, say) still gets everything else."""
@@ -533,10 +529,13 @@ def _mirrored(study: StudyData, count: Mapping[str, int], reason: str) -> Mirror
     return Mirrored(**counts, skipped=recorded - sum(counts.values()), settings=count.get("settings", 0), reason=reason)
 
 
-def _sentence(error: Exception) -> str:
-    """Return the essence of an error in one line, without credentials."""
-    line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return _shown(line.strip().rstrip("."))[:300]
+def _sentence(error: BaseException) -> str:
+    """Return the essence of an error in one line, without credentials; of an absent server what the net says."""
+    cause = error
+    while inner := cause.__cause__ or cause.__context__:
+        cause = inner
+    lines = str(cause if isinstance(cause, OSError) else error).strip().splitlines() or [type(error).__name__]
+    return _shown(lines[0].rstrip("."))[:300]
 
 
 def _shown(uri: str) -> str:
@@ -576,16 +575,20 @@ def _alone(uri: str, token: str) -> Iterator[bool]:
                 raise UsageError(f"another mirror has been writing for {LOCK_WAIT_S:.0f} s")
             time.sleep(0.1)
         if database is not None:
-            # Asked here, because MLflow would try for two minutes to open what is no database or cannot be written.
-            with contextlib.closing(sqlite3.connect(database, timeout=5)) as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.rollback()
+            _check_writable(database)
         lock.seek(0)
         undisturbed = lock.read() == token
         lock.truncate(0)
         lock.write(token)
         lock.flush()
         yield undisturbed
+
+
+def _check_writable(database: Path) -> None:
+    """Raise what SQLite says at once; MLflow would try for two minutes to open what is no database or is locked."""
+    with contextlib.closing(sqlite3.connect(database, timeout=5)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.rollback()
 
 
 # While a sweep runs.
@@ -617,7 +620,8 @@ class LiveMirror:
                 # A process group of its own, so that Ctrl-C stops the sweep and lets the mirror note what was finished;
                 # no session of its own, because Linux would then share the processor evenly between the two.
                 self.process = subprocess.Popen(
-                    command, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log, process_group=0)  # fmt: skip
+                    command, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log, process_group=0
+                )
         except OSError as error:
             self.outcome = f"MLflow was not written ({error}); python -m harness.tracking {study} does it later."
 
@@ -639,18 +643,23 @@ class LiveMirror:
         self.finish()
         if self.process is None or self.outcome:
             return self.outcome
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(self.wait_s)
-            lines = self.log.read_text(errors="replace").strip().splitlines()
-            self.outcome = lines[-1] if lines else f"MLflow was not written: see {self.log}."
-        except subprocess.TimeoutExpired:
-            threading.Thread(target=self.process.wait, daemon=True).start()  # or it would stay behind as a zombie
-            self.outcome = f"MLflow is still being written in the background; {self.log} will say how it went."
+        said = self.log.read_text(errors="replace").strip().splitlines()
+        if self.process.returncode is not None:
+            self.outcome = said[-1] if said else f"MLflow was not written: see {self.log}."
+            return self.outcome
+        threading.Thread(target=self.process.wait, daemon=True).start()  # or it would stay behind as a zombie
+        earlier = f" Before that: {said[-1]}" if said else ""
+        self.outcome = f"MLflow is still being written in the background; {self.log} will say how it went.{earlier}"
         return self.outcome
 
 
 def follow(name: str, uri: str, results: Path = RESULTS) -> str:
-    """Mirror a study again and again until standard input ends, then once more; return what the last round did."""
+    """Mirror a study again and again until standard input ends, then once more; return what the last round did.
+
+    A round takes at most ``SHARE`` of the time, and is left out if no further run was finished. Failures are printed.
+    """
     from harness import records
 
     known: Mirror | None = None
@@ -659,15 +668,17 @@ def follow(name: str, uri: str, results: Path = RESULTS) -> str:
     while True:
         ended = bool(select.select([sys.stdin], [], [], pause_s)[0])
         started = time.monotonic()
-        stamp = records.finished(results)
-        if ended or stamp != seen:
+        here = records.finished(results)
+        if ended or here != seen:
             try:
                 done, known = _attempt(records.load_study(name, results), uri, known)
             except UsageError as error:
                 done = Mirrored(reason=str(error))
-            seen = None if done.reason else stamp
             if ended:
                 return done.reason or f"MLflow has the study {name}: {done}."
+            if done.reason:
+                print(done.reason, flush=True)
+            seen = here if known else None
         pause_s = max(EVERY_S, (time.monotonic() - started) / SHARE)
 
 
@@ -686,6 +697,15 @@ def ui_command(uri: str | None = None, port: int = PORT) -> list[str]:
     database = _database(store)
     if database is not None and not database.exists():
         raise UsageError("no study has been mirrored yet: run make demo, or python -m harness.tracking STUDY.")
+    try:
+        if database is not None:
+            _check_writable(database)
+    except sqlite3.Error as error:
+        raise UsageError(
+            f"{database} is not usable ({error}): end what uses it, or delete it (the records stay)."
+        ) from error
+    if not 0 < port < 1 << 16:
+        raise UsageError(f"--port {port} is no port: choose one from 1024 to 65535.")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -724,7 +744,10 @@ def serve(uri: str, port: int, results: Path = RESULTS) -> int:
         return 0
     finally:
         server.terminate()
-        server.wait(10)
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
 
 
 def _links(uri: str, port: int) -> list[str]:

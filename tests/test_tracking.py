@@ -317,6 +317,7 @@ def test_a_server_that_is_not_there_costs_seconds_and_one_sentence(capfd):
     assert time.monotonic() - started < 30  # MLflow alone: 246 s
     assert done.skipped == 1
     assert "secret" not in done.reason
+    assert "Connection refused" in done.reason
     assert "python -m harness.tracking trial" in done.reason
     assert "\n" not in done.reason
     assert capfd.readouterr() == ("", "")
@@ -338,6 +339,8 @@ def test_a_file_that_is_no_database_costs_seconds(tmp_path):
     done = tracking.mirror(study_of(run_row()), f"sqlite:///{place}")
     assert time.monotonic() - started < 30
     assert "not a database" in done.reason
+    with pytest.raises(UsageError, match="not a database"):
+        tracking.ui_command(f"sqlite:///{place}")
 
 
 def test_a_store_that_was_moved_is_not_written(uri, tmp_path):
@@ -503,6 +506,8 @@ def test_the_dashboard_refuses_a_taken_port_and_an_empty_store(empty_store, tmp_
         port = taken.getsockname()[1]
         with pytest.raises(UsageError, match=f"--port {port + 1}"):
             tracking.ui_command(f"sqlite:///{empty_store}", port)
+    with pytest.raises(UsageError, match="no port"):
+        tracking.ui_command(f"sqlite:///{empty_store}", 99999)
     with pytest.raises(UsageError, match="make demo"):
         tracking.ui_command(f"sqlite:///{tmp_path / 'none.db'}")
     with pytest.raises(UsageError, match="dashboard"):
