@@ -152,7 +152,7 @@ def load_study(name: str, results: Path = RESULTS) -> StudyData:
     """
     listed = results / name / "runs.csv"
     local = _local_rows(listed, results) if listed.exists() else pd.DataFrame()
-    measured = _read_csv(results / "measured" / f"{name}.csv")
+    measured = _read_csv(results / "measured" / f"{name}.csv").assign(source="measured")
     if local.empty and measured.empty:
         known = sorted(path.parent.name for path in results.glob("*/runs.csv")) + sorted(
             path.stem for path in (results / "measured").glob("*.csv") if not path.stem.endswith("_history"))
@@ -160,8 +160,8 @@ def load_study(name: str, results: Path = RESULTS) -> StudyData:
                          + (f" (there are records of {', '.join(dict.fromkeys(known))})." if known else "."))
     if not local.empty and not measured.empty:
         answered = set(local.loc[local["status"] != "missing", "key"])
-        local = local[local["key"].isin(answered) | ~local["key"].isin(measured["key"])]
         measured = measured[measured["setting"].isin(local["setting"]) & ~measured["key"].isin(answered)]
+        local = local[local["key"].isin(answered) | ~local["key"].isin(measured["key"])]
     runs = pd.concat([frame for frame in (local, measured) if not frame.empty], ignore_index=True)
     keys = set(runs.loc[runs["source"] == "local", "key"])
     epochs = [_run_history(key, results) for key in keys]
