@@ -1,20 +1,438 @@
 """The report says what the records say, in every format, and works in a browser."""
 
-import pytest
+import csv
+import dataclasses
+import itertools
+import re
+import shlex
+import shutil
+import subprocess
+import sys
 
-from harness import report
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+
+from harness import plan, report, stats
+from harness.records import StudyData
+from harness.report.__main__ import main
+from harness.report.analysis import Analysis
+from harness.report.items import Notice, Section, Table
+from harness.report.sections import controls, cost, failures, reproduce, setting, verdicts
 from tests import synthetic
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def study():
+    return synthetic.study()
+
+
+@pytest.fixture(scope="module")
+def analysis(study):
+    return Analysis(study)
+
+
+@pytest.fixture(scope="module")
+def folder(study, tmp_path_factory):
     where = tmp_path_factory.mktemp("report")
-    report.build(synthetic.study(), where)
+    assert report.build(study, where) == where / "index.html"
     return where
 
 
-def test_every_format_is_written(folder):
-    assert "<h1>" in (folder / "index.html").read_text()
-    assert {path.suffix for path in (folder / "figures").iterdir()} == {".svg", ".png"}
-    assert "| loss |" in (folder / "report.md").read_text()
-    assert r"\toprule" in (folder / "tables" / "cost.tex").read_text()
+def rows_of(folder, name):
+    with (folder / "tables" / f"{name}.csv").open() as file:
+        return {row["loss"]: row for row in csv.DictReader(file)}
+
+
+def table_of(section: Section, identity: str) -> Table:
+    return next(item for item in section.items if isinstance(item, Table) and item.id == identity)
+
+
+def texts(table: Table, column: str) -> list[str]:
+    place = [c.key for c in table.columns].index(column)
+    return [row.entries[place].text for row in table.rows]
+
+
+# ---------------------------------------------------------------------------- what it says
+
+
+def test_numbers_are_those_of_the_records(study, folder):
+    runs = study.runs[
+        (study.runs["role"] == "run") & (study.runs["model"] == "cnn_micro") & (study.runs["status"] == "done")
+    ]
+    values = runs.pivot(index="seed", columns="label", values="test.top1").astype(float)
+    found = rows_of(folder, "results-digits-cnn_micro")
+    for label in ("ngl", "arcface", "focal gamma=5"):
+        row, own = found[label], values[label].dropna()
+        paired = values[[label, "cross_entropy"]].dropna()
+        test = scipy_stats.ttest_rel(paired[label], paired["cross_entropy"])
+        assert float(row["mean"]) == pytest.approx(own.mean())
+        assert float(row["difference"]) == pytest.approx((paired[label] - paired["cross_entropy"]).mean())
+        assert float(row["difference_low"]) == pytest.approx(test.confidence_interval().low)
+        assert float(row["p"]) == pytest.approx(test.pvalue)
+        assert int(row["n"]) == len(paired)
+        assert set(row["runs"].split()) <= set(study.runs["key"])
+    assert found["pf_loss_r1 (reconstruction)"]["evidence"] == "R"
+
+
+def test_verdicts_are_the_truth_that_was_planted(analysis):
+    for cell in analysis.cells:
+        found = {label: analysis.comparisons[cell, label].verdict for label in analysis.challengers}
+        assert found["ngl"] == "better"
+        assert found["mae_prob"] == found["focal gamma=5"] == "worse"
+        assert found["label_smoothing"] == "equivalent"
+
+
+def test_diverged_and_unbalanced_seeds_are_counted_not_dropped(analysis):
+    cell = analysis.cells[0]
+    arcface, uneven = analysis.outcomes[cell, "arcface"], analysis.outcomes[cell, "focal gamma=5"]
+    assert (arcface.planned, arcface.diverged, analysis.comparisons[cell, "arcface"].n) == (12, 2, 10)
+    assert (uneven.planned, analysis.comparisons[cell, "focal gamma=5"].n) == (9, 9)
+    lines = [line for item in verdicts.section(analysis).items for p in getattr(item, "points", ()) for line in p.lines]
+    assert any(
+        name == "arcface" and "2 of 12 diverged, judged by the runs that finished" in words for name, words in lines
+    )
+
+
+def test_over_all_cells_flips_seeds_that_are_complete(study, analysis):
+    runs = study.runs[(study.runs["role"] == "run") & (study.runs["status"] == "done")]
+    wide = runs.pivot(index="seed", columns=["label", "model"], values="test.top1").astype(float)
+    blocks = (wide["arcface"] - wide["cross_entropy"]).dropna().mean(axis=1)
+    found = analysis.across["arcface"]
+    assert (found.seeds, found.left_out, found.cells) == (10, 2, 2)
+    assert found.comparison.p == pytest.approx(stats.sign_flip(blocks))
+    assert found.comparison.difference == pytest.approx(blocks.mean())
+
+
+def test_few_seeds_are_said_to_be_few():
+    small = Analysis(synthetic.study(seeds=(1, 2, 3), mishaps=False))
+    said = " ".join(notice.text for notice in verdicts.notices(small))
+    assert "Only 3 pairs" in said
+    assert "3 seeds allow no p below 0.25" in verdicts.over_all_cells(small)
+
+
+def test_a_study_that_cannot_tell_says_so():
+    same = synthetic.study(
+        seeds=(1, 2), losses=("cross_entropy", "label_smoothing", "bce_ovr"), noise=0.02, mishaps=False
+    )
+    assert "cannot tell" in verdicts.lead(Analysis(same))
+
+
+@pytest.mark.parametrize("metric", ["test.nll", "test.ece"])
+def test_lower_is_better_where_it_is(study, metric):
+    a = Analysis(dataclasses.replace(study, spec={**study.spec, "metric": metric, "margin": 0.0}))
+    assert not a.metric.higher_is_better
+    if metric == "test.nll":
+        assert a.comparisons[a.cells[0], "mae_prob"].verdict == "worse"
+        assert a.comparisons[a.cells[0], "hinge_ww"].n == 0  # its scores are no probabilities
+
+
+def test_what_a_link_forbids_is_a_dash_with_its_reason(analysis):
+    table = table_of(cost.section(analysis), "metrics")
+    place = {column.key: i for i, column in enumerate(table.columns)}
+    row = next(row for row in table.rows if row.entries[place["loss"]].text == "hinge_ww")
+    assert row.entries[place["nll"]].text == "–"
+    assert "not probabilities" in row.entries[place["nll"]].note
+    sigmoid = next(row for row in table.rows if row.entries[place["loss"]].text == "bce_ovr")
+    assert sigmoid.entries[place["nll"]].text == "–"
+    assert sigmoid.entries[place["ece"]].value is not None
+
+
+def test_step_time_is_relative_to_the_baseline(analysis):
+    table = table_of(cost.section(analysis), "cost")
+    place = {column.key: i for i, column in enumerate(table.columns)}
+    ratios = {row.entries[place["loss"]].text: row.entries[place["step_ratio"]] for row in table.rows}
+    assert ratios["cross_entropy"].value == 1
+    slow = ratios["pf_loss_r1 (reconstruction)"]
+    assert slow.value == pytest.approx(1.9, rel=0.05)
+    assert slow.low < slow.value < slow.high
+
+
+# ---------------------------------------------------------------------------- controls
+
+
+def alarms(**given):
+    return " ".join(controls.alarms(Analysis(synthetic.study(mishaps=False, history=False, **given))))
+
+
+def test_good_controls_are_quiet(analysis):
+    found = controls.controls(analysis)
+    assert {control.outcome for control in found} == {"as it must be"}
+    assert len(found) == 3 * len(analysis.cells)
+
+
+def test_a_planted_loss_that_is_not_found_is_loud():
+    said = alarms(planted_shift=0.0)
+    assert "planted worse loss" in said
+    assert "was not found" in said
+    loud = Analysis(synthetic.study(mishaps=False, history=False, planted_shift=0.0))
+    assert verdicts.notices(loud)[0].tone == "alarm"
+
+
+def test_a_planted_loss_that_comes_out_better_is_loud():
+    assert "came out better" in alarms(planted_shift=0.01)
+
+
+def test_a_baseline_that_differs_from_itself_is_loud():
+    assert "differs from itself" in alarms(self_shift=0.1)
+
+
+def test_a_study_that_learns_nothing_is_loud(study):
+    runs = study.runs.assign(**{"test.top1": np.random.default_rng(0).normal(0.1, 0.01, len(study.runs))})
+    said = " ".join(controls.alarms(Analysis(dataclasses.replace(study, runs=runs))))
+    assert "does not beat guessing" in said
+
+
+def test_controls_that_were_not_run_are_named():
+    a = Analysis(synthetic.study(seeds=(1, 2), controls=False, history=False))
+    found = {control.name: control.outcome for control in controls.controls(a)}
+    assert found["cross_entropy against itself, other seeds"] == found["planted worse loss"] == "not run"
+
+
+# ---------------------------------------------------------------------------- mixed and broken records
+
+
+def with_changes(study, which, **values) -> StudyData:
+    runs = study.runs.copy()
+    for name, value in values.items():
+        runs[name] = [value if hit else old for hit, old in zip(which, runs[name], strict=True)]
+    return dataclasses.replace(study, runs=runs)
+
+
+def test_other_device_types_are_set_aside_unless_told(study):
+    elsewhere = with_changes(study, study.runs["label"].eq("focal"), **{"env.device": "cuda"})
+    apart, mixed = Analysis(elsewhere), Analysis(elsewhere, mix=True)
+    assert "focal" not in apart.labels
+    assert "Set aside" in " ".join(notice.text for notice in verdicts.notices(apart))
+    assert texts(table_of(setting.section(apart), "set-aside"), "made_on") == ["cuda, torch 2"]
+    assert mixed.comparisons[mixed.cells[0], "focal"].n == 12
+    said = [item.text for item in setting.section(mixed).items if isinstance(item, Notice)]
+    assert any("mix device types" in text for text in said)
+
+
+def test_older_numerics_are_marked(study):
+    old = Analysis(with_changes(study, study.runs["label"].eq("ngl"), **{"numerics.losses": 0}))
+    assert old.outcomes[old.cells[0], "ngl"].old == 12
+    said = [item.text for item in setting.section(old).items if isinstance(item, Notice)]
+    assert any("older numerics" in text for text in said)
+
+
+def test_failures_tell_what_happened_and_how_to_run_again(analysis):
+    section = failures.section(analysis)
+    table = table_of(section, "failures")
+    assert texts(table, "status") == ["diverged"] * 2 + ["failed"] + ["missing"] * 2
+    assert texts(table, "what")[0] == "at step 37; last finite loss 12,300"
+    assert "ValueError" in texts(table, "what")[2]
+    codes = [item.text for item in section.items if hasattr(item, "folded") and not isinstance(item, Table)]
+    assert codes[0] == "python -m harness study=made_up"
+    assert "Traceback" in codes[1]
+
+
+def test_learning_rates_at_the_edge_of_the_grid_are_noted(study):
+    edge = with_changes(
+        study, study.runs["label"].eq("ngl") & study.runs["role"].eq("run"), **{"config.optimizer.lr": 0.015}
+    )
+    table = table_of(setting.section(Analysis(edge)), "learning-rates")
+    noted = {loss: remark for loss, remark in zip(texts(table, "loss"), texts(table, "remarks"), strict=True) if remark}
+    assert list(noted) == ["ngl"]
+    assert "edge of the grid" in noted["ngl"]
+
+
+def test_the_command_reproduces_a_study_with_its_overrides():
+    asked = plan.load("demo", ["axes.seed=[1,2]", "base.trainer.epochs=3", "margin=0.01"])
+    empty = StudyData("demo", plan.as_dict(asked), pd.DataFrame(), pd.DataFrame())
+    words = shlex.split(reproduce.command(empty))
+    assert words[:4] == ["python", "-m", "harness", "study=demo"]
+    assert plan.load("demo", words[4:]) == asked
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        {"seeds": (1,)},
+        {"seeds": (1, 2), "models": ("cnn_micro",), "controls": False, "history": False},
+        {"seeds": (1, 2), "losses": ("cross_entropy",), "track": "fixed"},
+    ],
+)
+def test_small_studies_are_reported(made, tmp_path):
+    page = report.build(synthetic.study(**{"mishaps": False, **made}), tmp_path)
+    assert "Verdicts" in page.read_text()
+
+
+def test_a_study_of_which_nothing_ran_is_reported(study, tmp_path):
+    runs = study.runs[list(synthetic.PLANNED)].assign(status="missing", source="local")
+    nothing = StudyData(study.name, study.spec, runs, pd.DataFrame(columns=["key", "epoch"]))
+    page = report.build(nothing, tmp_path).read_text()
+    assert "failed or are missing" in page
+    assert "no pair of completed runs" in page
+    assert max(map(len, report.summary(nothing).splitlines())) <= 100
+
+
+# ---------------------------------------------------------------------------- formats
+
+
+def test_every_table_and_figure_is_written_in_every_format(folder):
+    markdown, latex = (folder / "report.md").read_text(), (folder / "report.tex").read_text()
+    tables = {path.stem for path in (folder / "tables").glob("*.csv")}
+    assert tables == {path.stem for path in (folder / "tables").glob("*.tex")}
+    assert {"results-all-cells", "results-digits-vit_nano", "cost", "metrics", "controls", "failures", "runs"} <= tables
+    drawn = {path.stem for path in (folder / "figures").glob("*.svg")}
+    assert drawn == {path.stem for path in (folder / "figures").glob("*.png")}
+    assert {"differences-cnn_micro", "curves-valid-digits-vit_nano", "curves-train-digits-cnn_micro"} <= drawn
+    assert all(f"figures/{name}.svg" in markdown for name in drawn)
+    assert r"\input{tables/results-all-cells.tex}" in latex
+
+
+def test_reconstructions_carry_the_word_in_every_format(folder):
+    for path in ("index.html", "report.md", "tables/cost.csv", "tables/cost.tex", "figures/differences-cnn_micro.svg"):
+        text = (folder / path).read_text()
+        assert "pf_loss_r1 (reconstruction)" in text.replace(r"\_", "_"), path
+
+
+def test_markdown_tables_have_equal_rows(folder):
+    lines = (folder / "report.md").read_text().splitlines()
+    for before, line in itertools.pairwise(lines):
+        if before.startswith("|") and line.startswith("|"):
+            assert len(re.split(r"(?<!\\)\|", before)) == len(re.split(r"(?<!\\)\|", line))
+    assert not any("<b>" in line for line in lines if line.startswith("|"))
+
+
+def test_latex_escapes_what_it_must(folder):
+    for path in (folder / "tables").glob("*.tex"):
+        text = path.read_text()
+        assert text.isascii() or all(ord(letter) < 0x250 for letter in text)
+        body = text.split("\\midrule")[1]
+        assert not re.search(r"(?<!\\)[_%#]", body), path.name
+        assert text.count("\\toprule") == 1
+
+
+def test_every_link_of_the_page_leads_somewhere_and_none_leaves_it(folder):
+    page = (folder / "index.html").read_text()
+    names = re.findall(r'\sid="([^"]+)"', page)
+    assert len(names) == len(set(names))
+    links = re.findall(r'href="([^"]+)"', page)
+    inner = {link[1:] for link in links if link.startswith("#")}
+    assert inner <= set(names)
+    assert sum(link.startswith("#set-") for link in links) > 50
+    files = {link for link in links if not link.startswith(("#", "data:"))}
+    assert all((folder / link).exists() for link in files)
+    assert not re.search(r'(src|href)="(https?:)?//', page)
+
+
+def test_the_same_records_give_the_same_files(study, folder, tmp_path):
+    report.build(study, tmp_path)
+    for path in folder.rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / path.relative_to(folder)).read_bytes(), path.name
+
+
+def test_the_terminal_gets_a_table_of_at_most_100_columns(study):
+    text = report.summary(study)
+    assert max(map(len, text.splitlines())) <= 100
+    assert re.search(r"^ngl +99\.05 ± 0\.33 +\+1\.05 \[\+0\.85, \+1\.25\] +12  better$", text, re.MULTILINE)
+    assert "2 of 12 diverged" in text
+
+
+def test_the_report_needs_no_torch(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from harness import report; from tests import synthetic; "
+        "report.build(synthetic.study(seeds=(1, 2), history=False), Path(sys.argv[1])); "
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=120)
+
+
+def test_an_unknown_study_is_one_sentence_and_exit_code_2(capsys):
+    assert main(["build", "no_such_study"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "no_such_study" in said
+    assert "\n" not in said
+
+
+# ---------------------------------------------------------------------------- in a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium on the PATH to open the page with")
+    with playwright.sync_playwright() as running:
+        quiet = ["no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+                 "disable-component-update", "disable-sync"]  # fmt: skip
+        opened = running.chromium.launch(executable_path=found, args=[f"--{flag}" for flag in quiet])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser, folder):
+    """Return the page at desktop width, watched for errors and for requests that leave the disk."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    problems: list[str] = []
+    opened.on(
+        "console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None
+    )
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.on("request", lambda sent: None if sent.url.startswith(("file:", "data:")) else problems.append(sent.url))
+    opened.goto((folder / "index.html").as_uri())
+    yield opened
+    opened.close()
+    assert problems == []
+
+
+RESULTS = "#table-results-digits-cnn_micro"
+
+
+def shown(page, column):
+    return page.locator(f"{RESULTS} tbody tr > :nth-child({column})").all_inner_texts()
+
+
+def test_a_click_sorts_the_table(page):
+    before = shown(page, 1)
+    title = page.locator(f"{RESULTS} thead button", has_text="loss")
+    title.click()
+    assert shown(page, 1) == sorted(before) != before
+    title.click()
+    assert shown(page, 1) == sorted(before, reverse=True)
+    assert page.locator(f"{RESULTS} th[aria-sort]").get_attribute("aria-sort") == "descending"
+
+
+def test_the_keyboard_sorts_numbers_by_value_and_leaves_gaps_last(page):
+    place = page.locator(f"{RESULTS} thead button").all_inner_texts().index("difference (points)") + 1
+    title = page.locator(f"{RESULTS} thead button").nth(place - 1)
+    title.focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Space")  # ascending
+    found = [text.split()[0].replace("−", "-") for text in shown(page, place)]
+    assert found[-1] == "–"  # the baseline has no difference
+    numbers = [float(text) for text in found[:-1]]
+    assert numbers == sorted(numbers)
+    assert numbers[0] < -30
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_overflows_the_page(page, width, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 844})
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", paper)[:3])) < 200) == (scheme == "dark")
+
+
+def test_a_number_leads_to_its_runs(page):
+    page.locator(f"{RESULTS} tbody tr").first.locator("a").first.click()
+    target = page.locator("li:target")
+    assert target.is_visible()
+    assert target.inner_text().startswith("12 runs")
+    target.locator("a").first.click()
+    assert page.locator("tr:target").is_visible()
+
+
+def test_it_prints_without_cutting_tables(page):
+    page.emulate_media(media="print")
+    assert page.locator("nav").is_hidden()
+    assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"

@@ -58,6 +58,8 @@ MARKS: dict[str, Any] = {
     "not decidable": {"marker": "o", "color": MUTED, "markerfacecolor": PAPER},
 }
 
+NOTE: dict[str, Any] = {"ha": "right", "fontsize": 7.5}
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -88,8 +90,15 @@ def limit(extents: Sequence[float], margin: float) -> float:
     return round(1.06 * max(*kept, 2 * margin, 1e-9), 12)
 
 
-def forest(panels: Mapping[str, Sequence[Bar]], margin: float, axis: str) -> Figure:
-    """Return differences to the baseline with intervals, one panel per cell, the margin of equivalence shaded."""
+def forest(panels: Mapping[str, Sequence[Bar]], margin: float, half: float, axis: str) -> Figure:
+    """Return differences to the baseline with intervals, one panel per cell, the margin of equivalence shaded.
+
+    Args:
+        panels: by the title of a cell, its losses from top to bottom.
+        margin: half-width of the shaded band.
+        half: half-width of the axis; see :func:`limit`.
+        axis: what the axis measures.
+    """
     with mpl.rc_context(STYLE):
         lines = [max(1, len(bars)) for bars in panels.values()]
         bars = [bar for panel in panels.values() for bar in panel]
@@ -97,7 +106,6 @@ def forest(panels: Mapping[str, Sequence[Bar]], margin: float, axis: str) -> Fig
         figure = Figure(figsize=(WIDTH, height))
         grid = figure.subplots(len(lines), 1, squeeze=False, sharex=True, height_ratios=lines)[:, 0]
         _margins(figure, (len(lines), 1), left=0.15 + 0.075 * max(len(bar.label) for bar in bars), gap=0.35)
-        half = limit([max(abs(b.low), abs(b.high)) if math.isfinite(b.low) else abs(b.value) for b in bars], margin)
         for axes, (title, panel) in zip(grid, panels.items(), strict=True):
             _forest_panel(axes, panel, margin, half)
             axes.set_title(title if len(panels) > 1 else "")
@@ -135,11 +143,24 @@ def _forest_panel(axes: Axes, bars: Sequence[Bar], margin: float, half: float) -
     axes.spines["left"].set_visible(False)
 
 
-def curves(panels: Mapping[str, pd.DataFrame], reference: str, axis: str, scale: float, shared: bool) -> Figure:
-    """Return learning curves as small multiples: the mean over seeds and the range from the least to the greatest.
+@dataclass(frozen=True)
+class Curve:
+    """One panel of learning curves.
 
     Args:
-        panels: by loss, a frame with index epoch and columns mean, low, high, n.
+        over: of the completed runs, by epoch, with columns mean, low and high.
+        broken: of each diverged run, by epoch.
+    """
+
+    over: pd.DataFrame
+    broken: tuple[pd.Series, ...]
+
+
+def curves(panels: Mapping[str, Curve], reference: str, axis: str, scale: float, shared: bool) -> Figure:
+    """Return learning curves as small multiples: mean over seeds, range from least to greatest, diverged runs.
+
+    Args:
+        panels: by loss.
         reference: the baseline, drawn in grey behind every other loss where the axis is ``shared``.
         axis: what is drawn.
         scale: factor from the metric's unit to the axis.
@@ -150,19 +171,25 @@ def curves(panels: Mapping[str, pd.DataFrame], reference: str, axis: str, scale:
         down = math.ceil(len(panels) / across)
         figure = Figure(figsize=(0.6 + 1.85 * across, 0.55 + 1.25 * down))
         _margins(figure, (down, across), left=0.65, gap=0.42)
-        grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=shared).ravel()
+        grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=shared).ravel().tolist()
         for axes, (label, curve) in zip(grid, panels.items(), strict=False):
             if shared and reference in panels and label != reference:
-                axes.plot(panels[reference]["mean"] * scale, color=MUTED, lw=0.9, ls=(0, (3, 2)))
-            axes.fill_between(curve.index, curve["low"] * scale, curve["high"] * scale, color=BLUE, alpha=0.18, lw=0)
-            axes.plot(curve["mean"] * scale, color=BLUE, lw=1.3)
+                axes.plot(panels[reference].over["mean"] * scale, color=MUTED, lw=0.9, ls=(0, (3, 2)))
+            over = curve.over * scale
+            axes.fill_between(over.index, over["low"], over["high"], color=BLUE, alpha=0.18, lw=0)
+            axes.plot(over["mean"], color=BLUE, lw=1.3)
+            for run in curve.broken:
+                axes.plot(run * scale, color=ORANGE, lw=0.8)
+                axes.plot(run.index[-1], run.iloc[-1] * scale, color=ORANGE, marker="x", ms=4, mew=1.2)
+            if curve.broken:
+                axes.text(0.97, 0.22, f"{len(curve.broken)} diverged", **NOTE, transform=axes.transAxes, color=ORANGE)
             axes.set_title(label, fontsize=8)
             axes.margins(x=0.02)
             axes.yaxis.set_major_locator(MaxNLocator(4))
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             axes.grid(axis="y", color=FAINT, lw=0.5)
         if shared:
-            _focus(grid[0], panels, scale)
+            _focus(grid, panels, scale)
         for axes in grid[len(panels) :]:
             axes.set_visible(False)
         figure.supxlabel("epoch", fontsize=9)
@@ -170,14 +197,20 @@ def curves(panels: Mapping[str, pd.DataFrame], reference: str, axis: str, scale:
         return figure
 
 
-def _focus(axes: Axes, panels: Mapping[str, pd.DataFrame], scale: float) -> None:
+def _focus(grid: Sequence[Axes], panels: Mapping[str, Curve], scale: float) -> None:
     """Give the vertical axis to where curves end: the first epochs and a loss that fails would flatten all others."""
-    late = [curve.iloc[len(curve) // 4 :] for curve in panels.values() if len(curve)]
+    late = [curve.over.iloc[len(curve.over) // 4 :] for curve in panels.values() if len(curve.over)]
+    if not late:
+        return
     lows = np.array([frame["low"].min() for frame in late]) * scale
     highs = np.array([frame["high"].max() for frame in late]) * scale
     low, high = float(np.nanquantile(lows, 0.25)), float(np.nanmax(highs))
     if math.isfinite(low) and high > low:
-        axes.set_ylim(low - 0.15 * (high - low), high + 0.05 * (high - low))
+        floor = low - 0.15 * (high - low)
+        grid[0].set_ylim(floor, high + 0.05 * (high - low))
+        for axes, curve in zip(grid, panels.values(), strict=False):
+            if len(curve.over) and (end := curve.over["mean"].iloc[-1] * scale) < floor:
+                axes.text(0.97, 0.06, f"ends at {end:.3g}, below", **NOTE, transform=axes.transAxes)
 
 
 def save(figure: Figure, stem: Path) -> None:
@@ -197,5 +230,5 @@ def inline(svg: str, alt: str) -> str:
     head, rest = svg.split(">", 1)
     head = re.sub(r' (width|height)="[^"]*"', "", head)
     # matplotlib numbers its groups alike in every figure; only what is referred to (clip paths, marks) needs its id
-    rest = re.sub(r'<g id="[a-zA-Z0-9]*_[0-9]+(_[0-9]+)?"', "<g", rest)
+    rest = re.sub(r'<g id="[a-zA-Z0-9.]*_[0-9]+(_[0-9]+)?"', "<g", rest)
     return f'{head} role="img" aria-label="{escape(alt)}">{rest}'

@@ -12,7 +12,7 @@ from harness.report.items import Entry, Report, Scale
 from harness.report.text import count
 
 HERE = Path(__file__).parent
-STRIP_WIDTH, STRIP_HEIGHT = 132, 20
+STRIP_WIDTH, STRIP_HEIGHT = 120, 20
 # shapes around (0, 0), so that verdicts are told apart without colour
 MARKS = {
     "better": '<path class="m better" d="M-4.5 3.8 0 -4.4 4.5 3.8z"/>',
@@ -64,9 +64,7 @@ def page(report: Report, drawings: Mapping[str, str]) -> str:
 
 
 def strip(entry: Entry, scale: Scale) -> Markup:
-    """Return the interval of ``entry`` drawn on ``scale`` as a small picture; empty where there is no value."""
-    if entry.value is None:
-        return Markup("")
+    """Return the interval of ``entry`` drawn on ``scale`` as a small picture, where it has a value."""
 
     def x(value: float) -> float:
         share = (value - scale.low) / (scale.high - scale.low)
@@ -81,6 +79,8 @@ def strip(entry: Entry, scale: Scale) -> Markup:
     ]
     tone = entry.tone or "undecided"
     name = "equal" if tone == "equivalent" else "open" if tone == "undecided" else tone
+    if entry.value is None:
+        return Markup("".join([*parts, "</svg>"]))
     if not scale.low <= entry.value <= scale.high:
         edge, turn = (7, 0) if entry.value < scale.low else (STRIP_WIDTH - 7, 180)
         parts.append(

@@ -6,7 +6,7 @@ Writers turn these into HTML, Markdown, LaTeX and CSV; nothing here knows a form
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from matplotlib.figure import Figure as Drawing
@@ -44,13 +44,14 @@ class Scale:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: ``key`` names it in CSV, ``title`` above it; ``note`` says what it holds."""
+    """A column: ``key`` names it in CSV, ``title`` above it; ``note`` says what it holds; CSV alone has ``detail``."""
 
     key: str
     title: str
     kind: Literal["text", "number", "code"] = "text"
     note: str = ""
     scale: Scale | None = None
+    detail: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,12 @@ class Table:
     caption: str = ""
     folded: bool = False
 
+    def for_reading(self) -> Table:
+        """Return the table without the columns that only CSV has."""
+        kept = [i for i, column in enumerate(self.columns) if not column.detail]
+        shown = (replace(row, entries=tuple(row.entries[i] for i in kept)) for row in self.rows)
+        return replace(self, columns=tuple(self.columns[i] for i in kept), rows=tuple(shown))
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -94,10 +101,19 @@ class Prose:
 
 
 @dataclass(frozen=True)
-class Points:
-    """A list of terms, each with its sentences; ``tone`` marks the term."""
+class Point:
+    """A term with its lines, each a name and what is said of it; ``tone`` marks the term."""
 
-    points: tuple[tuple[str, Tone, tuple[str, ...]], ...]
+    term: str
+    tone: Tone
+    lines: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Points:
+    """A list of terms."""
+
+    points: tuple[Point, ...]
 
 
 @dataclass(frozen=True)

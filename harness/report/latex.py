@@ -27,7 +27,7 @@ SPECIAL = {
     "≥": r"$\geq$",
     "≤": r"$\leq$",
 }
-WIDE = 6  # columns; wider tables are shrunk to the line
+SHRINK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"  # only what is wider than the line
 
 
 def escape(words: str) -> str:
@@ -41,7 +41,8 @@ def escape(words: str) -> str:
 
 
 def table(item: Table) -> str:
-    """Return one table environment; needs booktabs and, for many columns, graphicx."""
+    """Return one table environment; needs booktabs and graphicx."""
+    item = item.for_reading()
     align = "".join("r" if column.kind == "number" else "l" for column in item.columns)
     head = " & ".join(rf"\textbf{{{escape(column.title)}}}" for column in item.columns)
     lines = []
@@ -62,8 +63,7 @@ def table(item: Table) -> str:
             r"\end{tabular}",
         ]
     )
-    if len(item.columns) > WIDE:
-        body = f"\\resizebox{{\\linewidth}}{{!}}{{%\n{body}}}"
+    body = f"{SHRINK}{{%\n{body}}}"
     caption = escape(f"{item.title}. {item.caption}".strip())
     return "\n".join(
         [

@@ -17,6 +17,7 @@ def text(report: Report) -> str:
 
 def table(item: Table) -> str:
     """Return a pipe table, numbers to the right."""
+    item = item.for_reading()
     head = [escape(column.title) for column in item.columns]
     rule = ["--:" if column.kind == "number" else "---" for column in item.columns]
     body = []
@@ -43,9 +44,9 @@ def _item(item: Item) -> str:
             return "\n\n".join(escape(paragraph) for paragraph in item.paragraphs)
         case Points():
             lines = []
-            for term, _, sentences in item.points:
-                lines.append(f"- **{escape(term)}**")
-                lines += [f"  - {escape(sentence)}" for sentence in sentences]
+            for point in item.points:
+                lines.append(f"- **{escape(point.term)}**" + ("" if point.lines else ": none"))
+                lines += [f"  - **{escape(name)}** {escape(words)}" for name, words in point.lines]
             return "\n".join(lines)
         case Notice():
             word = "Alarm" if item.tone == "alarm" else "Note"

@@ -51,7 +51,7 @@ def remarks(outcome: Outcome) -> list[str]:
         if n
     ]
     if outcome.diverged and outcome.seeds:
-        parts.append(f"compared on the {count(len(outcome.seeds), 'seed')} that both completed")
+        parts.append(f"{count(len(outcome.seeds), 'completed pair')} compared")
     return parts
 
 

@@ -10,7 +10,7 @@ from harness import stats
 from harness.report.analysis import Analysis, Outcome
 from harness.report.frames import column, numbers, rows
 from harness.report.items import Column, Entry, Prose, Row, Section, Table
-from harness.report.sections.common import cell_entry, dash, loss_entry, number_entry
+from harness.report.sections.common import TONES, cell_entry, dash, loss_entry, number_entry
 from harness.report.text import metric_of, number, significant
 
 SECONDARY = ("top1", "top5", "macro_f1", "nll", "ece")
@@ -34,6 +34,7 @@ def _cost_table(a: Analysis) -> Table:
     columns = (
         Column("cell", "cell"),
         Column("loss", "loss"),
+        Column("difference", f"difference ({a.metric.difference_unit or a.metric.title})", "number", "as above"),
         Column("step_ratio", f"step time / {a.baseline}", "number", "median over seeds, and range"),
         Column("step_ms", "step (ms)", "number", "median over seeds"),
         Column("train_s", "training (s)", "number", "median over seeds"),
@@ -44,7 +45,7 @@ def _cost_table(a: Analysis) -> Table:
         Column("failed", "failed", "number", "of the runs planned"),
     )
     table_rows = tuple(_cost_row(a, outcome) for outcome in a.outcomes.values())
-    return Table("cost", "Cost", columns, table_rows, "Cost per loss, beside its verdict above.")
+    return Table("cost", "Cost", columns, table_rows, "What each loss costs, beside what it gains.")
 
 
 def _cost_row(a: Analysis, outcome: Outcome) -> Row:
@@ -58,9 +59,25 @@ def _cost_row(a: Analysis, outcome: Outcome) -> Row:
     counts = [_whole(own, f"cost.{name}", keys) for name in ("parameters", "loss_parameters")]
     ended = [Entry(f"{n} of {outcome.planned}" if n else "0", n) for n in (outcome.diverged, outcome.failed)]
     return Row(
-        (cell_entry(outcome.cell), loss_entry(a, outcome.label), _step_ratio(a, outcome), *numeric, *counts, *ended),
+        (
+            cell_entry(outcome.cell),
+            loss_entry(a, outcome.label),
+            _difference(a, outcome),
+            _step_ratio(a, outcome),
+            *numeric,
+            *counts,
+            *ended,
+        ),
         reference=outcome.label == a.baseline,
     )
+
+
+def _difference(a: Analysis, outcome: Outcome) -> Entry:
+    found = a.comparisons.get((outcome.cell, outcome.label))
+    if found is None or not found.n:
+        return dash("the baseline" if found is None else "no pair of completed runs")
+    text = a.metric.number(found.difference, sign=True)
+    return Entry(text, found.difference, runs=outcome.paired_keys, note=found.verdict, tone=TONES[found.verdict])
 
 
 def _step_ratio(a: Analysis, outcome: Outcome) -> Entry:

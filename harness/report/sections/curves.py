@@ -8,7 +8,8 @@ import pandas as pd
 
 from harness.report import figures
 from harness.report.analysis import Analysis, Cell
-from harness.report.frames import column, numbers, rows
+from harness.report.figures import Curve
+from harness.report.frames import column, numbers, rows, where
 from harness.report.items import Figure, Item, Prose, Section
 from harness.report.text import metric_of, slug
 
@@ -28,31 +29,38 @@ def section(a: Analysis) -> Section:
     return Section("curves", "Learning curves", tuple(items or [Prose(("These records have no history of epochs.",))]))
 
 
-def _panels(a: Analysis, cell: Cell, history: pd.DataFrame, name: str) -> dict[str, pd.DataFrame]:
+def _panels(a: Analysis, cell: Cell, history: pd.DataFrame, name: str) -> dict[str, Curve]:
     if name not in history.columns:
         return {}
     panels = {}
     for label in a.labels:
-        planned = a.planned.get((cell, label))
-        if planned is None:
-            continue
-        # diverged runs belong to the picture as far as they went
-        own = rows(history, column(history, "key").isin(list(planned["key"])))
-        frame = pd.DataFrame({"epoch": numbers(own, "epoch"), "value": numbers(own, name)})
-        frame = frame.replace([float("inf"), float("-inf")], float("nan")).dropna()
-        if len(frame):
-            grouped = frame.groupby("epoch")["value"]
-            panels[label] = pd.DataFrame({"mean": grouped.mean(), "low": grouped.min(), "high": grouped.max()})
+        if (cell, label) in a.planned:
+            planned = a.planned[cell, label]
+            runs = {status: list(where(planned, status=status)["key"]) for status in ("done", "diverged")}
+            done = _points(history, runs["done"], name).groupby("epoch")["value"]
+            over = pd.DataFrame({"mean": done.mean(), "low": done.min(), "high": done.max()})
+            broken = (column(_points(history, [key], name).set_index("epoch"), "value") for key in runs["diverged"])
+            curve = Curve(over, tuple(run for run in broken if len(run)))
+            if len(over) or curve.broken:
+                panels[label] = curve
     return panels
 
 
-def _valid(a: Analysis, cell: Cell, panels: dict[str, pd.DataFrame], name: str) -> Figure:
+def _points(history: pd.DataFrame, keys: list[str], name: str) -> pd.DataFrame:
+    own = rows(history, column(history, "key").isin(keys))
+    values = numbers(own, name).replace([float("inf"), float("-inf")], float("nan"))
+    return pd.DataFrame({"epoch": numbers(own, "epoch"), "value": values}).dropna()
+
+
+def _valid(a: Analysis, cell: Cell, panels: dict[str, Curve], name: str) -> Figure:
     metric = metric_of(name)
     axis = f"{metric.title} ({metric.unit})" if metric.unit else metric.title
-    ends = "; ".join(f"{label} ends at {metric.number(curve['mean'].iloc[-1])}" for label, curve in panels.items())
+    last = {label: curve.over["mean"].iloc[-1] for label, curve in panels.items() if len(curve.over)}
+    ends = "; ".join(f"{label} ends at {metric.number(value)}" for label, value in last.items())
     caption = (
         f"{cell.title}: {metric.title} by epoch, mean over seeds (line) and least to greatest (band); "
-        f"dashed: {a.baseline}. The axis shows where curves end; the first epochs may lie below it."
+        f"dashed: {a.baseline}; crossed out: a diverged run. The axis shows where curves end; the first epochs may lie "
+        "below it."
     )
     draw = functools.partial(figures.curves, panels, a.baseline, axis, metric.scale, True)
     return Figure(
@@ -60,9 +68,10 @@ def _valid(a: Analysis, cell: Cell, panels: dict[str, pd.DataFrame], name: str) 
     )
 
 
-def _train(a: Analysis, cell: Cell, panels: dict[str, pd.DataFrame]) -> Figure:
+def _train(a: Analysis, cell: Cell, panels: dict[str, Curve]) -> Figure:
     caption = (
-        f"{cell.title}: training loss by epoch, mean over seeds (line) and least to greatest (band). "
+        f"{cell.title}: training loss by epoch, mean over seeds (line) and least to greatest (band); crossed out: a "
+        "diverged run. "
         "Every loss has its own unit, so every panel has its own axis."
     )
     draw = functools.partial(figures.curves, panels, a.baseline, "training loss", 1.0, False)

@@ -8,16 +8,18 @@ from harness.report import figures
 from harness.report.analysis import Analysis, Cell
 from harness.report.figures import Bar
 from harness.report.items import Figure, Item, Prose, Section
+from harness.report.sections.results import scale_of
 from harness.report.text import slug
 
 
 def section(a: Analysis) -> Section:
     """Return a forest plot per model, its cells below each other."""
     items: list[Item] = []
+    half = scale_of(a, list(a.comparisons.values())).high * a.metric.scale  # one axis for all models
     for model in dict.fromkeys(cell.model for cell in a.cells):
         panels = {cell.title: bars for cell in a.cells if cell.model == model and (bars := _bars(a, cell))}
         if panels:
-            items.append(_figure(a, model, panels))
+            items.append(_figure(a, model, panels, half))
     if not items:
         items.append(Prose(("No pair of completed runs yet, so there are no differences to draw.",)))
     return Section("differences", f"Differences to {a.baseline}", tuple(items))
@@ -35,7 +37,7 @@ def _bars(a: Analysis, cell: Cell) -> list[Bar]:
     return sorted(bars, key=lambda bar: -sign * bar.value)
 
 
-def _figure(a: Analysis, model: str, panels: dict[str, list[Bar]]) -> Figure:
+def _figure(a: Analysis, model: str, panels: dict[str, list[Bar]], half: float) -> Figure:
     unit = f" ({a.metric.difference_unit})" if a.metric.difference_unit else ""
     axis = f"difference in {a.metric.title}{unit}"
     caption = (
@@ -48,5 +50,5 @@ def _figure(a: Analysis, model: str, panels: dict[str, list[Bar]]) -> Figure:
         f"{title}: " + "; ".join(f"{bar.label} {bar.text}, {bar.verdict}" for bar in bars) + "."
         for title, bars in panels.items()
     )
-    draw = functools.partial(figures.forest, panels, a.margin * a.metric.scale, axis)
+    draw = functools.partial(figures.forest, panels, a.margin * a.metric.scale, half, axis)
     return Figure(f"differences-{slug(model)}", model, caption, alt, draw)

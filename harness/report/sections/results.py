@@ -71,7 +71,7 @@ def _columns(a: Analysis, compared: list[Comparison], n_title: str, n_note: str)
             scale_of(a, compared),
         ),
         Column("n", n_title, "number", n_note),
-        Column("p", "p", "number", "of the difference, before correction"),
+        Column("p", "p", "number", "of the difference, before correction", detail=True),
         Column("p_holm", "p (Holm)", "number", "of the difference, corrected over the family"),
         Column("p_equivalent", "p equiv.", "number", "of two one-sided tests, Holm-corrected: small means equivalent"),
         Column(
@@ -111,8 +111,9 @@ def _cell_table(a: Analysis, cell: Cell) -> Table:
     compared = [a.comparisons[cell, o.label] for o in outcomes if (cell, o.label) in a.comparisons]
     columns = (
         *_columns(a, compared, "n", "pairs of runs compared; for the baseline, completed runs"),
-        Column("family", "family"),
-        Column("evidence", "evidence"),
+        Column("kind", "family, evidence"),
+        Column("family", "family", detail=True),
+        Column("evidence", "evidence", detail=True),
         Column("remarks", "remarks"),
     )
     caption = f"Losses on {cell.title}, best mean first."
@@ -129,7 +130,8 @@ def _cell_row(a: Analysis, outcome: Outcome) -> Row:
     found = a.comparisons.get((outcome.cell, outcome.label))
     about = a.about[outcome.label]
     entries = _compared(a, found, outcome.values, outcome.keys, outcome.paired_keys)
-    rest = (Entry(about.family), Entry(about.evidence), Entry("; ".join(remarks(outcome))))
+    kind = ", ".join(part for part in (about.family, about.evidence) if part)
+    rest = (Entry(kind), Entry(about.family), Entry(about.evidence), Entry("; ".join(remarks(outcome))))
     return Row((loss_entry(a, outcome.label), *entries, *rest), reference=outcome.label == a.baseline)
 
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from harness.report.analysis import Analysis
-from harness.report.frames import numbers, records
+from harness.report.frames import column, numbers, records
 from harness.report.items import Column, Entry, Row, Section, Table
 from harness.report.text import DASH, plain
 
@@ -28,13 +28,13 @@ def section(a: Analysis) -> Section:
     )
     lr = numbers(a.all, "config.optimizer.lr").fillna(numbers(a.all, "lr"))
     values = numbers(a.all, a.metric.key)
-    found = zip(records(a.all), values, lr, strict=True)
-    table_rows = tuple(_row(a, run, float(value), float(rate)) for run, value, rate in found)
+    found = zip(records(a.all), values, lr, ~column(a.all, "key").duplicated(), strict=True)
+    table_rows = tuple(_row(a, run, float(value), float(rate), first) for run, value, rate, first in found)
     caption = "results/runs/RUN/record.json holds everything about a run, history.csv its epochs."
     return Section("runs", "Runs", (Table("runs", "All runs", columns, table_rows, caption, folded=True),))
 
 
-def _row(a: Analysis, run: dict[str, Any], value: float, rate: float) -> Row:
+def _row(a: Analysis, run: dict[str, Any], value: float, rate: float, first: bool) -> Row:
     epoch = run.get("selected_epoch")
     source = plain(run.get("source")) + (", older numerics" if run["old"] else "")
     return Row(
@@ -50,5 +50,5 @@ def _row(a: Analysis, run: dict[str, Any], value: float, rate: float) -> Row:
             Entry(plain(rate), None if math.isnan(rate) else rate),
             Entry(source),
         ),
-        anchor=f"run-{run['key']}",
+        anchor=f"run-{run['key']}" if first else "",  # a run may serve in two roles
     )

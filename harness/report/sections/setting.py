@@ -171,7 +171,7 @@ def _config(a: Analysis) -> Table:
 
 
 def _set_aside(a: Analysis) -> Table:
-    columns = (Column("group", "made on"), Column("runs", "runs", "number"), Column("losses", "losses"))
+    columns = (Column("made_on", "made on"), Column("runs", "runs", "number"), Column("losses", "losses"))
     group = group_of(a.set_aside)
     table_rows = []
     for name in dict.fromkeys(group):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 from harness import stats
 from harness.report.analysis import Analysis, Cell
-from harness.report.items import Column, Entry, Item, Notice, Points, Prose, Row, Section, Table, Tone
+from harness.report.items import Column, Entry, Item, Notice, Point, Points, Prose, Row, Section, Table
 from harness.report.sections import controls
 from harness.report.sections.common import TONES, dash, loss_entry, reason
 from harness.report.text import count, joined
 
 FEW_SEEDS = 5
-HEADINGS = {"better": "Better", "worse": "Worse", "equivalent": "Equivalent", "not decidable": "Not decidable"}
 
 
 def section(a: Analysis) -> Section:
@@ -62,39 +63,50 @@ def notices(a: Analysis) -> list[Notice]:
     return found
 
 
-def _points(a: Analysis) -> list[tuple[str, Tone, tuple[str, ...]]]:
+def _points(a: Analysis) -> list[Point]:
+    terms = {
+        "better": f"Better than {a.baseline}",
+        "worse": f"Worse than {a.baseline}",
+        "equivalent": f"Equivalent within ±{a.metric.with_unit(a.margin)}",
+        "not decidable": "Not decidable",
+    }
     points = []
-    for verdict, heading in HEADINGS.items():
-        lines = []
-        for label in a.challengers:
-            found = [cell for cell in a.cells if (c := a.comparisons.get((cell, label))) and c.verdict == verdict]
-            if found:
-                lines.append(f"{a.display(label)}: " + "; ".join(_in_cell(a, cell, label) for cell in found))
-        qualified = {
-            "better": f"{heading} than {a.baseline}",
-            "worse": f"{heading} than {a.baseline}",
-            "equivalent": f"{heading} within ±{a.metric.with_unit(a.margin)}",
-        }.get(verdict, heading)
-        points.append((qualified, TONES[verdict], tuple(lines) or ("none",)))
+    for verdict, term in terms.items():
+        where = {
+            label: [cell for cell in a.cells if (c := a.comparisons.get((cell, label))) and c.verdict == verdict]
+            for label in a.challengers
+        }
+        lines = [
+            (a.display(label), joined(_in_cell(a, cell, label) for cell in cells))
+            for label, cells in where.items()
+            if cells
+        ]
+        points.append(Point(term, TONES[verdict], tuple(lines)))
     return points
 
 
 def _in_cell(a: Analysis, cell: Cell, label: str) -> str:
     found, outcome = a.comparisons[cell, label], a.outcomes[cell, label]
-    where = f" on {cell.short}" if len(a.cells) > 1 else ""
-    if found.n == 0:
-        why = "every run diverged" if outcome.diverged == outcome.planned else reason(found)
-        return f"nothing to compare{where} ({why})"
-    details = [f"n = {found.n}", reason(found)]
+    details = [f"{a.metric.number(found.difference, sign=True)} {a.metric.difference_unit}".strip()] if found.n else []
+    details += [f"n = {found.n}"]
     if outcome.diverged:
-        details.append(f"{outcome.diverged} of {outcome.planned} diverged, so this holds where it finished")
-    unit = a.metric.difference_unit
-    return f"{a.metric.difference(found)} {unit}".strip() + f"{where} ({', '.join(d for d in details if d)})"
+        details.append(
+            f"{outcome.diverged} of {outcome.planned} diverged"
+            + (", judged by the runs that finished" if found.n else "")
+        )
+    elif why := reason(found):
+        details.append(why)
+    return f"{f'on {cell.short} ' if len(a.cells) > 1 else ''}({'; '.join(details)})"
 
 
 def _matrix(a: Analysis) -> Table:
     rows = []
-    for label in a.challengers:
+    mean = {
+        label: sum(found) / len(found) * (-1 if a.metric.higher_is_better else 1)
+        for label in a.challengers
+        if (found := [c.difference for cell in a.cells if (c := a.comparisons.get((cell, label))) and c.n])
+    }
+    for label in sorted(a.challengers, key=lambda label: mean.get(label, math.inf)):
         entries = [loss_entry(a, label)]
         for cell in a.cells:
             found = a.comparisons.get((cell, label))
@@ -107,20 +119,21 @@ def _matrix(a: Analysis) -> Table:
             entries.append(Entry(text, found.difference if found.n else None, runs=keys, note=reason(found), tone=tone))
         rows.append(Row(tuple(entries)))
     columns = [Column(f"cell_{i + 1}", cell.short, note=cell.title) for i, cell in enumerate(a.cells)]
-    caption = f"Verdict and difference to {a.baseline} ({a.metric.difference_unit or a.metric.title}) in every cell."
+    unit = a.metric.difference_unit or a.metric.title
+    caption = f"Verdict and difference to {a.baseline} ({unit}) in every cell, best first."
     return Table("verdicts", "Verdicts by cell", (Column("loss", "loss"), *columns), tuple(rows), caption)
 
 
 def over_all_cells(a: Analysis) -> str:
     """Return the verdicts over all cells together, in one paragraph."""
-    by_verdict = {verdict: [] for verdict in HEADINGS}
+    by_verdict = {verdict: [] for verdict in TONES}
     for label, across in a.across.items():
         if across.comparison:
             by_verdict[across.comparison.verdict].append(a.display(label))
-    told = [f"{verdict}: {joined(names)}" for verdict, names in by_verdict.items() if names]
+    told = [f"{verdict}, {joined(names)}" for verdict, names in by_verdict.items() if names]
     seeds = max((x.seeds for x in a.across.values()), default=0)
     least = stats.least_sign_flip_p(seeds)
-    text = f"Over all cells together {'; '.join(told)}."
+    text = f"Over all cells together: {'; '.join(told)}."
     if least * len(a.challengers) >= stats.ALPHA:
         text += (
             f" Over all cells the test flips the signs of whole seeds; {count(seeds, 'seed')} allow no p below "
