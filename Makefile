@@ -2,7 +2,7 @@
 # make test   run the whole test suite
 # make check  ruff and type checker
 # make report STUDY=demo   rebuild a report from its records
-# make ui     the MLflow dashboard on this project's store
+# make ui     the MLflow dashboard on this project's store (PORT=5001 for another port)
 # Each of them first creates the environment in .venv, from requirements.lock, if it is not there or out of date.
 
 PYTHON ?= python3
@@ -27,7 +27,7 @@ report: env
 	@$(PY) -m harness.report build $(STUDY)
 
 ui: env
-	@$(PY) -m harness.tracking ui
+	@$(PY) -m harness.tracking ui $(if $(PORT),--port $(PORT))
 
 env: .venv/ready
 

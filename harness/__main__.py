@@ -3,11 +3,11 @@
 Plan a study, run what is missing, report.
 
   study=demo                    a file of conf/study/; its fields can be overridden:
-  axes.loss=[focal,ngl]         what is crossed: loss, model, dataset, seed, or any setting of a run (axes.loss.gamma=[1,2])
+  axes.loss=[focal,ngl]         what is crossed: loss, model, dataset, seed, or any setting (axes.loss.gamma=[1,2])
   base.trainer.epochs=30        any setting of conf/run.yaml, for every run
   baseline=focal track=lr       the study's own fields: question, baseline, metric, margin, track, search.*, controls.*
   plan_only=true                print what would run, how many are done, and how long the rest may take
-  data.root=DIR  data.download=true   where data sets lie (default: $LOSSBENCH_DATA, else data/), and whether to fetch them
+  data.root=DIR                 where data sets lie (default: $LOSSBENCH_DATA, else data/); data.download=true fetches
   device=cpu  threads=1         where runs run; both are part of a run's identity
   engine.workers=2              how many at once (also engine.per_device, engine.checkpoint_seconds)
   tracking.enabled=false        no MLflow mirror (also tracking.uri=URI)
@@ -20,8 +20,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.plan import Study
 
 RUN_OPTIONS = ("data", "engine", "tracking", "device", "threads")
 
@@ -35,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     from harness.errors import UsageError
 
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # a scheduler's stop is a Ctrl-C
     try:
         return _run(given)
     except UsageError as error:
@@ -50,7 +56,9 @@ def _print_studies() -> None:
 
     print("Studies:")
     for path in sorted((CONF / "study").glob("*.yaml")):
-        question = next((line[9:].strip() for line in path.read_text().splitlines() if line.startswith("question:")), "")
+        question = next(
+            (line[9:].strip() for line in path.read_text().splitlines() if line.startswith("question:")), ""
+        )
         print(f"  {path.stem:<14} {question.strip(chr(34))}")
 
 
@@ -72,23 +80,28 @@ def _run(given: Sequence[str]) -> int:
     return _sweep_and_report(study, options)
 
 
-def _sweep_and_report(study: object, options: dict) -> int:
-    from harness import plan, records, sweep, tracking
+def _sweep_and_report(study: Study, options: dict[str, Any]) -> int:
+    from harness import records, report, sweep, tracking
 
-    assert isinstance(study, plan.Study)
-    wanted = options["tracking"]["enabled"]
-    with tracking.LiveMirror(study.name, options["tracking"]["uri"]) if wanted else contextlib.nullcontext():
-        outcome = sweep.sweep(study, options)
-    if outcome.planned == outcome.done:
-        print(f"{study.name}: all {outcome.planned} runs are finished, nothing is missing.", flush=True)
-    else:
-        print(f"{study.name}: {outcome.planned - outcome.done} runs in {outcome.seconds:.0f} s.", flush=True)
-    from harness import report
+    mirrors: list[tracking.LiveMirror] = []
+    with contextlib.ExitStack() as stack:
 
-    data = records.load_study(study.name)
-    page = report.build(data, records.RESULTS / study.name / "report")
+        def started() -> None:
+            if options["tracking"]["enabled"] and not mirrors:
+                mirrors.append(stack.enter_context(tracking.LiveMirror(study.name, options["tracking"]["uri"])))
+
+        outcome = sweep.sweep(study, options, started)
+        if outcome.planned == outcome.done:
+            print(f"{study.name}: all {outcome.planned} runs are finished, nothing is missing.", flush=True)
+        else:
+            print(f"{study.name}: {outcome.planned - outcome.done} runs in {outcome.seconds:.0f} s.", flush=True)
+        for mirror in mirrors:
+            mirror.finish()  # the last round goes on while the report is written
+        data = records.load_study(study.name)
+        page = report.build(data, records.RESULTS / study.name / "report")
     print(report.summary(data))
-    print(f"Report:    {os.path.relpath(page)}\nDashboard: make ui")
+    print(f"Report:    {os.path.relpath(page)}")
+    print("Dashboard: make ui" + "".join(f"  ({mirror.outcome})" for mirror in mirrors))
     for what, why in outcome.failed:
         print(f"failed: {what}: {why}", file=sys.stderr)
     return 1 if outcome.failed else 0

@@ -30,18 +30,20 @@ def model_and_loss(described: Config, task: Task, model_seed: int, loss_seed: in
     Raises:
         UsageError: the loss compares something that the task does not offer.
     """
-    shape = dict(task.model_shape)
+    shape = {name: task.model_shape[name] for name in ("in_channels", "image_size")}
     settings = {name: value for name, value in described["model"].items() if name != "channels_last"}
     torch.manual_seed(model_seed)
-    model = models.build(settings, **shape)
+    model = models.build(settings, **shape, num_classes=task.model_shape["num_classes"])
     torch.manual_seed(loss_seed)
     built = loss(described["loss"], task, model.num_features)
     if built.is_head:
         torch.manual_seed(model_seed)
-        model = models.build(settings, **(shape | {"num_classes": None}))
+        model = models.build(settings, **shape, num_classes=None)
     elif task.judges not in built.about.takes.split("+"):
-        raise UsageError(f"the loss {built.about.name} trains {built.about.takes} alone, but this task is judged by "
-                         f"{task.judges}: add it to another loss, as conf/loss/center_cross_entropy.yaml does.")
+        raise UsageError(
+            f"the loss {built.about.name} trains {built.about.takes} alone, but this task is judged by "
+            f"{task.judges}: add it to another loss, as conf/loss/center_cross_entropy.yaml does."
+        )
     return model, built
 
 
@@ -54,8 +56,10 @@ def loss(config: Config, task: Task, num_features: int) -> Loss | Sum:
         function = function(num_classes=task.model_shape["num_classes"], num_features=num_features)
     built = Loss(function)
     if built.about.takes not in task.takes:
-        raise UsageError(f"the loss {built.about.name} compares {built.about.takes}, but this task offers only "
-                         f"{' and '.join(sorted(task.takes))}: choose another loss or task.")
+        raise UsageError(
+            f"the loss {built.about.name} compares {built.about.takes}, but this task offers only "
+            f"{' and '.join(sorted(task.takes))}: choose another loss or task."
+        )
     return built
 
 

@@ -94,7 +94,7 @@ def explain(error: Exception, overrides: Iterable[str]) -> UsageError:
     return UsageError(f"{first}: see --help for what can be set.")
 
 
-def _hydra():  # noqa: ANN202 - a Hydra context manager without a public type
+def _hydra():
     from hydra import initialize_config_dir
 
     return initialize_config_dir(str(CONF), version_base="1.3")

@@ -1,8 +1,8 @@
 """Engines: warm workers that pull runs. The pool of this machine's cores or GPUs is the first.
 
-A forkserver that has imported everything gives a worker in a hundredth of a second. Each worker has one pipe: the parent
-waits on all of them, end of file means that the worker died (its run goes to a new one, once), and a worker that reads
-end of file knows that the parent died and leaves.
+A forkserver that has imported everything gives a worker in a hundredth of a second. Each worker has one pipe: the
+parent waits on all of them, end of file means that the worker died (its run goes to a new one, once), and a worker
+that reads end of file knows that the parent died and leaves.
 """
 
 from __future__ import annotations
@@ -59,17 +59,21 @@ class LocalEngine:
         retries: how often a job is tried again whose worker died.
     """
 
-    def __init__(self, device: str, threads: int = 1, workers: int | None = None, per_device: int = 1, retries: int = 1) -> None:
+    def __init__(
+        self, device: str, threads: int = 1, workers: int | None = None, per_device: int = 1, retries: int = 1
+    ) -> None:
         places = hardware.gpus() if device == "cuda" else [None]
         fitting = len(places) * per_device if device == "cuda" else max(1, hardware.cores() // threads)
         self.size = fitting if workers is None else workers
         if self.size < 1 or per_device < 1:
-            raise UsageError(f"engine.workers={workers} and engine.per_device={per_device}: use whole numbers from 1 on.")
+            raise UsageError(
+                f"engine.workers={workers} and engine.per_device={per_device}: use whole numbers from 1 on."
+            )
         self.places, self.retries = places, retries
-        # two competing threads that spin make each other up to sixty times slower; read by OpenMP when torch is imported
+        # two threads that spin make each other up to sixty times slower; OpenMP reads this when torch is imported
         os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         methods = multiprocessing.get_all_start_methods()
-        self.context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        self.context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
         if "forkserver" in methods:
             self.context.set_forkserver_preload(["harness.train", "harness.tasks.classification"])
         self.workers: list[_Worker] = []
@@ -198,5 +202,7 @@ def attempt(job: Job, folder: Path, stop: Callable[[], bool], report: Callable[.
         raise
     except Exception as error:
         last = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        records.save_failure(folder, train.about_run(job, started) | {"error": last, "traceback": traceback.format_exc()})
+        records.save_failure(
+            folder, train.about_run(job, started) | {"error": last, "traceback": traceback.format_exc()}
+        )
         return {"status": "failed", "error": last}

@@ -91,7 +91,9 @@ def commit() -> tuple[str | None, bool | None]:
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         return git("rev-parse", "--short=12", "HEAD"), bool(git("status", "--porcelain"))
@@ -103,5 +105,7 @@ def gpus() -> list[str]:
     """Return the ids of the GPUs this process may use, as CUDA_VISIBLE_DEVICES takes them."""
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name.strip() for name in visible.split(",") if name.strip()]
-    listed = subprocess.run(["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"], capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"], capture_output=True, text=True, check=False
+    )
     return [line.strip() for line in listed.stdout.splitlines() if line.strip()] or ["0"]

@@ -17,6 +17,7 @@ from harness.errors import UsageError, unknown
 SELF_SEEDS_FROM = 1000  # the baseline's other seeds, in the control "baseline against itself", are seed + 1000
 TRACKS = ("fixed", "lr")
 Values = dict[str, Any]
+Place = tuple[tuple[object, ...], str]  # a cell and a label: where a learning rate is chosen
 
 
 @dataclass(frozen=True)
@@ -121,14 +122,18 @@ def _checked(study: Study) -> Study:
         if not isinstance(values, list) or not values:
             raise UsageError(f"axes.{key}={values} is not a list with at least one value: write axes.{key}=[a,b].")
     if "seed" not in study.axes or "loss" not in study.axes:
-        raise UsageError(f"the study {study.name} needs the axes loss and seed: add axes.loss=[...] and axes.seed=[...].")
+        raise UsageError(
+            f"the study {study.name} needs the axes loss and seed: add axes.loss=[...] and axes.seed=[...]."
+        )
     if study.track not in TRACKS:
         raise unknown("track", study.track, TRACKS)
     for seed in study.seeds:
         if seed < 0 or seed >= SELF_SEEDS_FROM:
             raise UsageError(f"axes.seed contains {seed}: use seeds from 0 to {SELF_SEEDS_FROM - 1}.")
     if set(study.search["seeds"]) & set(study.seeds):
-        raise UsageError("search.seeds and axes.seed share a seed: learning rates are chosen on seeds outside the study.")
+        raise UsageError(
+            "search.seeds and axes.seed share a seed: learning rates are chosen on seeds outside the study."
+        )
     return study
 
 
@@ -144,13 +149,18 @@ def settings(study: Study) -> list[Setting]:
     planned = [_setting(base, fixed, values, study, "run") for values in _combinations(study)]
     labels = {setting.label for setting in planned}
     if study.baseline not in labels:
-        raise UsageError(f"baseline={study.baseline} is not among the losses of the study: {', '.join(sorted(labels))}.")
+        raise UsageError(
+            f"baseline={study.baseline} is not among the losses of the study: {', '.join(sorted(labels))}."
+        )
     baselines = [setting for setting in planned if setting.label == study.baseline]
     if study.controls.get("self"):
         planned += [replace(setting, role="self") for setting in baselines]
     if planted := study.controls.get("planted"):
-        worse = ({key: value for key, value in values.items() if not key.startswith("loss.")} | {"loss": planted}
-                 for values in _combinations(study) if _label(values) == study.baseline)
+        worse = (
+            {key: value for key, value in values.items() if not key.startswith("loss.")} | {"loss": planted}
+            for values in _combinations(study)
+            if _label(values) == study.baseline
+        )
         planned += [_setting(base, fixed, values, study, "planted") for values in worse]
     return list({(setting.cell, setting.label, setting.role): setting for setting in planned}.values())
 
@@ -172,11 +182,16 @@ def _product(axes: Mapping[str, list[Any]]) -> Iterator[Values]:
 
 
 def _matches(rule: Values, values: Values) -> bool:
-    return all(values.get(key) == wanted or (isinstance(wanted, list) and values.get(key) in wanted) for key, wanted in rule.items())
+    return all(
+        values.get(key) == wanted or (isinstance(wanted, list) and values.get(key) in wanted)
+        for key, wanted in rule.items()
+    )
 
 
 def _label(values: Values) -> str:
-    details = ", ".join(f"{key.removeprefix('loss.')}={value}" for key, value in values.items() if key.startswith("loss."))
+    details = ", ".join(
+        f"{key.removeprefix('loss.')}={value}" for key, value in values.items() if key.startswith("loss.")
+    )
     return f"{values['loss']} {details}".strip()
 
 
@@ -187,11 +202,15 @@ def _setting(base: Composed, fixed: Values, values: Values, study: Study, role: 
             recipe |= rule["set"]
     run = compose.swapped(base, fixed | recipe | values)
     described = compose.identity(run.config)
-    axes = {key: value for key, value in values.items() if key not in ("loss", "model", "dataset") and not key.startswith("loss.")}
+    axes = {
+        key: value
+        for key, value in values.items()
+        if key not in ("loss", "model", "dataset") and not key.startswith("loss.")
+    }
     return Setting(run.names, _label(values), axes, role, described, compose.setting_hash(described))
 
 
-def runs(settings: Iterable[Setting], study: Study, rates: Mapping[tuple[object, ...], float] | None = None) -> list[Run]:
+def runs(settings: Iterable[Setting], study: Study, rates: Mapping[Place, float] | None = None) -> list[Run]:
     """Return the runs to compare, each setting with every seed, at the learning ``rates`` chosen by (cell, label)."""
     planned: dict[tuple[str, str], Run] = {}
     for setting in settings:
@@ -203,7 +222,7 @@ def runs(settings: Iterable[Setting], study: Study, rates: Mapping[tuple[object,
 
 
 def search_runs(settings: Iterable[Setting], study: Study) -> list[Run]:
-    """Return the trials of track ``lr``: every loss at the same number of learning rates, on seeds outside the study."""
+    """Return the trials of track ``lr``: equally many learning rates for every loss, on seeds outside the study."""
     planned: dict[str, Run] = {}
     for setting in settings:
         if setting.role == "self":  # the same setting as the baseline

@@ -29,8 +29,15 @@ class Progress:
         self.began = self.last = time.monotonic()
         self.live: Live | None = None
         if self.console.is_terminal:
-            self.bars = Bars(TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-                             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=self.console)
+            self.bars = Bars(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self.console,
+            )
             self.all = self.bars.add_task("all runs", total=total)
             self.lines = [self.bars.add_task("idle", total=None) for _ in range(min(workers, total))]
             self.live = Live(self.bars, console=self.console, refresh_per_second=4, transient=True)
@@ -40,7 +47,9 @@ class Progress:
             self.live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.live:
             self.live.stop()
 
@@ -57,7 +66,10 @@ class Progress:
                 self.bars.update(line, completed=content["epoch"], total=content["epochs"])
             self.bars.update(self.all, completed=self.done)
         if event.kind == "died":
-            self.console.print(f"worker died (exit code {content['exitcode']}): {what}" + (", trying again" if content["again"] else ", given up"))
+            self.console.print(
+                f"worker died (exit code {content['exitcode']}): {what}"
+                + (", trying again" if content["again"] else ", given up")
+            )
         elif event.kind == "finished":
             self._finished(what, content["status"], content.get("error"))
 
@@ -68,4 +80,6 @@ class Progress:
         elif self.live is None and (now - self.last > PLAIN_SECONDS or self.done == self.total):
             self.last = now
             left = (now - self.began) / self.done * (self.total - self.done)
-            self.console.print(f"{self.done}/{self.total} runs, {now - self.began:.0f} s, about {left:.0f} s left; last: {what}")
+            self.console.print(
+                f"{self.done}/{self.total} runs, {now - self.began:.0f} s, about {left:.0f} s left; last: {what}"
+            )

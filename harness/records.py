@@ -106,9 +106,13 @@ def read(key: str, results: Path = RESULTS) -> dict[str, Any] | None:
         except FileNotFoundError:
             continue
         except ValueError as error:
-            raise UsageError(f"{path} is damaged ({error}): delete the folder {key} and run the study again.") from error
+            raise UsageError(
+                f"{path} is damaged ({error}): delete the folder {key} and run the study again."
+            ) from error
         if record.get("schema", 0) > SCHEMA:
-            raise UsageError(f"{path} was written by a newer lossbench (schema {record['schema']}): update this checkout.")
+            raise UsageError(
+                f"{path} was written by a newer lossbench (schema {record['schema']}): update this checkout."
+            )
         return record
     return None
 
@@ -155,9 +159,12 @@ def load_study(name: str, results: Path = RESULTS) -> StudyData:
     measured = _read_csv(results / "measured" / f"{name}.csv").assign(source="measured")
     if local.empty and measured.empty:
         known = sorted(path.parent.name for path in results.glob("*/runs.csv")) + sorted(
-            path.stem for path in (results / "measured").glob("*.csv") if not path.stem.endswith("_history"))
-        raise UsageError(f"no records of a study '{name}': run python -m harness study={name} first"
-                         + (f" (there are records of {', '.join(dict.fromkeys(known))})." if known else "."))
+            path.stem for path in (results / "measured").glob("*.csv") if not path.stem.endswith("_history")
+        )
+        raise UsageError(
+            f"no records of a study '{name}': run python -m harness study={name} first"
+            + (f" (there are records of {', '.join(dict.fromkeys(known))})." if known else ".")
+        )
     if not local.empty and not measured.empty:
         answered = set(local.loc[local["status"] != "missing", "key"])
         measured = measured[measured["setting"].isin(local["setting"]) & ~measured["key"].isin(answered)]
@@ -201,7 +208,11 @@ def _run_history(key: str, results: Path) -> pd.DataFrame:
 def _read_csv(path: Path) -> pd.DataFrame:
     if not path.exists() or path.stat().st_size <= 1:
         return pd.DataFrame()
-    return pd.read_csv(path, dtype={"key": str, "setting": str, "label": str, "env.commit": str, "data.checksum": str}, low_memory=False)
+    return pd.read_csv(
+        path,
+        dtype={"key": str, "setting": str, "label": str, "env.commit": str, "data.checksum": str},
+        low_memory=False,
+    )
 
 
 def publish(name: str, results: Path = RESULTS) -> list[Path]:
@@ -211,7 +222,9 @@ def publish(name: str, results: Path = RESULTS) -> list[Path]:
         UsageError: the study has no finished run, or a file would exceed 1 MiB.
     """
     study = load_study(name, results)
-    runs = study.runs[study.runs["status"].isin(["done", "diverged"])].drop(columns=["source", "traceback", "error"], errors="ignore")
+    runs = study.runs[study.runs["status"].isin(["done", "diverged"])].drop(
+        columns=["source", "traceback", "error"], errors="ignore"
+    )
     if runs.empty:
         raise UsageError(f"the study {name} has no finished run yet: run python -m harness study={name} first.")
     history = study.history[study.history["key"].isin(runs["key"])]
@@ -223,8 +236,10 @@ def publish(name: str, results: Path = RESULTS) -> list[Path]:
     }
     for file, text in written.items():
         if len(text.encode()) > MEASURED_LIMIT:
-            raise UsageError(f"{file} would have {len(text) >> 10} KiB, over the limit of 1024 KiB for committed evidence: "
-                             "publish fewer runs or epochs.")
+            raise UsageError(
+                f"{file} would have {len(text) >> 10} KiB, over the limit of 1024 KiB for committed evidence: "
+                "publish fewer runs or epochs."
+            )
     for file, text in written.items():
         write_text(results / "measured" / file, text)
     return [results / "measured" / file for file in written]
@@ -249,7 +264,9 @@ def import_files(files: Iterable[Path], results: Path = RESULTS) -> dict[str, in
         write_text(target / file.name, joined.to_csv(index=False))
         beside = f"{file.stem}_history.csv"
         if not (history := _read_csv(file.with_name(beside))).empty:
-            write_text(target / beside, _joined(_read_csv(target / beside), history, ["key", "epoch"]).to_csv(index=False))
+            write_text(
+                target / beside, _joined(_read_csv(target / beside), history, ["key", "epoch"]).to_csv(index=False)
+            )
         if (spec := file.with_suffix(".json")).exists() and not (target / spec.name).exists():
             write_text(target / spec.name, spec.read_text())
         added[file.stem] = len(joined) - len(before)
@@ -257,7 +274,9 @@ def import_files(files: Iterable[Path], results: Path = RESULTS) -> dict[str, in
 
 
 def _joined(old: pd.DataFrame, new: pd.DataFrame, on: list[str]) -> pd.DataFrame:
-    return pd.concat([frame for frame in (old, new) if not frame.empty], ignore_index=True).drop_duplicates(on, keep="first")
+    return pd.concat([frame for frame in (old, new) if not frame.empty], ignore_index=True).drop_duplicates(
+        on, keep="first"
+    )
 
 
 def merge(folders: Iterable[Path], results: Path = RESULTS) -> dict[str, int]:
@@ -283,7 +302,10 @@ def merge(folders: Iterable[Path], results: Path = RESULTS) -> dict[str, int]:
             counts["copied"] += 1
         for listed in sorted(folder.glob("*/runs.csv")):
             target = results / listed.parent.name
-            write_text(target / "runs.csv", _joined(_read_csv(target / "runs.csv"), _read_csv(listed), ["key", "role"]).to_csv(index=False))
+            write_text(
+                target / "runs.csv",
+                _joined(_read_csv(target / "runs.csv"), _read_csv(listed), ["key", "role"]).to_csv(index=False),
+            )
             if not (target / "study.json").exists():
                 write_text(target / "study.json", listed.with_name("study.json").read_text())
             counts["studies"] += 1
@@ -294,11 +316,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line of publish, import and merge; return the exit code."""
     import argparse
 
-    parser = argparse.ArgumentParser(prog="python -m harness.records", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m harness.records", description=(__doc__ or "").split("\n\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("publish", help="write a study's finished runs to results/measured/").add_argument("study")
-    commands.add_parser("import", help="add files that another machine published").add_argument("file", type=Path, nargs="+")
-    commands.add_parser("merge", help="copy the runs of other results folders into this one").add_argument("folder", type=Path, nargs="+")
+    commands.add_parser("import", help="add files that another machine published").add_argument(
+        "file", type=Path, nargs="+"
+    )
+    commands.add_parser("merge", help="copy the runs of other results folders into this one").add_argument(
+        "folder", type=Path, nargs="+"
+    )
     given = parser.parse_args(arguments)
     try:
         if given.command == "publish":

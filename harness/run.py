@@ -100,7 +100,9 @@ def _carry_out(job: dict) -> dict:
     before = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
 
     def report(epoch: int, epochs: int, row: dict) -> None:
-        scores = ", ".join(f"{name} {row[name]:.4f}" for name in ("train.loss", "valid.top1") if row.get(name) is not None)
+        scores = ", ".join(
+            f"{name} {row[name]:.4f}" for name in ("train.loss", "valid.top1") if row.get(name) is not None
+        )
         print(f"  epoch {epoch}/{epochs}: {scores}", flush=True)
 
     try:

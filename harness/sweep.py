@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,15 @@ class Outcome:
     seconds: float
 
 
-def sweep(study: Study, options: Config, results: Path = RESULTS) -> Outcome:
+def sweep(
+    study: Study, options: Config, started: Callable[[], None] = lambda: None, results: Path = RESULTS
+) -> Outcome:
     """Run what is missing of ``study`` and write its list of runs.
 
     Args:
         study: what to run.
         options: ``data``, ``engine``, ``device`` and ``threads`` as composed from conf/run.yaml.
+        started: called when all checks have passed and training begins; never, if nothing is missing.
         results: where records go.
 
     Raises:
@@ -45,16 +48,18 @@ def sweep(study: Study, options: Config, results: Path = RESULTS) -> Outcome:
     failed, before = [], 0
     records.write_study(study, trials or plan.runs(settings, study), results)  # an interrupted sweep can be reported
     if trials:
-        before, failed = _carry_out(study, trials, options, results)
+        before, failed = _carry_out(trials, options, started, results)
     rates = tune.choose(trials, study, results) if trials else None
     runs = plan.runs(settings, study, rates)
     if trials:
         records.write_study(study, [*trials, *runs], results)
-    done, more = _carry_out(study, runs, options, results)
+    done, more = _carry_out(runs, options, started, results)
     return Outcome(len(trials) + len(runs), before + done, failed + more, time.monotonic() - began)
 
 
-def _carry_out(study: Study, runs: Sequence[Run], options: Config, results: Path) -> tuple[int, list[tuple[str, str]]]:
+def _carry_out(
+    runs: Sequence[Run], options: Config, started: Callable[[], None], results: Path
+) -> tuple[int, list[tuple[str, str]]]:
     """Run what has no record yet; return how many had one, and what failed."""
     here = records.finished(results)
     missing = list({run.key: run for run in runs if run.key not in here}.values())
@@ -66,6 +71,7 @@ def _carry_out(study: Study, runs: Sequence[Run], options: Config, results: Path
     device, threads = missing[0].setting.described["device"], options["threads"]
     with LocalEngine(device, threads, engine["workers"], engine["per_device"], engine["retries"]) as pool:
         check(pool, jobs)
+        started()
         return done, _watch(pool, jobs, results)
 
 
@@ -80,18 +86,27 @@ def check(pool: LocalEngine, jobs: Sequence[Config]) -> None:
         if event.kind == "checked" and event.content["problem"]:
             raise UsageError(str(event.content["problem"]))
         if event.kind == "died" and not event.content["again"]:
-            raise UsageError(f"{describe(event.job)}: the worker died while it built this run (exit code "
-                             f"{event.content['exitcode']}); is there enough memory?")
+            raise UsageError(
+                f"{describe(event.job)}: the worker died while it built this run (exit code "
+                f"{event.content['exitcode']}); is there enough memory?"
+            )
 
 
 def job(run: Run, options: Config, results: Path) -> dict[str, Any]:
     """Return everything that a worker must know of a run, as plain data."""
     commit, dirty = hardware.commit()
     return {
-        "kind": "run", "key": run.key, "names": run.setting.names, "label": run.setting.label, "role": run.setting.role,
-        "described": run.setting.described, "seed": run.seed, "data": options["data"],
+        "kind": "run",
+        "key": run.key,
+        "names": run.setting.names,
+        "label": run.setting.label,
+        "role": run.setting.role,
+        "described": run.setting.described,
+        "seed": run.seed,
+        "data": options["data"],
         "checkpoint_seconds": options["engine"]["checkpoint_seconds"],
-        "folder": str(records.run_folder(run.key, results)), "environment": {"commit": commit, "dirty": dirty},
+        "folder": str(records.run_folder(run.key, results)),
+        "environment": {"commit": commit, "dirty": dirty},
     }
 
 
@@ -155,23 +170,33 @@ def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
     runs = [*trials, *plan.runs(settings, study, chosen)]
     missing = [run for run in runs if run.key not in here]
     cells = len({setting.cell for setting in settings})
-    lines = [f"{study.name}: {study.question}",
-             f"{len(runs)} runs: {_roles(runs)}; {len({s.label for s in settings})} losses in {cells} cells, "
-             f"{len(study.seeds)} seeds, track {study.track}.",
-             f"{len(runs) - len(missing)} done, {len(missing)} missing."]
+    lines = [
+        f"{study.name}: {study.question}",
+        f"{len(runs)} runs: {_roles(runs)}; {len({s.label for s in settings})} losses in {cells} cells, "
+        f"{len(study.seeds)} seeds, track {study.track}.",
+        f"{len(runs) - len(missing)} done, {len(missing)} missing.",
+    ]
     if trials and chosen is None:
         lines.append("The learning rates are not chosen yet, so runs other than trials count as missing.")
     if missing:
         seconds = estimate(missing, runs, results)
         device, threads = runs[0].setting.described["device"], options["threads"]
         workers = options["engine"]["workers"] or (1 if device == "cuda" else max(1, hardware.cores() // threads))
-        lines.append(f"About {_duration(seconds / workers)} on {workers} workers, judged by finished records."
-                     if seconds is not None else "No finished record to judge the time by.")
+        lines.append(
+            f"About {_duration(seconds / workers)} on {workers} workers, judged by finished records."
+            if seconds is not None
+            else "No finished record to judge the time by."
+        )
     return "\n".join(lines)
 
 
 def _roles(runs: Sequence[Run]) -> str:
-    titles = {"search": "learning-rate trials", "run": "to compare", "self": "baseline against itself", "planted": "planted worse loss"}
+    titles = {
+        "search": "learning-rate trials",
+        "run": "to compare",
+        "self": "baseline against itself",
+        "planted": "planted worse loss",
+    }
     counts = {role: sum(run.setting.role == role for run in runs) for role in titles}
     return ", ".join(f"{count} {titles[role]}" for role, count in counts.items() if count)
 

@@ -651,7 +651,8 @@ class LiveMirror:
             return self.outcome
         threading.Thread(target=self.process.wait, daemon=True).start()  # or it would stay behind as a zombie
         earlier = f" Before that: {said[-1]}" if said else ""
-        self.outcome = f"MLflow is still being written in the background; {self.log} will say how it went.{earlier}"
+        log = os.path.relpath(self.log)
+        self.outcome = f"MLflow is still being written in the background; {log} will say how it went.{earlier}"
         return self.outcome
 
 

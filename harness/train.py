@@ -1,7 +1,7 @@
 """One run: the training loop, and nothing that knows of studies.
 
-Every random draw comes from a generator seeded by (seed, purpose, step), so nothing that a loss draws moves what another
-sees, and a resumed run needs no generator's state.
+Every random draw comes from a generator seeded by (seed, purpose, step), so nothing that a loss draws moves what
+another sees, and a resumed run needs no generator's state.
 """
 
 from __future__ import annotations
@@ -71,9 +71,14 @@ class Trainer:
             torch.set_num_threads(described["threads"])
         model_config = described["model"]
         self.task = get_class(described["task"]["_target_"])(
-            described["dataset"], data, self.device, model_config["channels_last"])
-        self.model, self.loss = build.model_and_loss(described, self.task, seed_for(seed, "model"), seed_for(seed, "loss"))
-        self.model.to(self.device, memory_format=torch.channels_last if model_config["channels_last"] else torch.contiguous_format)
+            described["dataset"], data, self.device, model_config["channels_last"]
+        )
+        self.model, self.loss = build.model_and_loss(
+            described, self.task, seed_for(seed, "model"), seed_for(seed, "loss")
+        )
+        self.model.to(
+            self.device, memory_format=torch.channels_last if model_config["channels_last"] else torch.contiguous_format
+        )
         self.loss.to(self.device)
         self.optimizer = build.optimizer(described["optimizer"], self.model, self.loss)
         self.lr = described["optimizer"]["lr"]
@@ -169,8 +174,11 @@ class Trainer:
             with _peak_memory(self.device) as peak:
                 epoch = self.progress.step // self.steps_per_epoch
                 batches = self.task.epoch(
-                    self.batch_size, seed_for(self.seed, "order", epoch), seed_for(self.seed, "augment", epoch),
-                    self.progress.step % self.steps_per_epoch)
+                    self.batch_size,
+                    seed_for(self.seed, "order", epoch),
+                    seed_for(self.seed, "augment", epoch),
+                    self.progress.step % self.steps_per_epoch,
+                )
                 started = time.perf_counter()
                 self.model.train()
                 self.loss.train()
@@ -201,14 +209,21 @@ class Trainer:
 
     def _close_epoch(self, epoch: int, peak: Mapping[str, float]) -> dict[str, Any]:
         """Bring the epoch's tallies to the host, evaluate, and keep the weights that the selection rule prefers."""
-        tally = {name: float(value) for name, value in zip(self.tally, torch.stack(list(self.tally.values())).tolist(), strict=True)}
+        tally = {
+            name: float(value)
+            for name, value in zip(self.tally, torch.stack(list(self.tally.values())).tolist(), strict=True)
+        }
         progress, steps = self.progress, self.steps_per_epoch
         progress.diverged_step = None if tally["bad_step"] < 0 else int(tally["bad_step"])
         progress.last_finite_loss = None if math.isnan(tally["last_finite"]) else tally["last_finite"]
         row: dict[str, Any] = {
-            "epoch": epoch + 1, "step": progress.step, "lr": self.optimizer.param_groups[0]["lr"],
-            "train.loss": tally["loss"] / steps, "grad_norm": tally["norm"] / steps,
-            "step_ms": 1000 * progress.epoch_seconds / steps, "peak_memory_mb": peak["mb"],
+            "epoch": epoch + 1,
+            "step": progress.step,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "train.loss": tally["loss"] / steps,
+            "grad_norm": tally["norm"] / steps,
+            "step_ms": 1000 * progress.epoch_seconds / steps,
+            "peak_memory_mb": peak["mb"],
         }
         progress.seconds["train_s"] += progress.epoch_seconds
         progress.epoch_seconds = 0.0
@@ -247,8 +262,16 @@ class Trainer:
         self._add_wall_time()
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(".checkpoint.part")
-        torch.save({"model": self.model.state_dict(), "loss": self.loss.state_dict(), "optimizer": self.optimizer.state_dict(),
-                    "tally": self.tally, "progress": vars(self.progress)}, part)
+        torch.save(
+            {
+                "model": self.model.state_dict(),
+                "loss": self.loss.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "tally": self.tally,
+                "progress": vars(self.progress),
+            },
+            part,
+        )
         part.replace(path)
         if stop():
             raise Stopped
@@ -278,14 +301,22 @@ class Trainer:
         about = self.loss.about
         return {
             "status": "diverged" if diverged else "done",
-            "loss_name": about.name, "loss_family": about.family, "loss_link": about.link,
-            "loss_paper": about.paper, "loss_evidence": about.evidence,
-            "test": test, "valid": best["valid"] if best else None, "selected_epoch": best["epoch"] if best else None,
-            "diverged_step": progress.diverged_step, "last_finite_loss": progress.last_finite_loss if diverged else None,
+            "loss_name": about.name,
+            "loss_family": about.family,
+            "loss_link": about.link,
+            "loss_paper": about.paper,
+            "loss_evidence": about.evidence,
+            "test": test,
+            "valid": best["valid"] if best else None,
+            "selected_epoch": best["epoch"] if best else None,
+            "diverged_step": progress.diverged_step,
+            "last_finite_loss": progress.last_finite_loss if diverged else None,
             "cost": {
-                **progress.seconds, "step_ms": float(history["step_ms"].median()),
+                **progress.seconds,
+                "step_ms": float(history["step_ms"].median()),
                 "peak_memory_mb": float(history["peak_memory_mb"].max()),
-                "parameters": _count(self.model), "loss_parameters": _count(self.loss),
+                "parameters": _count(self.model),
+                "loss_parameters": _count(self.loss),
             },
             "data": self.task.describe(),
         }
@@ -300,7 +331,7 @@ def _count(module: nn.Module) -> int:
 
 
 @contextlib.contextmanager
-def _peak_memory(device: torch.device):  # noqa: ANN202
+def _peak_memory(device: torch.device):
     """Measure the greatest memory (MB) in use inside the block: allocated on a GPU, growth of the process on a CPU."""
     peak = {"mb": math.nan}
     if device.type == "cuda":
@@ -338,10 +369,20 @@ def about_run(job: Config, started: datetime) -> dict[str, Any]:
     described = dict(job["described"])
     numerics, device, threads = (described.pop(name) for name in ("numerics", "device", "threads"))
     return {
-        "key": job["key"], "names": job["names"], "seed": job["seed"], "config": described, "numerics": numerics,
-        "env": {**job["environment"], **build.versions(), "device": device, "threads": threads,
-                "device_name": torch.cuda.get_device_name() if device == "cuda" else hardware.cpu_name()},
-        "started": started.isoformat(timespec="seconds"), "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "key": job["key"],
+        "names": job["names"],
+        "seed": job["seed"],
+        "config": described,
+        "numerics": numerics,
+        "env": {
+            **job["environment"],
+            **build.versions(),
+            "device": device,
+            "threads": threads,
+            "device_name": torch.cuda.get_device_name() if device == "cuda" else hardware.cpu_name(),
+        },
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

@@ -1,4 +1,4 @@
-"""Learning rates, chosen fairly: the same number of trials for every loss, on validation, on seeds outside the study."""
+"""Learning rates, chosen fairly: equally many trials for every loss, on validation, on seeds outside the study."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness import records
-from harness.plan import Run, Study
-
-Place = tuple[tuple[object, ...], str]
+from harness.plan import Place, Run, Study
 
 
 def choose(trials: Sequence[Run], study: Study, results: Path) -> dict[Place, float]:

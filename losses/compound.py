@@ -16,7 +16,7 @@ class Sum(nn.Module):
     losses: name -> Loss; weights: the same names -> factor. At most one of the losses is a head.
     """
 
-    def __init__(self, losses: Mapping[str, Loss], weights: Mapping[str, float]) -> None:
+    def __init__(self, losses: "Mapping[str, Loss | Sum]", weights: Mapping[str, float]) -> None:
         super().__init__()
         if not losses or set(losses) != set(weights):
             raise ValueError(f"weights={dict(weights)}: allowed is one weight for each of the losses {list(losses)}")

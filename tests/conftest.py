@@ -21,7 +21,13 @@ def cli(tmp_path):
 
     def call(*arguments, timeout=300, start=False, **more):
         command = [sys.executable, "-m", *map(str, arguments)]
-        settings = {"cwd": ROOT, "env": environment | more, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        settings = {
+            "cwd": ROOT,
+            "env": environment | more,
+            "text": True,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+        }
         if start:
             return subprocess.Popen(command, **settings)
         return subprocess.run(command, timeout=timeout, check=False, **settings)

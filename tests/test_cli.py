@@ -3,7 +3,9 @@
 import pytest
 
 
-@pytest.mark.parametrize("module", ["harness", "harness.run", "harness.report", "harness.records", "harness.tracking", "scripts.fetch"])
+@pytest.mark.parametrize(
+    "module", ["harness", "harness.run", "harness.report", "harness.records", "harness.tracking", "scripts.fetch"]
+)
 def test_help_needs_no_torch(cli, module):
     found = cli("tests.help_probe", module)
     assert found.returncode == 0, found.stderr
@@ -17,7 +19,10 @@ def test_help_needs_no_torch(cli, module):
     [
         (["harness", "study=dmo"], "unknown study 'dmo': did you mean demo?"),
         (["harness", "study=smoke", "axes.loss=[focl,cross_entropy]"], "unknown loss 'focl': did you mean focal"),
-        (["harness", "study=smoke", "base.trainer.epoch=3"], "unknown setting 'trainer.epoch': did you mean trainer.epochs"),
+        (
+            ["harness", "study=smoke", "base.trainer.epoch=3"],
+            "unknown setting 'trainer.epoch': did you mean trainer.epochs",
+        ),
         (["harness", "study=smoke", "axes.model=[vit_nan]"], "unknown model 'vit_nan': did you mean vit_nano"),
         (["harness", "axes.loss=[focal]"], "give exactly one study=NAME"),
         (["harness", "study=smoke", "engine.workers=0"], "engine.workers=0"),
@@ -69,9 +74,19 @@ def test_single_runs_and_multirun_are_found_by_a_study(cli, recorded):
 
 
 def test_a_worker_and_this_process_give_the_same_numbers(cli, recorded, tmp_path):
-    assert cli("harness", "study=smoke", "tracking.enabled=false", "controls.planted=null", "controls.self=false").returncode == 0
+    assert (
+        cli(
+            "harness", "study=smoke", "tracking.enabled=false", "controls.planted=null", "controls.self=false"
+        ).returncode
+        == 0
+    )
     swept = recorded(cli.results)
     elsewhere = {"LOSSBENCH_RESULTS": str(tmp_path / "elsewhere")}
-    assert cli("harness.run", "-m", "loss=focal,cross_entropy", "seed=2,1", "trainer.epochs=2", **elsewhere).returncode == 0
+    assert (
+        cli("harness.run", "-m", "loss=focal,cross_entropy", "seed=2,1", "trainer.epochs=2", **elsewhere).returncode
+        == 0
+    )
     single = recorded(tmp_path / "elsewhere")
-    assert {k: (r["test"], r["valid"]) for k, r in swept.items()} == {k: (r["test"], r["valid"]) for k, r in single.items()}
+    assert {k: (r["test"], r["valid"]) for k, r in swept.items()} == {
+        k: (r["test"], r["valid"]) for k, r in single.items()
+    }

@@ -11,7 +11,10 @@ from harness.plan import Study
 
 
 def study(**fields):
-    given = {"axes": {"model": ["cnn_micro", "mlp"], "loss": ["cross_entropy", "focal"], "seed": [1, 2]}, "controls": {}}
+    given = {
+        "axes": {"model": ["cnn_micro", "mlp"], "loss": ["cross_entropy", "focal"], "seed": [1, 2]},
+        "controls": {},
+    }
     return Study(name="test", question="?", **(given | fields))
 
 
@@ -72,7 +75,7 @@ def test_track_lr_tries_the_same_number_of_rates_for_every_loss_on_other_seeds()
     assert {len(found) for found in places.values()} == {6}
     assert len(places) == 4
     assert not {trial.seed for trial in trials} & set(asked.seeds)
-    rates = {place: 0.123 for place in places}
+    rates = dict.fromkeys(places, 0.123)
     assert {r.setting.described["optimizer"]["lr"] for r in plan.runs(settings, asked, rates)} == {0.123}
 
 
@@ -82,7 +85,10 @@ def test_track_lr_tries_the_same_number_of_rates_for_every_loss_on_other_seeds()
         ({"loss": ["fcal"], "seed": [1]}, "unknown loss 'fcal': did you mean focal"),
         ({"loss": ["cross_entropy"], "seed": [1], "loss.gama": [1]}, "unknown setting 'loss.gama'"),
         ({"loss": ["focal"], "seed": [1]}, "baseline=cross_entropy is not among the losses"),
-        ({"loss": ["cross_entropy"], "seed": [1], "dataset": ["digit"]}, "unknown data set 'digit': did you mean digits"),
+        (
+            {"loss": ["cross_entropy"], "seed": [1], "dataset": ["digit"]},
+            "unknown data set 'digit': did you mean digits",
+        ),
     ],
 )
 def test_wrong_names_get_a_sentence(axes, said):
@@ -108,7 +114,9 @@ def test_wrong_study_fields_get_a_sentence(override, said):
 
 
 def test_overrides_reach_study_and_runs():
-    asked = plan.load("smoke", ["axes.loss=[cross_entropy,ngl]", "axes.seed=[4]", "base.trainer.epochs=5", "margin=0.01"])
+    asked = plan.load(
+        "smoke", ["axes.loss=[cross_entropy,ngl]", "axes.seed=[4]", "base.trainer.epochs=5", "margin=0.01"]
+    )
     assert asked.margin == 0.01
     runs = plan.runs(plan.settings(asked), asked)
     assert {r.setting.names["loss"] for r in runs if r.setting.role == "run"} == {"cross_entropy", "ngl"}
@@ -129,7 +137,9 @@ def test_a_study_and_a_single_run_agree_on_the_key(overrides):
     values = dict(plan.parsed(entry) for entry in overrides)
     axes = {"loss": [values.pop("loss", "cross_entropy")], "seed": [values.pop("seed", 1)]}
     axes |= {name: [value] for name, value in values.items()}
-    label = axes["loss"][0] + "".join(f" {k.removeprefix('loss.')}={v[0]}" for k, v in axes.items() if k.startswith("loss."))
+    label = axes["loss"][0] + "".join(
+        f" {k.removeprefix('loss.')}={v[0]}" for k, v in axes.items() if k.startswith("loss.")
+    )
     assert [run.key for run in planned(axes=axes, baseline=label)] == [key]
 
 

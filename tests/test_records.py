@@ -29,10 +29,22 @@ def finish(runs, results, **changes):
     """Write made-up records of ``runs``, as a run of the loop would."""
     for number, run in enumerate(runs):
         described = {k: v for k, v in run.setting.described.items() if k not in ("numerics", "device", "threads")}
-        record = {"key": run.key, "names": run.setting.names, "seed": run.seed, "status": "done", "config": described,
-                  "numerics": {"losses": 1, "harness": 1}, "env": {"device": "cpu", "commit": "123456789012"},
-                  "test": {"top1": 0.9 + number / 100, "per_class": [1.0, float("nan")]}, "cost": {"wall_s": 2.0}} | changes  # fmt: skip
-        records.save(records.run_folder(run.key, results), record, pd.DataFrame({"epoch": [1, 2], "train.loss": [2.0, 1.0 + number]}))
+        record = {
+            "key": run.key,
+            "names": run.setting.names,
+            "seed": run.seed,
+            "status": "done",
+            "config": described,
+            "numerics": {"losses": 1, "harness": 1},
+            "env": {"device": "cpu", "commit": "123456789012"},
+            "test": {"top1": 0.9 + number / 100, "per_class": [1.0, float("nan")]},
+            "cost": {"wall_s": 2.0},
+        } | changes
+        records.save(
+            records.run_folder(run.key, results),
+            record,
+            pd.DataFrame({"epoch": [1, 2], "train.loss": [2.0, 1.0 + number]}),
+        )
 
 
 def test_what_is_written_is_read_with_names_joined_by_dots(study, runs, tmp_path):
@@ -167,8 +179,10 @@ def test_too_much_evidence_is_refused(study, runs, tmp_path, monkeypatch):
 def test_a_killed_write_leaves_the_old_content_or_the_new(tmp_path):
     """Kill a process that rewrites one file for ever; what is there is always whole."""
     path = tmp_path / "record.json"
-    code = ("from pathlib import Path; from harness import records; import itertools\n"
-            f"for i in itertools.count(): records.write_json(Path({str(path)!r}), {{'a': [i] * 20000}})")  # fmt: skip
+    code = (
+        "from pathlib import Path; from harness import records; import itertools\n"
+        f"for i in itertools.count(): records.write_json(Path({str(path)!r}), {{'a': [i] * 20000}})"
+    )
     environment = dict(os.environ)
     for _ in range(5):
         process = subprocess.Popen([sys.executable, "-c", code], env=environment)

@@ -1,4 +1,4 @@
-"""The seam carries tasks that are not classification: a toy task that finds boxes, with a box loss, in the real loop."""
+"""The seam carries other tasks than classification: a toy task that finds boxes, with a box loss, in the real loop."""
 
 import sys
 import types

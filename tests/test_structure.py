@@ -25,7 +25,9 @@ def test_packages_are_the_checkouts_own(package):
     assert Path(package.__file__).parent.parent == ROOT
 
 
-@pytest.mark.parametrize("path", sorted([*ROOT.glob("losses/*.py"), *ROOT.glob("datasets/*.py")]), ids=lambda p: f"{p.parent.name}/{p.name}")
+@pytest.mark.parametrize(
+    "path", sorted([*ROOT.glob("losses/*.py"), *ROOT.glob("datasets/*.py")]), ids=lambda p: f"{p.parent.name}/{p.name}"
+)
 def test_losses_and_data_sets_do_not_know_the_harness(path):
     assert not [name for name in imports(path) if name.split(".")[0] in ("harness", "hydra", "omegaconf", "mlflow")]
 
@@ -44,7 +46,11 @@ def test_the_report_reads_records_only(path):
 
 def test_the_training_loop_knows_nothing_of_studies():
     for path in (ROOT / "harness/train.py", ROOT / "harness/build.py", *ROOT.glob("harness/tasks/*.py")):
-        assert not [name for name in imports(path) if name in ("harness.plan", "harness.sweep", "harness.tracking", "harness.report")]
+        assert not [
+            name
+            for name in imports(path)
+            if name in ("harness.plan", "harness.sweep", "harness.tracking", "harness.report")
+        ]
 
 
 def test_no_function_is_longer_than_a_screen():

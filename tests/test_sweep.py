@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -25,7 +26,7 @@ def children(pid):
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
-                fields = open(f"/proc/{entry}/stat").read().rsplit(")", 1)[1].split()
+                fields = Path(f"/proc/{entry}/stat").read_text().rsplit(")", 1)[1].split()
             except OSError:
                 continue
             if int(fields[1]) == pid:
@@ -88,8 +89,10 @@ def wait_until_gone(pids, seconds=10):
 @linux
 def test_ctrl_c_stops_within_seconds_and_the_sweep_goes_on_later(cli, recorded):
     process = cli(*SWEEP, "base.trainer.epochs=60", "engine.checkpoint_seconds=1000", start=True)
-    while not list(cli.results.glob("runs/*")) and process.poll() is None and not any(
-        "forkserver" in open(f"/proc/{p}/cmdline").read() for p in children(process.pid)
+    while (
+        not list(cli.results.glob("runs/*"))
+        and process.poll() is None
+        and not any("forkserver" in Path(f"/proc/{p}/cmdline").read_text() for p in children(process.pid))
     ):
         time.sleep(0.1)
     time.sleep(8)
@@ -139,9 +142,19 @@ def test_a_run_that_kills_every_worker_is_given_up_after_one_retry(tmp_path, des
 
 
 def job(described, folder, seed):
-    return {"kind": "run", "key": str(seed), "names": {}, "label": "x", "role": "run", "described": described, "seed": seed,
-            "data": {"root": "nowhere", "download": False}, "checkpoint_seconds": 1e9, "folder": str(folder / str(seed)),
-            "environment": {}}  # fmt: skip
+    return {
+        "kind": "run",
+        "key": str(seed),
+        "names": {},
+        "label": "x",
+        "role": "run",
+        "described": described,
+        "seed": seed,
+        "data": {"root": "nowhere", "download": False},
+        "checkpoint_seconds": 1e9,
+        "folder": str(folder / str(seed)),
+        "environment": {},
+    }
 
 
 def test_failed_and_diverged_runs_are_recorded_shown_and_counted(cli, recorded, tmp_path):

@@ -35,7 +35,9 @@ def test_equal_seeds_mean_equal_weights_batches_and_augmentations_for_every_loss
         start = weights(run)
         batches = []
         for epoch in range(2):
-            for inputs, target in run.task.epoch(32, train.seed_for(5, "order", epoch), train.seed_for(5, "augment", epoch)):
+            for inputs, target in run.task.epoch(
+                32, train.seed_for(5, "order", epoch), train.seed_for(5, "augment", epoch)
+            ):
                 batches.append((inputs.clone(), target.clone()))
                 run.step(inputs, target)
         return start, batches
@@ -138,7 +140,9 @@ def test_history_of_a_resumed_run_equals_that_of_an_uninterrupted_one(trainer, t
     finish(second, tmp_path / "b")
     measured = ["epoch", "step", "lr", "train.loss", "grad_norm", "valid.top1", "valid.nll", "valid.ece"]
     pd.testing.assert_frame_equal(
-        pd.DataFrame(first.progress.history)[measured], pd.DataFrame(second.progress.history)[measured], check_exact=True
+        pd.DataFrame(first.progress.history)[measured],
+        pd.DataFrame(second.progress.history)[measured],
+        check_exact=True,
     )
 
 
@@ -171,7 +175,9 @@ def test_the_selected_epoch_is_the_best_on_validation_and_its_weights_are_tested
     assert run.evaluate("valid")["top1"] == best
 
 
-@pytest.mark.parametrize(("loss", "has"), [("cross_entropy", (True, True)), ("bce_ovr", (False, True)), ("hinge_ww", (False, False))])
+@pytest.mark.parametrize(
+    ("loss", "has"), [("cross_entropy", (True, True)), ("bce_ovr", (False, True)), ("hinge_ww", (False, False))]
+)
 def test_likelihood_and_calibration_only_where_the_link_allows(trainer, loss, has):
     scores = trainer(f"loss={loss}", *SHORT).evaluate("valid")
     assert (scores["nll"] is not None, scores["ece"] is not None) == has
@@ -199,8 +205,15 @@ def test_learning_rate_warms_up_and_falls_to_zero(trainer):
 
 
 def test_clipping_bounds_the_gradient(trainer):
-    run = trainer("trainer.clip_norm=0.001", "optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false",
-                  "optimizer.weight_decay=0", "trainer.warmup=0", *SHORT)  # fmt: skip
+    run = trainer(
+        "trainer.clip_norm=0.001",
+        "optimizer=sgd",
+        "optimizer.momentum=0",
+        "optimizer.nesterov=false",
+        "optimizer.weight_decay=0",
+        "trainer.warmup=0",
+        *SHORT,
+    )
     before = [p.detach().clone() for p in run._parameters]
     inputs, target = next(iter(run.task.epoch(32, 1, 1)))
     run.step(inputs, target)
@@ -219,7 +232,9 @@ GOLDEN = {1: [1.7655, 0.9648]}  # harness.NUMERICS -> train loss of the first tw
 
 def test_numbers_do_not_change_unless_numerics_is_raised(trainer, tmp_path):
     """If this fails and the change is meant, raise harness.NUMERICS (or losses.NUMERICS) and write the new values."""
-    run = trainer("trainer.precision=fp32", "trainer.epochs=2", "dataset.train_size=640", "dataset.augment.shift=1", seed=7)
+    run = trainer(
+        "trainer.precision=fp32", "trainer.epochs=2", "dataset.train_size=640", "dataset.augment.shift=1", seed=7
+    )
     finish(run, tmp_path)
     found = [row["train.loss"] for row in run.progress.history]
     assert found == pytest.approx(GOLDEN[NUMERICS], rel=0.01)
@@ -228,8 +243,15 @@ def test_numbers_do_not_change_unless_numerics_is_raised(trainer, tmp_path):
 def test_failure_is_recorded_with_its_traceback(described, tmp_path):
     from harness import engines
 
-    job = {"key": "0" * 16, "names": {}, "described": described("trainer.schedule=cosine"), "seed": 1, "environment": {},
-           "data": {"root": "nowhere", "download": False}, "checkpoint_seconds": 1e9}  # fmt: skip
+    job = {
+        "key": "0" * 16,
+        "names": {},
+        "described": described("trainer.schedule=cosine"),
+        "seed": 1,
+        "environment": {},
+        "data": {"root": "nowhere", "download": False},
+        "checkpoint_seconds": 1e9,
+    }
 
     def broken(*_):
         raise RuntimeError("the printer is on fire")

@@ -190,6 +190,8 @@ def curves(panels: Mapping[str, Curve], reference: str, axis: str, scale: float,
             axes.grid(axis="y", color=FAINT, lw=0.5)
         if shared:
             _focus(grid, panels, scale)
+        for axes in grid[max(0, len(panels) - across) : len(panels)]:  # the lowest of each column
+            axes.tick_params(labelbottom=True)
         for axes in grid[len(panels) :]:
             axes.set_visible(False)
         figure.supxlabel("epoch", fontsize=9)

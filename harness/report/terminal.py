@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator, Sequence
 
-from harness.report.analysis import Analysis, Cell
-from harness.report.sections.common import reason
+from harness.report.analysis import Analysis, Cell, Outcome
 from harness.report.sections.verdicts import notices
 from harness.report.text import DASH
 
@@ -16,43 +16,39 @@ def summary_of(a: Analysis) -> str:
     """Return one block per cell, the best mean first, then what qualifies the verdicts."""
     blocks = [textwrap.fill(f"{a.study.name}: {a.metric.title} against {a.baseline}", WIDTH)]
     blocks += [_block(a, cell) for cell in a.cells]
-    blocks += [
-        textwrap.fill(f"{'!' if n.tone == 'alarm' else '*'} {n.text}", WIDTH, subsequent_indent="  ")
-        for n in notices(a)
-    ]
-    return "\n\n".join(blocks)
+    marked = (f"{'!' if notice.tone == 'alarm' else '*'} {notice.text}" for notice in notices(a))
+    said = "\n".join(textwrap.fill(text, WIDTH, subsequent_indent="  ") for text in marked)
+    return "\n\n".join([*blocks, said]).strip()
 
 
 def _block(a: Analysis, cell: Cell) -> str:
     unit = f" ({a.metric.unit})" if a.metric.unit else ""
     difference_unit = f" ({a.metric.difference_unit})" if a.metric.difference_unit else ""
-    head: tuple[str, ...] = ("loss", f"mean{unit}", f"difference{difference_unit}", "n", "verdict")
+    lines = [("loss", f"mean{unit}", f"difference{difference_unit}", "n", "verdict")]
     outcomes = [a.outcomes[cell, label] for label in a.labels if (cell, label) in a.outcomes]
     sign = -1 if a.metric.higher_is_better else 1
     outcomes.sort(key=lambda o: (o.values.n == 0, sign * o.values.mean if o.values.n else 0.0))
-    lines: list[tuple[str, ...]] = [head]
-    for outcome in outcomes:
-        found = a.comparisons.get((cell, outcome.label))
-        mean = a.metric.interval(outcome.values)
-        name = textwrap.shorten(outcome.label, 28, placeholder="…")
-        if found is None:
-            lines.append((name, mean, DASH, str(outcome.values.n), "baseline"))
-            continue
-        verdict = found.verdict
-        if outcome.diverged:
-            verdict += f", {outcome.diverged} of {outcome.planned} diverged"
-        elif found.verdict == "not decidable" and found.seeds_needed:
-            verdict += f" (needs {found.seeds_needed:,})"
-        elif found.n < 2:
-            verdict += f" ({textwrap.shorten(reason(found).split(':')[0], 20, placeholder='…')})"
-        lines.append((name, mean, a.metric.difference(found), str(found.n), verdict))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    texts = []
-    for line in lines:
-        cells = [
-            word.ljust(width) if i in (0, 4) else word.rjust(width)
-            for i, (word, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        texts.append("  ".join(cells).rstrip()[:WIDTH])
-    texts.insert(1, "-" * min(WIDTH, sum(widths) + 2 * (len(widths) - 1)))
-    return "\n".join([cell.title, *texts])
+    lines += [_line(a, outcome) for outcome in outcomes]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    widths[0] -= max(0, sum(widths) + 2 * (len(widths) - 1) - WIDTH)
+    rows = ["  ".join(_fitted(line, widths)).rstrip() for line in lines]
+    return "\n".join([cell.title, rows[0], "-" * max(map(len, rows)), *rows[1:]])
+
+
+def _line(a: Analysis, outcome: Outcome) -> tuple[str, str, str, str, str]:
+    found = a.comparisons.get((outcome.cell, outcome.label))
+    name, mean = a.display(outcome.label), a.metric.interval(outcome.values)
+    if found is None:
+        return (name, mean, DASH, str(outcome.values.n), "baseline")
+    verdict = found.verdict
+    if outcome.diverged:
+        verdict += f", {outcome.diverged}/{outcome.planned} diverged"
+    elif found.seeds_needed:
+        verdict += f" (needs {found.seeds_needed:,})"
+    return (name, mean, a.metric.difference(found), str(found.n), verdict)
+
+
+def _fitted(words: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    for i, (word, width) in enumerate(zip(words, widths, strict=True)):
+        short = word if len(word) <= width else f"{word[: width - 1]}…"
+        yield short.ljust(width) if i in (0, len(words) - 1) else short.rjust(width)

@@ -22,11 +22,15 @@ class Task(Protocol):
         """Return the number of optimisation steps of one epoch."""
         ...
 
-    def epoch(self, batch_size: int, order_seed: int, augment_seed: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(
+        self, batch_size: int, order_seed: int, augment_seed: int, first: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (inputs, target) of one epoch from batch ``first`` on; equal seeds give equal batches on any device."""
         ...
 
-    def evaluate(self, split: str, predict: Callable[[Tensor], Tensor], link: str, batch_size: int) -> dict[str, object]:
+    def evaluate(
+        self, split: str, predict: Callable[[Tensor], Tensor], link: str, batch_size: int
+    ) -> dict[str, object]:
         """Return the metrics of ``split`` (valid, test) for a function from inputs to predictions."""
         ...
 

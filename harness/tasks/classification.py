@@ -32,10 +32,13 @@ class Classification:
     takes = frozenset({"class_logits", "features"})
     judges = "class_logits"
 
-    def __init__(self, dataset: Mapping[str, Any], data: Mapping[str, Any], device: torch.device, channels_last: bool) -> None:
+    def __init__(
+        self, dataset: Mapping[str, Any], data: Mapping[str, Any], device: torch.device, channels_last: bool
+    ) -> None:
         settings = {name: value for name, value in dataset.items() if name not in ("_target_", "augment")}
         self.splits, self.images, self.targets = _load(
-            dataset["_target_"], str(data["root"]), bool(data["download"]), json.dumps(settings), str(device))
+            dataset["_target_"], str(data["root"]), bool(data["download"]), json.dumps(settings), str(device)
+        )
         self.augment = dataset["augment"]
         self.device = device
         self.format = torch.channels_last if channels_last else torch.contiguous_format
@@ -48,7 +51,9 @@ class Classification:
         """Return the number of whole batches in the training split (at least one)."""
         return max(1, len(self.targets["train"]) // batch_size)
 
-    def epoch(self, batch_size: int, order_seed: int, augment_seed: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(
+        self, batch_size: int, order_seed: int, augment_seed: int, first: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images, labels) in a new order; the remainder that fills no batch is left out of this epoch."""
         images, targets = self.images["train"], self.targets["train"]
         order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(order_seed)).to(self.device)
@@ -84,7 +89,7 @@ def metrics(logits: Tensor, target: Tensor, link: str) -> dict[str, Any]:
 
     Returns:
         ``top1``, ``top5``, ``macro_f1`` in [0, 1] (classes that neither occur nor are predicted are left out of
-        macro-F1), ``nll`` in nats and ``ece`` in [0, 1] over 15 equal bins or None, ``per_class`` recalls (NaN: absent).
+        macro-F1), ``nll`` in nats and ``ece`` in [0, 1] over 15 equal bins or None, ``per_class`` recalls (NaN: none).
     """
     classes = logits.shape[1]
     best = logits.topk(min(5, classes)).indices
@@ -101,14 +106,24 @@ def metrics(logits: Tensor, target: Tensor, link: str) -> dict[str, Any]:
         scalars["nll"] = torch.nn.functional.cross_entropy(logits.double(), target)
     if link != "none":
         scores = logits.softmax(1) if link == "softmax" else _confidence_of_best(logits)
-        scalars["ece"] = multiclass_calibration_error(scores, target, classes, CALIBRATION_BINS, validate_args=False).double()
+        scalars["ece"] = multiclass_calibration_error(
+            scores, target, classes, CALIBRATION_BINS, validate_args=False
+        ).double()
     values = torch.cat([torch.stack(list(scalars.values())), hits / actual]).tolist()  # the one transfer to the host
     named = dict(zip(scalars, values[: len(scalars)], strict=True))
-    return {"top1": 0.0, "top5": 0.0, "macro_f1": 0.0, "nll": None, "ece": None, **named, "per_class": values[len(scalars) :]}
+    return {
+        "top1": 0.0,
+        "top5": 0.0,
+        "macro_f1": 0.0,
+        "nll": None,
+        "ece": None,
+        **named,
+        "per_class": values[len(scalars) :],
+    }
 
 
 def _confidence_of_best(logits: Tensor) -> Tensor:
-    """Return scores in [0, 1] whose greatest is the sigmoid of the best logit: what one-vs-rest believes of its choice."""
+    """Return scores whose greatest is the sigmoid of the best logit: what one-vs-rest believes of its choice."""
     return logits.sigmoid().where(logits == logits.amax(1, keepdim=True), 0.0)
 
 
@@ -119,4 +134,8 @@ Parts = dict[str, Tensor]
 def _load(target: str, root: str, download: bool, settings: str, device: str) -> tuple[Splits, Parts, Parts]:
     splits: Splits = get_method(target)(Path(root), download=download, **json.loads(settings))
     parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
-    return splits, {k: v.images.to(device) for k, v in parts.items()}, {k: v.targets.to(device) for k, v in parts.items()}
+    return (
+        splits,
+        {k: v.images.to(device) for k, v in parts.items()},
+        {k: v.targets.to(device) for k, v in parts.items()},
+    )

@@ -67,7 +67,7 @@ def reason(found: Comparison) -> str:
     if found.n == 0:
         return "no pair of completed runs"
     if found.n == 1:
-        return "one pair has no spread: at least 2 seeds are needed, and then their spread tells how many"
+        return "one pair has no spread to judge it by: run at least 2 seeds"
     if found.sd == 0:
         return f"{found.n} equal differences have no spread to test against"
     if found.seeds_needed is None:

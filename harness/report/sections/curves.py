@@ -42,7 +42,7 @@ def _panels(a: Analysis, cell: Cell, history: pd.DataFrame, name: str) -> dict[s
             broken = (column(_points(history, [key], name).set_index("epoch"), "value") for key in runs["diverged"])
             curve = Curve(over, tuple(run for run in broken if len(run)))
             if len(over) or curve.broken:
-                panels[label] = curve
+                panels[a.display(label)] = curve
     return panels
 
 
@@ -62,7 +62,7 @@ def _valid(a: Analysis, cell: Cell, panels: dict[str, Curve], name: str) -> Figu
         f"dashed: {a.baseline}; crossed out: a diverged run. The axis shows where curves end; the first epochs may lie "
         "below it."
     )
-    draw = functools.partial(figures.curves, panels, a.baseline, axis, metric.scale, True)
+    draw = functools.partial(figures.curves, panels, a.display(a.baseline), axis, metric.scale, True)
     return Figure(
         f"curves-valid-{slug(cell.title)}", f"{cell.title}: {metric.title}", caption, f"{caption} {ends}.", draw, True
     )
@@ -74,5 +74,5 @@ def _train(a: Analysis, cell: Cell, panels: dict[str, Curve]) -> Figure:
         "diverged run. "
         "Every loss has its own unit, so every panel has its own axis."
     )
-    draw = functools.partial(figures.curves, panels, a.baseline, "training loss", 1.0, False)
+    draw = functools.partial(figures.curves, panels, a.display(a.baseline), "training loss", 1.0, False)
     return Figure(f"curves-train-{slug(cell.title)}", f"{cell.title}: training loss", caption, caption, draw, True)

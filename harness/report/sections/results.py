@@ -41,12 +41,13 @@ def method(a: Analysis) -> str:
             f"Equivalent means that two one-sided tests, Holm-corrected likewise, put the difference inside "
             f"±{a.metric.with_unit(a.margin)}, the margin declared before the runs; it goes before better and worse. "
         )
+    text += "Seeds to decide take the observed difference and spread at face value: a rough guide where n is small. "
     if a.across:
         text += (
             "Over all cells the mean over seeds and cells is tested by flipping the signs of whole seeds, and the "
             "losses form one more family."
         )
-    return text
+    return text.strip()
 
 
 def scale_of(a: Analysis, compared: list[Comparison]) -> Scale:

@@ -42,6 +42,10 @@ def lead(a: Analysis) -> str:
 def notices(a: Analysis) -> list[Notice]:
     """Return what qualifies every verdict: controls that misbehave, few seeds, runs set aside or missing."""
     found = [Notice(text, "alarm") for text in controls.alarms(a)]
+    unjudged = [c for c in controls.controls(a) if c.outcome in ("cannot tell", "not run")]
+    if unjudged:
+        which = "; ".join(f"{c.name} on {c.cell.short}: {c.detail}" for c in unjudged)
+        found.append(Notice(f"Controls that say nothing yet: {which}."))
     n = max((c.n for c in a.comparisons.values()), default=0)
     if n < FEW_SEEDS:
         found.append(
@@ -130,14 +134,13 @@ def over_all_cells(a: Analysis) -> str:
     for label, across in a.across.items():
         if across.comparison:
             by_verdict[across.comparison.verdict].append(a.display(label))
-    told = [f"{verdict}, {joined(names)}" for verdict, names in by_verdict.items() if names]
     seeds = max((x.seeds for x in a.across.values()), default=0)
     least = stats.least_sign_flip_p(seeds)
-    text = f"Over all cells together: {'; '.join(told)}."
-    if least * len(a.challengers) >= stats.ALPHA:
-        text += (
-            f" Over all cells the test flips the signs of whole seeds; {count(seeds, 'seed')} allow no p below "
-            f"{least:.3g}, so no difference survives Holm's correction over {len(a.challengers)} losses, "
-            "however large."
+    if least * len(a.challengers) >= stats.ALPHA and not by_verdict["equivalent"]:
+        return (
+            f"Over all cells together nothing can be decided: the test flips the signs of whole seeds, and "
+            f"{count(seeds, 'seed')} allow no p below {least:.3g}, too much for Holm's correction over "
+            f"{count(len(a.challengers), 'loss', 'losses')}."
         )
-    return text
+    told = [f"{verdict}, {joined(names)}" for verdict, names in by_verdict.items() if names]
+    return f"Over all cells together: {'; '.join(told)}."
