@@ -39,7 +39,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from harness.compose import ROOT
 from harness.errors import UsageError
@@ -377,9 +377,9 @@ class Mirror:
         if not self.experiment:
             self.experiment = self._open(study)
         epochs: dict[str, list[Row]] = defaultdict(list)
-        for epoch in study.history.to_dict("records"):
+        for epoch in cast(list[Row], study.history.to_dict("records")):
             epochs[str(epoch["key"])].append(epoch)
-        for identity, rows in groups(study.runs.to_dict("records")).items():
+        for identity, rows in groups(cast(list[Row], study.runs.to_dict("records"))).items():
             recorded = [row for row in rows if row["status"] != "missing"]
             if recorded:
                 self.count["settings"] += self._put(setting_entry(identity, rows)) != "unchanged"

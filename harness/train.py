@@ -76,9 +76,8 @@ class Trainer:
         self.model, self.loss = build.model_and_loss(
             described, self.task, seed_for(seed, "model"), seed_for(seed, "loss")
         )
-        self.model.to(
-            self.device, memory_format=torch.channels_last if model_config["channels_last"] else torch.contiguous_format
-        )
+        memory = torch.channels_last if model_config["channels_last"] else torch.contiguous_format
+        self.model = self.model.to(self.device).to(memory_format=memory)
         self.loss.to(self.device)
         self.optimizer = build.optimizer(described["optimizer"], self.model, self.loss)
         self.lr = described["optimizer"]["lr"]

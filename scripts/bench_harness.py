@@ -396,7 +396,8 @@ def bench_restart(repeats: int) -> Iterator[Row]:
         for run in runs:
             records.write_json(records.run_folder(run.key, Path(folder)) / "record.json", {"schema": records.SCHEMA})
         code = (
-            "from pathlib import Path; from harness import compose, sweep; from scripts.bench_harness import big_study; "
+            "from pathlib import Path; from harness import compose, sweep; "
+            "from scripts.bench_harness import big_study; "
             "options = compose.compose_run([]).config; "
             f"outcome = sweep.sweep(big_study(), options, results=Path({folder!r})); "
             "assert outcome.planned == outcome.done == 10_000"

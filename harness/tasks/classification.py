@@ -62,7 +62,8 @@ class Classification:
         for step in range(first, self.steps_per_epoch(batch_size)):
             place = slice(step * batch_size, (step + 1) * batch_size)
             chosen = order[place]
-            yield self._ready(augment.apply(images[chosen], draws[place])), targets[chosen]
+            batch = images.index_select(0, chosen)  # several times faster than images[chosen]
+            yield self._ready(augment.apply(batch, draws[place])), targets[chosen]
 
     def _ready(self, images: Tensor) -> Tensor:
         return torch.addcmul(self.shift, images, self.scale).contiguous(memory_format=self.format)
