@@ -62,7 +62,8 @@ class Setting:
 
     def with_lr(self, lr: float) -> Setting:
         """Return the same setting at another learning rate."""
-        return replace(self, described=compose.with_value(self.described, "optimizer.lr", lr))
+        described = compose.with_value(self.described, "optimizer.lr", lr)
+        return replace(self, described=described, hash=compose.setting_hash(described))
 
 
 @dataclass(frozen=True)
