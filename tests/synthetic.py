@@ -25,14 +25,14 @@ LOSSES: dict[str, tuple[str, str, str, str, str, float, float]] = {
     "mae_prob": ("absolute error on probabilities", "quantity", "softmax", "", "V", -0.31, 0.99),
     "pf_loss_r1": ("PF-loss, reconstruction 1", "probability", "softmax", "2024", "R", -0.001, 1.9),
 }
-MODELS = {"cnn_micro": 0.981, "vit_nano": 0.955}
+MODELS = {"cnn_micro": 0.981, "vit_nano": 0.955, "mlp": 0.93}
 EPOCHS = 8
 
 
 def study(
     seeds: Sequence[int] = tuple(range(1, 13)),
     losses: Sequence[str] = tuple(LOSSES),
-    models: Sequence[str] = tuple(MODELS),
+    models: Sequence[str] = ("cnn_micro", "vit_nano"),
     *,
     noise: float = 0.003,
     controls: bool = True,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from harness.report.items import Entry, Report, Scale
 from harness.report.text import count
@@ -51,6 +51,7 @@ def page(report: Report, drawings: Mapping[str, str]) -> str:
         loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
+    environment.filters["breakable"] = lambda text: escape(text).replace("_", Markup("_<wbr>"))
     environment.filters["kind"] = lambda item: type(item).__name__
     return environment.get_template("page.html.j2").render(
         report=report,

@@ -8,12 +8,13 @@ import pandas as pd
 
 from harness import stats
 from harness.report.analysis import Analysis, Outcome
-from harness.report.frames import column, numbers, rows
-from harness.report.items import Column, Entry, Prose, Row, Section, Table
+from harness.report.frames import column, numbers, rows, where
+from harness.report.items import Column, Entry, Notice, Prose, Row, Section, Table
 from harness.report.sections.common import TONES, cell_entry, dash, loss_entry, number_entry
-from harness.report.text import metric_of, number, significant
+from harness.report.text import metric_of, number
 
 SECONDARY = ("top1", "top5", "macro_f1", "nll", "ece")
+UNSTEADY = 1.25  # greatest over least step time of one and the same setting
 NO_LINK = {
     "nll": "no likelihood: the scores of this loss are not probabilities over the classes",
     "ece": "no calibration: the scores of this loss are not probabilities",
@@ -27,7 +28,25 @@ def section(a: Analysis) -> Section:
         "shown as median and range over seeds. Runs that shared a machine with others measure it roughly. Memory is "
         "the peak of the training process on a GPU, its growth on a CPU."
     )
-    return Section("cost", "Cost and other metrics", (Prose((note,)), _cost_table(a), _metrics_table(a)))
+    items = [Prose((note,)), *_unsteady(a), _cost_table(a), _metrics_table(a)]
+    return Section("cost", "Cost and other metrics", tuple(items))
+
+
+def _unsteady(a: Analysis) -> list[Notice]:
+    """Return how far the baseline's own step time varies, where that drowns differences between losses."""
+    spread = {}
+    for cell in a.cells:
+        times = numbers(where(a.runs, label=a.baseline, cell=cell.values), "cost.step_ms").dropna()
+        if len(times) > 1 and times.min() > 0:
+            spread[cell] = float(times.max() / times.min())
+    if not spread or max(spread.values()) < UNSTEADY:
+        return []
+    cell = max(spread, key=lambda cell: spread[cell])
+    text = (
+        f"The step time of {a.baseline} itself varies by a factor of {number(spread[cell], 1)} between its runs on "
+        f"{cell.title}: the machine was busy with other work, so ratios smaller than that say nothing about a loss."
+    )
+    return [Notice(text)]
 
 
 def _cost_table(a: Analysis) -> Table:
@@ -51,10 +70,10 @@ def _cost_table(a: Analysis) -> Table:
 def _cost_row(a: Analysis, outcome: Outcome) -> Row:
     own, keys = a.records(outcome), outcome.keys
     numeric = [
-        Entry(significant(value), value, runs=keys)
+        Entry(number(value, digits), value, runs=keys)
         if (value := _median(own, f"cost.{name}")) is not None
         else dash("not recorded")
-        for name in ("step_ms", "train_s", "peak_memory_mb")
+        for name, digits in (("step_ms", 2), ("train_s", 1), ("peak_memory_mb", 1))
     ]
     counts = [_whole(own, f"cost.{name}", keys) for name in ("parameters", "loss_parameters")]
     ended = [Entry(f"{n} of {outcome.planned}" if n else "0", n) for n in (outcome.diverged, outcome.failed)]

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.report.analysis import Analysis, group_of, tally
+from harness.report.analysis import Analysis, Outcome, group_of, tally
 from harness.report.frames import column, numbers, rows, where
 from harness.report.items import Code, Column, Entry, Item, Notice, Row, Section, Table
-from harness.report.sections.common import loss_entry
+from harness.report.sections.common import cell_entry, loss_entry
 from harness.report.sections.reproduce import yaml_of
 from harness.report.text import DASH, count, joined, plain, significant
 
@@ -117,28 +117,14 @@ def _data(a: Analysis) -> Table:
 
 def _rates(a: Analysis) -> Table | None:
     """Return the learning rates at which losses were compared, and on track ``lr`` the grid they were chosen from."""
-    table_rows = []
+    found = []
     for outcome in a.outcomes.values():
-        runs = a.planned[outcome.cell, outcome.label]
+        rates = _lr(a.planned[outcome.cell, outcome.label]).dropna()
         trials = where(a.all, role="search", cell=outcome.cell.values, label=outcome.label)
-        grid = sorted(set(_lr(trials).dropna()))
-        rates = _lr(runs).dropna()
-        if rates.empty:
-            continue
-        at_edge = len(grid) > 1 and rates.isin([grid[0], grid[-1]]).any()
-        note = "at the edge of the grid: a wider one might find better" if at_edge else ""
-        table_rows.append(
-            Row(
-                (
-                    Entry(outcome.cell.short, note=outcome.cell.title),
-                    loss_entry(a, outcome.label),
-                    Entry(tally(rates), float(rates.iloc[0])),
-                    Entry(", ".join(map(plain, grid)) or DASH),
-                    Entry(note, tone="undecided" if at_edge else ""),
-                ),
-                reference=outcome.label == a.baseline,
-            )
-        )
+        if len(rates):
+            found.append((outcome, rates, sorted(set(_lr(trials).dropna()))))
+    if not found:
+        return None
     columns = (
         Column("cell", "cell"),
         Column("loss", "loss"),
@@ -146,7 +132,28 @@ def _rates(a: Analysis) -> Table | None:
         Column("grid", "chosen from"),
         Column("remarks", "remarks"),
     )
-    return Table("learning-rates", "Learning rates", columns, tuple(table_rows)) if table_rows else None
+    table_rows = []
+    for cell in a.cells:
+        here = [entry for entry in found if entry[0].cell == cell]
+        if len({tally(rates) for _, rates, _ in here}) == 1 and not any(grid for *_, grid in here):
+            table_rows.append(_rate_row(a, here[0], Entry("all losses")))
+        else:
+            table_rows += [_rate_row(a, entry, loss_entry(a, entry[0].label)) for entry in here]
+    return Table("learning-rates", "Learning rates", columns, tuple(table_rows))
+
+
+def _rate_row(a: Analysis, found: tuple[Outcome, pd.Series, list[float]], loss: Entry) -> Row:
+    outcome, rates, grid = found
+    at_edge = len(grid) > 1 and rates.isin([grid[0], grid[-1]]).any()
+    note = "at the edge of the grid: a wider one might find better" if at_edge else ""
+    entries = (
+        cell_entry(outcome.cell),
+        loss,
+        Entry(tally(rates), float(rates.iloc[0])),
+        Entry(", ".join(map(plain, grid)) or DASH),
+        Entry(note, tone="undecided" if at_edge else ""),
+    )
+    return Row(entries, reference=loss.text == a.display(a.baseline))
 
 
 def _lr(runs: pd.DataFrame) -> pd.Series:

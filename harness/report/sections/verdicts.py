@@ -19,8 +19,10 @@ def section(a: Analysis) -> Section:
     items: list[Item] = [Prose((lead(a),)), *notices(a)]
     if a.comparisons:
         items.append(Points(tuple(_points(a))))
-        if len(a.cells) > 1:
-            items += [_matrix(a), Prose((over_all_cells(a),))]
+        if a.across:
+            items.append(Prose((over_all_cells(a),)))
+        if len(a.cells) > 2:
+            items.append(_matrix(a))
     return Section("verdicts", "Verdicts", tuple(items))
 
 
@@ -31,8 +33,8 @@ def lead(a: Analysis) -> str:
         f"{a.cells[0].title}" if len(a.cells) == 1 else f"{len(a.cells)} cells ({'; '.join(c.title for c in a.cells)})"
     )
     text = f"Compared: {compared}, by {a.metric.title}, seed by seed on {where or 'no cell'}. "
-    if a.margin:
-        text += f"A difference within ±{a.metric.with_unit(a.margin)} counts as no difference that matters. "
+    text += f"Below are mean differences in {a.metric.difference_unit or a.metric.title}, with n pairs of runs"
+    text += f"; within ±{a.metric.with_unit(a.margin)} they count as equal. " if a.margin else ". "
     told = {c.verdict for c in a.comparisons.values()} - {"not decidable"}
     if a.comparisons and not told:
         text += f"This study cannot tell any of them from {a.baseline}: see below what would."
@@ -72,7 +74,7 @@ def _points(a: Analysis) -> list[Point]:
         "better": f"Better than {a.baseline}",
         "worse": f"Worse than {a.baseline}",
         "equivalent": f"Equivalent within ±{a.metric.with_unit(a.margin)}",
-        "not decidable": "Not decidable",
+        "not decidable": "Not decidable with these seeds",
     }
     points = []
     for verdict, term in terms.items():
@@ -81,7 +83,7 @@ def _points(a: Analysis) -> list[Point]:
             for label in a.challengers
         }
         lines = [
-            (a.display(label), joined(_in_cell(a, cell, label) for cell in cells))
+            (a.display(label), "; ".join(_in_cell(a, cell, label) for cell in cells))
             for label, cells in where.items()
             if cells
         ]
@@ -91,16 +93,18 @@ def _points(a: Analysis) -> list[Point]:
 
 def _in_cell(a: Analysis, cell: Cell, label: str) -> str:
     found, outcome = a.comparisons[cell, label], a.outcomes[cell, label]
-    details = [f"{a.metric.number(found.difference, sign=True)} {a.metric.difference_unit}".strip()] if found.n else []
-    details += [f"n = {found.n}"]
+    where = [cell.short] if len(a.cells) > 1 else []
+    where += [a.metric.number(found.difference, sign=True)] if found.n else []
+    details = [f"n = {found.n}"]
     if outcome.diverged:
         details.append(
-            f"{outcome.diverged} of {outcome.planned} diverged"
-            + (", judged by the runs that finished" if found.n else "")
+            f"{outcome.diverged} of {outcome.planned} diverged" + (", judged by the others" if found.n else "")
         )
-    elif why := reason(found):
+    if found.seeds_needed:
+        details.append(f"about {found.seeds_needed:,} needed")
+    elif (why := reason(found)) and not outcome.diverged:
         details.append(why)
-    return f"{f'on {cell.short} ' if len(a.cells) > 1 else ''}({'; '.join(details)})"
+    return f"{' '.join(where)} ({', '.join(details)})".strip()
 
 
 def _matrix(a: Analysis) -> Table:
