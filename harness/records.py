@@ -124,8 +124,15 @@ def flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             row |= flat(value, f"{prefix}{name}.")
         else:
-            row[f"{prefix}{name}"] = json.dumps(value) if isinstance(value, list) else value
+            row[f"{prefix}{name}"] = cell(value)
     return row
+
+
+def cell(value: Any) -> Any:
+    """Return ``value`` as a table can hold it: a list becomes JSON text, with six decimals, not-a-number as null."""
+    if not isinstance(value, list):
+        return value
+    return json.dumps([round(part, 6) if isinstance(part, float) else part for part in _finite(value)])
 
 
 def write_study(study: Study, runs: Sequence[Run], results: Path = RESULTS) -> None:
@@ -218,6 +225,8 @@ def _read_csv(path: Path) -> pd.DataFrame:
 def publish(name: str, results: Path = RESULTS) -> list[Path]:
     """Write the finished runs of a study to results/measured/, together with what earlier machines published.
 
+    Epochs are published without accuracies per class, which stay in the runs' own history.csv.
+
     Raises:
         UsageError: the study has no finished run, or a file would exceed 1 MiB.
     """
@@ -227,7 +236,7 @@ def publish(name: str, results: Path = RESULTS) -> list[Path]:
     )
     if runs.empty:
         raise UsageError(f"the study {name} has no finished run yet: run python -m harness study={name} first.")
-    history = study.history[study.history["key"].isin(runs["key"])]
+    history = study.history[study.history["key"].isin(runs["key"])].drop(columns="valid.per_class", errors="ignore")
     digits = {"float_format": "%.6g", "index": False}
     written = {
         f"{name}.csv": runs.sort_values(["role", "label", "key"]).dropna(axis="columns", how="all").to_csv(**digits),

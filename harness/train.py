@@ -230,7 +230,7 @@ class Trainer:
             started = time.perf_counter()
             scores = self.evaluate("valid")
             progress.seconds["eval_s"] += self._clock() - started
-            row |= {f"valid.{name}": value for name, value in scores.items() if name != "per_class"}
+            row |= {f"valid.{name}": records.cell(value) for name, value in scores.items()}
             self._select(epoch + 1, scores)
         progress.history.append(row)
         self.tally = self._new_tally()

@@ -15,12 +15,6 @@ from harness import engines, hardware
 SWEEP = ("harness", "study=smoke", "tracking.enabled=false", "engine.checkpoint_seconds=0.2")
 
 
-def kill_group(process):
-    """kill -9 of the sweep alone: its workers must notice by themselves."""
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-
-
 def children(pid):
     found = []
     for entry in os.listdir("/proc"):
@@ -37,36 +31,41 @@ def children(pid):
 linux = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="reads /proc to find the worker processes")
 
 
+def last_change(results):
+    """Return when anything below results/runs changed last: checkpoints, histories and records come and go there."""
+    return max((path.stat().st_mtime_ns for path in results.glob("runs/*")), default=0)
+
+
 @linux
 def test_kill_9_at_random_moments_loses_and_repeats_nothing(cli, recorded):
     """Kill the sweep again and again; finished runs stay as they are, and the end equals an undisturbed sweep."""
     rng = random.Random(0)
     written: dict[str, dict] = {}
     kills = 0
-    for attempt in range(40):
+    for _ in range(60):
+        before = last_change(cli.results)
         process = cli(*SWEEP, "base.trainer.epochs=4", start=True)
-        # mostly while runs train: early on that is after start-up, which takes seconds
-        deadline = time.monotonic() + rng.uniform(1.0, 9.0)
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
+        if rng.random() < 0.8:  # the others are killed while they start
+            while process.poll() is None and last_change(cli.results) == before:
+                time.sleep(0.005)
+        end = time.monotonic() + rng.uniform(0, 1.5)
+        while process.poll() is None and time.monotonic() < end:
+            time.sleep(0.005)
         running = process.poll() is None
         workers = children(process.pid) if running else []
-        if running:
-            kill_group(process)
-            kills += 1
-        else:
-            assert process.returncode == 0, process.communicate()[1]
+        process.send_signal(signal.SIGKILL)  # the sweep alone: its workers must notice by themselves
+        error = process.communicate()[1]
+        kills += running
+        wait_until_gone(workers)
         now = recorded(cli.results)
         assert {key: now[key] for key in written} == written, "a finished run was lost or repeated"
         written = now
         if not running:
+            assert process.returncode == 0, error
             break
-        wait_until_gone(workers)
-        assert attempt < 39
     assert kills >= 3
     assert len(written) == 8
-    leftovers = [p.name for p in cli.results.rglob("*") if p.name.endswith(".part") or p.name == "checkpoint.pt"]
-    assert all(name.endswith(".part") for name in leftovers)
+    assert not list(cli.results.glob("runs/*/checkpoint.pt"))
     straight = cli.results.parent / "straight"
     assert cli(*SWEEP, "base.trainer.epochs=4", LOSSBENCH_RESULTS=str(straight)).returncode == 0
     undisturbed = recorded(straight)
@@ -79,7 +78,7 @@ def test_kill_9_at_random_moments_loses_and_repeats_nothing(cli, recorded):
         pd.testing.assert_frame_equal(curves[0][columns], curves[1][columns], check_exact=True)
 
 
-def wait_until_gone(pids, seconds=10):
+def wait_until_gone(pids, seconds=30):
     deadline = time.monotonic() + seconds
     while any(os.path.exists(f"/proc/{pid}") for pid in pids):
         assert time.monotonic() < deadline, "workers outlive a killed sweep"
@@ -87,27 +86,24 @@ def wait_until_gone(pids, seconds=10):
 
 
 @linux
-def test_ctrl_c_stops_within_seconds_and_the_sweep_goes_on_later(cli, recorded):
-    process = cli(*SWEEP, "base.trainer.epochs=60", "engine.checkpoint_seconds=1000", start=True)
-    while (
-        not list(cli.results.glob("runs/*"))
-        and process.poll() is None
-        and not any("forkserver" in Path(f"/proc/{p}/cmdline").read_text() for p in children(process.pid))
-    ):
-        time.sleep(0.1)
-    time.sleep(8)
+def test_ctrl_c_stops_within_seconds_and_leaves_checkpoints(cli, recorded):
+    process = cli(*SWEEP, "base.trainer.epochs=500", start=True)
+    while not list(cli.results.glob("runs/*/checkpoint.pt")):
+        assert process.poll() is None
+        time.sleep(0.05)
     workers = children(process.pid)
+    stopped_at = time.time_ns()
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert time.monotonic() - began < 10
+    _, said = process.communicate(timeout=60)
+    assert time.monotonic() - began < 15
     assert process.returncode == 130
     assert "Interrupted: finished runs are safe" in said
     assert "Traceback" not in said
     wait_until_gone(workers)
-    before = recorded(cli.results)
-    assert len(before) < 8
-    assert list(cli.results.glob("runs/*/checkpoint.pt"))  # the interrupted runs go on from here
+    assert recorded(cli.results) == {}
+    # each of the interrupted runs wrote where it stood, and would go on from there
+    assert any(path.stat().st_mtime_ns > stopped_at for path in cli.results.glob("runs/*/checkpoint.pt"))
 
 
 @linux

@@ -156,11 +156,23 @@ def test_divergence_is_a_result_with_step_and_last_finite_loss(trainer, tmp_path
     assert len(run.progress.history) < 3
 
 
+def accuracy_from(record):
+    """Top-1 accuracy of the 360 test images from the accuracies per class: an independent sum."""
+    from datasets.digits import digits
+
+    test = digits(None, download=False, train_size=128, valid_size=237, test_size=None, split_seed=0).test
+    counts = torch.bincount(test.targets, minlength=10).tolist()
+    return sum(share * count for share, count in zip(record["test"]["per_class"], counts, strict=True)) / sum(counts)
+
+
 def test_record_says_what_was_measured(trainer, tmp_path):
-    record, _ = finish(trainer(*SHORT, "trainer.select=last"), tmp_path)
+    run = trainer(*SHORT, "trainer.select=last")
+    record, _ = finish(run, tmp_path)
+    assert all(len(json.loads(row["valid.per_class"])) == 10 for row in run.progress.history)
     assert record["selected_epoch"] == 3
     assert set(record["test"]) == {"top1", "top5", "macro_f1", "nll", "ece", "per_class"}
     assert len(record["test"]["per_class"]) == 10
+    assert record["test"]["top1"] == pytest.approx(accuracy_from(record), abs=1e-9)
     assert record["cost"]["parameters"] == 94186
     assert record["data"]["train"] == 128
     assert record["cost"]["step_ms"] > 0
