@@ -11,9 +11,10 @@ import time
 import pandas as pd
 import pytest
 
-from harness import stats, tracking
+from harness import stats
 from harness.errors import UsageError
 from harness.records import StudyData
+from harness.tracking import mirroring as tracking
 
 EPOCHS = 3
 
@@ -494,7 +495,7 @@ def test_the_command_mirrors_and_says_so(uri, tmp_path, capsys):
 
 
 def test_help_needs_no_mlflow():
-    code = "import sys; from harness import tracking\ntry: tracking.main(['--help'])\nexcept SystemExit: pass\n"
+    code = "import sys; from harness.tracking.mirroring import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
     code += "sys.exit('mlflow' in sys.modules or 'pandas' in sys.modules or 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tracking.ROOT, capture_output=True, check=False)
     assert done.returncode == 0
