@@ -12,9 +12,14 @@ import pandas as pd
 import pytest
 
 from harness import stats
+from harness.compose import ROOT
 from harness.errors import UsageError
 from harness.records import StudyData
-from harness.tracking import mirroring as tracking
+from harness.tracking import LiveMirror, entries
+from harness.tracking.__main__ import main
+from harness.tracking.dashboard import ui_command
+from harness.tracking.mirroring import Mirror, Mirrored, attempt, mirror
+from harness.tracking.store import alone, database_of, default_uri
 
 EPOCHS = 3
 
@@ -68,8 +73,8 @@ def study_of(*rows, history=None, name="trial"):
 def empty_store(tmp_path_factory):
     """A database with MLflow's tables, made once because that takes seconds."""
     place = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    done = tracking.mirror(study_of(name="empty"), f"sqlite:///{place}")
-    assert done == tracking.Mirrored()
+    done = mirror(study_of(name="empty"), f"sqlite:///{place}")
+    assert done == Mirrored()
     return place
 
 
@@ -104,23 +109,23 @@ class Read:
 def test_summary_is_the_interval_of_the_report():
     values = [0.91, 0.95, 0.90, 0.93]
     expected = stats.mean_interval(values)
-    found = tracking.summary(values)
+    found = entries.summary(values)
     assert found == pytest.approx({name: getattr(expected, name) for name in ("n", "mean", "sd", "low", "high")})
 
 
 def test_one_seed_has_a_mean_but_no_interval():
-    assert tracking.summary([0.5]) == {"n": 1, "mean": 0.5}
+    assert entries.summary([0.5]) == {"n": 1, "mean": 0.5}
 
 
 @pytest.mark.parametrize(("cell", "expected"), [(1, "1"), (1.0, "1"), (0.003, "0.003"), (True, "true"), ("a", "a"),
                                                 ("[1, 2]", "[1, 2]"), (None, None), (math.nan, None)])  # fmt: skip
 def test_a_parameter_does_not_depend_on_how_its_column_was_read(cell, expected):
-    assert tracking.text(cell) == expected
+    assert entries.text(cell) == expected
 
 
 def test_seeds_are_nested_in_a_parent_with_their_mean(uri):
-    done = tracking.mirror(study_of(run_row(seed=1, top1=0.90), run_row(seed=2, top1=0.94)), uri)
-    assert done == tracking.Mirrored(new=2, settings=1)
+    done = mirror(study_of(run_row(seed=1, top1=0.90), run_row(seed=2, top1=0.94)), uri)
+    assert done == Mirrored(new=2, settings=1)
     store = Read(uri)
     assert store.experiment.tags["mlflow.note.content"] == "Which?"
     (parent,) = store.parents.values()
@@ -149,25 +154,25 @@ def test_seeds_are_nested_in_a_parent_with_their_mean(uri):
 
 def test_mirroring_again_changes_nothing(uri):
     study = study_of(run_row(), run_row("dice"), run_row("dice", 2, "missing"))
-    tracking.mirror(study, uri)
+    mirror(study, uri)
     before = sqlite_content(uri)
-    assert tracking.mirror(study, uri) == tracking.Mirrored(unchanged=2)
+    assert mirror(study, uri) == Mirrored(unchanged=2)
     assert sqlite_content(uri) == before
 
 
 def sqlite_content(uri):
     import sqlite3
 
-    with contextlib.closing(sqlite3.connect(tracking._database(uri))) as connection:
+    with contextlib.closing(sqlite3.connect(database_of(uri))) as connection:
         return list(connection.iterdump())
 
 
 def test_further_seeds_update_the_parent(uri):
-    tracking.mirror(study_of(run_row(seed=1, top1=0.90), run_row(seed=2, status="missing")), uri)
+    mirror(study_of(run_row(seed=1, top1=0.90), run_row(seed=2, status="missing")), uri)
     first = Read(uri)
     assert first.parents["focal · digits · cnn_micro"].data.tags["lossbench.seeds"] == "1 of 2 done, 1 not run yet"
-    done = tracking.mirror(study_of(run_row(seed=1, top1=0.90), run_row(seed=2, top1=0.80)), uri)
-    assert done == tracking.Mirrored(new=1, unchanged=1, settings=1)
+    done = mirror(study_of(run_row(seed=1, top1=0.90), run_row(seed=2, top1=0.80)), uri)
+    assert done == Mirrored(new=1, unchanged=1, settings=1)
     (before,), (after,) = first.parents.values(), Read(uri).parents.values()
     assert after.info.run_id == before.info.run_id
     assert (before.data.metrics["test.top1.mean"], before.data.metrics["test.top1.n"]) == (0.9, 1)
@@ -177,8 +182,8 @@ def test_further_seeds_update_the_parent(uri):
 
 
 def test_an_interval_that_no_longer_holds_is_withdrawn(uri):
-    tracking.mirror(study_of(run_row(seed=1, top1=0.90), run_row(seed=2, top1=0.80)), uri)
-    tracking.mirror(study_of(run_row(seed=1, top1=0.90)), uri)
+    mirror(study_of(run_row(seed=1, top1=0.90), run_row(seed=2, top1=0.80)), uri)
+    mirror(study_of(run_row(seed=1, top1=0.90)), uri)
     (parent,) = Read(uri).parents.values()
     assert parent.data.metrics["test.top1.mean"] == 0.9
     assert math.isnan(parent.data.metrics["test.top1.low"])
@@ -186,13 +191,13 @@ def test_an_interval_that_no_longer_holds_is_withdrawn(uri):
 
 def test_a_failed_run_is_replaced_once_it_is_done(uri):
     failed = run_row(status="failed", error="ValueError: no", traceback="Traceback: no")
-    assert tracking.mirror(study_of(failed), uri).new == 1
+    assert mirror(study_of(failed), uri).new == 1
     first = Read(uri)
     assert first.children["focal-1"].info.status == "FAILED"
     assert first.children["focal-1"].data.tags["lossbench.error"] == "ValueError: no"
     with open(first.file("focal-1", "traceback.txt")) as file:
         assert file.read() == "Traceback: no"
-    assert tracking.mirror(study_of(run_row()), uri) == tracking.Mirrored(updated=1, settings=1)
+    assert mirror(study_of(run_row()), uri) == Mirrored(updated=1, settings=1)
     child = Read(uri).children["focal-1"]
     assert child.info.status == "FINISHED"
     assert "lossbench.error" not in child.data.tags
@@ -200,7 +205,7 @@ def test_a_failed_run_is_replaced_once_it_is_done(uri):
 
 def test_a_diverged_run_is_failed_and_keeps_its_curve(uri):
     row = run_row(status="diverged", diverged_step=25.0, last_finite_loss=80.0)
-    tracking.mirror(study_of(row, run_row(seed=2), history=history_rows(row, (4.0, math.inf, math.nan))), uri)
+    mirror(study_of(row, run_row(seed=2), history=history_rows(row, (4.0, math.inf, math.nan))), uri)
     store = Read(uri)
     child = store.children["focal-1"]
     assert child.info.status == "FAILED"
@@ -224,7 +229,7 @@ def test_roles_have_parents_of_their_own(uri):
         run_row(seed=7001, role="search", key=f"trial-{lr}", setting=f"setting-{lr}", **{"config.optimizer.lr": lr})
         for lr in (0.001, 0.003)
     ]
-    assert tracking.mirror(study_of(*rows, *trials), uri) == tracking.Mirrored(new=5, settings=4)
+    assert mirror(study_of(*rows, *trials), uri) == Mirrored(new=5, settings=4)
     store = Read(uri)
     names = {f"{name} · digits · cnn_micro{role}" for name, role in (
         ("cross_entropy", ""), ("cross_entropy", " (other seeds)"), ("worse", " (planted worse loss)"),
@@ -238,7 +243,7 @@ def test_roles_have_parents_of_their_own(uri):
 
 
 def test_different_devices_are_not_averaged(uri):
-    tracking.mirror(study_of(run_row(seed=1), run_row(seed=2, **{"env.device": "cuda"})), uri)
+    mirror(study_of(run_row(seed=1), run_row(seed=2, **{"env.device": "cuda"})), uri)
     (parent,) = Read(uri).parents.values()
     assert "test.top1.mean" not in parent.data.metrics
     assert "device" in parent.data.tags["mlflow.note.content"]
@@ -246,7 +251,7 @@ def test_different_devices_are_not_averaged(uri):
 
 def test_long_runs_are_sent_in_batches(uri):
     row = run_row(**{f"config.trainer.extra{number}": number for number in range(150)})
-    tracking.mirror(study_of(row, history=history_rows(row, [1 / epoch for epoch in range(1, 701)])), uri)
+    mirror(study_of(row, history=history_rows(row, [1 / epoch for epoch in range(1, 701)])), uri)
     store = Read(uri)
     assert len(store.curve("focal-1", "train.loss")) == len(store.curve("focal-1", "valid.top1")) == 700
     assert store.children["focal-1"].data.params["trainer.extra149"] == "149"
@@ -258,37 +263,37 @@ def test_a_mirror_that_was_killed_half_way_is_completed(uri, monkeypatch):
 
     study = study_of(run_row(), run_row("dice"))
     with monkeypatch.context() as patch:
-        patch.setattr(tracking.Mirror, "_attach", killed)
+        patch.setattr(Mirror, "_attach", killed)
         with pytest.raises(KeyboardInterrupt):
-            tracking.mirror(study, uri)
-    assert tracking.mirror(study, uri) == tracking.Mirrored(new=1, updated=1, settings=1)
-    assert tracking.mirror(study, uri) == tracking.Mirrored(unchanged=2)
+            mirror(study, uri)
+    assert mirror(study, uri) == Mirrored(new=1, updated=1, settings=1)
+    assert mirror(study, uri) == Mirrored(unchanged=2)
     assert {run.info.status for run in Read(uri).children.values()} == {"FINISHED"}
 
 
 def test_what_was_deleted_in_the_dashboard_comes_back(uri):
     study = study_of(run_row(), run_row(seed=2))
-    tracking.mirror(study, uri)
+    mirror(study, uri)
     store = Read(uri)
     store.client.delete_run(store.children["focal-2"].info.run_id)
-    assert tracking.mirror(study, uri) == tracking.Mirrored(new=1, unchanged=1)
+    assert mirror(study, uri) == Mirrored(new=1, unchanged=1)
     (parent,) = store.parents.values()
     store.client.delete_run(parent.info.run_id)
-    assert tracking.mirror(study, uri) == tracking.Mirrored(updated=2, settings=1)
+    assert mirror(study, uri) == Mirrored(updated=2, settings=1)
     store.client.delete_experiment(store.experiment.experiment_id)
-    done = tracking.mirror(study, uri)  # restoring the experiment brings back the runs deleted before it, too
+    done = mirror(study, uri)  # restoring the experiment brings back the runs deleted before it, too
     assert (done.updated + done.unchanged, done.skipped) == (2, 0)
     restored = Read(uri)
     assert len(restored.client.search_runs([store.experiment.experiment_id])) == 3
-    assert tracking.mirror(study, uri) == tracking.Mirrored(unchanged=2)
+    assert mirror(study, uri) == Mirrored(unchanged=2)
 
 
 def test_runs_of_other_origin_are_left_alone(uri):
     study = study_of(run_row())
-    tracking.mirror(study, uri)
+    mirror(study, uri)
     store = Read(uri)
     others = [store.client.create_run(store.experiment.experiment_id).info.run_id for _ in range(2)]
-    assert tracking.mirror(study, uri) == tracking.Mirrored(unchanged=1)
+    assert mirror(study, uri) == Mirrored(unchanged=1)
     assert {store.client.get_run(run_id).info.lifecycle_stage for run_id in others} == {"active"}
 
 
@@ -299,7 +304,7 @@ def test_a_store_without_room_for_files_gets_everything_else(uri, monkeypatch):
     from mlflow.tracking import MlflowClient
 
     monkeypatch.setattr(MlflowClient, "log_artifacts", refuse)
-    done = tracking.mirror(study_of(run_row(), run_row(seed=2)), uri)
+    done = mirror(study_of(run_row(), run_row(seed=2)), uri)
     assert (done.new, done.skipped) == (2, 0)
     assert "no credentials" in done.reason
 
@@ -312,9 +317,7 @@ def free_port():
 
 def test_a_server_that_is_not_there_costs_seconds_and_one_sentence(capfd):
     started = time.monotonic()
-    done = tracking.mirror(
-        study_of(run_row(), run_row(seed=2, status="missing")), f"http://me:secret@127.0.0.1:{free_port()}"
-    )
+    done = mirror(study_of(run_row(), run_row(seed=2, status="missing")), f"http://me:secret@127.0.0.1:{free_port()}")
     assert time.monotonic() - started < 30  # MLflow alone: 246 s
     assert done.skipped == 1
     assert "secret" not in done.reason
@@ -328,7 +331,7 @@ def test_a_server_that_never_answers_costs_seconds(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()
-        done = tracking.mirror(study_of(run_row()), f"http://127.0.0.1:{silent.getsockname()[1]}")
+        done = mirror(study_of(run_row()), f"http://127.0.0.1:{silent.getsockname()[1]}")
     assert time.monotonic() - started < 30
     assert done.skipped == 1
 
@@ -337,42 +340,42 @@ def test_a_file_that_is_no_database_costs_seconds(tmp_path):
     place = tmp_path / "mlflow.db"
     place.write_text("not a database, but long enough to be taken for one at first sight " * 20)
     started = time.monotonic()
-    done = tracking.mirror(study_of(run_row()), f"sqlite:///{place}")
+    done = mirror(study_of(run_row()), f"sqlite:///{place}")
     assert time.monotonic() - started < 30
     assert "not a database" in done.reason
     with pytest.raises(UsageError, match="not a database"):
-        tracking.ui_command(f"sqlite:///{place}")
+        ui_command(f"sqlite:///{place}")
 
 
 def test_a_store_that_was_moved_is_not_written(uri, tmp_path):
-    tracking.mirror(study_of(run_row()), uri)
+    mirror(study_of(run_row()), uri)
     (tmp_path / "with space").rename(tmp_path / "moved")
-    done = tracking.mirror(study_of(run_row()), f"sqlite:///{tmp_path / 'moved' / 'mlflow.db'}")
+    done = mirror(study_of(run_row()), f"sqlite:///{tmp_path / 'moved' / 'mlflow.db'}")
     assert done.skipped == 1
     assert "delete it" in done.reason
 
 
 def test_two_mirrors_do_not_write_at_once(uri, monkeypatch):
-    monkeypatch.setattr(tracking, "LOCK_WAIT_S", 0.2)
-    with tracking._alone(uri, "other"):
-        done = tracking.mirror(study_of(run_row()), uri)
+    monkeypatch.setattr("harness.tracking.store.LOCK_WAIT_S", 0.2)
+    with alone(uri, "other"):
+        done = mirror(study_of(run_row()), uri)
     assert done.skipped == 1
     assert "another mirror" in done.reason
 
 
 def test_a_live_mirror_sees_what_another_wrote_meanwhile(uri):
     one, both = study_of(run_row()), study_of(run_row(), run_row(seed=2))
-    _, live = tracking._attempt(one, uri, None)
-    assert tracking.mirror(both, uri).new == 1
-    done, _ = tracking._attempt(both, uri, live)
-    assert done == tracking.Mirrored(unchanged=2)
+    _, live = attempt(one, uri, None)
+    assert mirror(both, uri).new == 1
+    done, _ = attempt(both, uri, live)
+    assert done == Mirrored(unchanged=2)
 
 
 def test_a_live_mirror_looks_only_once_if_nobody_else_writes(uri, monkeypatch):
-    _, live = tracking._attempt(study_of(run_row()), uri, None)
-    monkeypatch.setattr(tracking.Mirror, "_open", None)
-    done, _ = tracking._attempt(study_of(run_row(), run_row(seed=2)), uri, live)
-    assert done == tracking.Mirrored(new=1, unchanged=1, settings=1)
+    _, live = attempt(study_of(run_row()), uri, None)
+    monkeypatch.setattr(Mirror, "_open", None)
+    done, _ = attempt(study_of(run_row(), run_row(seed=2)), uri, live)
+    assert done == Mirrored(new=1, unchanged=1, settings=1)
 
 
 @contextlib.contextmanager
@@ -393,7 +396,7 @@ def dashboard(uri, folder):
         str(folder),
     ]
     with said.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, cwd=tracking.ROOT, start_new_session=True)
+        process = subprocess.Popen(command, stdout=out, stderr=out, cwd=ROOT, start_new_session=True)
     try:
         wait_for(lambda: "Ctrl-C" in said.read_text() or process.poll() is not None, 180)
         assert process.poll() is None, said.read_text() + (folder / "dashboard.log").read_text()
@@ -407,12 +410,12 @@ def dashboard(uri, folder):
 
 
 def test_a_real_server_holds_what_was_mirrored(uri, tmp_path):
-    tracking.mirror(study_of(run_row(), name="local"), uri)
+    mirror(study_of(run_row(), name="local"), uri)
     study = study_of(run_row(seed=1, top1=0.90), run_row(seed=2, top1=0.94))
     with dashboard(uri, tmp_path) as (url, said):
         assert f"local  {url}/#/experiments/2/runs?" in said.read_text()
-        assert tracking.mirror(study, url) == tracking.Mirrored(new=2, settings=1)
-        assert tracking.mirror(study, url) == tracking.Mirrored(unchanged=2)
+        assert mirror(study, url) == Mirrored(new=2, settings=1)
+        assert mirror(study, url) == Mirrored(unchanged=2)
         store = Read(url)
         (parent,) = store.parents.values()
         assert parent.data.metrics["test.top1.mean"] == pytest.approx(0.92)
@@ -457,9 +460,9 @@ def test_a_live_mirror_follows_a_sweep_and_outlives_its_death(uri, tmp_path):
     """Killed like ``kill -9`` of the sweep, right after a second run was finished."""
     results = tmp_path / "results"
     write_results(results, [run_row(), run_row(seed=2, status="missing")])
-    script = f"import time, pathlib; from harness import tracking; live = tracking.LiveMirror('trial', {uri!r}, "
+    script = f"import time, pathlib; from harness.tracking import LiveMirror; live = LiveMirror('trial', {uri!r}, "
     script += f"results=pathlib.Path({str(results)!r})); time.sleep(600)"
-    sweep = subprocess.Popen([sys.executable, "-c", script], cwd=tracking.ROOT)
+    sweep = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
     try:
         wait_for(lambda: set(Read(uri).children) == {"focal-1"})
         write_results(results, [run_row(), run_row(seed=2)])
@@ -471,7 +474,7 @@ def test_a_live_mirror_follows_a_sweep_and_outlives_its_death(uri, tmp_path):
 
 
 def test_a_sweep_does_not_wait_long_for_its_mirror(tmp_path):
-    live = tracking.LiveMirror("nothing", results=tmp_path, wait_s=0)
+    live = LiveMirror("nothing", results=tmp_path, wait_s=0)
     started = time.monotonic()
     assert "background" in live.close()
     assert time.monotonic() - started < 1
@@ -481,23 +484,23 @@ def test_a_sweep_does_not_wait_long_for_its_mirror(tmp_path):
 
 
 def test_a_mirror_that_ends_in_time_says_what_it_did(tmp_path):
-    with tracking.LiveMirror("nothing", results=tmp_path, wait_s=60) as live:
+    with LiveMirror("nothing", results=tmp_path, wait_s=60) as live:
         pass
     assert "no records of a study 'nothing'" in live.outcome
 
 
 def test_the_command_mirrors_and_says_so(uri, tmp_path, capsys):
     write_results(tmp_path, [run_row()])
-    assert tracking.main(["trial", "--uri", uri, "--results", str(tmp_path)]) == 0
+    assert main(["trial", "--uri", uri, "--results", str(tmp_path)]) == 0
     assert "1 new, 0 updated" in capsys.readouterr().out
-    assert tracking.main(["unheard", "--uri", uri, "--results", str(tmp_path)]) == 2
+    assert main(["unheard", "--uri", uri, "--results", str(tmp_path)]) == 2
     assert "no records of a study 'unheard'" in capsys.readouterr().err
 
 
 def test_help_needs_no_mlflow():
-    code = "import sys; from harness.tracking.mirroring import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code = "import sys; from harness.tracking.__main__ import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
     code += "sys.exit('mlflow' in sys.modules or 'pandas' in sys.modules or 'torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tracking.ROOT, capture_output=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0
     assert b"--uri" in done.stdout
 
@@ -506,17 +509,17 @@ def test_the_dashboard_refuses_a_taken_port_and_an_empty_store(empty_store, tmp_
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UsageError, match=f"--port {port + 1}"):
-            tracking.ui_command(f"sqlite:///{empty_store}", port)
+            ui_command(f"sqlite:///{empty_store}", port)
     with pytest.raises(UsageError, match="no port"):
-        tracking.ui_command(f"sqlite:///{empty_store}", 99999)
+        ui_command(f"sqlite:///{empty_store}", 99999)
     with pytest.raises(UsageError, match="make demo"):
-        tracking.ui_command(f"sqlite:///{tmp_path / 'none.db'}")
+        ui_command(f"sqlite:///{tmp_path / 'none.db'}")
     with pytest.raises(UsageError, match="dashboard"):
-        tracking.ui_command("http://127.0.0.1:1")
+        ui_command("http://127.0.0.1:1")
 
 
 def test_the_default_store_lies_beside_the_records(monkeypatch, tmp_path):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert tracking.default_uri(tmp_path) == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert default_uri(tmp_path) == f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-    assert tracking.default_uri(tmp_path) == "http://127.0.0.1:1"
+    assert default_uri(tmp_path) == "http://127.0.0.1:1"

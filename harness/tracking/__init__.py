@@ -13,6 +13,6 @@ dashboard, and a sweep mirrors itself while it runs through ``LiveMirror``.
 
 from __future__ import annotations
 
-from harness.tracking.mirroring import LiveMirror
+from harness.tracking.live import LiveMirror
 
 __all__ = ["LiveMirror"]

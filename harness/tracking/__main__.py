@@ -1,8 +1,56 @@
 """python -m harness.tracking: mirror a study now (NAME), or open the dashboard (ui)."""
 
-import sys
+from __future__ import annotations
 
-from harness.tracking.mirroring import main
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.tracking.dashboard import PORT, serve
+from harness.tracking.live import follow
+from harness.tracking.mirroring import mirror
+from harness.tracking.store import RESULTS, default_uri, printable
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m harness.tracking", description="Mirror a study's records to MLflow, or open the dashboard."
+    )
+    parser.add_argument("study", help="name of a study with records, or the word ui: open the dashboard")
+    parser.add_argument(
+        "--uri", help="tracking URI (default: MLFLOW_TRACKING_URI, else the project's results/mlflow.db)"
+    )
+    parser.add_argument("--port", type=int, default=PORT, help="port of the dashboard (default: %(default)s)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the records (default: the project's)")
+    parser.add_argument("--follow", action="store_true", help="mirror again and again until standard input ends")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; return the exit code: 1 if the store could not be written, 2 for a request that cannot be met."""
+    given = _parser().parse_args(arguments)
+    uri = given.uri or default_uri(given.results)
+    try:
+        if given.study == "ui":
+            return serve(uri, given.port, given.results)
+        if given.follow:
+            os.nice(19)
+            print(follow(given.study, uri, given.results), flush=True)
+            return 0
+        from harness import records
+
+        done = mirror(records.load_study(given.study, given.results), uri)
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{given.study}: {done} in {printable(uri)}")
+    if done.reason:
+        print(done.reason, file=sys.stderr)
+    return 1 if done.skipped else 0
+
 
 if __name__ == "__main__":
     sys.exit(main())

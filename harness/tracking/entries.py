@@ -1,0 +1,237 @@
+"""From records to entries, which say what MLflow shall hold: pure, without MLflow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+LONGEST_PARAM, LONGEST_TAG = 500, 5000  # what older tracking servers still take
+CELL = ("dataset", "model")
+NAMES = ("task", *CELL, "loss", "optimizer", "trainer", "label", "role", "seed")
+ROLES = {"self": "other seeds", "planted": "planted worse loss", "search": "learning-rate search"}
+Row = Mapping[str, Any]
+
+
+class Point(NamedTuple):
+    """One value of one metric."""
+
+    name: str
+    value: float
+    time_ms: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One MLflow run to be: a seed of a setting, or the parent that sums a setting up."""
+
+    identity: tuple[str, str]
+    parent: tuple[str, str] | None
+    name: str
+    status: str
+    tags: dict[str, str]
+    params: dict[str, str]
+    points: list[Point]
+    start_ms: int | None = None
+    end_ms: int | None = None
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """A hash of everything that is mirrored: equal means that there is nothing to do."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def text(value: object) -> str | None:
+    """Return a cell of a table as a parameter: numbers alike whether read as int, float or from CSV; None if absent."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.12g}" if isinstance(value, int | float) else str(value)
+
+
+def number(value: object) -> float | None:
+    """Return a cell as a number, None if it is absent or no number."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value == value else None
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Return mean and n, and from two values on the standard deviation (n - 1) and the 95 % t interval of the mean."""
+    n, mean = len(values), statistics.fmean(values)
+    if n < 2:
+        return {"mean": mean, "n": n}
+    from scipy.special import stdtrit
+
+    sd = statistics.stdev(values)
+    half = float(stdtrit(n - 1, 0.975)) * sd / math.sqrt(n)
+    return {"mean": mean, "sd": sd, "n": n, "low": mean - half, "high": mean + half}
+
+
+def groups(runs: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
+    """Return the runs by (setting, role), those not yet run included; trials of learning rates share one setting."""
+    found: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in runs:
+        setting = str(row["setting"])
+        if row["role"] == "search":
+            cell = json.dumps([row.get(name) for name in CELL] + [str(row["label"]), _axes(row)])
+            setting = hashlib.sha256(cell.encode()).hexdigest()[:16]
+        found[setting, str(row["role"])].append(row)
+    return found
+
+
+def _axes(row: Row) -> dict[str, str]:
+    values = ((name.removeprefix("axis."), text(value)) for name, value in row.items() if name.startswith("axis."))
+    return {name: value for name, value in values if value is not None}
+
+
+def _title(row: Row) -> str:
+    axes = (f"{name.rpartition('.')[2]}={value}" for name, value in _axes(row).items())
+    title = " · ".join([str(row["label"]), *(str(row[name]) for name in CELL if text(row.get(name))), *axes])
+    return f"{title} ({ROLES[row['role']]})" if row["role"] in ROLES else title
+
+
+def _params(row: Row) -> dict[str, str]:
+    named = {name: row.get(name) for name in NAMES} | _axes(row)
+    config = {name.removeprefix("config."): value for name, value in row.items() if name.startswith("config.")}
+    texts = ((name, text(value)) for name, value in {**config, **named}.items())
+    return {name: value[:LONGEST_PARAM] for name, value in texts if value is not None}
+
+
+def _milliseconds(moment: object) -> int | None:
+    return int(datetime.fromisoformat(moment).timestamp() * 1000) if isinstance(moment, str) else None
+
+
+def _part(row: Row, *prefixes: str) -> dict[str, Any]:
+    """Return the cells that are there; a column of whole numbers became float if some run has none."""
+    found = {name: value for name, value in row.items() if name.startswith(prefixes) and text(value) is not None}
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in found.items()
+    }
+
+
+def _finals(row: Row, at_ms: int) -> Iterator[Point]:
+    for name, value in _part(
+        row, "test.", "valid.", "cost.", "selected_epoch", "diverged_step", "last_finite_loss"
+    ).items():
+        if (found := number(value)) is not None:
+            # The curves own the names valid.*; here it is the value at the checkpoint that the rule selected.
+            yield Point(f"selected.{name}" if name.startswith("valid.") else name, found, at_ms, 0)
+
+
+def _curves(history: Sequence[Row], start_ms: int, end_ms: int) -> Iterator[Point]:
+    """Yield the epochs' values, their times spread evenly from the run's start to its end."""
+    for position, row in enumerate(history, 1):
+        at_ms = start_ms + (end_ms - start_ms) * position // len(history)
+        for name, value in row.items():
+            if name not in ("key", "epoch", "step") and isinstance(value, int | float):
+                yield Point(str(name), float(value), at_ms, int(row["epoch"]))
+
+
+def _split(points: Iterable[Point]) -> tuple[list[Point], dict[str, str]]:
+    """Return the finite points, and for the others tags, because MLflow gives inf back as a huge number.
+
+    A series without any finite value was never measured, unless it is the training loss.
+    """
+    finite: list[Point] = []
+    others: dict[str, list[Point]] = defaultdict(list)
+    for point in points:
+        if math.isfinite(point.value):
+            finite.append(point)
+        else:
+            others[point.name].append(point)
+    measured = {point.name for point in finite} | {"train.loss"}
+    tags = {
+        f"lossbench.nonfinite.{name}": ", ".join(
+            f"{point.value} in epoch {point.step}" if point.step else str(point.value) for point in found
+        )
+        for name, found in others.items()
+        if name in measured or any(math.isinf(point.value) for point in found)
+    }
+    return finite, tags
+
+
+def _tags(row: Row, setting: str, **more: object) -> dict[str, str]:
+    named = {name: row.get(name) for name in ("role", "label", "dataset", "model", "track")}
+    values = {f"lossbench.{name}": text(value) for name, value in {**named, "setting": setting, **more}.items()}
+    values["mlflow.source.git.commit"] = text(row.get("env.commit"))
+    return {name: value[:LONGEST_TAG] for name, value in values.items() if value}
+
+
+def seed_entry(row: Row, history: Sequence[Row], parent: tuple[str, str]) -> Entry:
+    """Return the entry of one run that is done, diverged or failed; ``history`` has its epochs in order."""
+    start_ms, end_ms = (_milliseconds(row.get(name)) for name in ("started", "finished"))
+    points, nonfinite = _split([*_curves(history, start_ms or 0, end_ms or 0), *_finals(row, end_ms or 0)])
+    more = {name: row.get(name) for name in ("key", "status", "error", "diverged_step", "last_finite_loss")}
+    params = _params(row)
+    name = f"seed {params['seed']}"
+    if row["role"] == "search":
+        name = f"lr {params.get('optimizer.lr')}, {name}"
+    elif row["role"] == "self":
+        name += f" against {text(row.get('pair_seed'))}"
+    name += f" · {_title(row)}"
+    config = {name.removeprefix("config."): value for name, value in _part(row, "config.").items()}
+    files = {
+        "config.json": json.dumps(config, indent=1),
+        "environment.json": json.dumps(_part(row, "env.", "numerics.", "data."), indent=1),
+        "result.json": json.dumps(
+            _part(row, "test.", "valid.", "cost.", "selected", "diverged", "last_", "error"), indent=1
+        ),
+    }
+    if trace := text(row.get("traceback")):
+        files["traceback.txt"] = trace
+    return Entry(
+        (str(row["key"]), str(row["role"])), parent, name, "FINISHED" if row["status"] == "done" else "FAILED",
+        _tags(row, parent[0], **more) | nonfinite, params, points, start_ms, end_ms, files,
+    )  # fmt: skip
+
+
+def setting_entry(identity: tuple[str, str], rows: Sequence[Row]) -> Entry:
+    """Return the entry of a setting: what its finished seeds say together."""
+    done = [row for row in rows if row["status"] == "done"]
+    count = Counter(str(row["status"]) for row in rows)
+    points = [Point(status, float(count[status]), 0, 0) for status in ("diverged", "failed")]
+    words = (("diverged", "diverged"), ("failed", "failed"), ("missing", "not run yet"))
+    others = (f"{count[name]} {word}" for name, word in words if count[name])
+    state = ", ".join([f"{len(done)} of {len(rows)} done", *others])
+    if identity[1] == "search":
+        note = "Its runs differ in the learning rate, so nothing is averaged."
+    elif len({row.get("env.device") for row in done}) > 1:
+        note = "Its runs come from different kinds of device, so nothing is averaged."
+    else:
+        note = "Metrics over the seeds done: mean, standard deviation (sd), n, 95 % t interval of the mean (low, high)."
+        points += [Point(name, value, 0, 0) for name, value in _averages(done).items()]
+    ended = [row for row in rows if row["status"] in ("done", "diverged")]  # others may lack their configuration
+    params = [_params(row) for row in ended or rows]
+    vary = ("seed", "optimizer.lr") if identity[1] == "search" else ("seed",)
+    shared = set.intersection(*(set(row.items()) for row in params))
+    moments = [[_milliseconds(row.get(name)) for row in rows] for name in ("started", "finished")]
+    return Entry(
+        identity=identity,
+        parent=None,
+        name=_title(rows[0]),
+        status="FINISHED" if done else "FAILED",
+        tags=_tags(rows[0], identity[0], seeds=state) | {"mlflow.note.content": f"{state}. {note}"},
+        params={name: value for name, value in sorted(shared) if name not in vary},
+        points=points,
+        start_ms=min(filter(None, moments[0]), default=None),
+        end_ms=max(filter(None, moments[1]), default=None),
+    )
+
+
+def _averages(done: Sequence[Row]) -> dict[str, float]:
+    """Return the summaries of the test metrics and the mean step time, to the six digits that the dashboard shows."""
+    found: dict[str, float] = {}
+    for name in sorted({name for row in done for name in _part(row, "test.", "cost.step_ms")}):
+        values = [value for row in done if (value := number(row.get(name))) is not None and math.isfinite(value)]
+        if values:
+            kept = summary(values) if name.startswith("test.") else {"mean": statistics.fmean(values)}
+            found |= {f"{name}.{what}": float(f"{value:.6g}") for what, value in kept.items()}
+    return found

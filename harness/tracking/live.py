@@ -1,0 +1,109 @@
+"""Mirroring while a sweep runs, in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from harness.compose import ROOT
+from harness.errors import UsageError
+from harness.tracking.mirroring import Mirror, Mirrored, attempt
+from harness.tracking.store import RESULTS
+
+EVERY_S = 5.0  # how often a live mirror looks for new records
+SHARE = 0.1  # of the time, at most, that it works
+
+
+class LiveMirror:
+    """Mirrors a study while its sweep runs, in a process of the lowest priority that the sweep never waits for.
+
+    The process reads the records from disk every few seconds. It is told to finish by the end of its input, so it does
+    so too if the sweep is killed. ``close`` waits a bounded time for the last round, which otherwise goes on alone::
+
+        with LiveMirror("demo", uri) as live:
+            ...  # the sweep
+            live.finish()
+            ...  # the report, say, while the mirror does the rest
+        print(live.outcome)
+    """
+
+    def __init__(self, study: str, uri: str | None = None, *, results: Path = RESULTS, wait_s: float = 1.0) -> None:
+        self.wait_s = wait_s
+        self.log = results / study / "mirror.log"
+        self.outcome = ""
+        self.process: subprocess.Popen[bytes] | None = None
+        command = [sys.executable, "-m", "harness.tracking", study, "--follow", "--results", str(results.resolve())]
+        command += ["--uri", uri] if uri else []
+        try:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            with self.log.open("wb") as log:
+                # A process group of its own, so that Ctrl-C stops the sweep and lets the mirror note what was finished;
+                # no session of its own, because Linux would then share the processor evenly between the two.
+                self.process = subprocess.Popen(
+                    command, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log, process_group=0
+                )
+        except OSError as error:
+            self.outcome = f"MLflow was not written ({error}); python -m harness.tracking {study} does it later."
+
+    def __enter__(self) -> LiveMirror:
+        """Return the mirror, already at work."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the mirror, whatever ended the sweep."""
+        self.close()
+
+    def finish(self) -> None:
+        """Ask for the last round, without waiting for it."""
+        if self.process and self.process.stdin and not self.process.stdin.closed:
+            self.process.stdin.close()
+
+    def close(self) -> str:
+        """Ask for the last round, wait at most ``wait_s`` seconds for it, and return what came of it."""
+        self.finish()
+        if self.process is None or self.outcome:
+            return self.outcome
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(self.wait_s)
+        said = self.log.read_text(errors="replace").strip().splitlines()
+        if self.process.returncode is not None:
+            self.outcome = said[-1] if said else f"MLflow was not written: see {self.log}."
+            return self.outcome
+        threading.Thread(target=self.process.wait, daemon=True).start()  # or it would stay behind as a zombie
+        earlier = f" Before that: {said[-1]}" if said else ""
+        log = os.path.relpath(self.log)
+        self.outcome = f"MLflow is still being written in the background; {log} will say how it went.{earlier}"
+        return self.outcome
+
+
+def follow(name: str, uri: str, results: Path = RESULTS) -> str:
+    """Mirror a study again and again until standard input ends, then once more; return what the last round did.
+
+    A round takes at most ``SHARE`` of the time, and is left out if no further run was finished. Failures are printed.
+    """
+    from harness import records
+
+    known: Mirror | None = None
+    seen: object = None
+    pause_s = EVERY_S
+    while True:
+        ended = bool(select.select([sys.stdin], [], [], pause_s)[0])
+        started = time.monotonic()
+        here = records.finished(results)
+        if ended or here != seen:
+            try:
+                done, known = attempt(records.load_study(name, results), uri, known)
+            except UsageError as error:
+                done = Mirrored(reason=str(error))
+            if ended:
+                return done.reason or f"MLflow has the study {name}: {done}."
+            if done.reason:
+                print(done.reason, flush=True)
+            seen = here if known else None
+        pause_s = max(EVERY_S, (time.monotonic() - started) / SHARE)

@@ -1,0 +1,106 @@
+"""The store that MLflow writes to: its address, one writer at a time, and what it and its errors may say aloud."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.compose import ROOT
+from harness.errors import UsageError
+
+RESULTS = ROOT / "results"
+LOCK_WAIT_S = 60.0
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # By default MLflow tries again for minutes; a mirror that fails is simply repeated later.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    # Eight further processes of the dashboard, for features that comparing runs does not use.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
+
+
+def default_uri(results: Path = RESULTS) -> str:
+    """Return MLFLOW_TRACKING_URI, else the project's own store, mlflow.db beside the records."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results / 'mlflow.db'}"
+
+
+def database_of(uri: str) -> Path | None:
+    """Return the file of a store that is a SQLite database, None for any other."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+
+
+def sentence(error: BaseException) -> str:
+    """Return the essence of an error in one line, without credentials; of an absent server what the net says."""
+    cause = error
+    while inner := cause.__cause__ or cause.__context__:
+        cause = inner
+    lines = str(cause if isinstance(cause, OSError) else error).strip().splitlines() or [type(error).__name__]
+    return printable(lines[0].rstrip("."))[:300]
+
+
+def printable(uri: str) -> str:
+    """Return a URI, or words with one in them, without credentials."""
+    return re.sub(r"//[^/@\s]*@", "//", uri)
+
+
+def quiet() -> None:
+    """Keep MLflow's log lines off the terminal and its telemetry off the network, unless the user asked for them."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def alone(uri: str, token: str) -> Iterator[bool]:
+    """Be the only mirror of this machine to write a store: two at once would create its tables, or its runs, twice.
+
+    Yields whether the one that wrote last went by the same ``token``, so that what it knows of the store still holds.
+
+    Raises:
+        UsageError: another mirror holds it for too long, or it is a database file that cannot be written.
+    """
+    database = database_of(uri)
+    if database is None:
+        name = f"lossbench-mlflow-{os.getuid()}-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
+        place = Path(tempfile.gettempdir()) / name
+    else:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        place = database.with_name(f".{database.name}.lock")
+    with place.open("a+") as lock:
+        end = time.monotonic() + LOCK_WAIT_S
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if time.monotonic() > end:
+                raise UsageError(f"another mirror has been writing for {LOCK_WAIT_S:.0f} s")
+            time.sleep(0.1)
+        if database is not None:
+            check_writable(database)
+        lock.seek(0)
+        undisturbed = lock.read() == token
+        lock.truncate(0)
+        lock.write(token)
+        lock.flush()
+        yield undisturbed
+
+
+def check_writable(database: Path) -> None:
+    """Raise what SQLite says at once; MLflow would try for two minutes to open what is no database or is locked."""
+    with contextlib.closing(sqlite3.connect(database, timeout=5)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.rollback()
