@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from harness.errors import UsageError, unknown
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
+RESULTS = Path(os.environ.get("LOSSBENCH_RESULTS", ROOT / "results")).absolute()
 GROUPS = ("task", "dataset", "model", "loss", "optimizer", "trainer")
 IDENTITY = (*GROUPS, "threads", "device")
 

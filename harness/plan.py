@@ -212,14 +212,18 @@ def _setting(base: Composed, fixed: Values, values: Values, study: Study, role: 
 
 
 def runs(settings: Iterable[Setting], study: Study, rates: Mapping[Place, float] | None = None) -> list[Run]:
-    """Return the runs to compare, each setting with every seed, at the learning ``rates`` chosen by (cell, label)."""
+    """Return the runs to compare, each setting with every seed, at the learning ``rates`` chosen by (cell, label).
+
+    Seeds come one after the other, so that a sweep that is stopped has compared whole blocks.
+    """
     planned: dict[tuple[str, str], Run] = {}
     for setting in settings:
         at = setting if rates is None else setting.with_lr(rates[(setting.cell, setting.label)])
         seeds = [seed + SELF_SEEDS_FROM * (setting.role == "self") for seed in study.seeds]
         for key, seed, pair in zip(compose.keys(at.described, seeds), seeds, study.seeds, strict=True):
             planned.setdefault((key, setting.role), Run(key, at, seed, pair))
-    return list(planned.values())
+    order = {seed: place for place, seed in enumerate(study.seeds)}
+    return sorted(planned.values(), key=lambda run: order[run.pair_seed])
 
 
 def search_runs(settings: Iterable[Setting], study: Study) -> list[Run]:

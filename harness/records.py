@@ -23,12 +23,11 @@ from typing import Any
 
 import pandas as pd
 
-from harness.compose import ROOT
+from harness.compose import RESULTS
 from harness.errors import UsageError
 from harness.plan import Run, Study, as_dict
 
 SCHEMA = 1
-RESULTS = Path(os.environ.get("LOSSBENCH_RESULTS", ROOT / "results")).absolute()
 MEASURED_LIMIT = 1 << 20  # bytes: evidence is committed, so it stays small
 LISTED = ("key", "role", "label", "seed", "pair_seed", "setting")
 

@@ -7,8 +7,7 @@ import sys
 
 from playwright.sync_api import sync_playwright
 
-from harness.compose import ROOT
-from harness.records import RESULTS
+from harness.compose import RESULTS, ROOT
 
 FLAGS = [
     "--no-sandbox",

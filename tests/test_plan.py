@@ -179,3 +179,8 @@ def test_every_study_plans():
         settings = plan.settings(asked)
         assert plan.runs(settings, asked)
         json.dumps(plan.as_dict(asked))
+
+
+def test_seeds_come_in_blocks_so_that_a_stopped_sweep_is_balanced():
+    runs = planned(axes={"loss": ["cross_entropy", "focal"], "seed": [3, 1, 2]}, controls={"self": True})
+    assert [run.pair_seed for run in runs] == [3, 3, 3, 1, 1, 1, 2, 2, 2]

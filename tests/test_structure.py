@@ -46,11 +46,8 @@ def test_the_report_reads_records_only(path):
 
 def test_the_training_loop_knows_nothing_of_studies():
     for path in (ROOT / "harness/train.py", ROOT / "harness/build.py", *ROOT.glob("harness/tasks/*.py")):
-        assert not [
-            name
-            for name in imports(path)
-            if name in ("harness.plan", "harness.sweep", "harness.tracking", "harness.report")
-        ]
+        above = ("harness.plan", "harness.sweep", "harness.tracking", "harness.report")
+        assert not [name for name in imports(path) if name.startswith(above)]
 
 
 def test_no_function_is_longer_than_a_screen():

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.compose import RESULTS
 from harness.errors import UsageError
 from harness.tracking.dashboard import PORT, serve
 from harness.tracking.live import follow
 from harness.tracking.mirroring import mirror
-from harness.tracking.store import RESULTS, default_uri, printable
+from harness.tracking.store import default_uri, printable
 
 
 def _parser() -> argparse.ArgumentParser:

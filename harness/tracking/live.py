@@ -11,10 +11,9 @@ import threading
 import time
 from pathlib import Path
 
-from harness.compose import ROOT
+from harness.compose import RESULTS, ROOT
 from harness.errors import UsageError
 from harness.tracking.mirroring import Mirror, Mirrored, attempt
-from harness.tracking.store import RESULTS
 
 EVERY_S = 5.0  # how often a live mirror looks for new records
 SHARE = 0.1  # of the time, at most, that it works

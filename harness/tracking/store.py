@@ -14,10 +14,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.compose import ROOT
+from harness.compose import RESULTS
 from harness.errors import UsageError
 
-RESULTS = ROOT / "results"
 LOCK_WAIT_S = 60.0
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
