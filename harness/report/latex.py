@@ -81,7 +81,7 @@ def table(item: Table) -> str:
 def document(report: Report) -> str:
     """Return a document that inputs every table that is not folded away in the page."""
     shown = [item for item in report.tables() if not item.folded]
-    inputs = "\n".join(rf"\input{{tables/{item.id}.tex}}" + "\n" + r"\clearpage" for item in shown)
+    inputs = "\n".join(rf"\input{{tables/{item.id}.tex}}" for item in shown)
     return rf"""\documentclass{{article}}
 \usepackage[utf8]{{inputenc}}
 \usepackage[T1]{{fontenc}}

@@ -44,7 +44,8 @@ def _unsteady(a: Analysis) -> list[Notice]:
     cell = max(spread, key=lambda cell: spread[cell])
     text = (
         f"The step time of {a.baseline} itself varies by a factor of {number(spread[cell], 1)} between its runs on "
-        f"{cell.title}: the machine was busy with other work, so ratios smaller than that say nothing about a loss."
+        f"{cell.title}: most likely the machine was busy with other work. "
+        "Ratios smaller than that say nothing about a loss."
     )
     return [Notice(text)]
 

@@ -34,7 +34,7 @@ def lead(a: Analysis) -> str:
     )
     text = f"Compared: {compared}, by {a.metric.title}, seed by seed on {where or 'no cell'}. "
     text += f"Below are mean differences in {a.metric.difference_unit or a.metric.title}, with n pairs of runs"
-    text += f"; within ±{a.metric.with_unit(a.margin)} they count as equal. " if a.margin else ". "
+    text += f"; true differences within ±{a.metric.with_unit(a.margin)} count as equal. " if a.margin else ". "
     told = {c.verdict for c in a.comparisons.values()} - {"not decidable"}
     if a.comparisons and not told:
         text += f"This study cannot tell any of them from {a.baseline}: see below what would."
