@@ -169,7 +169,7 @@ def settings(study: Study) -> list[Setting]:
 def _combinations(study: Study) -> Iterator[Values]:
     crossed = {key: values for key, values in study.axes.items() if key != "seed"}
     for values in _product(crossed):
-        if not any(_matches(rule, values) for rule in study.exclude):
+        if not any(_matches(rule, values) for rule in study.exclude if "seed" not in rule):
             yield values
     for extra in study.include:
         rest = {key: values for key, values in crossed.items() if key not in extra}
@@ -220,8 +220,10 @@ def runs(settings: Iterable[Setting], study: Study, rates: Mapping[Place, float]
     for setting in settings:
         at = setting if rates is None else setting.with_lr(rates[(setting.cell, setting.label)])
         seeds = [seed + SELF_SEEDS_FROM * (setting.role == "self") for seed in study.seeds]
+        values = at.names | at.axes
         for key, seed, pair in zip(compose.keys(at.described, seeds), seeds, study.seeds, strict=True):
-            planned.setdefault((key, setting.role), Run(key, at, seed, pair))
+            if not any(_matches(rule, values | {"seed": pair}) for rule in study.exclude if "seed" in rule):
+                planned.setdefault((key, setting.role), Run(key, at, seed, pair))
     order = {seed: place for place, seed in enumerate(study.seeds)}
     return sorted(planned.values(), key=lambda run: order[run.pair_seed])
 

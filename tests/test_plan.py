@@ -184,3 +184,8 @@ def test_every_study_plans():
 def test_seeds_come_in_blocks_so_that_a_stopped_sweep_is_balanced():
     runs = planned(axes={"loss": ["cross_entropy", "focal"], "seed": [3, 1, 2]}, controls={"self": True})
     assert [run.pair_seed for run in runs] == [3, 3, 3, 1, 1, 1, 2, 2, 2]
+
+
+def test_exclude_can_drop_seeds_of_a_cell_controls_included():
+    runs = planned(exclude=[{"model": "mlp", "seed": [2]}], controls={"self": True})
+    assert {(r.setting.names["model"], r.pair_seed) for r in runs} == {("cnn_micro", 1), ("cnn_micro", 2), ("mlp", 1)}
