@@ -53,8 +53,8 @@ def test_what_is_written_is_read_with_names_joined_by_dots(study, runs, tmp_path
     found = records.load_study("small", tmp_path)
     assert found.spec["question"] == "Is it small?"
     assert list(found.runs["status"]) == ["done", "done", "done", "missing"]
-    assert list(found.runs["label"]) == ["cross_entropy", "cross_entropy", "focal", "focal"]
-    assert list(found.runs["seed"]) == [1, 2, 1, 2]
+    assert list(found.runs["label"]) == ["cross_entropy", "focal", "cross_entropy", "focal"]
+    assert list(found.runs["seed"]) == [1, 1, 2, 2]
     assert found.runs.loc[0, "config.optimizer.lr"] == 0.005
     assert json.loads(found.runs.loc[0, "test.per_class"]) == [1.0, None]
     assert len(found.history) == 6
