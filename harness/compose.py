@@ -51,11 +51,10 @@ def option(group: str, name: str) -> Config:
     if name not in options(group):
         raise unknown(group.replace("dataset", "data set"), name, options(group))
     from hydra import compose
-    from omegaconf import OmegaConf
 
     with _hydra():
         composed = compose(config_name=f"{group}/{name}")
-    return OmegaConf.to_container(composed[group], resolve=True)  # type: ignore[return-value]
+    return plain(composed[group])
 
 
 def compose_run(overrides: Sequence[str] = ()) -> Composed:
@@ -66,7 +65,6 @@ def compose_run(overrides: Sequence[str] = ()) -> Composed:
     """
     from hydra import compose
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf
 
     try:
         with _hydra():
@@ -74,8 +72,14 @@ def compose_run(overrides: Sequence[str] = ()) -> Composed:
     except HydraException as error:
         raise explain(error, overrides) from error
     names = {group: str(composed.hydra.runtime.choices[group]) for group in GROUPS}
-    config = {key: value for key, value in OmegaConf.to_container(composed).items() if key != "hydra"}  # type: ignore[union-attr]
-    return Composed(names, OmegaConf.to_container(OmegaConf.create(config), resolve=True))  # type: ignore[arg-type]
+    return Composed(names, {str(key): plain(composed[key]) for key in composed if key != "hydra"})
+
+
+def plain(node: Any) -> Any:
+    """Return a node of a Hydra config as plain data, interpolations resolved; a single value as it is."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
 def explain(error: Exception, overrides: Iterable[str]) -> UsageError:

@@ -86,7 +86,7 @@ def load(name: str, overrides: Iterable[str] = ()) -> Study:
 
     if name not in compose.options("study"):
         raise unknown("study", name, compose.options("study"))
-    content: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / "study" / f"{name}.yaml"))  # type: ignore[assignment]
+    content: dict[str, Any] = compose.plain(OmegaConf.load(CONF / "study" / f"{name}.yaml"))
     known = {entry.name for entry in fields(Study)} - {"name"}
     for path, value in map(parsed, overrides):
         part, _, key = path.partition(".")

@@ -12,9 +12,9 @@ import sys
 from collections.abc import Sequence
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from harness.compose import CONF, GROUPS, explain
+from harness.compose import CONF, GROUPS, explain, plain
 from harness.errors import UsageError
 
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = HydraConfig.get().runtime.choices
         names = {group: str(chosen[group]) for group in GROUPS}
         try:
-            statuses.append(run(names, OmegaConf.to_container(config, resolve=True)))  # type: ignore[arg-type]
+            statuses.append(run(names, plain(config)))
         except UsageError as error:  # Hydra would add a message of its own
             print(error, file=sys.stderr)
             statuses.append("refused")

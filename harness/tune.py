@@ -21,9 +21,10 @@ def choose(trials: Sequence[Run], study: Study, results: Path) -> dict[Place, fl
     scores: dict[Place, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for run in trials:
         record = records.read(run.key, results)
-        good = record is not None and record["status"] == "done"
         lr = run.setting.described["optimizer"]["lr"]
-        scores[run.setting.cell, run.setting.label][lr].append(record["valid"][metric] if good else -math.inf)  # type: ignore[index]
+        scores[run.setting.cell, run.setting.label][lr].append(
+            record["valid"][metric] if record and record["status"] == "done" else -math.inf
+        )
     return {place: _best(by_rate) for place, by_rate in scores.items()}
 
 
