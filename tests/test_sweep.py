@@ -66,7 +66,6 @@ def test_kill_9_at_random_moments_loses_and_repeats_nothing(cli, recorded):
             break
     assert kills >= 3
     assert len(written) == 8
-    assert not list(cli.results.glob("runs/*/checkpoint.pt"))
     straight = cli.results.parent / "straight"
     assert cli(*SWEEP, "base.trainer.epochs=4", LOSSBENCH_RESULTS=str(straight)).returncode == 0
     undisturbed = recorded(straight)
