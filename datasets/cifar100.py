@@ -5,7 +5,7 @@ from pathlib import Path
 from torchvision.datasets import CIFAR100
 
 from datasets.official import Source, cifar_checksums, load
-from datasets.splits import Splits, split
+from datasets.splits import Splits
 
 SOURCE = Source("CIFAR-100", "cifar100", CIFAR100, lambda: cifar_checksums(CIFAR100))
 
@@ -36,12 +36,10 @@ def cifar100(
     Source:
         Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
     """
-    pool, test, classes = load(SOURCE, root, download=download)
-    return split(
-        SOURCE.title,
-        pool,
-        test,
-        classes,
+    return load(
+        SOURCE,
+        root,
+        download=download,
         train_size=train_size,
         valid_size=valid_size,
         test_size=test_size,

@@ -5,7 +5,7 @@ from pathlib import Path
 from torchvision.datasets import FashionMNIST
 
 from datasets.official import Source, load
-from datasets.splits import Splits, split
+from datasets.splits import Splits
 
 CHECKSUMS = {
     "FashionMNIST/raw/train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
@@ -44,12 +44,10 @@ def fashion_mnist(
     Source:
         Xiao, Rasul and Vollgraf, Fashion-MNIST: a Novel Image Dataset, arXiv:1708.07747.
     """
-    pool, test, classes = load(SOURCE, root, download=download)
-    return split(
-        SOURCE.title,
-        pool,
-        test,
-        classes,
+    return load(
+        SOURCE,
+        root,
+        download=download,
         train_size=train_size,
         valid_size=valid_size,
         test_size=test_size,

@@ -20,7 +20,7 @@ from torch import Tensor
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity
 
-from datasets.splits import Images, MissingData, numbered
+from datasets.splits import Images, MissingData, Splits, numbered, split
 
 PATIENCE = 60
 """Seconds without a byte after which a download gives up."""
@@ -73,16 +73,18 @@ def cifar_checksums(kind: type[CIFAR10]) -> dict[str, str]:
     return {f"{kind.base_folder}/{file}": md5 for file, md5 in listed}
 
 
-def load(source: Source, root: Path, *, download: bool) -> tuple[Images, Images, tuple[str, ...]]:
-    """Read a data set: its training images, its test images, the names of its classes.
+def load(source: Source, root: Path, *, download: bool, **sizes: int | None) -> Splits:
+    """Read a data set and divide it as ``splits.split`` does.
 
     Args:
         source: Which one.
         root: Folder of all data sets.
         download: Whether to fetch what is absent or damaged.
+        sizes: ``train_size``, ``valid_size``, ``test_size`` and ``split_seed`` of ``splits.split``.
 
     Raises:
         MissingData: The files are absent or damaged, or could not be downloaded.
+        ValueError: A size cannot be had.
     """
     problem = source.problem(source.home(root))
     if problem and download:
@@ -90,7 +92,7 @@ def load(source: Source, root: Path, *, download: bool) -> tuple[Images, Images,
     elif problem:
         raise source.missing(root, f"is {problem} in")
     train, test = (source.kind(source.home(root), train=train) for train in (True, False))
-    return _images(train), _images(test), tuple(train.classes)
+    return split(source.title, _images(train), _images(test), tuple(train.classes), **sizes)
 
 
 def _images(official: Any) -> Images:

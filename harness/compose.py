@@ -50,6 +50,11 @@ def option(group: str, name: str) -> Config:
     """
     if name not in options(group):
         raise unknown(group.replace("dataset", "data set"), name, options(group))
+    path = CONF / group / f"{name}.yaml"
+    if not any(word in path.read_text() for word in ("defaults:", "@package", "${")):  # Hydra has nothing to compose
+        from omegaconf import OmegaConf
+
+        return plain(OmegaConf.load(path))
     from hydra import compose
 
     with _hydra():

@@ -12,6 +12,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import itertools
 import json
 import os
 import shutil
@@ -19,13 +22,14 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from harness.compose import RESULTS
 from harness.errors import UsageError
 from harness.plan import Run, Study, as_dict
+
+if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
+    import pandas as pd
 
 SCHEMA = 1
 MEASURED_LIMIT = 1 << 20  # bytes: evidence is committed, so it stays small
@@ -149,7 +153,11 @@ def write_study(study: Study, runs: Sequence[Run], results: Path = RESULTS) -> N
         for run in runs
         for s in (run.setting,)
     ]
-    write_text(folder / "runs.csv", pd.DataFrame(rows).to_csv(index=False))
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(dict.fromkeys(itertools.chain(*rows))), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(folder / "runs.csv", table.getvalue())
 
 
 def load_study(name: str, results: Path = RESULTS) -> StudyData:
@@ -160,6 +168,8 @@ def load_study(name: str, results: Path = RESULTS) -> StudyData:
     Raises:
         UsageError: there is neither a local nor a measured study of this name.
     """
+    import pandas as pd
+
     listed = results / name / "runs.csv"
     local = _local_rows(listed, results) if listed.exists() else pd.DataFrame()
     measured = _read_csv(results / "measured" / f"{name}.csv").assign(source="measured")
@@ -196,6 +206,8 @@ def _spec(name: str, results: Path) -> dict[str, Any]:
 
 
 def _local_rows(listed: Path, results: Path) -> pd.DataFrame:
+    import pandas as pd
+
     rows = []
     for row in _read_csv(listed).to_dict("records"):
         record = read(str(row["key"]), results)
@@ -212,6 +224,8 @@ def _run_history(key: str, results: Path) -> pd.DataFrame:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
     if not path.exists() or path.stat().st_size <= 1:
         return pd.DataFrame()
     return pd.read_csv(
@@ -282,6 +296,8 @@ def import_files(files: Iterable[Path], results: Path = RESULTS) -> dict[str, in
 
 
 def _joined(old: pd.DataFrame, new: pd.DataFrame, on: list[str]) -> pd.DataFrame:
+    import pandas as pd
+
     return pd.concat([frame for frame in (old, new) if not frame.empty], ignore_index=True).drop_duplicates(
         on, keep="first"
     )
