@@ -55,6 +55,8 @@ def loss(config: Config, task: Task, num_features: int) -> Loss | Sum:
     if isinstance(function.func, type):
         function = function(num_classes=task.model_shape["num_classes"], num_features=num_features)
     built = Loss(function)
+    if built.about.untrainable:
+        raise UsageError(f"the loss {built.about.name} cannot be trained: {built.about.untrainable}")
     if built.about.takes not in task.takes:
         raise UsageError(
             f"the loss {built.about.name} compares {built.about.takes}, but this task offers only "

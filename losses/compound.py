@@ -55,5 +55,7 @@ def about_sum(parts: Sequence[tuple[float, About]]) -> About:
         takes="+".join(dict.fromkeys(about.takes for about in abouts)),
         link=links.pop() if len(links) == 1 else "none",
         paper="; ".join(about.paper for about in abouts),
+        whole_batch=any(about.whole_batch for about in abouts),
+        per_image=any(about.per_image for about in abouts),
         evidence=max((about.evidence for about in abouts), key="VHMR".index),
     )

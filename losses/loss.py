@@ -23,7 +23,18 @@ Family = Literal[
     "structural",
     "control",
 ]
-Takes = Literal["class_logits", "binary_logits", "values", "features"]
+Takes = Literal[
+    "class_logits",  # scores (N,C,...) and classes (N,...)
+    "features",  # (N,F) and classes (N,)
+    "binary_logits",  # scores and labels 0 to 1, of one shape
+    "values",  # two tensors of one shape
+    "boxes",  # two (N,4): x1, y1, x2, y2
+    "rotated_boxes",  # two (N,5): centre x and y, width, height, angle in radians
+    "images",  # two (N,C,H,W), between 0 and 1
+    "feature_maps",  # two (N,C,H,W)
+    "embeddings",  # two (N,F), matched row by row
+    "critic_scores",  # scores (N,) and 1 for real, 0 for generated
+]
 Link = Literal["softmax", "sigmoid", "none"]
 Evidence = Literal["V", "H", "M", "R"]
 Norm = Literal["count", "weights"]
@@ -45,6 +56,9 @@ class About:
     link: how predictions become probabilities; "none" where likelihood and calibration would mean nothing.
     evidence: V agrees with an independent implementation, H computed by hand from the standard definition, M settings
     from general knowledge of the paper, R reconstruction (the name then says so).
+    whole_batch: True if the value of an item depends on the other items of the batch.
+    per_image: True if a dense prediction (N,C,...) gives one value per image, (N,), instead of one per pixel.
+    untrainable: why it cannot be a training objective; empty for all that can.
     """
 
     name: str
@@ -54,6 +68,9 @@ class About:
     paper: str
     evidence: Evidence
     aliases: tuple[str, ...] = ()
+    whole_batch: bool = False
+    per_image: bool = False
+    untrainable: str = ""
 
     def __post_init__(self) -> None:
         if self.evidence == "R" and "reconstruction" not in self.name:
@@ -69,9 +86,12 @@ def about(
     paper: str,
     evidence: Evidence,
     aliases: tuple[str, ...] = (),
+    whole_batch: bool = False,
+    per_image: bool = False,
+    untrainable: str = "",
 ) -> Callable[[F], F]:
     """Decorator that sets `about` on a loss function, or on the class of a loss with weights or memory."""
-    return _with_about(About(name, family, takes, link, paper, evidence, aliases))
+    return _with_about(About(name, family, takes, link, paper, evidence, aliases, whole_batch, per_image, untrainable))
 
 
 def about_lifted(derive: Callable[[About], About]) -> Callable[[F], F]:
@@ -142,25 +162,31 @@ class Loss(nn.Module):
     ) -> Tensor:
         """Return the scalar loss of a batch.
 
-        target: (N,...) as the function takes it; mask: bool, same shape, False = leave out; weight: float, same shape.
+        target: as the function takes it; mask: bool, False = leave out, of the target's shape or of its leading
+        dimensions; weight: float, of the shape of the function's values. Where the values are coarser than the mask
+        (one per image, pixels masked), a value counts if anything in it does; the function then sees the mask itself.
         """
         data = self._pick(output, "features" if self.about.takes == "features" else "prediction")
-        for name, given in (("mask", mask), ("weight", weight)):
-            if given is not None and given.shape != target.shape:
-                raise ValueError(
-                    f"{name}: shape {tuple(given.shape)}, allowed is that of target, {tuple(target.shape)}"
-                )
         if mask is not None:
             if mask.dtype != torch.bool:
                 raise ValueError(f"mask: dtype {mask.dtype}, allowed is torch.bool")
-            data = torch.where(mask.unsqueeze(1) if data.ndim > mask.ndim else mask, data, 0)
-            target = torch.where(mask, target, 0)
+            if mask.ndim < 1 or mask.shape != target.shape[: mask.ndim]:
+                raise ValueError(
+                    f"mask: shape {tuple(mask.shape)}, allowed is that of target, {tuple(target.shape)}, or the "
+                    "beginning of it"
+                )
+            data = torch.where(_spread(mask, data, target), data, 0)
+            target = torch.where(mask.view(*mask.shape, *[1] * (target.ndim - mask.ndim)), target, 0)
         values = self.function(data, target, mask=mask) if self._handed_mask else self.function(data, target)
         return self._reduce(values, mask, weight)
 
     def _reduce(self, values: Tensor, mask: Tensor | None, weight: Tensor | None) -> Tensor:
         values = values.to(torch.promote_types(values.dtype, torch.float32))
-        count = torch.ones_like(values) if mask is None else mask.to(values.dtype)
+        if weight is not None and weight.shape != values.shape:
+            raise ValueError(
+                f"weight: shape {tuple(weight.shape)}, allowed is {tuple(values.shape)}, that of the values"
+            )
+        count = torch.ones_like(values) if mask is None else _coarsened(mask, values).to(values.dtype)
         weights = count if weight is None else count * weight
         norm = (count if self.norm == "count" else weights).sum()
         return (values * weights).sum() / torch.where(norm > 0, norm, 1)
@@ -170,6 +196,20 @@ class Loss(nn.Module):
         if picked is None:
             raise ValueError(f"output.{part}: None, but the loss {self.about.name!r} needs the model to return it")
         return picked
+
+
+def _spread(mask: Tensor, data: Tensor, target: Tensor) -> Tensor:
+    """Return the mask so that it broadcasts over data, whose dimension of classes, if any, is the second."""
+    if data.ndim == target.ndim + 1 and mask.ndim == target.ndim:
+        return mask.unsqueeze(1)
+    return mask.view(*mask.shape, *[1] * (data.ndim - mask.ndim))
+
+
+def _coarsened(mask: Tensor, values: Tensor) -> Tensor:
+    """Return the mask in the shape of the values."""
+    if mask.ndim > values.ndim:
+        return mask.flatten(values.ndim).any(-1)
+    return mask.view(*mask.shape, *[1] * (values.ndim - mask.ndim)).expand_as(values)
 
 
 def plain(function: Callable[..., Any]) -> Callable[..., Any]:

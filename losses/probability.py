@@ -230,6 +230,7 @@ def ngl(
     paper="after Du et al., IEEE TNNLS 34(6), 2023, doi 10.1109/TNNLS.2021.3110885; its equations were not available",
     evidence="R",
     aliases=("mean_false_error",),
+    whole_batch=True,
 )
 def pf_loss_r1(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """Cross-entropy in which every class present in the batch counts alike, however few its items.

@@ -47,13 +47,47 @@ def batch(loss, count=12, dtype=torch.float64, seed=1, spread=2.0, shape=()):
     """What the loss takes, as leaves that require gradients, and targets; drawn at random, so away from kinks."""
     draw = torch.Generator().manual_seed(seed)
 
-    def leaf(width):
-        data = spread * torch.randn(count, width, *shape, generator=draw, dtype=torch.float64)
+    def normal(*size):
+        return spread * torch.randn(count, *size, generator=draw, dtype=torch.float64)
+
+    def uniform(*size):
+        return torch.rand(count, *size, generator=draw, dtype=torch.float64)
+
+    def leaf(data):
         return data.to(dtype).requires_grad_()
 
-    features = leaf(FEATURES) if "features" in takes(loss) else None
-    prediction = leaf(CLASSES) if "class_logits" in takes(loss) else None
-    return Output(features, prediction), torch.randint(CLASSES, (count, *shape), generator=draw)
+    taken = takes(loss)
+    if taken <= CLASSES_AND_FEATURES:
+        features = leaf(normal(FEATURES)) if "features" in taken else None
+        prediction = leaf(normal(CLASSES, *shape)) if "class_logits" in taken else None
+        return Output(features, prediction), torch.randint(CLASSES, (count, *shape), generator=draw)
+    (kind,) = taken
+    prediction, target = SAMPLERS[kind](normal, uniform)
+    return Output(None, leaf(prediction)), target.to(dtype)
+
+
+def boxes(uniform):
+    """Boxes of some size, x1 y1 x2 y2, near each other."""
+    corner, size = 8 * uniform(2), 2 + 8 * uniform(2)
+    return torch.cat([corner, corner + size], 1)
+
+
+def rotated_boxes(uniform):
+    return torch.cat([16 + 4 * uniform(2), 4 + 8 * uniform(2), 3 * uniform(1)], 1)
+
+
+CLASSES_AND_FEATURES = {"class_logits", "features"}
+SAMPLERS = {
+    "values": lambda normal, uniform: (normal(), normal()),
+    "binary_logits": lambda normal, uniform: (normal(), uniform().round()),
+    "boxes": lambda normal, uniform: (boxes(uniform), boxes(uniform)),
+    "rotated_boxes": lambda normal, uniform: (rotated_boxes(uniform), rotated_boxes(uniform)),
+    "images": lambda normal, uniform: (uniform(3, 16, 16), uniform(3, 16, 16)),
+    "feature_maps": lambda normal, uniform: (normal(4, 3, 3), normal(4, 3, 3)),
+    "embeddings": lambda normal, uniform: (normal(FEATURES), normal(FEATURES)),
+    "critic_scores": lambda normal, uniform: (normal(), uniform().round()),
+}
+"""By what a loss takes: prediction and target, given functions that draw (count, ...) numbers."""
 
 
 def change(output, function):

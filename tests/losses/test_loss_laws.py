@@ -9,6 +9,9 @@ from loss_registry import CLASSES, NAMES, batch, build, change, leaves, takes, v
 from losses.loss import Output
 
 LOGIT_NAMES = [name for name in NAMES if takes(build(name)) == {"class_logits"}]
+CLASS_NAMES = [name for name in NAMES if takes(build(name)) <= {"class_logits", "features"}]
+# they give one value per image, not per pixel
+IMAGE_NAMES = [name for name in LOGIT_NAMES if build(name).about.per_image]
 
 
 @pytest.fixture(params=NAMES)
@@ -44,7 +47,9 @@ def test_order_of_items_is_irrelevant(loss):
         assert_same(gradient if is_weight else gradient[order], shuffled_gradient)
 
 
-def test_names_of_classes_are_irrelevant(loss):
+@pytest.mark.parametrize("name", CLASS_NAMES)
+def test_names_of_classes_are_irrelevant(name):
+    loss = build(name)
     loss(*batch(loss))  # centres take up their places
     output, target = batch(loss.eval(), seed=2)
     value = loss(output, target)
@@ -91,8 +96,11 @@ def test_masking_equals_leaving_out(loss, twin):
     kept = change(output, lambda data: data[mask])
     value, gradients = value_and_gradients(twin, kept, target[mask])
 
-    spoilt = change(output, lambda data: torch.where(mask.unsqueeze(1), data, torch.nan))
-    masked_value, masked_gradients = value_and_gradients(loss, spoilt, torch.where(mask, target, -100), mask)
+    def where(data, other):
+        return torch.where(mask.view(-1, *[1] * (data.ndim - 1)), data, other)
+
+    spoilt = change(output, lambda data: where(data, torch.nan))
+    masked_value, masked_gradients = value_and_gradients(loss, spoilt, where(target, -100), mask)
     assert_same(masked_value, value)
     parts = sum(data is not None for data in output)
     for gradient, masked in zip(gradients[:parts], masked_gradients[:parts], strict=True):
@@ -150,7 +158,7 @@ def test_compiles_as_one_graph(loss, twin):
     assert_same(compiled, gradients)
 
 
-@pytest.mark.parametrize("name", LOGIT_NAMES)
+@pytest.mark.parametrize("name", [name for name in LOGIT_NAMES if name not in IMAGE_NAMES])
 def test_pixels_are_items(name):
     loss = build(name)
     output, target = batch(loss, count=2, shape=(3, 4))
@@ -159,6 +167,25 @@ def test_pixels_are_items(name):
     assert loss.function(output.prediction, target).shape == target.shape
     assert_same(loss(output, target), loss(flat, target.flatten()))
     assert_same(loss(output, target, mask), loss(flat, target.flatten(), mask.flatten()))
+
+
+@pytest.mark.parametrize("name", IMAGE_NAMES)
+def test_an_image_is_its_unmasked_pixels_in_any_order(name):
+    loss = build(name)
+    output, target = batch(loss, count=2, shape=(3, 4))
+    if not hasattr(loss, "losses"):
+        assert loss.function(output.prediction, target).shape == (2,)
+    mask = torch.arange(12).view(3, 4) % 5 != 0
+    flat = Output(None, output.prediction[:, :, mask].detach().flip(2).requires_grad_())
+    value, (gradient,) = value_and_gradients(loss, flat, target[:, mask].flip(1))
+    masked, (masked_gradient,) = value_and_gradients(loss, output, target, mask.expand(2, 3, 4))
+    assert_same(masked, value)
+    assert_same(masked_gradient[:, :, mask].flip(2), gradient)
+    assert not masked_gradient[:, :, ~mask].any()
+    # an image without a pixel left does not count
+    first = torch.stack([mask, torch.zeros_like(mask)])
+    alone = Output(None, output.prediction[:1])
+    assert_same(loss(output, target, first), loss(alone, target[:1], mask[None]))
 
 
 @pytest.mark.parametrize("name", LOGIT_NAMES)
@@ -173,7 +200,7 @@ def test_maps_over_a_stack_of_batches(name):
 
 
 @pytest.mark.parametrize("norm", ["weights", "count"])
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "pf_loss_r1"])  # it looks at the whole batch
+@pytest.mark.parametrize("name", [name for name in NAMES if not build(name).about.whole_batch])
 def test_weights_are_repetitions(name, norm):
     loss = build(name, norm=norm).eval()
     output, target = batch(loss, count=6)
@@ -184,7 +211,9 @@ def test_weights_are_repetitions(name, norm):
     assert_same(loss(output, target, weight=weight), expected * factor)
 
 
-def test_a_head_judges_without_its_margin(loss):
+@pytest.mark.parametrize("name", CLASS_NAMES)
+def test_a_head_judges_without_its_margin(name):
+    loss = build(name)
     output, _ = batch(loss)
     if not loss.is_head:
         expected = torch.zeros(12, CLASSES)
