@@ -337,6 +337,12 @@ def harness(environment: dict[str, str], *arguments: str) -> str:
     return subprocess.run(command, env=environment, cwd=compose.ROOT, check=True, capture_output=True, text=True).stdout
 
 
+def finish_mirror(environment: dict[str, str]) -> None:
+    """Wait for the mirror, which may go on in the background, so that it disturbs nothing that comes after."""
+    command = [sys.executable, "-m", "harness.tracking", "demo"]
+    subprocess.run(command, env=environment, cwd=compose.ROOT, check=True, capture_output=True)
+
+
 def bench_tracking(repeats: int) -> Iterator[Row]:
     """The same sweep with and without the MLflow mirror, from command to prompt."""
 
@@ -350,14 +356,8 @@ def bench_tracking(repeats: int) -> Iterator[Row]:
                 f"tracking.enabled={str(enabled).lower()}",
             )
             took = timed(lambda: harness(environment, *asked))
-            if enabled:  # the mirror may go on in the background; it must not disturb the other side
-                subprocess.run(
-                    [sys.executable, "-m", "harness.tracking", "demo"],
-                    env=environment,
-                    cwd=compose.ROOT,
-                    check=True,
-                    capture_output=True,
-                )
+            if enabled:
+                finish_mirror(environment)
             return took
 
     mine, theirs = paired(lambda: swept(True), lambda: swept(False), repeats)
@@ -424,6 +424,7 @@ def bench_demo(repeats: int) -> Iterator[Row]:
     for _ in range(min(repeats, 2)):
         with elsewhere() as environment:
             times.append(timed(lambda: harness(environment, "study=demo", "device=cpu")))
+            finish_mirror(environment)
             study = records.load_study("demo", Path(environment["LOSSBENCH_RESULTS"]))
         runs = study.runs[study.runs["role"] == "run"]
         counts.append(len(study.runs))
