@@ -59,6 +59,8 @@ class About:
     whole_batch: True if the value of an item depends on the other items of the batch.
     per_image: True if a dense prediction (N,C,...) gives one value per image, (N,), instead of one per pixel.
     untrainable: why it cannot be a training objective; empty for all that can.
+    formula: the loss in the subset of TeX that matplotlib sets, without dollar signs.
+    use, avoid: when the loss is a good choice and when it is not, in a sentence each.
     """
 
     name: str
@@ -71,6 +73,9 @@ class About:
     whole_batch: bool = False
     per_image: bool = False
     untrainable: str = ""
+    formula: str = ""
+    use: str = ""
+    avoid: str = ""
 
     def __post_init__(self) -> None:
         if self.evidence == "R" and "reconstruction" not in self.name:
@@ -78,20 +83,10 @@ class About:
 
 
 def about(
-    *,
-    name: str,
-    family: Family,
-    takes: Takes,
-    link: Link,
-    paper: str,
-    evidence: Evidence,
-    aliases: tuple[str, ...] = (),
-    whole_batch: bool = False,
-    per_image: bool = False,
-    untrainable: str = "",
+    *, name: str, family: Family, takes: Takes, link: Link, paper: str, evidence: Evidence, **more: Any
 ) -> Callable[[F], F]:
-    """Decorator that sets `about` on a loss function, or on the class of a loss with weights or memory."""
-    return _with_about(About(name, family, takes, link, paper, evidence, aliases, whole_batch, per_image, untrainable))
+    """Decorator that sets `about` on a loss function, or on the class of a loss; for the rest see `About`."""
+    return _with_about(About(name, family, takes, link, paper, evidence, **more))
 
 
 def about_lifted(derive: Callable[[About], About]) -> Callable[[F], F]:

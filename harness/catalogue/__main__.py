@@ -1,0 +1,43 @@
+"""python -m harness.catalogue: print the table of losses and write the page about them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out the command line; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m harness.catalogue",
+        description="What is known about every loss: a table here, and an HTML page.",
+    )
+    parser.add_argument("--csv", action="store_true", help="print the table as CSV, all columns in full")
+    parser.add_argument("--out", type=Path, help="the page (default: results/catalogue.html)")
+    given = parser.parse_args(arguments)
+    from harness.catalogue import entries, page  # here, so that --help answers at once
+    from harness.records import RESULTS
+
+    table = entries.table(entries.entries())
+    if given.csv:
+        print(table.to_csv(index=False), end="")
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(box=None, header_style="bold")
+    for name in ("loss", "family", "takes", "settings", "paper", "evidence", "documents"):
+        shown.add_column(name, no_wrap=name == "loss", overflow="ellipsis")
+    for row in table.to_dict("records"):
+        shown.add_row(*(str(row[str(column.header)]) for column in shown.columns))
+    Console(width=None if sys.stdout.isatty() else 160).print(shown)
+    path = page.write(given.out or RESULTS / "catalogue.html")
+    print(f"\n{len(table)} losses. Page: {os.path.relpath(path)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""What the catalogue knows of every loss: read from conf/loss, from the functions, and from results/published."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from hydra.utils import get_object, instantiate
+
+from harness import compose
+from harness.records import RESULTS
+from losses.compound import Sum
+from losses.loss import About, Loss, plain
+
+PUBLISHED = compose.ROOT / "results" / "published"
+PROBE = {"num_classes": 2, "num_features": 2}  # enough to build a loss with weights and to draw it
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One loss of the registry.
+
+    Attributes:
+        id: name on the command line, and of the file in conf/loss.
+        about: what stands beside the function.
+        settings: its settings with their defaults, a lift's base among them.
+        summary: first line of the docstring.
+        details: the rest of it, without its example.
+        code: dotted name of the function or class.
+    """
+
+    id: str
+    about: About
+    settings: dict[str, Any]
+    summary: str
+    details: str
+    code: str
+
+
+def entries() -> list[Entry]:
+    """Return all losses, by family and name."""
+    found = [_entry(name) for name in compose.options("loss")]
+    return sorted(found, key=lambda entry: (entry.about.family, entry.id))
+
+
+def _entry(name: str) -> Entry:
+    config = compose.option("loss", name)
+    base = config.get("base", {})
+    code = base.get("_target_", config["_target_"])
+    if "terms" in config:
+        terms = " + ".join(f"{weight:g} {term}" for term, weight in config["terms"].items())
+        summary, details = f"The weighted sum {terms}.", ""
+    else:
+        summary, _, details = (inspect.getdoc(get_object(code)) or "").partition("\n")
+        details = details.split(">>>")[0].strip()
+    settings = {key: value for key, value in {**config, **base}.items() if key not in ("_target_", "_partial_", "base")}
+    return Entry(name, build(name).about, settings, summary, details, code)
+
+
+@functools.cache
+def build(name: str) -> Loss | Sum:
+    """Return the loss ``name`` for two classes and two features, in float64."""
+    config = compose.option("loss", name)
+    if "terms" in config:
+        return Sum({term: build(term) for term in config["terms"]}, config["terms"])
+    function = instantiate(config)
+    if inspect.isclass(function.func):
+        torch.manual_seed(0)
+        wanted = inspect.signature(function.func).parameters
+        function = function(**{key: value for key, value in PROBE.items() if key in wanted})
+    return Loss(plain(function)).double()
+
+
+@functools.cache
+def methods() -> pd.DataFrame:
+    """Return the methods of the review's tables, one row for each loss that a method uses."""
+    frame = pd.read_csv(PUBLISHED / "review_methods.csv", keep_default_na=False, dtype=str)
+    return frame.assign(loss=frame["losses"].str.split()).explode("loss").dropna(subset="loss")
+
+
+@functools.cache
+def taxonomy() -> pd.DataFrame:
+    """Return the sections of the survey, one row for each loss that a section treats; ``year`` NaN: no one paper."""
+    frame = pd.read_csv(PUBLISHED / "survey_taxonomy.csv", dtype={"section": str, "losses": str})
+    return frame.assign(loss=frame["losses"].str.split()).explode("loss")
+
+
+def places(name: str) -> list[str]:
+    """Return where the documents treat or use a loss."""
+    sections = taxonomy().query("loss == @name")["section"].unique()
+    tables = methods().query("loss == @name")["place"].unique()
+    return [*(f"survey {section}" for section in sections), *(f"review {table}" for table in tables)]
+
+
+def costs() -> pd.DataFrame:
+    """Return what ``python -m scripts.bench_losses`` measured here, or was published; empty if neither."""
+    for folder in (RESULTS / "bench", compose.ROOT / "results" / "measured"):
+        if (folder / "loss_costs.csv").exists():
+            return pd.read_csv(folder / "loss_costs.csv")
+    return pd.DataFrame(columns=["loss"])
+
+
+def table(found: Sequence[Entry]) -> pd.DataFrame:
+    """Return the catalogue as one row per loss."""
+    return pd.DataFrame(
+        [
+            {
+                "loss": entry.id,
+                "name": entry.about.name,
+                "family": entry.about.family,
+                "takes": entry.about.takes,
+                "settings": ", ".join(f"{key}={value}" for key, value in entry.settings.items()),
+                "paper": entry.about.paper,
+                "evidence": entry.about.evidence,
+                "documents": ", ".join(places(entry.id)),
+            }
+            for entry in found
+        ]
+    )

@@ -1,0 +1,107 @@
+"""The catalogue as one HTML page that needs no network."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+import matplotlib as mpl
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from harness.catalogue import curves, entries, figures
+from harness.catalogue.entries import Entry
+from harness.records import write_text
+from harness.report import figures as style
+from losses.loss import Link
+
+HERE = Path(__file__).parent
+EVIDENCE = {
+    "V": "agrees with an independent implementation",
+    "H": "computed by hand from the standard definition",
+    "M": "settings from general knowledge of the paper",
+    "R": "reconstruction: the source could not be read or contradicts itself",
+}
+LINKS: dict[Link, str] = {
+    "softmax": "softmax",
+    "sigmoid": "sigmoid",
+    "none": "none: likelihood and calibration mean little",
+}
+
+
+def write(path: Path) -> Path:
+    """Write the page and return its path."""
+    found = entries.entries()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    css = (HERE.parent / "report" / "templates" / "page.css").read_text()
+    costs = entries.costs().set_index("loss")
+    text = environment.get_template("page.html.j2").render(
+        families={family: [e for e in found if e.about.family == family] for family in _families(found)},
+        count=len(found),
+        formula=lambda entry: svg(formula(entry.about.formula), entry.about.formula) if entry.about.formula else "",
+        curve=_curve,
+        methods=_methods,
+        places=entries.places,
+        cost=lambda name: costs.loc[name].to_dict() if name in costs.index else {},
+        evidence=EVIDENCE,
+        links=LINKS,
+        overview=[
+            ("The survey's taxonomy", svg(figures.taxonomy(entries.taxonomy()), "tree of losses by task and family")),
+            ("When they appeared", svg(figures.timeline(entries.taxonomy()), "years of the losses' papers by family")),
+            (
+                "Which task uses which loss",
+                svg(figures.task_map(entries.methods()), "number of methods in the review by task and loss"),
+            ),
+        ],
+        style=Markup(css + (HERE / "page.css").read_text()),
+        script=Markup((HERE / "page.js").read_text()),
+    )
+    write_text(path, text)
+    return path
+
+
+def _families(found: Sequence[Entry]) -> list[str]:
+    return list(dict.fromkeys(entry.about.family for entry in found))
+
+
+def _methods(name: str) -> pd.DataFrame:
+    return entries.methods().query("loss == @name")
+
+
+def _curve(entry: Entry) -> Markup:
+    """Return the drawing of a loss, or nothing if it has none."""
+    found = curves.sampled(entries.build(entry.id))
+    return svg(curves.draw(*found), f"value and slope of {entry.about.name}") if found else Markup("")
+
+
+def formula(tex: str) -> Figure:
+    """Return a formula as a figure, set by matplotlib.
+
+    Raises:
+        ValueError: matplotlib cannot set it.
+    """
+    with mpl.rc_context({**style.STYLE, "mathtext.fontset": "cm"}):
+        figure = Figure(figsize=(6, 0.5))
+        text = figure.text(0, 0.5, f"${tex}$", fontsize=13, va="center")
+        extent = text.get_window_extent(figure.canvas.get_renderer())  # pyright: ignore[reportAttributeAccessIssue]
+        figure.set_size_inches(extent.width / figure.dpi + 0.1, extent.height / figure.dpi + 0.14)
+        return figure
+
+
+def svg(figure: Figure, alt: str) -> Markup:
+    """Return a figure as an element of the page, at its own size; letters as outlines, which need no font."""
+    file = io.StringIO()
+    # every drawing has names of its own: they share one page
+    salt = {"svg.hashsalt": alt, "svg.fonttype": "path"}
+    with mpl.rc_context({**style.STYLE, **salt}), contextlib.closing(file):
+        figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
+        text = style.inline(file.getvalue(), alt)
+    width, height = figure.get_size_inches()
+    return Markup(text.replace("<svg ", f'<svg style="width:{width:.2f}in;aspect-ratio:{width / height:.4f}" ', 1))
