@@ -7,12 +7,26 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 from harness.engines import Event
 
 PLAIN_SECONDS = 5.0  # plain lines come at most this often, apart from trouble and the last
+
+
+class Left(ProgressColumn):
+    """Time left, if the rest goes as fast as what is done: rich's own looks at the last half minute, and two runs that
+    end together look like a thousand a second.
+    """
+
+    def render(self, task: Task) -> Text:
+        """Return hours, minutes and seconds."""
+        if not task.completed or not task.total or task.elapsed is None:
+            return Text("left -:--:--")
+        minutes, seconds = divmod(round(task.elapsed * (task.total - task.completed) / task.completed), 60)
+        return Text(f"left {minutes // 60}:{minutes % 60:02}:{seconds:02}")
 
 
 class Progress:
@@ -32,14 +46,13 @@ class Progress:
             self.bars = Bars(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),
-                MofNCompleteColumn(),
+                TextColumn("{task.fields[count]}"),
                 TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
+                Left(),
                 console=self.console,
             )
-            self.all = self.bars.add_task("all runs", total=total)
-            self.lines = [self.bars.add_task("idle", total=None) for _ in range(min(workers, total))]
+            self.all = self.bars.add_task("all runs", total=total, count=f"0/{total}")
+            self.lines = [self.bars.add_task("idle", total=None, count="") for _ in range(min(workers, total))]
             self.live = Live(self.bars, console=self.console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Progress:
@@ -61,10 +74,14 @@ class Progress:
         if self.live:
             line = self.lines[event.worker]
             if event.kind == "started":
-                self.bars.reset(line, description=what, total=None)
+                self.bars.reset(line, description=what, total=None, count="")
             elif event.kind == "epoch":
-                self.bars.update(line, completed=content["epoch"], total=content["epochs"])
-            self.bars.update(self.all, completed=self.done)
+                epoch, epochs = content["epoch"], content["epochs"]
+                self.bars.update(line, completed=epoch, total=epochs, count=f"{epoch}/{epochs}")
+            elif event.kind == "finished":
+                self.bars.reset(line, description="idle", total=None, count="")
+            parts = [task.completed / task.total for task in self.bars.tasks if task.id != self.all and task.total]
+            self.bars.update(self.all, completed=self.done + sum(parts), count=f"{self.done}/{self.total}")
         if event.kind == "died":
             self.console.print(
                 f"worker died (exit code {content['exitcode']}): {what}"

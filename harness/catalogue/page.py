@@ -6,6 +6,7 @@ import contextlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import matplotlib as mpl
@@ -87,7 +88,8 @@ def formula(tex: str) -> Figure:
     Raises:
         ValueError: matplotlib cannot set it.
     """
-    with mpl.rc_context({**style.STYLE, "mathtext.fontset": "cm"}):
+    settings: Any = {**style.STYLE, "mathtext.fontset": "cm"}
+    with mpl.rc_context(settings):
         figure = Figure(figsize=(6, 0.5))
         text = figure.text(0, 0.5, f"${tex}$", fontsize=13, va="center")
         extent = text.get_window_extent(figure.canvas.get_renderer())  # pyright: ignore[reportAttributeAccessIssue]
@@ -99,8 +101,8 @@ def svg(figure: Figure, alt: str) -> Markup:
     """Return a figure as an element of the page, at its own size; letters as outlines, which need no font."""
     file = io.StringIO()
     # every drawing has names of its own: they share one page
-    salt = {"svg.hashsalt": alt, "svg.fonttype": "path"}
-    with mpl.rc_context({**style.STYLE, **salt}), contextlib.closing(file):
+    settings: Any = {**style.STYLE, "svg.hashsalt": alt, "svg.fonttype": "path"}
+    with mpl.rc_context(settings), contextlib.closing(file):
         figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
         text = style.inline(file.getvalue(), alt)
     width, height = figure.get_size_inches()
