@@ -57,5 +57,6 @@ def about_sum(parts: Sequence[tuple[float, About]]) -> About:
         paper="; ".join(about.paper for about in abouts),
         whole_batch=any(about.whole_batch for about in abouts),
         per_image=any(about.per_image for about in abouts),
+        detached=any(about.detached for about in abouts),
         evidence=max((about.evidence for about in abouts), key="VHMR".index),
     )

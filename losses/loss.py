@@ -26,8 +26,11 @@ Family = Literal[
 Takes = Literal[
     "class_logits",  # scores (N,C,...) and classes (N,...)
     "features",  # (N,F) and classes (N,)
+    "class_probabilities",  # scores (N,C,...) and probabilities (N,C,...)
     "binary_logits",  # scores and labels 0 to 1, of one shape
     "values",  # two tensors of one shape
+    "counts",  # two tensors of one shape, not negative
+    "distributions",  # mean and log-variance (N,2,...), and values (N,...)
     "boxes",  # two (N,4): x1, y1, x2, y2
     "rotated_boxes",  # two (N,5): centre x and y, width, height, angle in radians
     "images",  # two (N,C,H,W), between 0 and 1
@@ -58,6 +61,7 @@ class About:
     from general knowledge of the paper, R reconstruction (the name then says so).
     whole_batch: True if the value of an item depends on the other items of the batch.
     per_image: True if a dense prediction (N,C,...) gives one value per image, (N,), instead of one per pixel.
+    detached: True if a weight is held without gradient, so that the gradient is not the derivative of the value.
     untrainable: why it cannot be a training objective; empty for all that can.
     formula: the loss in the subset of TeX that matplotlib sets, without dollar signs.
     use, avoid: when the loss is a good choice and when it is not, in a sentence each.
@@ -72,6 +76,7 @@ class About:
     aliases: tuple[str, ...] = ()
     whole_batch: bool = False
     per_image: bool = False
+    detached: bool = False
     untrainable: str = ""
     formula: str = ""
     use: str = ""

@@ -101,7 +101,7 @@ def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | 
 
 
 @about(
-    name="Focal",
+    name="Binary focal",
     family="probability",
     takes="binary_logits",
     link="sigmoid",
@@ -153,6 +153,75 @@ def poly1(logits: Tensor, target: Tensor, *, epsilon: float = 1.0) -> Tensor:
     check_range("epsilon", epsilon, -1)
     entropy = cross_entropy(logits, target)
     return entropy - epsilon * torch.expm1(-entropy)
+
+
+@about(
+    name="Poly-1 focal",
+    family="probability",
+    takes="class_logits",
+    link="softmax",
+    paper="Leng et al., ICLR 2022, arXiv 2204.12511, sec. 6",
+    evidence="V",
+)
+def poly1_focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, epsilon: float = 1.0) -> Tensor:
+    """Focal with a different first coefficient in its expansion in powers of 1-p_t.
+
+    L = (1-p_t)^gamma (-ln p_t) + epsilon (1-p_t)^(gamma+1), p = softmax(z); the paper takes epsilon -1 for detection.
+    logits: (N,C,...); target: (N,...) int64; returns (N,...).
+
+    >>> poly1_focal(torch.zeros(1, 2), torch.tensor([1]))
+    tensor([0.2983])
+    """
+    check_range("epsilon", epsilon, -1)
+    check_range("gamma", gamma, 0)
+    entropy = cross_entropy(logits, target)
+    wrong = (-torch.expm1(-entropy)).clamp_min(torch.finfo(entropy.dtype).tiny)
+    return wrong**gamma * (entropy + epsilon * wrong)
+
+
+@about(
+    name="Kullback-Leibler divergence",
+    family="probability",
+    takes="class_probabilities",
+    link="softmax",
+    paper="Kullback and Leibler 1951; Hinton et al., arXiv 1503.02531, for temperatures",
+    evidence="V",
+    aliases=("distillation",),
+)
+def kl_divergence(logits: Tensor, target: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Ask for a whole distribution instead of a class, such as that of a teacher.
+
+    L = T^2 sum_c q_c ln(q_c / p_c), truth first, p = softmax(z/T); q is what the teacher gave at the same T. For
+    one-hot q and T = 1 it is cross-entropy. logits and target (probabilities) (N,C,...); returns (N,...), in nats.
+
+    >>> kl_divergence(torch.tensor([[0.1, 0.6, 0.3]]).log(), torch.tensor([[0.2, 0.5, 0.3]]))
+    tensor([0.0475])
+    """
+    check_pair(logits, target)
+    check_range("temperature", temperature, 0, above=True)
+    log_p = (logits / temperature).log_softmax(1)
+    return temperature**2 * (torch.xlogy(target, target) - target * log_p).sum(1)
+
+
+@about(
+    name="Gini impurity",
+    family="probability",
+    takes="class_logits",
+    link="softmax",
+    paper="Breiman et al., Classification and Regression Trees, 1984",
+    evidence="H",
+    untrainable="it looks at no label, so any confident prediction minimises it; trees split by it.",
+)
+def gini(logits: Tensor, target: Tensor) -> Tensor:
+    """Take the chance that two draws from the prediction differ.
+
+    L = 1 - sum_c p_c^2, p = softmax(z). logits: (N,C,...); target: (N,...) int64, not read; returns (N,...).
+
+    >>> gini(torch.zeros(1, 2), torch.tensor([1]))
+    tensor([0.5000])
+    """
+    check_class_logits(logits, target)
+    return 1 - logits.softmax(1).square().sum(1)
 
 
 @about(
@@ -220,33 +289,3 @@ def ngl(
         p = p.sigmoid()
     values = torch.exp(NGL_ALPHA - p * (1 + one_hot(target, logits))) - p.sin().cos().cos()
     return reduce_classes(values, over_classes)
-
-
-@about(
-    name="PF-loss (reconstruction R1)",
-    family="probability",
-    takes="class_logits",
-    link="softmax",
-    paper="after Du et al., IEEE TNNLS 34(6), 2023, doi 10.1109/TNNLS.2021.3110885; its equations were not available",
-    evidence="R",
-    aliases=("mean_false_error",),
-    whole_batch=True,
-)
-def pf_loss_r1(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """Cross-entropy in which every class present in the batch counts alike, however few its items.
-
-    L_i = N / (P n_t) CE_i, with N items in the batch, P classes present and n_t items of the class; its mean over the
-    batch is the mean over classes of each class's mean. A reconstruction from the abstract of the parameter-free loss
-    (the mean false error of Wang et al., IJCNN 2016, with cross-entropy): never report it under the original name.
-    logits: (N,C,...); target: (N,...) int64; mask: bool (N,...), items that count; returns (N,...).
-
-    >>> pf_loss_r1(torch.zeros(3, 2), torch.tensor([0, 0, 1]))
-    tensor([0.5199, 0.5199, 1.0397])
-    """
-    entropy = cross_entropy(logits, target)
-    # counts are whole numbers, which float32 holds exactly up to 2^24 items; bf16 would stop at 256
-    exact = torch.promote_types(logits.dtype, torch.float32)
-    counted = torch.ones_like(target, dtype=exact) if mask is None else mask.to(exact)
-    counts = counted.new_zeros(logits.shape[1]).scatter_add(0, target.flatten(), counted.flatten())
-    share = counted.sum() / ((counts > 0).sum().clamp_min(1) * counts.clamp_min(1))
-    return entropy * share.gather(0, target.flatten()).view_as(target).to(entropy.dtype)

@@ -1,9 +1,14 @@
-"""Losses on the difference of two values, elementwise."""
+"""Losses on the difference of two values: elementwise, then those of whole vectors and of the whole batch."""
 
+import math
+
+import torch
 from torch import Tensor
+from torch.nn import functional
 
-from losses.checks import check_pair
+from losses.checks import check_pair, check_range
 from losses.loss import about
+from losses.shared import harmony, root
 
 
 @about(
@@ -13,14 +18,13 @@ from losses.loss import about
     link="none",
     paper="least squares",
     evidence="V",
-    aliases=("mse", "l2", "quadratic"),
+    aliases=("l2", "quadratic", "pixel_wise_mean"),
 )
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     """Square the difference.
 
     L = (yh - y)^2. Both of one shape, which is returned. The minimiser is the conditional mean.
 
-    >>> import torch
     >>> squared_error(torch.tensor([7.0]), torch.tensor([4.0]))
     tensor([9.])
     """
@@ -35,7 +39,7 @@ def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     link="none",
     paper="least absolute deviations; Willmott and Matsuura 2005",
     evidence="V",
-    aliases=("mae", "l1"),
+    aliases=("l1", "pixel_wise"),
 )
 def absolute_error(prediction: Tensor, target: Tensor) -> Tensor:
     """Take the size of the difference.
@@ -43,9 +47,345 @@ def absolute_error(prediction: Tensor, target: Tensor) -> Tensor:
     L = |yh - y|. Both of one shape, which is returned. Kink at 0, where the gradient is 0. The minimiser is the
     conditional median.
 
-    >>> import torch
     >>> absolute_error(torch.tensor([1.0]), torch.tensor([4.0]))
     tensor([3.])
     """
     check_pair(prediction, target)
     return (prediction - target).abs()
+
+
+@about(
+    name="Mean bias error",
+    family="quantity",
+    takes="values",
+    link="none",
+    paper="definition of the bias of a predictor",
+    evidence="H",
+    aliases=("mbe",),
+    untrainable="it is signed and unbounded below, so it is minimised by predicting infinity; use it as a metric.",
+)
+def mean_bias_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """Take the difference with its sign: the mean says whether a model predicts too little (above 0) or too much.
+
+    L = y - yh. Both of one shape, which is returned. Both signs occur in the literature.
+
+    >>> mean_bias_error(torch.tensor([1.0]), torch.tensor([4.0]))
+    tensor([3.])
+    """
+    check_pair(prediction, target)
+    return target - prediction
+
+
+@about(
+    name="Huber",
+    family="quantity",
+    takes="values",
+    link="none",
+    paper="Huber, Ann. Math. Statist. 35(1), 1964",
+    evidence="V",
+)
+def huber(prediction: Tensor, target: Tensor, *, delta: float = 1.0) -> Tensor:
+    """Square small errors and take the size of large ones.
+
+    L = e^2/2 where |e| <= delta, else delta (|e| - delta/2), e = yh - y. Both of one shape, which is returned. It is
+    delta times Smooth L1 with beta = delta, so the two agree at 1 only. 1.345 standard deviations give 95 % efficiency.
+
+    >>> huber(torch.tensor([0.5, 3.0]), torch.zeros(2))
+    tensor([0.1250, 2.5000])
+    """
+    check_pair(prediction, target)
+    check_range("delta", delta, 0, above=True)
+    return functional.huber_loss(prediction, target, reduction="none", delta=delta)
+
+
+@about(
+    name="Smooth L1",
+    family="quantity",
+    takes="values",
+    link="none",
+    paper="Girshick, ICCV 2015, arXiv 1504.08083, eq. 3",
+    evidence="V",
+)
+def smooth_l1(prediction: Tensor, target: Tensor, *, beta: float = 1.0) -> Tensor:
+    """Take the size of the difference, rounded off near 0.
+
+    L = e^2/(2 beta) where |e| < beta, else |e| - beta/2, e = yh - y. Both of one shape, which is returned. beta = 0 is
+    the absolute error; the region proposals of Faster R-CNN take sigma = 3, that is beta = 1/9.
+
+    >>> smooth_l1(torch.tensor([0.5, 3.0]), torch.zeros(2), beta=0.5)
+    tensor([0.2500, 2.7500])
+    """
+    check_pair(prediction, target)
+    check_range("beta", beta, 0)
+    return functional.smooth_l1_loss(prediction, target, reduction="none", beta=beta)
+
+
+@about(
+    name="Balanced L1",
+    family="quantity",
+    takes="values",
+    link="none",
+    paper="Pang et al., Libra R-CNN, CVPR 2019, arXiv 1904.02701, eq. 8",
+    evidence="V",
+)
+def balanced_l1(prediction: Tensor, target: Tensor, *, alpha: float = 0.5, gamma: float = 1.5) -> Tensor:
+    """Give small errors a larger share of the gradient than Smooth L1 does, and large ones at most gamma.
+
+    L = (alpha/b) (b|e| + 1) ln(b|e| + 1) - alpha |e| where |e| < 1, else gamma |e| + gamma/b - alpha, with
+    b = exp(gamma/alpha) - 1, which makes value and slope continuous. Both of one shape, which is returned. A threshold
+    other than 1, which public code offers, breaks the slope.
+
+    >>> balanced_l1(torch.tensor([0.5, 3.0]), torch.zeros(2))
+    tensor([0.4006, 4.0786])
+    """
+    check_pair(prediction, target)
+    check_range("alpha", alpha, 0, above=True)
+    check_range("gamma", gamma, 0, above=True)
+    b = math.expm1(gamma / alpha)
+    size = (prediction - target).abs()
+    inside = b * size.clamp_max(1)  # held where the other branch counts, so that it cannot overflow
+    small = alpha / b * (inside + 1) * inside.log1p() - alpha * size
+    return torch.where(size < 1, small, gamma * size + (gamma / b - alpha))
+
+
+@about(
+    name="Log-cosh",
+    family="quantity",
+    takes="values",
+    link="none",
+    paper="Saleh and Saleh, arXiv 2208.04564",
+    evidence="V",
+)
+def log_cosh(prediction: Tensor, target: Tensor) -> Tensor:
+    """Take the logarithm of the hyperbolic cosine of the difference: e^2/2 near 0, |e| - ln 2 far out.
+
+    L = ln cosh e = |e| + ln(1 + exp(-2|e|)) - ln 2, e = yh - y, in this form, because cosh overflows at 89 in float32.
+    Both of one shape, which is returned. The gradient is tanh e.
+
+    >>> log_cosh(torch.tensor([0.5, 1000.0]), torch.zeros(2))
+    tensor([1.2011e-01, 9.9931e+02])
+    """
+    check_pair(prediction, target)
+    return _log_cosh(prediction - target)
+
+
+def _log_cosh(error: Tensor) -> Tensor:
+    """Return ln cosh, without overflow."""
+    return functional.softplus(-2 * error) + error - math.log(2)
+
+
+@about(
+    name="Quantile",
+    family="quantity",
+    takes="values",
+    link="none",
+    paper="Koenker and Bassett, Econometrica 46, 1978",
+    evidence="H",
+    aliases=("pinball",),
+)
+def quantile(prediction: Tensor, target: Tensor, *, tau: float = 0.5) -> Tensor:
+    """Weigh errors so that the minimiser is the tau-quantile instead of the median.
+
+    L = max(tau u, (tau - 1) u), u = y - yh. Both of one shape, which is returned. tau = 1/2 is half the absolute error.
+    Kink at 0.
+
+    >>> quantile(torch.tensor([0.5, 3.0]), torch.zeros(2), tau=0.1)
+    tensor([0.4500, 2.7000])
+    """
+    check_pair(prediction, target)
+    check_range("tau", tau, 0, 1, above=True)
+    under = target - prediction
+    return torch.maximum(tau * under, (tau - 1) * under)
+
+
+@about(
+    name="Gaussian negative log-likelihood",
+    family="quantity",
+    takes="distributions",
+    link="none",
+    paper="maximum likelihood of a normal distribution; Nix and Weigend, ICNN 1994",
+    evidence="V",
+    aliases=("negative_log_likelihood_of_values",),
+)
+def gaussian_nll(prediction: Tensor, target: Tensor, *, least_variance: float = 1e-6) -> Tensor:
+    """Ask for the value and for its uncertainty.
+
+    L = (ln v + (y - mu)^2 / v) / 2, without the constant ln(2 pi)/2; v = exp(log-variance), at least least_variance.
+    prediction: (N,2,...), mean and log-variance; target: (N,...); returns (N,...).
+
+    >>> gaussian_nll(torch.tensor([[0.5, math.log(4)]]), torch.tensor([1.0]))
+    tensor([0.7244])
+    """
+    if prediction.shape != (*target.shape[:1], 2, *target.shape[1:]):
+        raise ValueError(
+            f"prediction: shape {tuple(prediction.shape)}, allowed is (N, 2, ...) beside a target "
+            f"{tuple(target.shape)}: mean and log-variance"
+        )
+    check_range("least_variance", least_variance, 0, above=True)
+    mean, log_variance = prediction.unbind(1)
+    # 30 is past anything sensible, and its inverse can still be squared in float32
+    log_variance = log_variance.clamp(math.log(least_variance), 30)
+    return (log_variance + (target - mean).square() * torch.exp(-log_variance)) / 2
+
+
+# ---------------------------------------------------------------- of vectors
+
+
+@about(
+    name="Euclidean",
+    family="quantity",
+    takes="embeddings",
+    link="none",
+    paper="Caffe's EuclideanLoss; Simonyan and Zisserman, arXiv 1409.1556, for boxes",
+    evidence="H",
+)
+def euclidean(prediction: Tensor, target: Tensor) -> Tensor:
+    """Take half the squared distance of two vectors.
+
+    L = |yh - y|^2 / 2, one value per vector. Both (N,...); returns (N,).
+
+    >>> euclidean(torch.tensor([[0.5, 3.0]]), torch.zeros(1, 2))
+    tensor([4.6250])
+    """
+    return reconstruction(prediction, target) / 2
+
+
+@about(
+    name="Reconstruction",
+    family="quantity",
+    takes="images",
+    link="none",
+    paper="squared norm per image, as autoencoders are trained",
+    evidence="H",
+)
+def reconstruction(prediction: Tensor, target: Tensor) -> Tensor:
+    """Take the squared distance of two images.
+
+    L = sum of (xh - x)^2 over the image: as many times the squared error as an image has numbers, so the two are not
+    to be exchanged where terms are weighed. Both (N,...); returns (N,).
+
+    >>> reconstruction(torch.tensor([[0.5, 3.0]]), torch.zeros(1, 2))
+    tensor([9.2500])
+    """
+    check_pair(prediction, target)
+    if prediction.ndim < 2:
+        raise ValueError(
+            f"prediction: shape {tuple(prediction.shape)}, allowed is (N, ...), a vector or image per item"
+        )
+    return (prediction - target).square().flatten(1).sum(1)
+
+
+@about(
+    name="Mahalanobis distance",
+    family="quantity",
+    takes="embeddings",
+    link="none",
+    paper="Mahalanobis 1936; Wojke et al., Deep SORT, arXiv 1703.07402, eq. 1",
+    evidence="V",
+)
+def mahalanobis(
+    prediction: Tensor, target: Tensor, *, covariance: Tensor | None = None, squared: bool = False
+) -> Tensor:
+    """Take the distance of two vectors in units of a covariance.
+
+    L = sqrt((x - mu)^T S^-1 (x - mu)), by a Cholesky factor, never by an inverse; squared as Deep SORT gates.
+    Both (N,F); covariance: (F,F), None = identity; returns (N,). The slope at distance 0 is held at 0.
+
+    >>> mahalanobis(torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2), covariance=torch.tensor([[2.0, 0.5], [0.5, 1.0]]))
+    tensor([2.0000])
+    """
+    check_pair(prediction, target)
+    away = prediction - target
+    if covariance is not None:
+        if covariance.shape != (away.shape[1],) * 2:
+            raise ValueError(
+                f"covariance: shape {tuple(covariance.shape)}, allowed is {(away.shape[1],) * 2}, that of the features"
+            )
+        factor = torch.linalg.cholesky(covariance.to(away.dtype))
+        away = torch.linalg.solve_triangular(factor, away.T, upper=False).T
+    distance = away.square().sum(1)
+    return distance if squared else root(distance)
+
+
+# ---------------------------------------------------------------- of the whole batch
+
+
+@about(
+    name="Root mean squared error",
+    family="quantity",
+    takes="values",
+    link="none",
+    paper="Willmott and Matsuura 2005 compare it with the absolute error",
+    evidence="H",
+    whole_batch=True,
+)
+def root_mean_squared_error(prediction: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Take the root of the mean square over the batch; every item carries that value.
+
+    L = sqrt(mean(e^2)), once over the whole batch: the mean over batches is not that of the data set. Both of one
+    shape, which is returned; mask: bool, items that count. The slope at a perfect fit is held at 0.
+
+    >>> root_mean_squared_error(torch.tensor([3.0, 4.0]), torch.zeros(2))
+    tensor([3.5355, 3.5355])
+    """
+    check_pair(prediction, target)
+    return root(_mean((prediction - target).square(), mask)).expand_as(target)
+
+
+@about(
+    name="Root mean squared logarithmic error",
+    family="quantity",
+    takes="counts",
+    link="none",
+    paper="definition, as used for predictions that span orders of magnitude",
+    evidence="H",
+    whole_batch=True,
+)
+def root_mean_squared_logarithmic_error(prediction: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Take the root mean square of the difference of logarithms: predicting too little costs more than too much.
+
+    L = sqrt(mean((ln(1 + yh) - ln(1 + y))^2)), over the whole batch; every item carries that value. Predictions below 0
+    count as 0, with slope 0 there. Both of one shape, which is returned, targets from 0 on; mask: bool, items that
+    count.
+
+    >>> root_mean_squared_logarithmic_error(torch.tensor([math.e - 1]), torch.zeros(1))
+    tensor([1.])
+    """
+    check_pair(prediction, target)
+    error = prediction.clamp_min(0).log1p() - target.log1p()
+    return root(_mean(error.square(), mask)).expand_as(target)
+
+
+def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the mean of what counts, 0 where nothing does."""
+    if mask is None:
+        return values.sum() / max(values.numel(), 1)
+    counted = mask.view(*mask.shape, *[1] * (values.ndim - mask.ndim)).expand_as(values).to(values.dtype)
+    return (values * counted).sum() / counted.sum().clamp_min(1)
+
+
+@about(
+    name="GHM-R",
+    family="quantity",
+    takes="values",
+    link="none",
+    paper="Li, Liu and Wang, AAAI 2019, arXiv 1811.05181, eq. 11-12, without moving average",
+    evidence="V",
+    whole_batch=True,
+)
+def ghm_r(
+    prediction: Tensor, target: Tensor, *, mu: float = 0.02, bins: int = 10, mask: Tensor | None = None
+) -> Tensor:
+    """Weigh errors down where many items have gradients of the same size, outliers as well as easy ones.
+
+    L_i = beta_i (sqrt(e^2 + mu^2) - mu), with beta_i = N / density of the gradient |e| / sqrt(e^2 + mu^2); see
+    `harmony`. Both of one shape, which is returned; mask: bool, items that count.
+
+    >>> ghm_r(torch.tensor([0.5, 0.0]), torch.zeros(2))
+    tensor([0.4804, 0.0000])
+    """
+    check_pair(prediction, target)
+    check_range("mu", mu, 0, above=True)
+    error = prediction - target
+    length = (error.square() + mu**2).sqrt()
+    return harmony(error.abs() / length, bins, mask) * (length - mu)

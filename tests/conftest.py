@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -66,3 +68,16 @@ def read_records(results):
 @pytest.fixture
 def recorded():
     return read_records
+
+
+@pytest.fixture(scope="session")
+def browser():
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium on the PATH to open the page with")
+    with sync_playwright() as running:
+        quiet = ["no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+                 "disable-component-update", "disable-sync"]  # fmt: skip
+        opened = running.chromium.launch(executable_path=found, args=[f"--{flag}" for flag in quiet])
+        yield opened
+        opened.close()

@@ -5,14 +5,12 @@ import dataclasses
 import itertools
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import sync_playwright
 from scipy import stats as scipy_stats
 
 from harness import plan, report, stats
@@ -375,19 +373,6 @@ def test_an_unknown_study_is_one_sentence_and_exit_code_2(capsys):
 
 
 # ---------------------------------------------------------------------------- in a browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium on the PATH to open the page with")
-    with sync_playwright() as running:
-        quiet = ["no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-                 "disable-component-update", "disable-sync"]  # fmt: skip
-        opened = running.chromium.launch(executable_path=found, args=[f"--{flag}" for flag in quiet])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

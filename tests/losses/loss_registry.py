@@ -79,6 +79,9 @@ def rotated_boxes(uniform):
 CLASSES_AND_FEATURES = {"class_logits", "features"}
 SAMPLERS = {
     "values": lambda normal, uniform: (normal(), normal()),
+    "counts": lambda normal, uniform: (5 * uniform(), 5 * uniform()),
+    "distributions": lambda normal, uniform: (normal(2), normal()),
+    "class_probabilities": lambda normal, uniform: (normal(CLASSES), normal(CLASSES).softmax(1)),
     "binary_logits": lambda normal, uniform: (normal(), uniform().round()),
     "boxes": lambda normal, uniform: (boxes(uniform), boxes(uniform)),
     "rotated_boxes": lambda normal, uniform: (rotated_boxes(uniform), rotated_boxes(uniform)),
@@ -93,6 +96,11 @@ SAMPLERS = {
 def change(output, function):
     """Apply a function to each part of an output, and make the results leaves again."""
     return Output(*(None if data is None else function(data.detach()).requires_grad_() for data in output))
+
+
+def cast(target, dtype):
+    """Classes stay whole numbers."""
+    return target.to(dtype) if target.is_floating_point() else target
 
 
 def leaves(loss, output):

@@ -14,7 +14,8 @@ from losses.euclidean import Center
 from losses.lift import one_vs_rest
 from losses.loss import Loss, Output, about, about_of
 from losses.margin import hinge
-from losses.probability import binary_cross_entropy, cross_entropy, focal, pf_loss_r1
+from losses.imbalance import pf_loss_r1
+from losses.probability import binary_cross_entropy, cross_entropy, focal
 from losses.quantity import squared_error
 
 POINTS = torch.tensor([[0.0, 0], [2, 0], [1, 1], [4, 4], [6, 4], [5, 6]]), torch.tensor([0, 0, 0, 1, 1, 1])

@@ -1,0 +1,511 @@
+"""Losses of boxes: how far two rectangles are from being the same.
+
+Row i of the predictions is compared with row i of the targets. Axis-aligned boxes are x1, y1, x2, y2; rotated ones
+centre x and y, width, height and angle in radians. Overlap of boxes without area is 0.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from losses.checks import check_choice, check_range
+from losses.loss import about
+from losses.shared import root
+
+
+class Pair(NamedTuple):
+    """What the losses of two axis-aligned boxes are made of, each (N,); sides are of prediction and target."""
+
+    iou: Tensor
+    union: Tensor
+    sides: tuple[Tensor, Tensor]
+    target_sides: tuple[Tensor, Tensor]
+    enclosing: tuple[Tensor, Tensor]
+    shift: tuple[Tensor, Tensor]
+
+
+def _pair(prediction: Tensor, target: Tensor) -> Pair:
+    _check_boxes(prediction, target, 4)
+    x1, y1, x2, y2 = prediction.unbind(1)
+    u1, v1, u2, v2 = target.unbind(1)
+    width, height, target_width, target_height = x2 - x1, y2 - y1, u2 - u1, v2 - v1
+    across = (torch.minimum(x2, u2) - torch.maximum(x1, u1)).clamp_min(0)
+    down = (torch.minimum(y2, v2) - torch.maximum(y1, v1)).clamp_min(0)
+    overlap = across * down
+    union = width * height + target_width * target_height - overlap
+    return Pair(
+        iou=_ratio(overlap, union),
+        union=union,
+        sides=(width, height),
+        target_sides=(target_width, target_height),
+        enclosing=(torch.maximum(x2, u2) - torch.minimum(x1, u1), torch.maximum(y2, v2) - torch.minimum(y1, v1)),
+        shift=((x1 + x2 - u1 - u2) / 2, (y1 + y2 - v1 - v2) / 2),
+    )
+
+
+def _check_boxes(prediction: Tensor, target: Tensor, columns: int) -> None:
+    for name, boxes in (("prediction", prediction), ("target", target)):
+        if boxes.shape != (len(prediction), columns):
+            raise ValueError(f"{name}: shape {tuple(boxes.shape)}, allowed is (N, {columns}), the same for both")
+    if not (prediction.is_floating_point() and target.is_floating_point()):
+        raise ValueError(f"prediction: dtype {prediction.dtype}, allowed is a floating-point dtype, as for the target")
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """Return part / whole, and 0 with slope 0 where the whole is nothing."""
+    there = whole > 0
+    return torch.where(there, part / torch.where(there, whole, 1), 0)
+
+
+def _distance(pair: Pair) -> Tensor:
+    """Return the squared distance of the centres in units of the enclosing box's diagonal."""
+    (dx, dy), (width, height) = pair.shift, pair.enclosing
+    return _ratio(dx.square() + dy.square(), width.square() + height.square())
+
+
+def _gap(pair: Pair) -> Tensor:
+    """Return the share of the enclosing box that neither box covers."""
+    area = pair.enclosing[0] * pair.enclosing[1]
+    return _ratio(area - pair.union, area)
+
+
+def _aspect(pair: Pair, alpha_threshold: float | None) -> Tensor:
+    """Return the term of CIoU that compares the aspect ratios, its weight detached."""
+    (width, height), (target_width, target_height) = pair.sides, pair.target_sides
+    v = (4 / math.pi**2) * (torch.atan2(target_width, target_height) - _angle(width, height)).square()
+    weight = _ratio(v, 1 - pair.iou + v)
+    if alpha_threshold is not None:
+        weight = torch.where(pair.iou < alpha_threshold, 0, weight)
+    return weight.detach() * v
+
+
+def _angle(width: Tensor, height: Tensor) -> Tensor:
+    """Return atan2(width, height), whose slope has no value where both are 0."""
+    empty = (width == 0) & (height == 0)
+    return torch.atan2(torch.where(empty, 0, width), torch.where(empty, 1, height))
+
+
+def _sides(pair: Pair) -> Tensor:
+    """Return the squared differences of the sides in units of the enclosing box's."""
+    return sum(
+        (
+            _ratio((side - other).square(), whole.square())
+            for side, other, whole in zip(pair.sides, pair.target_sides, pair.enclosing, strict=True)
+        ),
+        start=torch.zeros_like(pair.iou),
+    )
+
+
+@about(
+    name="IoU",
+    family="geometric",
+    takes="boxes",
+    link="none",
+    paper="Yu et al., UnitBox, ACM MM 2016, arXiv 1608.01471 (logarithm)",
+    evidence="V",
+    aliases=("unitbox",),
+)
+def iou(prediction: Tensor, target: Tensor, *, form: Literal["linear", "log", "squared"] = "linear") -> Tensor:
+    """Ask two boxes to overlap.
+
+    L = 1 - IoU (linear), -ln IoU (log, IoU from 1e-7 on), 1 - IoU^2 (squared). Boxes (N,4); returns (N,). There is no
+    gradient where boxes are apart.
+
+    >>> iou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[1.0, 0.0, 5.0, 4.0]]))
+    tensor([0.6667])
+    """
+    check_choice("form", form, ("linear", "log", "squared"))
+    overlap = _pair(prediction, target).iou
+    if form == "log":
+        return -overlap.clamp_min(1e-7).log()
+    return 1 - (overlap if form == "linear" else overlap.square())
+
+
+@about(
+    name="GIoU",
+    family="geometric",
+    takes="boxes",
+    link="none",
+    paper="Rezatofighi et al., CVPR 2019, arXiv 1902.09630, algorithm 1",
+    evidence="V",
+    aliases=("generalised_iou",),
+)
+def giou(prediction: Tensor, target: Tensor) -> Tensor:
+    """Ask two boxes to overlap, and to leave little empty between them.
+
+    L = 1 - IoU + (A - U)/A, A the area of the enclosing box, U that of the union; from 0 to 2. Boxes (N,4); returns
+    (N,).
+
+    >>> giou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[1.0, 0.0, 5.0, 4.0]]))
+    tensor([0.7667])
+    """
+    pair = _pair(prediction, target)
+    return 1 - pair.iou + _gap(pair)
+
+
+@about(
+    name="DIoU",
+    family="geometric",
+    takes="boxes",
+    link="none",
+    paper="Zheng et al., AAAI 2020, arXiv 1911.08287, eq. 7",
+    evidence="V",
+    aliases=("distance_iou",),
+)
+def diou(prediction: Tensor, target: Tensor) -> Tensor:
+    """Ask two boxes to overlap, and their centres to meet.
+
+    L = 1 - IoU + rho^2/c^2: distance of the centres, diagonal of the enclosing box. Boxes (N,4); returns (N,).
+
+    >>> diou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[1.0, 0.0, 5.0, 4.0]]))
+    tensor([0.7154])
+    """
+    pair = _pair(prediction, target)
+    return 1 - pair.iou + _distance(pair)
+
+
+@about(
+    name="CIoU",
+    family="geometric",
+    takes="boxes",
+    link="none",
+    paper="Zheng et al., AAAI 2020, arXiv 1911.08287, eq. 8-11",
+    evidence="V",
+    aliases=("complete_iou",),
+    detached=True,
+)
+def ciou(prediction: Tensor, target: Tensor, *, alpha_threshold: float | None = None) -> Tensor:
+    """Ask two boxes to overlap, their centres to meet, and their aspect ratios to agree.
+
+    L = DIoU + a v, v = (4/pi^2) (atan(wg/hg) - atan(w/h))^2, a = v/(1 - IoU + v), detached. alpha_threshold 0.5: no
+    such term below IoU 0.5, as in the journal version (arXiv 2005.03572). The gradient is v's own; the paper's drops a
+    factor 1/(w^2 + h^2). Boxes (N,4); returns (N,).
+
+    >>> ciou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[1.0, 0.0, 5.0, 4.0]]))
+    tensor([0.7179])
+    """
+    pair = _pair(prediction, target)
+    return 1 - pair.iou + _distance(pair) + _aspect(pair, alpha_threshold)
+
+
+@about(
+    name="EIoU",
+    family="geometric",
+    takes="boxes",
+    link="none",
+    paper="Zhang et al., Focal and Efficient IOU Loss, Neurocomputing 506, 2022, arXiv 2101.08158",
+    evidence="H",
+    aliases=("efficient_iou",),
+)
+def eiou(prediction: Tensor, target: Tensor) -> Tensor:
+    """Ask two boxes to overlap, their centres to meet, and their sides to be equal.
+
+    L = DIoU + (w - wg)^2/cw^2 + (h - hg)^2/ch^2, sides of the enclosing box below. Boxes (N,4); returns (N,). A
+    well-known library has an Extended IoU under the same name, which is another loss.
+
+    >>> eiou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[1.0, 0.0, 5.0, 4.0]]))
+    tensor([0.9654])
+    """
+    return _efficient(_pair(prediction, target))
+
+
+def _efficient(pair: Pair) -> Tensor:
+    return 1 - pair.iou + _distance(pair) + _sides(pair)
+
+
+@about(
+    name="Focal EIoU",
+    family="geometric",
+    takes="boxes",
+    link="none",
+    paper="Zhang et al., Neurocomputing 506, 2022, arXiv 2101.08158; whether the weight has a gradient is not stated",
+    evidence="M",
+    detached=True,
+)
+def focal_eiou(prediction: Tensor, target: Tensor, *, gamma: float = 0.5, detach: bool = True) -> Tensor:
+    """Give boxes that already overlap more weight: the reverse of focal's direction.
+
+    L = IoU^gamma EIoU. detach: the weight has no gradient; else IoU is held above 1e-6, where its power has an infinite
+    slope. Boxes that are apart count 0. Dividing by the sum of weights, as the paper does over a batch, is not done
+    here. Boxes (N,4); returns (N,).
+
+    >>> focal_eiou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[1.0, 0.0, 5.0, 4.0]]))
+    tensor([0.5574])
+    """
+    check_range("gamma", gamma, 0)
+    pair = _pair(prediction, target)
+    weight = pair.iou.detach() ** gamma if detach else pair.iou.clamp_min(1e-6) ** gamma
+    return weight * _efficient(pair)
+
+
+@about(
+    name="SIoU",
+    family="geometric",
+    takes="boxes",
+    link="none",
+    paper="Gevorgyan, arXiv 2205.12740",
+    evidence="V",
+)
+def siou(prediction: Tensor, target: Tensor, *, theta: float = 4.0) -> Tensor:
+    """Ask two boxes to overlap, to come together along an axis, and to have the same shape.
+
+    L = 1 - IoU + (D + S)/2. Distance D = sum over x, y of 1 - exp(-g (d/c)^2), d shift of the centres, c side of the
+    enclosing box, g = 2 - sin(2a), a angle of the shift. Shape S = sum over sides of (1 - exp(-|w - wg|/max(w,
+    wg)))^theta. One library's default turns the sign of g, which rewards distance. Boxes (N,4); returns (N,).
+
+    >>> siou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[1.0, 0.0, 5.0, 4.0]]))
+    tensor([0.7285])
+    """
+    check_range("theta", theta, 1)
+    pair = _pair(prediction, target)
+    dx, dy = pair.shift
+    angle = _ratio(2 * dx.abs() * dy.abs(), dx.square() + dy.square())  # sin(2a) = 2 sin a cos a
+    distance, shape = torch.zeros_like(angle), torch.zeros_like(angle)
+    for shift, whole, side, other in zip(pair.shift, pair.enclosing, pair.sides, pair.target_sides, strict=True):
+        distance = distance - torch.expm1((angle - 2) * _ratio(shift.square(), whole.square()))
+        shape = shape + (-torch.expm1(-_ratio((side - other).abs(), torch.maximum(side, other)))) ** theta
+    return 1 - pair.iou + (distance + shape) / 2
+
+
+@about(
+    name="MPDIoU",
+    family="geometric",
+    takes="boxes",
+    link="none",
+    paper="Ma and Xu, arXiv 2307.07662, eq. 4-6",
+    evidence="H",
+)
+def mpdiou(prediction: Tensor, target: Tensor, *, width: float = 640.0, height: float = 640.0) -> Tensor:
+    """Ask two boxes to overlap, and their corners to meet.
+
+    L = 1 - IoU + (d1^2 + d2^2)/(W^2 + H^2): distances of the upper left and of the lower right corners, in units of the
+    input image, whose width and height must be given for numbers that mean something. Boxes (N,4); returns (N,).
+
+    >>> mpdiou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[1.0, 0.0, 5.0, 4.0]]), width=64, height=48)
+    tensor([0.6676])
+    """
+    check_range("width", width, 0, above=True)
+    check_range("height", height, 0, above=True)
+    corners = (prediction - target).square().sum(1)
+    return 1 - _pair(prediction, target).iou + corners / (width**2 + height**2)
+
+
+@about(
+    name="Alpha-IoU",
+    family="geometric",
+    takes="boxes",
+    link="none",
+    paper="He et al., NeurIPS 2021, arXiv 2110.13675, eq. 4-5",
+    evidence="V",
+)
+def alpha_iou(
+    prediction: Tensor, target: Tensor, *, alpha: float = 3.0, kind: Literal["iou", "giou", "diou", "ciou"] = "iou"
+) -> Tensor:
+    """Raise overlap and penalties to a power, so that boxes that overlap well count more.
+
+    L = 1 - IoU^alpha + R^alpha (a sum of powers for CIoU), R the penalty of the kind. alpha = 1 is the plain loss.
+    Boxes (N,4); returns (N,).
+
+    >>> alpha_iou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[1.0, 0.0, 5.0, 4.0]]))
+    tensor([0.9630])
+    """
+    check_range("alpha", alpha, 0, above=True)
+    check_choice("kind", kind, ("iou", "giou", "diou", "ciou"))
+    pair = _pair(prediction, target)
+    penalties = {"iou": (), "giou": (_gap,), "diou": (_distance,), "ciou": (_distance, lambda p: _aspect(p, None))}[
+        kind
+    ]
+    value = 1 - _power(pair.iou, alpha)
+    for penalty in penalties:
+        value = value + _power(penalty(pair), alpha)
+    return value
+
+
+def _power(share: Tensor, alpha: float) -> Tensor:
+    """Return share^alpha, 0 with slope 0 at 0, where a power below 1 is infinitely steep."""
+    there = share > 0
+    return torch.where(there, torch.where(there, share, 1) ** alpha, 0)
+
+
+@about(
+    name="Inner-IoU",
+    family="geometric",
+    takes="boxes",
+    link="none",
+    paper="Zhang, Xu and Zhang, arXiv 2311.02877, eq. 4-11",
+    evidence="V",
+)
+def inner_iou(
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    ratio: float = 0.75,
+    kind: Literal["iou", "giou", "diou", "ciou", "eiou", "siou"] = "iou",
+) -> Tensor:
+    """Measure overlap on boxes that are scaled about their centres.
+
+    L = X + IoU - IoU_inner, X the loss of the kind: ratio below 1 is steeper for boxes that overlap well, above 1 for
+    those that hardly do; all penalties use the boxes themselves. ratio = 1 is the plain loss. Boxes (N,4); returns
+    (N,).
+
+    >>> inner_iou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[1.0, 0.0, 5.0, 4.0]]))
+    tensor([0.7727])
+    """
+    check_range("ratio", ratio, 0, above=True)
+    kinds = {"iou": iou, "giou": giou, "diou": diou, "ciou": ciou, "eiou": eiou, "siou": siou}
+    check_choice("kind", kind, tuple(kinds))
+    inner = _pair(_scaled(prediction, ratio), _scaled(target, ratio)).iou
+    return kinds[kind](prediction, target) + _pair(prediction, target).iou - inner
+
+
+def _scaled(boxes: Tensor, ratio: float) -> Tensor:
+    first, last = boxes[:, :2], boxes[:, 2:]
+    centre, half = (first + last) / 2, (last - first) * (ratio / 2)
+    return torch.cat([centre - half, centre + half], 1)
+
+
+@about(
+    name="Normalised Wasserstein distance",
+    family="geometric",
+    takes="boxes",
+    link="none",
+    paper="Wang et al., arXiv 2110.13389, eq. 7-8",
+    evidence="V",
+    aliases=("normalised_gaussian_wasserstein",),
+)
+def nwd(prediction: Tensor, target: Tensor, *, size: float = 12.8) -> Tensor:
+    """Compare boxes as normal distributions, on the scale of the objects: made for tiny ones.
+
+    L = 1 - exp(-W/size), W^2 = dx^2 + dy^2 + ((w - wg)^2 + (h - hg)^2)/4. size: mean object size in pixels, that of
+    AI-TOD by default. Boxes (N,4); returns (N,).
+
+    >>> nwd(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[1.0, 0.0, 5.0, 4.0]]))
+    tensor([0.1266])
+    """
+    check_range("size", size, 0, above=True)
+    pair = _pair(prediction, target)
+    dx, dy = pair.shift
+    dw, dh = (side - other for side, other in zip(pair.sides, pair.target_sides, strict=True))
+    return -torch.expm1(-root(dx.square() + dy.square() + (dw.square() + dh.square()) / 4) / size)
+
+
+# ---------------------------------------------------------------- rotated boxes
+
+
+def _gaussian(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return a rotated box as a normal distribution: centre (N,2), covariance xx, xy, yy, and its determinant."""
+    width, height, angle = boxes[:, 2], boxes[:, 3], boxes[:, 4]
+    a, b, cos, sin = width.square() / 4, height.square() / 4, angle.cos(), angle.sin()
+    xx, yy = a * cos.square() + b * sin.square(), a * sin.square() + b * cos.square()
+    return boxes[:, :2], xx, (a - b) * cos * sin, yy, a * b
+
+
+@about(
+    name="Gaussian Wasserstein distance",
+    family="geometric",
+    takes="rotated_boxes",
+    link="none",
+    paper="Yang et al., ICML 2021, arXiv 2101.11952, eq. 4-7",
+    evidence="V",
+)
+def gwd(
+    prediction: Tensor, target: Tensor, *, tau: float | None = None, distance: Literal["sqrt", "log1p"] = "sqrt"
+) -> Tensor:
+    """Compare rotated boxes as normal distributions, which do not care which side is called width.
+
+    L = 1 - 1/(tau + f(W^2)), W^2 = |shift|^2 + tr S1 + tr S2 - 2 tr (S1^1/2 S2 S1^1/2)^1/2, f = sqrt with tau 2 or ln(1
+    + .) with tau 1. The last trace is sqrt(tr(S1 S2) + 2 sqrt(det S1 det S2)): no matrix root is needed. Boxes (N,5);
+    returns (N,).
+
+    >>> gwd(torch.tensor([[0.0, 0, 4, 2, 0]]), torch.tensor([[1.0, 0, 4, 2, math.pi / 4]]))
+    tensor([0.7054])
+    """
+    check_choice("distance", distance, ("sqrt", "log1p"))
+    tau = (2.0 if distance == "sqrt" else 1.0) if tau is None else tau
+    check_range("tau", tau, 1)
+    _check_boxes(prediction, target, 5)
+    centre, xx, xy, yy, det = _gaussian(prediction)
+    other, uu, uv, vv, other_det = _gaussian(target)
+    product = xx * uu + 2 * xy * uv + yy * vv
+    coupled = root(product + 2 * root(det) * root(other_det))
+    squared = (centre - other).square().sum(1) + xx + yy + uu + vv - 2 * coupled
+    squared = squared.clamp_min(0)  # rounding makes the distance of equal boxes negative
+    return 1 - 1 / (tau + (root(squared) if distance == "sqrt" else squared.log1p()))
+
+
+@about(
+    name="Kullback-Leibler divergence of boxes",
+    family="geometric",
+    takes="rotated_boxes",
+    link="none",
+    paper="Yang et al., NeurIPS 2021, arXiv 2106.01883",
+    evidence="H",
+)
+def kld_box(prediction: Tensor, target: Tensor, *, tau: float = 1.0) -> Tensor:
+    """Compare rotated boxes as normal distributions by how much one tells of the other: thin boxes must be exact.
+
+    L = 1 - 1/(tau + ln(1 + D)), D = D(prediction || target) = (shift^T St^-1 shift + tr(St^-1 Sp) + ln(det St/det
+    Sp))/2 - 1. Not symmetric; public code disagrees on the direction and on the half. Boxes (N,5) with sides held above
+    1e-3; returns (N,).
+
+    >>> kld_box(torch.tensor([[0.0, 0, 4, 2, 0]]), torch.tensor([[1.0, 0, 4, 2, math.pi / 4]]))
+    tensor([0.3860])
+    """
+    check_range("tau", tau, 1)
+    return 1 - 1 / (tau + _divergence(prediction, target).log1p())
+
+
+def _divergence(prediction: Tensor, target: Tensor) -> Tensor:
+    _check_boxes(prediction, target, 5)
+    centre, xx, xy, yy, det = _gaussian(_with_sides(prediction))
+    other, uu, uv, vv, other_det = _gaussian(_with_sides(target))
+    dx, dy = (centre - other).unbind(1)
+    # S^-1 = [[vv, -uv], [-uv, uu]] / det
+    shift = (vv * dx.square() - 2 * uv * dx * dy + uu * dy.square()) / other_det
+    trace = (vv * xx - 2 * uv * xy + uu * yy) / other_det
+    return ((shift + trace + other_det.log() - det.log()) / 2 - 1).clamp_min(0)
+
+
+def _with_sides(boxes: Tensor) -> Tensor:
+    """Return the boxes with sides from 1e-3 on: a line has no density."""
+    return torch.cat([boxes[:, :2], boxes[:, 2:4].clamp_min(1e-3), boxes[:, 4:]], 1)
+
+
+@about(
+    name="PIoU",
+    family="geometric",
+    takes="rotated_boxes",
+    link="none",
+    paper="Chen et al., ECCV 2020, arXiv 2007.09584, eq. 4-9, with the half sides of the authors' code",
+    evidence="H",
+    aliases=("pixels_iou",),
+)
+def piou(prediction: Tensor, target: Tensor, *, sharpness: float = 10.0, width: int = 40, height: int = 40) -> Tensor:
+    """Count the pixels that two rotated boxes share, each pixel softly.
+
+    L = -ln(S_I/S_U), sums over the pixel centres of a grid of the image's width and height: S_I of F F', S_U of F + F'
+    - F F', F(q) = K(|u|, w/2) K(|v|, h/2), K(d, s) = 1/(1 + exp(k (d - s))), (u, v) the pixel in the box's own axes.
+    The ratio is held above 0.1, as in the authors' training code. Boxes (N,5); returns (N,). Memory grows with N times
+    the grid.
+
+    >>> piou(torch.tensor([[20.0, 20, 20, 10, 0]]), torch.tensor([[22.0, 20, 20, 10, 0]]))
+    tensor([0.2055])
+    """
+    check_range("sharpness", sharpness, 0, above=True)
+    _check_boxes(prediction, target, 5)
+    inside = [_membership(boxes, sharpness, width, height) for boxes in (prediction, target)]
+    shared = (inside[0] * inside[1]).sum((1, 2))
+    union = inside[0].sum((1, 2)) + inside[1].sum((1, 2)) - shared
+    return -_ratio(shared, union).clamp_min(0.1).log()
+
+
+def _membership(boxes: Tensor, sharpness: float, width: int, height: int) -> Tensor:
+    """Return (N, height, width): how far each pixel's centre is in each box, from 0 to 1."""
+    along = torch.arange(width, device=boxes.device, dtype=boxes.dtype) + 0.5
+    down = torch.arange(height, device=boxes.device, dtype=boxes.dtype) + 0.5
+    x, y, w, h, angle = (part.view(-1, 1, 1) for part in boxes.unbind(1))
+    dx, dy = along.view(1, 1, -1) - x, down.view(1, -1, 1) - y
+    u, v = dx * angle.cos() + dy * angle.sin(), dy * angle.cos() - dx * angle.sin()
+    return torch.sigmoid(sharpness * (w / 2 - u.abs())) * torch.sigmoid(sharpness * (h / 2 - v.abs()))

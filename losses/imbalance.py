@@ -1,0 +1,305 @@
+"""Losses on probabilities that weigh classes, or items, against imbalance."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from losses.checks import check_choice, check_class_logits, check_pair, check_range
+from losses.lift import OverClasses, one_hot, one_vs_rest, reduce_classes
+from losses.loss import about
+from losses.probability import binary_cross_entropy, binary_focal, cross_entropy
+from losses.shared import harmony
+
+Weights = Sequence[float] | Tensor
+
+
+def _of_class(weights: Weights, logits: Tensor, target: Tensor, name: str) -> Tensor:
+    """Return each item's class weight, in the precision of logits."""
+    held = torch.as_tensor(weights, dtype=logits.dtype, device=logits.device)
+    if held.shape != (logits.shape[1],):
+        raise ValueError(
+            f"{name}: {tuple(held.shape)} numbers, allowed is one for each of the {logits.shape[1]} classes"
+        )
+    return held.gather(0, target.flatten()).view_as(target)
+
+
+def _scaled_to_mean_one(weights: Tensor, mask: Tensor | None) -> Tensor:
+    """Return weights whose mean over what counts is 1, so that the mean of weighted values is their weighted mean."""
+    counted = torch.ones_like(weights) if mask is None else mask.to(weights.dtype)
+    total = (weights * counted).sum()
+    return torch.where(total > 0, weights * counted.sum() / torch.where(total > 0, total, 1), weights)
+
+
+@about(
+    name="Weighted cross-entropy",
+    family="probability",
+    takes="class_logits",
+    link="softmax",
+    paper="class weights in maximum likelihood; King and Zeng 2001",
+    evidence="V",
+    aliases=("wce",),
+    whole_batch=True,
+)
+def weighted_cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    weights: Weights | None = None,
+    over: Literal["weights", "count"] = "weights",
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Cross-entropy in which each class has a weight.
+
+    L_i = w_t CE_i, divided by the mean weight of the batch (over weights, as torch does) or not (over count, as Keras
+    and most papers do): the two differ by a factor that changes from batch to batch. weights: one per class, None = all
+    1. logits: (N,C,...); target: (N,...) int64; mask: bool (N,...), items that count; returns (N,...).
+
+    >>> weighted_cross_entropy(torch.zeros(2, 2), torch.tensor([0, 1]), weights=[1.0, 3.0])
+    tensor([0.3466, 1.0397])
+    """
+    check_choice("over", over, ("weights", "count"))
+    entropy = cross_entropy(logits, target)
+    if weights is None:
+        return entropy
+    own = _of_class(weights, logits, target, "weights")
+    return entropy * (_scaled_to_mean_one(own, mask) if over == "weights" else own)
+
+
+@about(
+    name="Class-balanced",
+    family="probability",
+    takes="class_logits",
+    link="softmax",
+    paper="Cui et al., CVPR 2019, arXiv 1901.05555, eq. 9-12",
+    evidence="V",
+)
+def class_balanced(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    counts: Weights | None = None,
+    beta: float = 0.9999,
+    form: Literal["softmax", "sigmoid", "focal"] = "softmax",
+    gamma: float = 2.0,
+) -> Tensor:
+    """Weigh each class by the inverse of its effective number of items.
+
+    L = w_t base, w_c = (1 - beta) / (1 - beta^n_c), scaled to mean 1 over the classes. counts: n_c of the training set,
+    None = equal. form: cross-entropy, or binary cross-entropy or focal (without its 0.25) of every class, summed.
+    Values are averaged over items, as in the authors' code; torch would divide by the batch's weights. logits:
+    (N,C,...); target: (N,...) int64; returns (N,...).
+
+    >>> class_balanced(torch.zeros(2, 2), torch.tensor([0, 1]), counts=[1, 3], beta=0.0)
+    tensor([0.6931, 0.6931])
+    """
+    check_range("beta", beta, 0, 1)
+    check_choice("form", form, ("softmax", "sigmoid", "focal"))
+    if form == "softmax":
+        values = cross_entropy(logits, target)
+    elif form == "sigmoid":
+        values = one_vs_rest(logits, target, base=binary_cross_entropy)
+    else:
+        values = one_vs_rest(logits, target, base=lambda z, t: binary_focal(z, t, gamma=gamma, alpha=None))
+    if counts is None:
+        return values
+    held = torch.as_tensor(counts, dtype=torch.float64, device=logits.device)
+    weights = 1 / (1 - beta**held)
+    return values * _of_class(weights * len(held) / weights.sum(), logits, target, "counts")
+
+
+@about(
+    name="Balanced binary cross-entropy",
+    family="probability",
+    takes="binary_logits",
+    link="sigmoid",
+    paper="Xie and Tu, Holistically-Nested Edge Detection, ICCV 2015, arXiv 1504.06375, eq. 2",
+    evidence="H",
+    aliases=("bace", "hed"),
+    whole_batch=True,
+)
+def balanced_cross_entropy(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Give positives the share of the negatives as their weight, and negatives that of the positives.
+
+    L = -b t ln p - (1-b) (1-t) ln(1-p), b the share of negatives in the image, (N,...) having N images, or in the
+    batch, (N,). The mean is Jadon's form; the paper sums over pixels. logits and target (0 or 1) of one shape, which is
+    returned; mask: bool, same shape, what counts.
+
+    >>> balanced_cross_entropy(torch.zeros(4), torch.tensor([1.0, 0, 0, 0]))
+    tensor([0.5199, 0.1733, 0.1733, 0.1733])
+    """
+    entropy = binary_cross_entropy(logits, target)
+    counted = torch.ones_like(target) if mask is None else mask.to(target.dtype).expand_as(target)
+    axes = tuple(range(1, target.ndim)) or (0,)
+    positives = (target * counted).sum(axes, keepdim=True) / counted.sum(axes, keepdim=True).clamp_min(1)
+    return entropy * ((1 - positives) * target + positives * (1 - target))
+
+
+@about(
+    name="Balanced binary cross-entropy, one-vs-rest",
+    family="probability",
+    takes="class_logits",
+    link="sigmoid",
+    paper="after Xie and Tu, ICCV 2015, arXiv 1504.06375, eq. 2, for each class",
+    evidence="H",
+    whole_batch=True,
+)
+def balanced_cross_entropy_ovr(
+    logits: Tensor, target: Tensor, *, over_classes: OverClasses = "sum", mask: Tensor | None = None
+) -> Tensor:
+    """Balance every class's own items against all others, by their shares in the batch.
+
+    L = sum_c -b_c t_c ln p_c - (1-b_c) (1-t_c) ln(1-p_c), b_c the share of items of other classes in the batch, or the
+    mean over c. logits: (N,C,...); target: (N,...) int64; mask: bool (N,...), items that count; returns (N,...).
+
+    >>> balanced_cross_entropy_ovr(torch.zeros(2, 2), torch.tensor([0, 1]))
+    tensor([0.6931, 0.6931])
+    """
+    check_class_logits(logits, target)
+    labels = one_hot(target, logits)
+    counted = torch.ones_like(labels[:, :1]) if mask is None else mask.unsqueeze(1).to(labels.dtype)
+    axes = (0, *range(2, labels.ndim))
+    positives = (labels * counted).sum(axes, keepdim=True) / counted.sum(axes, keepdim=True).clamp_min(1)
+    weights = (1 - positives) * labels + positives * (1 - labels)
+    return reduce_classes(binary_cross_entropy(logits, labels) * weights, over_classes)
+
+
+@about(
+    name="GHM-C",
+    family="probability",
+    takes="binary_logits",
+    link="sigmoid",
+    paper="Li, Liu and Wang, AAAI 2019, arXiv 1811.05181, eq. 8-10, without moving average",
+    evidence="V",
+    aliases=("gradient_harmonizing_mechanism",),
+    whole_batch=True,
+)
+def ghm_c(logits: Tensor, target: Tensor, *, bins: int = 30, mask: Tensor | None = None) -> Tensor:
+    """Weigh items down where many have gradients of the same size, the very easy as well as the very hard.
+
+    L_i = N / (R_i M) BCE_i: R_i items in the bin of |p - t|, M bins that are not empty; see `losses.shared.harmony`.
+    logits and target (0 or 1) of one shape, which is returned; mask: bool, what counts.
+
+    >>> ghm_c(torch.tensor([0.0, 0.0, 4.0]), torch.tensor([1.0, 1.0, 0.0]))
+    tensor([0.5199, 0.5199, 6.0272])
+    """
+    check_pair(logits, target)
+    return harmony((logits.sigmoid() - target).abs(), bins, mask) * binary_cross_entropy(logits, target)
+
+
+@about(
+    name="GHM-C, one-vs-rest",
+    family="probability",
+    takes="class_logits",
+    link="sigmoid",
+    paper="Li, Liu and Wang, AAAI 2019, arXiv 1811.05181, eq. 8-10, without moving average",
+    evidence="V",
+    whole_batch=True,
+)
+def ghm_c_ovr(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    bins: int = 30,
+    over_classes: OverClasses = "sum",
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Train one binary loss per class, all items and classes in the same bins of gradient size.
+
+    L = sum_c N / (R M) BCE(z_c, [c = t]), or the mean over c. logits: (N,C,...); target: (N,...) int64; mask: bool
+    (N,...), items that count; returns (N,...).
+
+    >>> ghm_c_ovr(torch.zeros(1, 2), torch.tensor([1]))
+    tensor([1.3863])
+    """
+    check_class_logits(logits, target)
+    seen = None if mask is None else mask.unsqueeze(1)
+    return reduce_classes(ghm_c(logits, one_hot(target, logits), bins=bins, mask=seen), over_classes)
+
+
+@about(
+    name="PF-loss (reconstruction R1)",
+    family="probability",
+    takes="class_logits",
+    link="softmax",
+    paper="after Du et al., IEEE TNNLS 34(6), 2023, doi 10.1109/TNNLS.2021.3110885; its equations were not available",
+    evidence="R",
+    aliases=("mean_false_error",),
+    whole_batch=True,
+)
+def pf_loss_r1(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Cross-entropy in which every class present in the batch counts alike, however few its items.
+
+    L_i = N / (P n_t) CE_i, with N items in the batch, P classes present and n_t items of the class; its mean over the
+    batch is the mean over classes of each class's mean. A reconstruction from the abstract of the parameter-free loss
+    (the mean false error of Wang et al., IJCNN 2016, with cross-entropy): never report it under the original name.
+    logits: (N,C,...); target: (N,...) int64; mask: bool (N,...), items that count; returns (N,...).
+
+    >>> pf_loss_r1(torch.zeros(3, 2), torch.tensor([0, 0, 1]))
+    tensor([0.5199, 0.5199, 1.0397])
+    """
+    entropy = cross_entropy(logits, target)
+    counts, total = _shares(logits, target, mask)
+    share = total / ((counts > 0).sum().clamp_min(1) * counts.clamp_min(1))
+    return entropy * share.gather(0, target.flatten()).view_as(target).to(entropy.dtype)
+
+
+def _shares(logits: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the count (C,) of each class among what counts, and the total."""
+    # counts are whole numbers, which float32 holds exactly up to 2^24 items; bf16 would stop at 256
+    exact = torch.promote_types(logits.dtype, torch.float32)
+    counted = torch.ones_like(target, dtype=exact) if mask is None else mask.to(exact)
+    counts = counted.new_zeros(logits.shape[1]).scatter_add(0, target.flatten(), counted.flatten())
+    return counts, counted.sum()
+
+
+@about(
+    name="PF-loss (reconstruction R2)",
+    family="probability",
+    takes="class_logits",
+    link="softmax",
+    paper="after Du et al., IEEE TNNLS 34(6), 2023, doi 10.1109/TNNLS.2021.3110885; its equations were not available",
+    evidence="R",
+    whole_batch=True,
+)
+def pf_loss_r2(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Weigh each class by the share of the batch that it does not have.
+
+    L_i = w_t CE_i, w_c = 1 - n_c/N, scaled to mean 1 over the batch; a batch of one class keeps plain cross-entropy.
+    For two classes it is reconstruction R1. Speculative: never report it under the original name. logits: (N,C,...);
+    target: (N,...) int64; mask: bool (N,...), items that count; returns (N,...).
+
+    >>> pf_loss_r2(torch.zeros(3, 2), torch.tensor([0, 0, 1]))
+    tensor([0.5199, 0.5199, 1.0397])
+    """
+    entropy = cross_entropy(logits, target)
+    counts, total = _shares(logits, target, mask)
+    own = (1 - counts / total.clamp_min(1)).gather(0, target.flatten()).view_as(target)
+    own = torch.where((counts > 0).sum() > 1, own, 1)
+    return entropy * _scaled_to_mean_one(own, mask).to(entropy.dtype)
+
+
+@about(
+    name="PF-loss (reconstruction R3)",
+    family="probability",
+    takes="class_logits",
+    link="softmax",
+    paper="after Du et al., IEEE TNNLS 34(6), 2023, doi 10.1109/TNNLS.2021.3110885; its equations were not available",
+    evidence="R",
+    whole_batch=True,
+)
+def pf_loss_r3(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Focal whose exponent is the class's share of the largest class, so that only frequent classes are damped.
+
+    L_i = (1-p_t)^(n_t/n_max) CE_i, counts of the batch. Speculative: never report it under the original name. logits:
+    (N,C,...); target: (N,...) int64; mask: bool (N,...), items that count; returns (N,...).
+
+    >>> pf_loss_r3(torch.zeros(3, 2), torch.tensor([0, 0, 1]))
+    tensor([0.3466, 0.3466, 0.4901])
+    """
+    entropy = cross_entropy(logits, target)
+    counts, _ = _shares(logits, target, mask)
+    exponent = (counts / counts.amax().clamp_min(1)).gather(0, target.flatten()).view_as(target)
+    wrong = (-torch.expm1(-entropy)).clamp_min(torch.finfo(entropy.dtype).tiny)
+    return wrong ** exponent.to(entropy.dtype) * entropy

@@ -1,0 +1,311 @@
+"""Losses on the overlap of regions: soft counts of every class over the pixels of an image.
+
+A dense prediction (N,C,...) gives one value per image, (N,); of (N,C) every item is an image of one pixel, so that
+these losses train classifiers too. With `over_batch` the counts run over the whole batch, and every image carries its
+value.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from losses.checks import check_class_logits, check_range
+from losses.lift import one_hot
+from losses.loss import about
+from losses.quantity import log_cosh
+
+
+class Counts(NamedTuple):
+    """Soft counts of every class, (N,C), or (1,C) over the batch: true positives, and sums of p, g, p^2 and of pixels."""
+
+    both: Tensor
+    predicted: Tensor
+    actual: Tensor
+    squares: Tensor
+    pixels: Tensor
+
+    @property
+    def false_positive(self) -> Tensor:
+        """What was predicted and is not there."""
+        return self.predicted - self.both
+
+    @property
+    def false_negative(self) -> Tensor:
+        """What is there and was not predicted."""
+        return self.actual - self.both
+
+
+def _counts(logits: Tensor, target: Tensor, mask: Tensor | None, over_batch: bool) -> Counts:
+    check_class_logits(logits, target)
+    p, g = logits.softmax(1), one_hot(target, logits)
+    if mask is not None:
+        counted = mask.unsqueeze(1).to(p.dtype)
+        p, g = p * counted, g * counted
+    else:
+        counted = torch.ones_like(p[:, :1])
+    axes = (*((0,) if over_batch else ()), *range(2, p.ndim))
+    # a pixel at a time would lose precision in half; sums of whole images are kept in float32 or better
+    exact = torch.promote_types(p.dtype, torch.float32)
+    sums = [part.sum(axes, dtype=exact, keepdim=True).view(-1, part.shape[1]) if axes else part.to(exact)
+            for part in (p * g, p, g, p * p, counted)]  # fmt: skip
+    return Counts(*sums)
+
+
+def _per_image(values: Tensor, target: Tensor) -> Tensor:
+    """Return (N,) from the values of classes (N,C) or (1,C): their mean, for every image."""
+    return values.mean(1).expand(len(target))
+
+
+@about(
+    name="Dice",
+    family="region",
+    takes="class_logits",
+    link="softmax",
+    paper="Milletari et al., V-Net, 3DV 2016, arXiv 1606.04797 (squared)",
+    evidence="V",
+    aliases=("dice_coefficient_loss",),
+    per_image=True,
+)
+def dice(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    smooth: float = 1e-5,
+    squared: bool = False,
+    over_batch: bool = False,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Ask the predicted and the true region of every class to overlap.
+
+    L = 1 - mean_c (2 TP + s)/(sum p + sum g + s), p = softmax(z); squared: sum p^2 instead of sum p, as in V-Net. A
+    class that is neither there nor predicted costs nothing with s > 0. logits: (N,C,...); target: (N,...) int64; mask:
+    bool (N,...), pixels that count; returns (N,).
+
+    >>> dice(torch.zeros(1, 2, 4), torch.tensor([[0, 0, 1, 1]]))
+    tensor([0.5000])
+    """
+    check_range("smooth", smooth, 0)
+    counts = _counts(logits, target, mask, over_batch)
+    return _per_image(1 - _dice(counts, smooth, squared), target)
+
+
+def _dice(counts: Counts, smooth: float, squared: bool = False) -> Tensor:
+    sizes = (counts.squares if squared else counts.predicted) + counts.actual
+    return _share(2 * counts.both, sizes, smooth)
+
+
+def _share(part: Tensor, whole: Tensor, smooth: float) -> Tensor:
+    """Return (part + s)/(whole + s); nothing of nothing is all of it."""
+    whole = whole + smooth
+    there = whole > 0
+    return torch.where(there, (part + smooth) / torch.where(there, whole, 1), 1)
+
+
+@about(
+    name="Jaccard",
+    family="region",
+    takes="class_logits",
+    link="softmax",
+    paper="Rahman and Wang, ISVC 2016, eq. 3",
+    evidence="V",
+    aliases=("soft_iou",),
+    per_image=True,
+)
+def jaccard(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    smooth: float = 1e-5,
+    over_batch: bool = False,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Ask the predicted and the true region of every class to overlap, by intersection over union.
+
+    L = 1 - mean_c (TP + s)/(TP + FP + FN + s), p = softmax(z). Arguments as for `dice`; returns (N,).
+
+    >>> jaccard(torch.zeros(1, 2, 4), torch.tensor([[0, 0, 1, 1]]))
+    tensor([0.6667])
+    """
+    return tversky(logits, target, alpha=1.0, beta=1.0, smooth=smooth, over_batch=over_batch, mask=mask)
+
+
+@about(
+    name="Tversky",
+    family="region",
+    takes="class_logits",
+    link="softmax",
+    paper="Salehi et al., MLMI 2017, arXiv 1706.05721, eq. 3",
+    evidence="V",
+    per_image=True,
+)
+def tversky(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    smooth: float = 1e-5,
+    over_batch: bool = False,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Ask regions to overlap, with false positives and false negatives weighed apart.
+
+    L = 1 - mean_c (TP + s)/(TP + alpha FP + beta FN + s), p = softmax(z): the defaults look for recall. 1/2 and 1/2 are
+    Dice, 1 and 1 Jaccard. Other arguments as for `dice`; returns (N,).
+
+    >>> tversky(torch.zeros(1, 2, 4), torch.tensor([[0, 0, 1, 1]]))
+    tensor([0.5000])
+    """
+    return _per_image(1 - _tversky(logits, target, alpha, beta, smooth, over_batch, mask), target)
+
+
+def _tversky(
+    logits: Tensor, target: Tensor, alpha: float, beta: float, smooth: float, over_batch: bool, mask: Tensor | None
+) -> Tensor:
+    for name, value in (("alpha", alpha), ("beta", beta), ("smooth", smooth)):
+        check_range(name, value, 0)
+    counts = _counts(logits, target, mask, over_batch)
+    wrong = alpha * counts.false_positive + beta * counts.false_negative
+    return _share(counts.both, counts.both + wrong, smooth)
+
+
+@about(
+    name="Focal Tversky",
+    family="region",
+    takes="class_logits",
+    link="softmax",
+    paper="Abraham and Khan, ISBI 2019, arXiv 1810.07842, eq. 4, whose alpha and beta are exchanged",
+    evidence="V",
+    per_image=True,
+)
+def focal_tversky(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    gamma: float = 4 / 3,
+    smooth: float = 1e-5,
+    over_batch: bool = False,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Tversky that looks at the classes whose regions do not overlap yet.
+
+    L = mean_c (1 - T_c)^(1/gamma), gamma 1 to 3; many ports call the exponent gamma. alpha weighs false positives, as
+    in `tversky` (the paper's letters are the other way round). Where T_c is nearly 1 (by 1e-6), there is no slope,
+    which would be infinite. The paper sums over classes. Returns (N,).
+
+    >>> focal_tversky(torch.zeros(1, 2, 4), torch.tensor([[0, 0, 1, 1]]))
+    tensor([0.5946])
+    """
+    check_range("gamma", gamma, 0, above=True)
+    missing = 1 - _tversky(logits, target, alpha, beta, smooth, over_batch, mask)
+    far = missing > 1e-6
+    return _per_image(torch.where(far, torch.where(far, missing, 1) ** (1 / gamma), 0), target)
+
+
+@about(
+    name="Log-cosh Dice",
+    family="region",
+    takes="class_logits",
+    link="softmax",
+    paper="Jadon, CIBCB 2020, arXiv 2006.14822, eq. 17",
+    evidence="H",
+    aliases=("lcdice",),
+    per_image=True,
+)
+def log_cosh_dice(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    smooth: float = 1e-5,
+    over_batch: bool = False,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Dice, flattened near its minimum.
+
+    L = ln cosh(Dice loss), from 0 to 0.434. Arguments as for `dice`; returns (N,).
+
+    >>> log_cosh_dice(torch.zeros(1, 2, 4), torch.tensor([[0, 0, 1, 1]]))
+    tensor([0.1201])
+    """
+    value = dice(logits, target, smooth=smooth, over_batch=over_batch, mask=mask)
+    return log_cosh(value, torch.zeros_like(value))
+
+
+@about(
+    name="Generalised Dice",
+    family="region",
+    takes="class_logits",
+    link="softmax",
+    paper="Sudre et al., DLMIA 2017, arXiv 1707.03237, sec. 2.1",
+    evidence="V",
+    per_image=True,
+)
+def generalized_dice(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    smooth: float = 1e-5,
+    over_batch: bool = False,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Dice of all classes at once, each class weighed by the inverse square of its size.
+
+    L = 1 - (2 sum_c w_c TP_c + s)/(sum_c w_c (sum p + sum g) + s), w_c = 1/(sum g)^2: one ratio, no mean over classes.
+    A class that is not there gets the largest weight among those that are, so that predicting it costs; libraries that
+    add a small number give it nearly all the weight instead. Arguments as for `dice`; returns (N,).
+
+    >>> generalized_dice(torch.zeros(1, 2, 4), torch.tensor([[0, 0, 1, 1]]))
+    tensor([0.5000])
+    """
+    check_range("smooth", smooth, 0)
+    counts = _counts(logits, target, mask, over_batch)
+    there = counts.actual > 0
+    weights = torch.where(there, 1 / torch.where(there, counts.actual, 1).square(), 0)
+    weights = torch.where(there, weights, weights.amax(1, keepdim=True)) if weights.numel() else weights
+    both, sizes = (weights * counts.both).sum(1), (weights * (counts.predicted + counts.actual)).sum(1)
+    return (1 - _share(2 * both, sizes, smooth)).expand(len(target))
+
+
+@about(
+    name="Sensitivity-specificity",
+    family="region",
+    takes="class_logits",
+    link="softmax",
+    paper="Brosch et al., MICCAI 2015, eq. 3",
+    evidence="H",
+    per_image=True,
+)
+def sensitivity_specificity(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    ratio: float = 0.05,
+    over_batch: bool = False,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Weigh the squared errors inside a region and outside it apart, each by the size of its part.
+
+    L = mean_c r sum (g-p)^2 g / sum g + (1-r) sum (g-p)^2 (1-g) / sum (1-g), p = softmax(z); a part without pixels
+    counts 0. ratio: r, 0.02 to 0.1 in use. Other arguments as for `dice`; returns (N,).
+
+    >>> sensitivity_specificity(torch.zeros(1, 2, 4), torch.tensor([[0, 0, 1, 1]]))
+    tensor([0.2500])
+    """
+    check_range("ratio", ratio, 0, 1)
+    check_class_logits(logits, target)
+    p, g = logits.softmax(1), one_hot(target, logits)
+    errors = (g - p).square()
+    if mask is not None:
+        errors = errors * mask.unsqueeze(1)
+    counted = torch.ones_like(g[:, :1]) if mask is None else mask.unsqueeze(1).to(g.dtype)
+    axes = (*((0,) if over_batch else ()), *range(2, p.ndim))
+
+    def total(part: Tensor) -> Tensor:
+        return part.sum(axes, keepdim=True).view(-1, part.shape[1]) if axes else part
+
+    inside = total(errors * g) / total(counted * g).clamp_min(1)
+    outside = total(errors * (1 - g)) / total(counted * (1 - g)).clamp_min(1)
+    return _per_image(ratio * inside + (1 - ratio) * outside, target)

@@ -1,0 +1,36 @@
+"""Mathematics that several families share."""
+
+import torch
+from torch import Tensor
+
+from losses.checks import check_range
+
+
+def root(square: Tensor) -> Tensor:
+    """Return the square root with slope 0 at 0, where that of the root is infinite.
+
+    >>> root(torch.tensor([4.0, 0.0]))
+    tensor([2., 0.])
+    """
+    positive = square > 0
+    return torch.where(positive, torch.where(positive, square, 1).sqrt(), 0)
+
+
+def harmony(gradient: Tensor, bins: int, mask: Tensor | None = None) -> Tensor:
+    """Return the weights of the gradient harmonising mechanism (Li, Liu and Wang 2019), detached.
+
+    w_i = N / (R_i M): N items, R_i of them in the item's bin of gradient size, M bins that are not empty, as in the
+    authors' code, so that the weights average to 1 (the paper divides by all bins). gradient: sizes from 0 to 1.
+
+    >>> harmony(torch.tensor([0.1, 0.1, 0.1, 0.9]), 10)
+    tensor([0.6667, 0.6667, 0.6667, 2.0000])
+    """
+    check_range("bins", bins, 1)
+    # counts are whole numbers, which float32 holds exactly up to 2^24 items
+    exact = torch.promote_types(gradient.dtype, torch.float32)
+    place = (gradient.detach().to(exact) * bins).long().clamp(0, bins - 1).flatten()
+    counted = torch.ones_like(gradient, dtype=exact) if mask is None else mask.expand_as(gradient).to(exact)
+    counts = counted.new_zeros(bins).scatter_add(0, place, counted.flatten())
+    filled = (counts > 0).sum().clamp_min(1)
+    weights = counted.sum() / (counts.clamp_min(1) * filled)
+    return weights.gather(0, place).view_as(gradient).to(gradient.dtype)

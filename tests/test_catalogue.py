@@ -1,0 +1,95 @@
+"""The catalogue knows every loss, and what it says of the documents leads to losses that exist."""
+
+import csv
+import io
+import math
+import re
+
+import pytest
+
+from harness import compose
+from harness.catalogue import curves, entries, page
+from harness.catalogue.__main__ import main
+
+NAMES = compose.options("loss")
+
+
+@pytest.fixture(scope="module")
+def found():
+    return {entry.id: entry for entry in entries.entries()}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return page.write(tmp_path_factory.mktemp("catalogue") / "catalogue.html")
+
+
+def test_the_table_has_every_loss_and_its_settings(capsys):
+    assert main(["--csv"]) == 0
+    rows = {row["loss"]: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
+    assert sorted(rows) == NAMES
+    assert rows["focal"]["settings"] == "gamma=2.0, alpha=None"
+    assert rows["focal"]["documents"].startswith("survey 4.2.7, review table 2")
+
+
+@pytest.mark.parametrize("listed", ["methods", "taxonomy"])
+def test_losses_that_the_documents_name_exist(listed):
+    named = set(getattr(entries, listed)()["loss"].dropna())
+    assert len(named) > 30
+    assert named <= set(NAMES)
+
+
+def test_every_section_of_the_survey_has_its_loss():
+    assert not entries.taxonomy()["losses"].isna().any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_drawn_slope_is_the_derivative_of_the_drawn_value(name):
+    drawn = curves.sampled(entries.build(name))
+    if drawn is None or entries.build(name).about.detached:
+        return
+    _, xs, values, slopes = drawn
+    assert all(map(math.isfinite, values))
+    step = xs[1] - xs[0]
+    differences = [(after - before) / (2 * step) for before, after in zip(values, values[2:], strict=False)]
+    scale = max(1.0, *map(abs, slopes))
+    errors = sorted(abs(a - b) / scale for a, b in zip(differences, slopes[1:-1], strict=True))
+    # apart from kinks and jumps, where the difference straddles two slopes
+    assert errors[int(0.8 * len(errors))] < 0.05
+
+
+def test_most_losses_of_classifiers_have_a_drawing(found):
+    classes = [name for name, entry in found.items() if entry.about.takes == "class_logits"]
+    assert all(curves.line_of(entries.build(name)) for name in classes)
+
+
+def test_formulas_can_be_set(found):
+    for entry in found.values():
+        if entry.about.formula:
+            page.formula(entry.about.formula)
+
+
+def test_the_page_shows_every_loss_and_needs_no_network(written):
+    text = written.read_text()
+    for name in NAMES:
+        assert f'<article id="{name}">' in text
+    assert not re.findall(r"""(?:src|href)=["'](?!#)""", text)
+
+
+def test_search_in_a_browser(written, browser):
+    tab = browser.new_page(viewport={"width": 390, "height": 800})
+    trouble = []
+    tab.on("pageerror", lambda error: trouble.append(error))
+    tab.goto(written.as_uri())
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    tab.fill("#find", "1708.02002")
+    shown = tab.locator("article:visible").evaluate_all("cards => cards.map(card => card.id)")
+    assert "focal" in shown
+    assert "cross_entropy" not in shown
+    tab.fill("#find", "no such loss anywhere")
+    assert tab.locator("article:visible").count() == 0
+    assert tab.locator("#none").is_visible()
+    tab.fill("#find", "")
+    assert tab.locator("article:visible").count() == len(NAMES)
+    assert not trouble
+    tab.close()
