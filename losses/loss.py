@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -99,6 +99,17 @@ def about_lifted(derive: Callable[[About], About]) -> Callable[[F], F]:
     return _with_about(derive)
 
 
+def about_by_settings(derive: Callable[[Mapping[str, Any]], About]) -> Callable[[F], F]:
+    """Decorator for a function that is many losses: what is known about each follows from its settings."""
+
+    def decorate(function: F) -> F:
+        function.about = derive({})  # pyright: ignore[reportFunctionMemberAccess]
+        function.about_by_settings = derive  # pyright: ignore[reportFunctionMemberAccess]
+        return function
+
+    return decorate
+
+
 def _with_about(fact: About | Callable[[About], About]) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         function.about = fact  # pyright: ignore[reportFunctionMemberAccess]
@@ -109,10 +120,13 @@ def _with_about(fact: About | Callable[[About], About]) -> Callable[[F], F]:
 
 def about_of(function: Callable[..., Any]) -> About:
     """Return what is known about a loss: a function, a module or its class, a lift, a sum, or a partial of these."""
-    base = None
+    settings: dict[str, Any] = {}
     while isinstance(function, functools.partial):
-        base = base or function.keywords.get("base")
+        settings = {**function.keywords, **settings}
         function = function.func
+    if derive := getattr(function, "about_by_settings", None):
+        return derive(settings)
+    base = settings.get("base")
     fact = getattr(function, "about", None)
     if isinstance(fact, About):
         return fact

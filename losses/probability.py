@@ -1,5 +1,6 @@
 """Losses on the probability given to the true class."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -289,3 +290,32 @@ def ngl(
         p = p.sigmoid()
     values = torch.exp(NGL_ALPHA - p * (1 + one_hot(target, logits))) - p.sin().cos().cos()
     return reduce_classes(values, over_classes)
+
+
+@about(
+    name="Wasserstein distance of classes",
+    family="probability",
+    takes="class_logits",
+    link="softmax",
+    paper="Frogner et al., NeurIPS 2015, arXiv 1506.05439, which is exact for one true class",
+    evidence="H",
+    aliases=("earth_mover",),
+)
+def wasserstein(logits: Tensor, target: Tensor, *, cost: Sequence[Sequence[float]] | Tensor | None = None) -> Tensor:
+    """Charge every error by how far the classes are from each other.
+
+    L = sum_c p_c M_ct, p = softmax(z): all probability has to be carried to the one true class, so the optimal
+    transport needs no iteration. cost: M, (C,C), None = 1 for every error, which makes it 1 - p_t. logits: (N,C,...);
+    target: (N,...) int64; returns (N,...).
+
+    >>> wasserstein(torch.zeros(1, 2), torch.tensor([1]), cost=[[0.0, 3.0], [3.0, 0.0]])
+    tensor([1.5000])
+    """
+    check_class_logits(logits, target)
+    if cost is None:
+        return -torch.expm1(-cross_entropy(logits, target))
+    classes = logits.shape[1]
+    held = torch.as_tensor(cost, dtype=logits.dtype, device=logits.device)
+    if held.shape != (classes, classes):
+        raise ValueError(f"cost: shape {tuple(held.shape)}, allowed is {(classes, classes)}, from class to class")
+    return (logits.softmax(1) * held[target].movedim(-1, 1)).sum(1)

@@ -13,11 +13,12 @@ from torch import Tensor
 from losses.checks import check_class_logits, check_range
 from losses.lift import one_hot
 from losses.loss import about
+from losses.probability import cross_entropy
 from losses.quantity import log_cosh
 
 
 class Counts(NamedTuple):
-    """Soft counts of every class, (N,C), or (1,C) over the batch: true positives, and sums of p, g, p^2 and of pixels."""
+    """Soft counts of every class, (N,C), or (1,C) over the batch: true positives, sums of p, g and p^2, and pixels."""
 
     both: Tensor
     predicted: Tensor
@@ -309,3 +310,101 @@ def sensitivity_specificity(
     inside = total(errors * g) / total(counted * g).clamp_min(1)
     outside = total(errors * (1 - g)) / total(counted * (1 - g)).clamp_min(1)
     return _per_image(ratio * inside + (1 - ratio) * outside, target)
+
+
+@about(
+    name="Exponential-logarithmic",
+    family="region",
+    takes="class_logits",
+    link="softmax",
+    paper="Wong et al., MICCAI 2018, arXiv 1809.00076, eq. 1-3",
+    evidence="H",
+    per_image=True,
+)
+def exponential_logarithmic(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    dice_weight: float = 0.8,
+    entropy_weight: float = 0.2,
+    gamma: float = 0.3,
+    smooth: float = 1.0,
+    over_batch: bool = False,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Raise the logarithms of Dice and of probabilities to a power below 1, which lifts small classes.
+
+    L = w_D mean_c (-ln Dice_c)^g + w_X mean_x w_t (-ln p_t)^g, w_c = sqrt(sum_k f_k / f_c), f the share of a class's
+    pixels in the image. No slope where a logarithm is nearly 0 (by 1e-6), which would be infinite. Other arguments as
+    for `dice`; returns (N,).
+
+    >>> exponential_logarithmic(torch.zeros(1, 2, 4), torch.tensor([[0, 0, 1, 1]]))
+    tensor([0.9074])
+    """
+    for name, value in (("dice_weight", dice_weight), ("entropy_weight", entropy_weight), ("gamma", gamma)):
+        check_range(name, value, 0)
+    counts = _counts(logits, target, mask, over_batch)
+    overlap = _per_image(_power(-_dice(counts, smooth).log(), gamma), target)
+    shares = (counts.actual / counts.pixels.clamp_min(1)).expand(len(target), -1)
+    own = shares.gather(1, _pixels(target))
+    entropy = _power(_pixels(cross_entropy(logits, target)), gamma)
+    weighted = torch.where(own > 0, torch.where(own > 0, own, 1) ** -0.5, 0) * entropy
+    return dice_weight * overlap + entropy_weight * _mean_pixel(weighted, mask)
+
+
+def _pixels(dense: Tensor) -> Tensor:
+    """Return (N,P) from (N,...), (N,1) from (N,)."""
+    return dense.unsqueeze(-1).flatten(1)
+
+
+def _mean_pixel(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return (N,) from (N,P): the mean of what counts, 0 where nothing does."""
+    counted = torch.ones_like(values) if mask is None else _pixels(mask).to(values.dtype)
+    return (values * counted).sum(1) / counted.sum(1).clamp_min(1)
+
+
+def _power(value: Tensor, gamma: float) -> Tensor:
+    """Return value^gamma, 0 with slope 0 where the value is nearly 0."""
+    far = value > 1e-6
+    return torch.where(far, torch.where(far, value, 1) ** gamma, 0)
+
+
+@about(
+    name="Combo",
+    family="region",
+    takes="class_logits",
+    link="softmax",
+    paper="Taghanaki et al., Comput. Med. Imaging Graph. 75, 2019, arXiv 1805.02798, eq. 3, with t ln p for t - ln p",
+    evidence="H",
+    per_image=True,
+)
+def combo(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    alpha: float = 0.5,
+    beta: float = 0.5,
+    smooth: float = 1e-5,
+    over_batch: bool = False,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Weigh cross-entropy, its false negatives and false positives apart, against Dice.
+
+    L = mean_c alpha MCE_c - (1 - alpha) Dice_c, MCE_c = -mean [beta t ln p + (1 - beta) (1 - t) ln(1 - p)], p =
+    softmax(z). It can be negative. Other arguments as for `dice`; returns (N,).
+
+    >>> combo(torch.zeros(1, 2, 4), torch.tensor([[0, 0, 1, 1]]))
+    tensor([-0.0767])
+    """
+    check_range("alpha", alpha, 0)
+    check_range("beta", beta, 0)
+    counts = _counts(logits, target, mask, over_batch)
+    log_p, g = logits.log_softmax(1), one_hot(target, logits)
+    # ln(1 - p) of a softmax, exact where p is nearly 1: the logarithm of the sum of the others
+    own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device).view(
+        1, logits.shape[1], logits.shape[1], *[1] * (logits.ndim - 2)
+    )
+    log_rest = log_p.unsqueeze(1).masked_fill(own, float("-inf")).logsumexp(2)
+    entropy = -(beta * g * log_p + (1 - beta) * (1 - g) * log_rest).mean(1)
+    pixels = _mean_pixel(_pixels(entropy), mask)
+    return alpha * pixels - (1 - alpha) * _per_image(_dice(counts, smooth), target)

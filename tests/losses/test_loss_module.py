@@ -11,10 +11,10 @@ from torch import nn
 from losses.angular import ArcFace
 from losses.compound import Sum
 from losses.euclidean import Center
+from losses.imbalance import pf_loss_r1
 from losses.lift import one_vs_rest
 from losses.loss import Loss, Output, about, about_of
 from losses.margin import hinge
-from losses.imbalance import pf_loss_r1
 from losses.probability import binary_cross_entropy, cross_entropy, focal
 from losses.quantity import squared_error
 
