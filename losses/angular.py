@@ -5,12 +5,13 @@ call puts the margin on the true class and returns cross-entropy. Features and c
 """
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from losses.checks import check_features, check_range
+from losses.checks import check_choice, check_features, check_range
 from losses.lift import is_target
 from losses.loss import about
 
@@ -38,11 +39,14 @@ class CosineHead(nn.Module):
         """Return what stands in place of the cosine of the true class."""
         raise NotImplementedError
 
+    def margined(self, cosines: Tensor, target: Tensor) -> Tensor:
+        """Return the cosines (N,C) with the margin on the true class."""
+        return torch.where(is_target(target, cosines.shape[1]), self.penalised(cosines), cosines)
+
     def forward(self, features: Tensor, target: Tensor) -> Tensor:
         """Return (N,) from features (N,F) and target (N,) int64."""
-        check_features(features, target, self.weight.shape[1])
-        cosines = self.cosines(features)
-        margined = torch.where(is_target(target, cosines.shape[1]), self.penalised(cosines), cosines)
+        check_features(features, target, self.weight.shape[-1])
+        margined = self.margined(self.cosines(features), target)
         return functional.cross_entropy(self.scale * margined, target, reduction="none")
 
 
@@ -129,6 +133,332 @@ class ArcFace(CosineHead):
 
     def penalised(self, cosines: Tensor) -> Tensor:
         """Return cos(theta + m), or cos - m sin m where theta + m passes pi."""
-        sines = (1 - cosines.square()).clamp_min(torch.finfo(cosines.dtype).eps).sqrt()
-        turned = cosines * math.cos(self.margin) - sines * math.sin(self.margin)
-        return torch.where(cosines > -math.cos(self.margin), turned, cosines - self.margin * math.sin(self.margin))
+        fallback = cosines - self.margin * math.sin(self.margin)
+        return torch.where(cosines > -math.cos(self.margin), _turned(cosines, self.margin), fallback)
+
+
+@about(
+    name="Sub-center ArcFace",
+    family="angular",
+    takes="features",
+    link="softmax",
+    paper="Deng et al., ECCV 2020, sec. 3.2",
+    evidence="V",
+)
+class SubcenterArcFace(ArcFace):
+    """ArcFace with several centres per class, the nearest of which counts: noisy items gather around the others.
+
+    cos_c = max_k cos(x, W_ck), then as ArcFace. centres: K per class; 1 is ArcFace.
+
+    >>> SubcenterArcFace(num_classes=2, num_features=2).weight.shape
+    torch.Size([2, 3, 2])
+    """
+
+    def __init__(
+        self, *, num_classes: int, num_features: int, scale: float = 64.0, margin: float = 0.5, centres: int = 3
+    ) -> None:
+        check_range("centres", centres, 1)
+        super().__init__(num_classes=num_classes * centres, num_features=num_features, scale=scale, margin=margin)
+        self.weight = nn.Parameter(self.weight.detach().view(num_classes, centres, num_features))
+
+    def cosines(self, features: Tensor) -> Tensor:
+        """Return the cosines (N,C) of features (N,F) with the nearest centre of each class."""
+        classes, centres, _ = self.weight.shape
+        weight = functional.normalize(self.weight.flatten(0, 1))
+        every = functional.linear(functional.normalize(features.to(self.weight.dtype)), weight)
+        return every.view(-1, classes, centres).amax(2)
+
+
+@about(
+    name="MV-Softmax",
+    family="angular",
+    takes="features",
+    link="softmax",
+    paper="Wang et al., AAAI 2020, arXiv 1912.00833, eq. 8-10",
+    evidence="V",
+    aliases=("sv_x_softmax",),
+)
+class MVSoftmax(CosineHead):
+    """Make classes that beat the true one, margin included, count for more.
+
+    f = cos_t - m (kind am, m 0.35) or cos(theta_t + m) (arc, m 0.5) in place of the true cosine; others with cos_j > f
+    become (1 + t) cos_j + t (adaptive) or cos_j + t. t = 0 is CosFace or, without its fallback, ArcFace. Which classes
+    are hard is decided without gradient. There is no easy margin, which public heads differ in.
+
+    >>> MVSoftmax(num_classes=2, num_features=2).margined(torch.tensor([[0.5, 0.4]]), torch.tensor([0]))
+    tensor([[0.1500, 0.6800]])
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        num_features: int,
+        scale: float = 32.0,
+        margin: float = 0.35,
+        t: float = 0.2,
+        kind: Literal["am", "arc"] = "am",
+        adaptive: bool = True,
+    ) -> None:
+        check_range("margin", margin, 0, math.pi / 2)
+        check_range("t", t, 0)
+        check_choice("kind", kind, ("am", "arc"))
+        super().__init__(num_classes=num_classes, num_features=num_features, scale=scale, margin=margin)
+        self.t, self.kind, self.adaptive = t, kind, adaptive
+
+    def penalised(self, cosines: Tensor) -> Tensor:
+        """Return cos - m, or cos(theta + m)."""
+        return cosines - self.margin if self.kind == "am" else _turned(cosines, self.margin)
+
+    def margined(self, cosines: Tensor, target: Tensor) -> Tensor:
+        """Return the cosines with the margin on the true class, and those of hard classes raised."""
+        true = is_target(target, cosines.shape[1])
+        own = self.penalised(cosines.gather(1, target[:, None]))
+        raised = (1 + self.t) * cosines + self.t if self.adaptive else cosines + self.t
+        return torch.where(true, own, torch.where(cosines > own, raised, cosines))
+
+
+def _turned(cosines: Tensor, angle: float) -> Tensor:
+    """Return cos(theta + angle) from cos(theta); the sine is held above 0, where its slope is infinite."""
+    sines = (1 - cosines.square()).clamp_min(torch.finfo(cosines.dtype).eps).sqrt()
+    return cosines * math.cos(angle) - sines * math.sin(angle)
+
+
+@about(
+    name="CurricularFace",
+    family="angular",
+    takes="features",
+    link="softmax",
+    paper="Huang et al., CVPR 2020, arXiv 2004.00288, eq. 8-10, with the smoothing of the authors' code",
+    evidence="V",
+    whole_batch=True,
+)
+class CurricularFace(ArcFace):
+    """Make classes that beat the true one count for less at first, and for more as training goes on.
+
+    True class as in ArcFace; others with cos_j > cos(theta_t + m) become cos_j (t + cos_j), t <- smoothing r + (1 -
+    smoothing) t, r the batch's mean true cosine, updated in training before it is used; it starts at 0. The paper's
+    text is usually quoted with the opposite smoothing.
+
+    >>> CurricularFace(num_classes=2, num_features=2).seen
+    tensor(0.)
+    """
+
+    seen: Tensor
+
+    def __init__(
+        self, *, num_classes: int, num_features: int, scale: float = 64.0, margin: float = 0.5, smoothing: float = 0.01
+    ) -> None:
+        check_range("smoothing", smoothing, 0, 1)
+        super().__init__(num_classes=num_classes, num_features=num_features, scale=scale, margin=margin)
+        self.smoothing = smoothing
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, features: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return (N,) from features (N,F) and target (N,) int64; masked items do not move t."""
+        check_features(features, target, self.weight.shape[1])
+        cosines = self.cosines(features)
+        true = cosines.gather(1, target[:, None])
+        if self.training:
+            self._follow(true.detach()[:, 0], mask)
+        own, limit = self.penalised(true), _turned(true, self.margin)
+        hard = torch.where(cosines > limit, cosines * (self.seen + cosines), cosines)
+        margined = torch.where(is_target(target, cosines.shape[1]), own, hard)
+        return functional.cross_entropy(self.scale * margined, target, reduction="none")
+
+    @torch.no_grad()
+    def _follow(self, true: Tensor, mask: Tensor | None) -> None:
+        counted = torch.ones_like(true) if mask is None else mask.to(true.dtype)
+        count = counted.sum()
+        mean = (true * counted).sum() / count.clamp_min(1)
+        self.seen.copy_(torch.where(count > 0, self.smoothing * mean + (1 - self.smoothing) * self.seen, self.seen))
+
+
+@about(
+    name="AdaFace",
+    family="angular",
+    takes="features",
+    link="softmax",
+    paper="Kim, Jain and Liu, CVPR 2022, arXiv 2204.00964, eq. 14-18",
+    evidence="V",
+    whole_batch=True,
+    detached=True,
+)
+class AdaFace(CosineHead):
+    """Adapt the margin to the quality of an item, judged by the norm of its features.
+
+    z = clip(h (|x| - mean)/(std + 1e-3), -1, 1), without gradient; the true class gets s (cos(theta - m z) - m z - m),
+    theta - m z held inside (0, pi). Mean and deviation of the norms (from 1e-3 to 100) are moving averages with weight
+    smoothing for the new batch, updated in training before they are used; they start at 20 and 100. z = -1 is ArcFace,
+    0 CosFace.
+
+    >>> AdaFace(num_classes=2, num_features=2).norms
+    tensor([ 20., 100.])
+    """
+
+    norms: Tensor
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        num_features: int,
+        scale: float = 64.0,
+        margin: float = 0.4,
+        h: float = 0.333,
+        smoothing: float = 0.01,
+    ) -> None:
+        check_range("margin", margin, 0, math.pi / 2)
+        check_range("h", h, 0)
+        check_range("smoothing", smoothing, 0, 1.001)
+        super().__init__(num_classes=num_classes, num_features=num_features, scale=scale, margin=margin)
+        self.h, self.smoothing = h, smoothing
+        self.register_buffer("norms", torch.tensor([20.0, 100.0]))
+
+    def forward(self, features: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return (N,) from features (N,F) and target (N,) int64; masked items move no average."""
+        check_features(features, target, self.weight.shape[1])
+        cosines = self.cosines(features)
+        norms = features.detach().to(self.norms.dtype).norm(dim=1).clamp(1e-3, 100)
+        if self.training:
+            self._follow(norms, mask)
+        z = (self.h * (norms - self.norms[0]) / (self.norms[1] + 1e-3)).clamp(-1, 1)[:, None].to(cosines.dtype)
+        true = cosines.gather(1, target[:, None])
+        # eps as wide as the sine can be told from 0, whose arccosine has no slope
+        edge = 2 * torch.finfo(cosines.dtype).eps ** 0.5
+        theta = true.clamp(-1 + edge**2, 1 - edge**2).acos()
+        own = (theta - self.margin * z).clamp(edge, math.pi - edge).cos() - self.margin * (z + 1)
+        margined = torch.where(is_target(target, cosines.shape[1]), own, cosines)
+        return functional.cross_entropy(self.scale * margined, target, reduction="none")
+
+    @torch.no_grad()
+    def _follow(self, norms: Tensor, mask: Tensor | None) -> None:
+        counted = torch.ones_like(norms) if mask is None else mask.to(norms.dtype)
+        count = counted.sum()
+        mean = (norms * counted).sum() / count.clamp_min(1)
+        variance = ((norms - mean).square() * counted).sum() / (count - 1).clamp_min(1)
+        new = torch.stack([mean, variance.sqrt()])
+        moved = self.smoothing * new + (1 - self.smoothing) * self.norms
+        # one item has no deviation
+        self.norms.copy_(torch.where(count > 1, moved, self.norms))
+
+
+@about(
+    name="SFace",
+    family="angular",
+    takes="features",
+    link="none",
+    paper="Zhong et al., IEEE TIP 30, 2021, eq. 5-9",
+    evidence="V",
+    detached=True,
+)
+class SFace(CosineHead):
+    """Pull features to their class and push them from others, with forces that fade where little is to be gained.
+
+    L = -r_in(theta_t) cos_t + sum_{j != t} r_out(theta_j) cos_j, r_in = s/(1 + exp(-k (theta - a))), r_out = s/(1 +
+    exp(k (theta - b))), without gradient. Only the gradient means something: the value may be negative. No softmax.
+
+    >>> head = SFace(num_classes=2, num_features=2)
+    >>> head.weight.data = torch.eye(2)
+    >>> head(torch.tensor([[0.0, 1.0]]), torch.tensor([0])).detach().abs() < 1e-3
+    tensor([False])
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        num_features: int,
+        scale: float = 64.0,
+        k: float = 80.0,
+        a: float = 0.8,
+        b: float = 1.23,
+    ) -> None:
+        check_range("k", k, 0, above=True)
+        super().__init__(num_classes=num_classes, num_features=num_features, scale=scale, margin=0.0)
+        self.k, self.a, self.b = k, a, b
+
+    def forward(self, features: Tensor, target: Tensor) -> Tensor:
+        """Return (N,) from features (N,F) and target (N,) int64."""
+        check_features(features, target, self.weight.shape[1])
+        cosines = self.cosines(features)
+        theta = cosines.detach().clamp(-1, 1).acos()
+        inwards = -torch.sigmoid(self.k * (theta - self.a))
+        outwards = torch.sigmoid(self.k * (self.b - theta))
+        return self.scale * (torch.where(is_target(target, cosines.shape[1]), inwards, outwards) * cosines).sum(1)
+
+
+@about(
+    name="L-Softmax",
+    family="angular",
+    takes="features",
+    link="softmax",
+    paper="Liu et al., ICML 2016, arXiv 1612.02295, eq. 5-6",
+    evidence="V",
+    aliases=("large_margin_softmax",),
+)
+class LSoftmax(CosineHead):
+    """Ask the angle to the true class to be several times smaller than the others.
+
+    True logit |W_t||x| psi(theta), psi = (-1)^k cos(m theta) - 2k for theta in [k pi/m, (k+1) pi/m], which falls all
+    the way; others |W_j||x| cos theta_j. With lambda > 0 the true logit is (lambda cos + psi)/(1 + lambda), as in
+    practice while training begins. Features of length 0 have no angle; they get psi = 0.
+
+    >>> head = LSoftmax(num_classes=2, num_features=2, margin=2)
+    >>> head.psi(torch.tensor([1.0, 0.0, -1.0]))
+    tensor([ 1., -1., -3.])
+    """
+
+    normalises_weight = False
+
+    def __init__(self, *, num_classes: int, num_features: int, margin: int = 4, annealing: float = 0.0) -> None:
+        check_choice("margin", str(margin), ("1", "2", "3", "4"))
+        check_range("annealing", annealing, 0)
+        super().__init__(num_classes=num_classes, num_features=num_features, scale=1.0, margin=float(margin))
+        self.annealing = annealing
+
+    def psi(self, cosines: Tensor) -> Tensor:
+        """Return the margin function of the angle, by a Chebyshev polynomial of its cosine."""
+        m = int(self.margin)
+        c = cosines
+        multiple = {1: c, 2: 2 * c**2 - 1, 3: 4 * c**3 - 3 * c, 4: 8 * c**4 - 8 * c**2 + 1}[m]
+        k = (m * c.detach().clamp(-1, 1).acos() / math.pi).floor().clamp_max(m - 1)
+        return (1 - 2 * k.remainder(2)) * multiple - 2 * k
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return the logits (N,C) without margin: W x, or |x| cos with normalised weights."""
+        weight = functional.normalize(self.weight) if self.normalises_weight else self.weight
+        return functional.linear(features.to(weight.dtype), weight)
+
+    def forward(self, features: Tensor, target: Tensor) -> Tensor:
+        """Return (N,) from features (N,F) and target (N,) int64."""
+        check_features(features, target, self.weight.shape[1])
+        logits, cosines = self.logits(features), self.cosines(features).gather(1, target[:, None])
+        lengths = features.to(logits.dtype).norm(dim=1, keepdim=True)
+        if not self.normalises_weight:
+            lengths = lengths * self.weight.norm(dim=1)[target][:, None]
+        own = lengths * (self.annealing * cosines + self.psi(cosines)) / (1 + self.annealing)
+        margined = torch.where(is_target(target, logits.shape[1]), own, logits)
+        return functional.cross_entropy(margined, target, reduction="none")
+
+
+@about(
+    name="A-Softmax",
+    family="angular",
+    takes="features",
+    link="softmax",
+    paper="Liu et al., SphereFace, CVPR 2017, arXiv 1704.08063, eq. 7",
+    evidence="V",
+    aliases=("sphereface",),
+)
+class ASoftmax(LSoftmax):
+    """L-Softmax with class weights of length 1, so that only angles decide.
+
+    True logit |x| psi(theta), others |x| cos theta_j. The paper anneals from lambda 1000 to 5; here annealing is
+    constant.
+
+    >>> ASoftmax(num_classes=2, num_features=2).psi(torch.tensor([1.0, 0.0, -1.0]))
+    tensor([ 1., -3., -7.])
+    """
+
+    normalises_weight = True

@@ -1,0 +1,122 @@
+"""Worked values of heads, their limits, and that only angles count; float64 to 1e-6."""
+
+import pytest
+import torch
+from loss_registry import FEATURES, batch, build
+
+from losses.angular import AdaFace, ArcFace, CosFace, CurricularFace, LSoftmax, MVSoftmax, SubcenterArcFace
+from losses.loss import Output
+
+
+def double(values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+FIXED = double([[1, 2, 2], [2, -1, 0.5]]), torch.tensor([1, 0])
+WEIGHT = double([[1, 0, 1], [0.5, 1, 2], [-1, 1, 0]])
+CENTRES = double([[[1, 0, 1], [0, 0, 1]], [[0.5, 1, 2], [1, 1, 1]], [[-1, 1, 0], [0, -1, 0.5]]])
+VALUES = [
+    ("l_softmax", {"margin": 1}, 0.11922925),
+    ("l_softmax", {"margin": 2}, 0.50491971),
+    ("l_softmax", {"margin": 3}, 1.53482683),
+    ("l_softmax", {}, 2.85352820),
+    ("a_softmax", {}, 2.24870047),
+    ("a_softmax", {"annealing": 5.0}, 0.52861283),
+    ("subcenter_arcface", {"centres": 2}, 3.95809696),
+    ("mv_softmax", {}, 7.24698432),
+    ("mv_softmax", {"adaptive": False}, 4.98426580),
+    ("mv_softmax", {"kind": "arc", "margin": 0.5}, 5.99563766),
+    ("mv_softmax", {"kind": "arc", "margin": 0.5, "adaptive": False}, 3.73317979),
+    ("curricularface", {}, 0.00001531),
+    ("adaface", {"smoothing": 1.0}, 7.33237335),
+    ("sface", {}, 22.62587375),
+    ("sface", {"a": 0.87, "b": 1.2}, 22.62758999),
+]
+WORKED = {name for name, *_ in VALUES}
+HEADS = sorted({*WORKED, "arcface", "cosface", "normface"})
+
+
+@pytest.mark.parametrize(("name", "settings", "expected"), VALUES)
+def test_value(name, settings, expected):
+    features, target = FIXED
+    loss = build(name, 3, 3, **settings)
+    loss.function.weight.data = CENTRES if name == "subcenter_arcface" else WEIGHT
+    assert loss(Output(features, None), target).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_state_after_one_step():
+    features, target = FIXED
+    curricular = build("curricularface", 3, 3)
+    curricular.function.weight.data = WEIGHT
+    curricular(Output(features, None), target)
+    assert curricular.function.seen.item() == pytest.approx(0.00858564, abs=1e-7)
+    ada = build("adaface", 3, 3, smoothing=1.0)
+    ada(Output(features, None), target)
+    assert ada.function.norms.tolist() == pytest.approx([2.64564392, 0.50113517], abs=1e-6)
+    held = ada.eval().function.norms.clone()
+    ada(Output(2 * features, None), target)
+    assert torch.equal(ada.function.norms, held)
+
+
+def same_weight(*heads):
+    for head in heads:
+        head.double().weight.data = heads[0].weight.data.view_as(head.weight)
+    return heads
+
+
+def test_limits():
+    output, target = batch(build("arcface"))
+    shape = {"num_classes": 5, "num_features": FEATURES}
+    arc, centre = same_weight(ArcFace(**shape), SubcenterArcFace(**shape, centres=1))
+    torch.testing.assert_close(centre(output.features, target), arc(output.features, target))
+    cos, mv = same_weight(CosFace(**shape, scale=32.0), MVSoftmax(**shape, t=0.0))
+    torch.testing.assert_close(mv(output.features, target), cos(output.features, target))
+    plain = LSoftmax(**shape, margin=1).double()
+    expected = torch.nn.functional.cross_entropy(output.features @ plain.weight.T, target, reduction="none")
+    torch.testing.assert_close(plain(output.features, target), expected)
+
+
+@pytest.mark.parametrize(("z", "margin", "added"), [(-1, 0.4, 0.0), (0, 0.0, 0.4), (1, -0.4, 0.8)])
+def test_adaface_between_arcface_and_cosface(z, margin, added):
+    head = AdaFace(num_classes=2, num_features=2, smoothing=0.0, h=1.0).double()
+    head.norms = double([10 - 10.01 * z, 10 - 1e-3]) if z else double([10, 1e9])
+    head.weight.data = torch.eye(2, dtype=torch.float64)
+    features = 10 * double([[0.8, 0.6]])
+    cosines = double([[torch.acos(double(0.8)).add(margin).cos().item() - added, 0.6]])
+    expected = torch.nn.functional.cross_entropy(64 * cosines, torch.tensor([0]))
+    assert head(features, torch.tensor([0])).item() == pytest.approx(expected.item(), rel=1e-6, abs=1e-9)
+
+
+def test_curricular_weight_grows():
+    head = CurricularFace(num_classes=2, num_features=2, smoothing=0.5).double()
+    head.weight.data = torch.eye(2, dtype=torch.float64)
+    for expected in (0.5, 0.75, 0.875):
+        head(double([[1.0, 0.0]]), torch.tensor([0]))
+        assert head.seen.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_rotation_changes_nothing(name):
+    loss = build(name).eval()
+    output, target = batch(loss)
+    value = loss(output, target)
+    draw = torch.randn(FEATURES, FEATURES, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    turn = torch.linalg.qr(draw).Q
+    loss.function.weight.data = loss.function.weight.data @ turn
+    torch.testing.assert_close(loss(Output(output.features @ turn, None), target), value)
+
+
+@pytest.mark.parametrize("name", [name for name in HEADS if name not in ("adaface", "l_softmax", "a_softmax")])
+def test_length_of_features_changes_nothing(name):
+    loss = build(name).eval()
+    output, target = batch(loss)
+    torch.testing.assert_close(loss(Output(3 * output.features, None), target), loss(output, target))
+
+
+@pytest.mark.parametrize("margin", [1, 2, 3, 4])
+def test_psi_falls_all_the_way(margin):
+    head = LSoftmax(num_classes=2, num_features=2, margin=margin).double()
+    psi = head.psi(torch.linspace(0, torch.pi, 500, dtype=torch.float64).cos())
+    assert (psi.diff() < 1e-12).all()
+    assert psi[0].item() == pytest.approx(1)
+    assert psi[-1].item() == pytest.approx(1 - 2 * margin)
