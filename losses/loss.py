@@ -35,6 +35,8 @@ Takes = Literal[
     "rotated_boxes",  # two (N,5): centre x and y, width, height, angle in radians
     "images",  # two (N,C,H,W), between 0 and 1
     "feature_maps",  # two (N,C,H,W)
+    "flows",  # two (N,2,H,W)
+    "attention",  # weights (N,Q,K), rows summing to 1, and places (N,)
     "embeddings",  # two (N,F), matched row by row
     "score_pairs",  # scores (N,2), and 1 where the first should be greater, else 0, (N,)
     "critic_scores",  # scores (N,) and 1 for real, 0 for generated
@@ -178,8 +180,9 @@ class Loss(nn.Module):
         """Return the scalar loss of a batch.
 
         target: as the function takes it; mask: bool, False = leave out, of the target's shape or of its leading
-        dimensions; weight: float, of the shape of the function's values. Where the values are coarser than the mask
-        (one per image, pixels masked), a value counts if anything in it does; the function then sees the mask itself.
+        dimensions; weight: float, of the shape of the function's values, or its beginning. Where the values are coarser
+        than the mask (one per image, pixels masked), a value counts if anything in it does; the function then sees the
+        mask itself.
         """
         data = self._pick(output, "features" if self.about.takes == "features" else "prediction")
         if mask is not None:
@@ -197,10 +200,13 @@ class Loss(nn.Module):
 
     def _reduce(self, values: Tensor, mask: Tensor | None, weight: Tensor | None) -> Tensor:
         values = values.to(torch.promote_types(values.dtype, torch.float32))
-        if weight is not None and weight.shape != values.shape:
-            raise ValueError(
-                f"weight: shape {tuple(weight.shape)}, allowed is {tuple(values.shape)}, that of the values"
-            )
+        if weight is not None:
+            if weight.shape != values.shape[: weight.ndim]:
+                raise ValueError(
+                    f"weight: shape {tuple(weight.shape)}, allowed is {tuple(values.shape)}, that of the values, or "
+                    "the beginning of it"
+                )
+            weight = weight.view(*weight.shape, *[1] * (values.ndim - weight.ndim))
         count = torch.ones_like(values) if mask is None else _coarsened(mask, values).to(values.dtype)
         weights = count if weight is None else count * weight
         norm = (count if self.norm == "count" else weights).sum()

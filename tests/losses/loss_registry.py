@@ -87,6 +87,8 @@ SAMPLERS = {
     "rotated_boxes": lambda normal, uniform: (rotated_boxes(uniform), rotated_boxes(uniform)),
     "images": lambda normal, uniform: (uniform(3, 16, 16), uniform(3, 16, 16)),
     "feature_maps": lambda normal, uniform: (normal(4, 3, 3), normal(4, 3, 3)),
+    "flows": lambda normal, uniform: (normal(2, 3, 3), normal(2, 3, 3)),
+    "attention": lambda normal, uniform: (normal(3, 4).softmax(2), (4 * uniform()).floor()),
     "embeddings": lambda normal, uniform: (normal(FEATURES), normal(FEATURES)),
     "score_pairs": lambda normal, uniform: (normal(2), uniform().round()),
     "critic_scores": lambda normal, uniform: (normal(), uniform().round()),

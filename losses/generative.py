@@ -1,0 +1,262 @@
+"""Losses of generators and of the critics that they play against.
+
+Critics give scores (N,...) before any sigmoid; targets are 1 for real items and 0 for generated ones, of which losses
+of generators, which see generated items alone, read nothing. A conditional critic sees the condition beside the image;
+its losses are these.
+"""
+
+import torch
+from torch import Tensor
+
+from losses.checks import check_pair
+from losses.loss import about
+
+
+@about(
+    name="GAN, discriminator",
+    family="generative",
+    takes="critic_scores",
+    link="sigmoid",
+    paper="Goodfellow et al., NeurIPS 2014, arXiv 1406.2661, eq. 1",
+    evidence="H",
+    aliases=("adversarial", "conditional_adversarial", "cgan"),
+)
+def gan_discriminator(scores: Tensor, target: Tensor) -> Tensor:
+    """Tell real items from generated ones.
+
+    L = ln(1 + exp(-z)) for real, ln(1 + exp(z)) for generated items: binary cross-entropy. Both of one shape, which is
+    returned.
+
+    >>> gan_discriminator(torch.tensor([1.0, -0.5]), torch.tensor([1.0, 0.0])).sum()
+    tensor(0.7873)
+    """
+    check_pair(scores, target)
+    return torch.nn.functional.binary_cross_entropy_with_logits(scores, target, reduction="none")
+
+
+@about(
+    name="GAN, generator, minimax",
+    family="generative",
+    takes="critic_scores",
+    link="none",
+    paper="Goodfellow et al., NeurIPS 2014, arXiv 1406.2661, eq. 1",
+    evidence="H",
+    aliases=("gan_saturating",),
+)
+def gan_minimax(scores: Tensor, target: Tensor) -> Tensor:
+    """Lower the critic's certainty that generated items are generated; it fades where the critic is sure.
+
+    L = -ln(1 + exp(z)). Both of one shape, which is returned; the target is not read. Unbounded below.
+
+    >>> gan_minimax(torch.tensor([-0.5]), torch.zeros(1))
+    tensor([-0.4741])
+    """
+    check_pair(scores, target)
+    return -torch.nn.functional.softplus(scores)
+
+
+@about(
+    name="GAN, generator, non-saturating",
+    family="generative",
+    takes="critic_scores",
+    link="none",
+    paper="Goodfellow et al., NeurIPS 2014, arXiv 1406.2661, sec. 3",
+    evidence="H",
+    aliases=("gan",),
+)
+def gan_nonsaturating(scores: Tensor, target: Tensor) -> Tensor:
+    """Raise the critic's belief that generated items are real, most where it is sure that they are not.
+
+    L = ln(1 + exp(-z)). Both of one shape, which is returned; the target is not read.
+
+    >>> gan_nonsaturating(torch.tensor([-0.5]), torch.zeros(1))
+    tensor([0.9741])
+    """
+    check_pair(scores, target)
+    return torch.nn.functional.softplus(-scores)
+
+
+@about(
+    name="Least-squares GAN, discriminator",
+    family="generative",
+    takes="critic_scores",
+    link="none",
+    paper="Mao et al., ICCV 2017, arXiv 1611.04076, eq. 9",
+    evidence="H",
+)
+def lsgan_discriminator(scores: Tensor, target: Tensor) -> Tensor:
+    """Score real items 1 and generated ones 0.
+
+    L = (z - t)^2 / 2. Both of one shape, which is returned.
+
+    >>> lsgan_discriminator(torch.tensor([1.0, -0.5]), torch.tensor([1.0, 0.0])).sum()
+    tensor(0.1250)
+    """
+    check_pair(scores, target)
+    return (scores - target).square() / 2
+
+
+@about(
+    name="Least-squares GAN, generator",
+    family="generative",
+    takes="critic_scores",
+    link="none",
+    paper="Mao et al., ICCV 2017, arXiv 1611.04076, eq. 9",
+    evidence="H",
+)
+def lsgan_generator(scores: Tensor, target: Tensor) -> Tensor:
+    """Make generated items score 1.
+
+    L = (z - 1)^2 / 2. Both of one shape, which is returned; the target is not read.
+
+    >>> lsgan_generator(torch.tensor([-0.5]), torch.zeros(1))
+    tensor([1.1250])
+    """
+    check_pair(scores, target)
+    return (scores - 1).square() / 2
+
+
+@about(
+    name="Hinge GAN, discriminator",
+    family="generative",
+    takes="critic_scores",
+    link="none",
+    paper="Lim and Ye, Geometric GAN, arXiv 1705.02894; Miyato et al., arXiv 1802.05957",
+    evidence="H",
+    aliases=("gan_hinge",),
+)
+def hinge_discriminator(scores: Tensor, target: Tensor) -> Tensor:
+    """Score real items above 1 and generated ones below -1.
+
+    L = max(1 - z, 0) for real, max(1 + z, 0) for generated items. Both of one shape, which is returned.
+
+    >>> hinge_discriminator(torch.tensor([1.0, -0.5]), torch.tensor([1.0, 0.0])).sum()
+    tensor(0.5000)
+    """
+    check_pair(scores, target)
+    return (1 - (2 * target - 1) * scores).relu()
+
+
+@about(
+    name="Wasserstein GAN, critic",
+    family="generative",
+    takes="critic_scores",
+    link="none",
+    paper="Arjovsky et al., ICML 2017, arXiv 1701.07875, eq. 3",
+    evidence="H",
+    aliases=("wgan",),
+)
+def wgan_critic(scores: Tensor, target: Tensor) -> Tensor:
+    """Score real items higher than generated ones, without bound: the critic itself must be bounded in slope.
+
+    L = -z for real, z for generated items; clip the weights, or penalise the gradient (arXiv 1704.00028). Both of one
+    shape, which is returned.
+
+    >>> wgan_critic(torch.tensor([1.0, -0.5]), torch.tensor([1.0, 0.0])).sum()
+    tensor(-1.5000)
+    """
+    check_pair(scores, target)
+    return (1 - 2 * target) * scores
+
+
+@about(
+    name="Wasserstein or hinge GAN, generator",
+    family="generative",
+    takes="critic_scores",
+    link="none",
+    paper="Arjovsky et al., ICML 2017, arXiv 1701.07875",
+    evidence="H",
+)
+def wgan_generator(scores: Tensor, target: Tensor) -> Tensor:
+    """Raise the score of generated items.
+
+    L = -z. Both of one shape, which is returned; the target is not read.
+
+    >>> wgan_generator(torch.tensor([-0.5]), torch.zeros(1))
+    tensor([0.5000])
+    """
+    check_pair(scores, target)
+    return -scores
+
+
+@about(
+    name="Cycle consistency",
+    family="generative",
+    takes="images",
+    link="none",
+    paper="Zhu et al., CycleGAN, ICCV 2017, arXiv 1703.10593, eq. 2",
+    evidence="H",
+)
+def cycle(prediction: Tensor, target: Tensor) -> Tensor:
+    """Ask an image that went to the other domain and back to be what it was.
+
+    L = mean |F(G(x)) - x| over the image; the paper weighs it by 10, and an identity term by 5. Both (N,...); returns
+    (N,).
+
+    >>> cycle(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2))
+    tensor([1.])
+    """
+    check_pair(prediction, target)
+    return (prediction - target).abs().flatten(1).mean(1)
+
+
+@about(
+    name="Diffusion, noise prediction",
+    family="generative",
+    takes="images",
+    link="none",
+    paper="Ho et al., NeurIPS 2020, arXiv 2006.11239, eq. 14",
+    evidence="H",
+    aliases=("noise_prediction",),
+)
+def ddpm_eps(prediction: Tensor, target: Tensor) -> Tensor:
+    """Predict the noise that was added to an image.
+
+    L = mean (eps - eps_theta)^2 over the image. Both (N,...); returns (N,).
+
+    >>> ddpm_eps(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2))
+    tensor([1.])
+    """
+    check_pair(prediction, target)
+    return (prediction - target).square().flatten(1).mean(1)
+
+
+@about(
+    name="Diffusion, image prediction",
+    family="generative",
+    takes="images",
+    link="none",
+    paper="Ho et al., NeurIPS 2020, arXiv 2006.11239, sec. 3.2",
+    evidence="H",
+    aliases=("diffusion",),
+)
+def ddpm_x0(prediction: Tensor, target: Tensor) -> Tensor:
+    """Predict the image that noise was added to.
+
+    L = mean (x_0 - x_theta)^2 over the image: noise prediction weighed by (1 - abar)/abar, abar the share of signal
+    left. Both (N,...); returns (N,).
+
+    >>> ddpm_x0(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2))
+    tensor([1.])
+    """
+    return ddpm_eps(prediction, target)
+
+
+@about(
+    name="Feature matching",
+    family="generative",
+    takes="feature_maps",
+    link="none",
+    paper="Wang et al., pix2pixHD, CVPR 2018, arXiv 1711.11585, eq. 4",
+    evidence="H",
+)
+def feature_matching(prediction: Tensor, target: Tensor) -> Tensor:
+    """Ask a critic's features of a generated item to be those of the real one.
+
+    L = mean |D_i(real) - D_i(generated)| of one layer, real features without gradient; sum over layers, weight 10. Both
+    (N,C,...); returns (N,).
+
+    >>> feature_matching(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2))
+    tensor([1.])
+    """
+    return cycle(prediction, target.detach())

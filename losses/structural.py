@@ -1,0 +1,252 @@
+"""Losses on structure: local statistics, features of images, and what moves between frames."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from losses.checks import check_choice, check_pair, check_range
+from losses.loss import about
+from losses.shared import root
+
+
+@about(
+    name="SSIM",
+    family="structural",
+    takes="images",
+    link="none",
+    paper="Wang et al., IEEE TIP 13(4), 2004, eq. 13",
+    evidence="V",
+)
+def ssim(
+    prediction: Tensor, target: Tensor, *, window: int = 11, sigma: float = 1.5, data_range: float = 1.0
+) -> Tensor:
+    """Compare local means, variances and covariance of two images.
+
+    L = 1 - SSIM, SSIM = (2 mx my + C1)(2 sxy + C2) / ((mx^2 + my^2 + C1)(sx^2 + sy^2 + C2)), C1 = (0.01 R)^2, C2 =
+    (0.03 R)^2, statistics under a Gaussian window, mean over the positions where the whole window lies in the image,
+    and over channels. Some libraries halve it, or pad the border. Both (N,C,H,W) with sides of a window or more;
+    returns (N,).
+
+    >>> ssim(torch.full((1, 1, 16, 16), 0.5), torch.full((1, 1, 16, 16), 0.6))
+    tensor([0.0164])
+    """
+    check_pair(prediction, target)
+    check_range("window", window, 1)
+    check_range("sigma", sigma, 0, above=True)
+    check_range("data_range", data_range, 0, above=True)
+    if prediction.ndim != 4 or min(prediction.shape[2:]) < window:
+        raise ValueError(
+            f"prediction: shape {tuple(prediction.shape)}, allowed is (N, C, H, W) with sides of {window} or more"
+        )
+    channels = prediction.shape[1]
+    # (sx^2 + sy^2) and sxy come from differences of large numbers, so half precision would lose them
+    x, y = (image.to(torch.promote_types(image.dtype, torch.float32)) for image in (prediction, target))
+    place = torch.arange(window, dtype=x.dtype, device=x.device) - (window - 1) / 2
+    bell = torch.exp(-place.square() / (2 * sigma**2))
+    bell = (bell / bell.sum()).expand(5 * channels, 1, 1, window)
+    both = torch.cat([x, y, x * x, y * y, x * y], 1)
+    rows = functional.conv2d(both, bell, groups=5 * channels)
+    means = functional.conv2d(rows, bell.transpose(2, 3), groups=5 * channels)
+    mx, my, xx, yy, xy = means.split(channels, 1)
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    luminance = (2 * mx * my + c1) / (mx.square() + my.square() + c1)
+    structure = (2 * (xy - mx * my) + c2) / (xx - mx.square() + yy - my.square() + c2)
+    return 1 - (luminance * structure).flatten(1).mean(1)
+
+
+@about(
+    name="Perceptual",
+    family="structural",
+    takes="feature_maps",
+    link="none",
+    paper="Johnson et al., ECCV 2016, arXiv 1603.08155, eq. 2",
+    evidence="H",
+)
+def perceptual(prediction: Tensor, target: Tensor) -> Tensor:
+    """Compare two images by the features of a network that is not trained: those of one layer.
+
+    L = mean (phi(yh) - phi(y))^2, that is |.|^2 / (C H W); sum over layers with weights. Which network, and its
+    weights, decide what it means. Both (N,C,H,W), features already; returns (N,).
+
+    >>> perceptual(torch.tensor([[[[1.0, 2]]]]), torch.tensor([[[[1.0, 1]]]]))
+    tensor([0.5000])
+    """
+    check_pair(prediction, target)
+    return (prediction - target).square().flatten(1).mean(1)
+
+
+@about(
+    name="Content",
+    family="structural",
+    takes="feature_maps",
+    link="none",
+    paper="Gatys et al., CVPR 2016, arXiv 1508.06576, eq. 1",
+    evidence="H",
+)
+def content(prediction: Tensor, target: Tensor) -> Tensor:
+    """Compare two images by the features of one layer, summed.
+
+    L = 1/2 sum (F - P)^2. Both (N,C,H,W), features already; returns (N,).
+
+    >>> content(torch.tensor([[[[1.0, 2, 0, 1]], [[0, 1, 1, 2]]]]), torch.tensor([[[[1.0, 1, 1, 1]], [[0, 2, 0, 2]]]]))
+    tensor([2.])
+    """
+    check_pair(prediction, target)
+    return (prediction - target).square().flatten(1).sum(1) / 2
+
+
+@about(
+    name="Style",
+    family="structural",
+    takes="feature_maps",
+    link="none",
+    paper="Gatys et al., CVPR 2016, arXiv 1508.06576, eq. 3-5; Johnson et al., arXiv 1603.08155, eq. 3-4",
+    evidence="H",
+)
+def style(prediction: Tensor, target: Tensor, *, scaling: str = "gatys") -> Tensor:
+    """Compare which features occur together, wherever they do.
+
+    G = F F^T over positions. gatys: sum (G - A)^2 / (4 C^2 (HW)^2); johnson: sum ((G - A)/(C H W))^2, four times as
+    much; absolute: sum |G - A|/(C H W), as in inpainting by partial convolutions. Both (N,C,H,W), features already;
+    returns (N,).
+
+    >>> style(torch.tensor([[[[1.0, 2, 0, 1]], [[0, 1, 1, 2]]]]), torch.tensor([[[[1.0, 1, 1, 1]], [[0, 2, 0, 2]]]]))
+    tensor([0.0312])
+    """
+    check_pair(prediction, target)
+    check_choice("scaling", scaling, ("gatys", "johnson", "absolute"))
+    size = prediction[0].numel() if len(prediction) else 1
+    first, second = (_gram(maps) / size for maps in (prediction, target))
+    if scaling == "absolute":
+        return (first - second).abs().flatten(1).sum(1)
+    squares = (first - second).square().flatten(1).sum(1)
+    return squares / 4 if scaling == "gatys" else squares
+
+
+def _gram(maps: Tensor) -> Tensor:
+    flat = maps.flatten(2)
+    return flat @ flat.mT
+
+
+@about(
+    name="Contextual (reconstruction of the context loss)",
+    family="structural",
+    takes="feature_maps",
+    link="none",
+    paper="Mechrez et al., ECCV 2018, arXiv 1803.02077, eq. 2-5; the review does not define its context loss",
+    evidence="R",
+)
+def context(prediction: Tensor, target: Tensor, *, h: float = 0.5, epsilon: float = 1e-5) -> Tensor:
+    """Ask every feature of one image to be found somewhere in the other.
+
+    L = -ln mean_j max_i CX_ij, CX_ij = w_ij / sum_k w_ik, w_ij = exp((1 - d_ij/(min_k d_ik + eps))/h), d the cosine
+    distance of features after the target's mean is taken off. Memory grows with the square of the positions. Both
+    (N,C,H,W), features already; returns (N,).
+
+    >>> context(torch.eye(4).view(1, 4, 2, 2), torch.eye(4).view(1, 4, 2, 2)).abs() < 1e-3
+    tensor([True])
+    """
+    check_pair(prediction, target)
+    check_range("h", h, 0, above=True)
+    check_range("epsilon", epsilon, 0, above=True)
+    centre = target.flatten(2).mean(2, keepdim=True)
+    x, y = (functional.normalize(maps.flatten(2) - centre, dim=1) for maps in (prediction, target))
+    distance = (1 - x.mT @ y).clamp_min(0)
+    relative = distance / (distance.amin(2, keepdim=True) + epsilon)
+    likeness = ((1 - relative) / h).softmax(2)
+    return -likeness.amax(1).mean(1).log()
+
+
+@about(
+    name="Temporal consistency",
+    family="structural",
+    takes="feature_maps",
+    link="none",
+    paper="as the review defines it for pairs of frames, per pair",
+    evidence="H",
+)
+def temporal_consistency(prediction: Tensor, target: Tensor) -> Tensor:
+    """Ask a frame to be like the one before.
+
+    L = sum (f_t - f_{t-1})^2. Both (N,...), frames and those before them; returns (N,).
+
+    >>> temporal_consistency(torch.ones(1, 1, 1, 2), torch.zeros(1, 1, 1, 2))
+    tensor([2.])
+    """
+    return 2 * content(prediction, target)
+
+
+@about(
+    name="Motion consistency (reconstruction of the norm)",
+    family="structural",
+    takes="flows",
+    link="none",
+    paper="as the review defines it, whose norm is lost",
+    evidence="R",
+    aliases=("motion", "end_point_error"),
+)
+def motion_consistency(prediction: Tensor, target: Tensor, *, squared: bool = True) -> Tensor:
+    """Ask predicted optical flow to be the true one.
+
+    L = |u - uh|^2 per pixel, or its root, the end-point error. Both (N,2,H,W); returns (N,H,W).
+
+    >>> motion_consistency(torch.tensor([3.0, 4.0]).view(1, 2, 1, 1), torch.zeros(1, 2, 1, 1))
+    tensor([[[25.]]])
+    """
+    check_pair(prediction, target)
+    distance = (prediction - target).square().sum(1)
+    return distance if squared else root(distance)
+
+
+@about(
+    name="SiamFC",
+    family="structural",
+    takes="binary_logits",
+    link="sigmoid",
+    paper="Bertinetto et al., arXiv 1606.09549, eq. 1-2",
+    evidence="H",
+    aliases=("cross_correlation",),
+    whole_batch=True,
+)
+def siamfc(logits: Tensor, target: Tensor, *, balanced: bool = True, mask: Tensor | None = None) -> Tensor:
+    """Tell where in a score map the target is.
+
+    L = ln(1 + exp(-y v)), y = 2 t - 1; balanced: places with and without the target have the same total weight, as in
+    the paper's experiments. logits and target (0 or 1) of one shape, which is returned; mask: bool, what counts.
+
+    >>> siamfc(torch.tensor([2.0, -1.0, 0.5]), torch.tensor([1.0, 0.0, 0.0]), balanced=False).mean()
+    tensor(0.4714)
+    """
+    check_pair(logits, target)
+    values = functional.softplus((1 - 2 * target) * logits)
+    if not balanced:
+        return values
+    counted = torch.ones_like(target) if mask is None else mask.to(target.dtype)
+    positives, total = (target * counted).sum(), counted.sum()
+    negatives = total - positives
+    both = (positives > 0) & (negatives > 0)
+    weights = target * total / (2 * positives.clamp_min(1)) + (1 - target) * total / (2 * negatives.clamp_min(1))
+    return values * torch.where(both, weights, 1)
+
+
+@about(
+    name="Attention target",
+    family="structural",
+    takes="attention",
+    link="none",
+    paper="Zheng, Lou and Jiang, TrojViT, CVPR 2023, arXiv 2208.13049, as in the authors' code",
+    evidence="H",
+)
+def attention_target(prediction: Tensor, target: Tensor) -> Tensor:
+    """Make all queries of a layer look at one patch: the aim of an attack, kept for completeness.
+
+    L = -mean_q ln A_q,t, A the attention averaged over heads; sum over layers but the first. prediction: (N,Q,K)
+    attention, rows sum to 1, from 1e-12 on; target: (N,) the patch as a float number; returns (N,).
+
+    >>> attention_target(torch.full((1, 2, 4), 0.25), torch.tensor([3.0]))
+    tensor([1.3863])
+    """
+    if prediction.ndim != 3 or prediction.shape[:1] != target.shape:
+        raise ValueError(f"prediction: shape {tuple(prediction.shape)}, allowed is (N, Q, K) beside a target (N,)")
+    patch = target.long().clamp(0, prediction.shape[2] - 1).view(-1, 1, 1).expand(-1, prediction.shape[1], 1)
+    return -prediction.gather(2, patch).clamp_min(1e-12).log().mean((1, 2))
