@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from harness import NUMERICS, compose, records, train
+from harness.catalogue.entries import for_classification
 from harness.errors import UsageError
 
-LOSSES = [name for name in compose.options("loss") if name != "center"]  # center alone trains no classifier
+LOSSES = for_classification()
 SHORT = ("dataset.train_size=128", "trainer.batch_size=32", "trainer.epochs=3", "dataset.augment.shift=1")
 
 

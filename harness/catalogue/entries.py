@@ -76,6 +76,17 @@ def build(name: str) -> Loss | Sum:
     return Loss(plain(function)).double()
 
 
+def for_classification() -> list[str]:
+    """Return the names of all losses that can train a classifier by themselves."""
+
+    def suits(loss: Loss | Sum) -> bool:
+        takes = set(loss.about.takes.split("+"))
+        judged = "class_logits" in takes or loss.is_head
+        return takes <= {"class_logits", "features"} and judged and not loss.about.untrainable
+
+    return [name for name in compose.options("loss") if suits(build(name))]
+
+
 @functools.cache
 def methods() -> pd.DataFrame:
     """Return the methods of the review's tables, one row for each loss that a method uses."""
