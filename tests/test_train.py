@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from harness import NUMERICS, compose, records, train
+from harness import NUMERICS, records, train
 from harness.catalogue.entries import for_classification
 from harness.errors import UsageError
 
