@@ -73,7 +73,7 @@ def cifar_checksums(kind: type[CIFAR10]) -> dict[str, str]:
     return {f"{kind.base_folder}/{file}": md5 for file, md5 in listed}
 
 
-def load(source: Source, root: Path, *, download: bool, **sizes: int | None) -> Splits:
+def load(source: Source, root: Path, *, download: bool, **sizes: Any) -> Splits:
     """Read a data set and divide it as ``splits.split`` does.
 
     Args:
