@@ -1,11 +1,17 @@
-"""Losses on Euclidean distances between features."""
+"""Losses on Euclidean distances between features.
+
+Those over a batch with classes compare every item with all others, so memory grows with the square of the batch; their
+value for an item is its mean over the comparisons that exist, 0 where none does.
+"""
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from losses.checks import check_features, check_range
+from losses.checks import check_choice, check_features, check_pair, check_range
 from losses.lift import is_target
 from losses.loss import about
+from losses.shared import root
 
 
 @about(
@@ -55,3 +61,253 @@ class Center(nn.Module):
             member = member * mask.unsqueeze(1)
         step = member.T @ away / (1 + member.sum(0)).unsqueeze(1)
         self.centres.add_(step, alpha=self.alpha)
+
+
+# ---------------------------------------------------------------- of all items of a batch
+
+
+def _squared_distances(features: Tensor) -> Tensor:
+    """Return (N,N) squared distances, by differences: the usual expansion loses the small ones to rounding."""
+    return (features.unsqueeze(1) - features.unsqueeze(0)).square().sum(2)
+
+
+def _pairs(target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return (N,N) booleans: pairs of different items of one class, and of two classes; masked items are in none."""
+    same = target.unsqueeze(1) == target.unsqueeze(0)
+    there = torch.ones_like(target, dtype=torch.bool) if mask is None else mask
+    both = there.unsqueeze(1) & there.unsqueeze(0)
+    apart = ~torch.eye(len(target), dtype=torch.bool, device=target.device)
+    return same & both & apart, ~same & both
+
+
+def _mean_over(values: Tensor, chosen: Tensor) -> Tensor:
+    """Return (N,): the mean of the chosen values of each row."""
+    return (values * chosen).sum(1) / chosen.sum(1).clamp_min(1)
+
+
+def _check_batch(features: Tensor, target: Tensor) -> None:
+    check_features(features, target, features.shape[-1])
+
+
+@about(
+    name="Contrastive",
+    family="euclidean",
+    takes="features",
+    link="none",
+    paper="Hadsell, Chopra and LeCun, CVPR 2006, eq. 4, with similar pairs as 1",
+    evidence="H",
+    whole_batch=True,
+)
+def contrastive(
+    features: Tensor, target: Tensor, *, margin: float = 1.0, half: bool = True, mask: Tensor | None = None
+) -> Tensor:
+    """Pull items of one class together, and push others apart until a margin lies between them.
+
+    L = 1/2 [s D^2 + (1 - s) max(m - D, 0)^2] over all pairs of a batch, s = 1 for one class; without the half by
+    option. The margin depends on the scale of the features. features: (N,F); target: (N,) int64; mask: bool (N,), items
+    that count; returns (N,), each item's mean over its pairs.
+
+    >>> contrastive(torch.tensor([[0.0], [0.3]]), torch.tensor([0, 1]))
+    tensor([0.2450, 0.2450])
+    """
+    _check_batch(features, target)
+    check_range("margin", margin, 0)
+    same, other = _pairs(target, mask)
+    squared = _squared_distances(features)
+    values = torch.where(same, squared, (margin - root(squared)).relu().square())
+    return _mean_over(values, same | other) * (0.5 if half else 1)
+
+
+@about(
+    name="Triplet",
+    family="euclidean",
+    takes="features",
+    link="none",
+    paper="Schroff et al., FaceNet, CVPR 2015, arXiv 1503.03832; Hermans et al., arXiv 1703.07737, for the hardest",
+    evidence="V",
+    aliases=("batch_hard", "re_identification"),
+    whole_batch=True,
+)
+def triplet(
+    features: Tensor,
+    target: Tensor,
+    *,
+    margin: float = 0.2,
+    squared: bool = True,
+    normalised: bool = True,
+    soft: bool = False,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Ask every item to be nearer to its own class than to any other, by a margin, at their hardest.
+
+    L_i = max(d(i, p) - d(i, n) + m, 0), p the farthest of its class, n the nearest of another; 0 for an item that lacks
+    either. squared distances of features of length 1, as in FaceNet, or plain ones (Hermans), soft: ln(1 + exp(.))
+    instead of the margin. features: (N,F); target: (N,) int64; mask: bool (N,), items that count; returns (N,).
+
+    >>> triplet(torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.8, -0.6]]), torch.tensor([0, 0, 1]))
+    tensor([0.2000, 0.0000, 0.0000])
+    """
+    _check_batch(features, target)
+    check_range("margin", margin, 0)
+    features = functional.normalize(features) if normalised else features
+    same, other = _pairs(target, mask)
+    distance = _squared_distances(features)
+    distance = distance if squared else root(distance)
+    if not len(target):
+        return distance.sum(1)
+    hardest = distance.masked_fill(~same, -1).amax(1) - distance.masked_fill(~other, float("inf")).amin(1)
+    possible = same.any(1) & other.any(1)
+    hardest = torch.where(possible, hardest, 0)
+    values = functional.softplus(hardest) if soft else (hardest + margin).relu()
+    return torch.where(possible, values, 0)
+
+
+@about(
+    name="Range",
+    family="euclidean",
+    takes="features",
+    link="none",
+    paper="Zhang et al., ICCV 2017, arXiv 1611.08976, eq. 5-9; its settings could not be confirmed",
+    evidence="H",
+    whole_batch=True,
+)
+def range_loss(
+    features: Tensor,
+    target: Tensor,
+    *,
+    margin: float = 2e4,
+    intra: float = 1e-4,
+    inter: float = 1e-3,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Shrink the widest distances inside each class, and keep the two nearest class means apart.
+
+    L = intra sum_c H_c + inter max(M - min |mean_c - mean_d|^2, 0), H_c the harmonic mean of the two greatest squared
+    distances inside class c; every item carries the batch's value. A class with one pair uses it twice over, one
+    without none; with one class there is no second term. Settings are those of a public port, for features that are not
+    normalised. features: (N,F); target: (N,) int64; mask: bool (N,), items that count; returns (N,).
+
+    >>> range_loss(torch.tensor([[0.0], [1.0], [4.0]]), torch.tensor([0, 0, 1]), margin=20.0, intra=1.0, inter=1.0)
+    tensor([8.7500, 8.7500, 8.7500])
+    """
+    _check_batch(features, target)
+    check_range("margin", margin, 0)
+    same, other = _pairs(target, mask)
+    if len(target) < 2:
+        return features.sum(1) * 0
+    squared = _squared_distances(features)
+    # each pair once, at its first item; an item stands for its class if it is the first of it
+    index = torch.arange(len(target), device=target.device)
+    once = same & (index.unsqueeze(1) < index.unsqueeze(0))
+    of_class = (same | torch.eye(len(target), dtype=torch.bool, device=target.device)).to(features.dtype)
+    first = ~(same & (index.unsqueeze(0) < index.unsqueeze(1))).any(1)
+    if mask is not None:
+        first = first & mask
+    # (N, N*N) would be cubic: the greatest pair of each row, then the two greatest rows of the class
+    rows = squared.masked_fill(~once, 0).topk(min(2, len(target)), dim=1).values
+    spread = (of_class.unsqueeze(2) * rows.unsqueeze(0)).flatten(1).topk(2, dim=1).values
+    present = spread > 0
+    inverse = torch.where(present, 1 / torch.where(present, spread, 1), 0).sum(1)
+    pairs = present.sum(1)
+    harmonic = torch.where(pairs > 0, 2 / torch.where(pairs > 0, inverse * 2 / pairs.clamp_min(1), 1), 0)
+    within = (harmonic * first).sum()
+    members = of_class if mask is None else of_class * mask
+    means = members @ features / members.sum(1, keepdim=True).clamp_min(1)
+    centres = _squared_distances(means).masked_fill(~other, float("inf"))
+    nearest = centres.min()
+    between = torch.where(other.any(), (margin - torch.where(other.any(), nearest, 0)).relu(), 0)
+    return (intra * within + inter * between).expand(len(target))
+
+
+@about(
+    name="Center-invariant",
+    family="euclidean",
+    takes="features",
+    link="none",
+    paper="Wu et al., ACM MM Thematic Workshops 2017, eq. 4; its weights could not be recovered",
+    evidence="M",
+)
+class CenterInvariant(Center):
+    """Center, with the lengths of all centres made equal, so that rare classes are not crowded near 0.
+
+    L = center + 1/4 (|c_t|^2 - mean_k |c_k|^2)^2, the centres with a gradient: they are weights here, drawn as 0 plus a
+    small normal, because a penalty on them alone could not move them otherwise. The paper weighs both terms apart.
+
+    >>> loss = CenterInvariant(num_classes=2, num_features=2)
+    >>> loss.centres.data = torch.tensor([[1.0, 0.0], [5.0, 5.0]])
+    >>> loss(torch.tensor([[1.0, 0.0]]), torch.tensor([0])).detach()
+    tensor([150.0625])
+    """
+
+    def __init__(self, *, num_classes: int, num_features: int, weight: float = 1.0) -> None:
+        nn.Module.__init__(self)
+        check_range("weight", weight, 0)
+        self.weight_of_lengths = weight
+        self.centres = nn.Parameter(0.01 * torch.randn(num_classes, num_features))
+
+    def forward(self, features: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return (N,) from features (N,F) and target (N,) int64."""
+        check_features(features, target, self.centres.shape[1])
+        lengths = self.centres.square().sum(1)
+        apart = (lengths - lengths.mean()).square() / 4
+        away = (features.to(self.centres.dtype) - self.centres[target]).square().sum(1) / 2
+        return away + self.weight_of_lengths * apart[target]
+
+
+# ---------------------------------------------------------------- of matched pairs
+
+
+@about(
+    name="Margin ranking",
+    family="euclidean",
+    takes="score_pairs",
+    link="none",
+    paper="Herbrich et al., Large Margin Rank Boundaries, 2000",
+    evidence="V",
+    aliases=("ranking",),
+)
+def margin_ranking(scores: Tensor, target: Tensor, *, margin: float = 0.5) -> Tensor:
+    """Ask one of two scores to be greater by a margin.
+
+    L = max(m - y (s_1 - s_2), 0), y = 2 t - 1. scores: (N,2); target: (N,), 1 where the first should be greater, else
+    0; returns (N,).
+
+    >>> margin_ranking(torch.tensor([[0.9, 0.5], [0.2, 0.6]]), torch.tensor([1.0, 1.0]))
+    tensor([0.1000, 0.9000])
+    """
+    if scores.shape != (len(target), 2):
+        raise ValueError(f"scores: shape {tuple(scores.shape)}, allowed is (N, 2) beside a target (N,)")
+    check_range("margin", margin, 0)
+    return (margin - (2 * target - 1) * (scores[:, 0] - scores[:, 1])).relu()
+
+
+@about(
+    name="Symmetric contrast of two views",
+    family="euclidean",
+    takes="embeddings",
+    link="none",
+    paper="Radford et al., CLIP, arXiv 2103.00020, fig. 3",
+    evidence="H",
+    aliases=("clip", "info_nce", "nt_xent"),
+    whole_batch=True,
+)
+def clip_contrastive(
+    prediction: Tensor, target: Tensor, *, temperature: float = 0.07, mask: Tensor | None = None
+) -> Tensor:
+    """Ask every item to be nearer to its partner than to any other partner of the batch, both ways.
+
+    L_i = 1/2 [CE of row i + CE of column i] of S = x y^T / T, x and y of length 1. prediction and target: (N,F),
+    matched row by row; mask: bool (N,), rows that count; returns (N,). CLIP learns T, from 0.07 on.
+
+    >>> clip_contrastive(torch.eye(2), torch.eye(2), temperature=1.0)
+    tensor([0.3133, 0.3133])
+    """
+    check_pair(prediction, target)
+    check_choice("prediction.ndim", str(prediction.ndim), ("2",))
+    check_range("temperature", temperature, 0, above=True)
+    similar = functional.normalize(prediction) @ functional.normalize(target).T / temperature
+    rows, columns = similar, similar.T
+    if mask is not None:
+        partners = mask | torch.eye(len(mask), dtype=torch.bool, device=mask.device)  # an item is its own in any case
+        rows, columns = (part.masked_fill(~partners, float("-inf")) for part in (rows, columns))
+    return (rows.logsumexp(1) + columns.logsumexp(1)) / 2 - similar.diagonal()

@@ -36,6 +36,7 @@ Takes = Literal[
     "images",  # two (N,C,H,W), between 0 and 1
     "feature_maps",  # two (N,C,H,W)
     "embeddings",  # two (N,F), matched row by row
+    "score_pairs",  # scores (N,2), and 1 where the first should be greater, else 0, (N,)
     "critic_scores",  # scores (N,) and 1 for real, 0 for generated
 ]
 Link = Literal["softmax", "sigmoid", "none"]

@@ -88,6 +88,7 @@ SAMPLERS = {
     "images": lambda normal, uniform: (uniform(3, 16, 16), uniform(3, 16, 16)),
     "feature_maps": lambda normal, uniform: (normal(4, 3, 3), normal(4, 3, 3)),
     "embeddings": lambda normal, uniform: (normal(FEATURES), normal(FEATURES)),
+    "score_pairs": lambda normal, uniform: (normal(2), uniform().round()),
     "critic_scores": lambda normal, uniform: (normal(), uniform().round()),
 }
 """By what a loss takes: prediction and target, given functions that draw (count, ...) numbers."""
