@@ -10,7 +10,7 @@ from losses.checks import check_choice, check_class_logits, check_pair, check_ra
 from losses.lift import OverClasses, one_hot, one_vs_rest, reduce_classes
 from losses.loss import about
 from losses.probability import binary_cross_entropy, binary_focal, cross_entropy
-from losses.shared import harmony
+from losses.shared import harmony, presence
 
 Weights = Sequence[float] | Tensor
 
@@ -130,9 +130,9 @@ def balanced_cross_entropy(logits: Tensor, target: Tensor, *, mask: Tensor | Non
     tensor([0.5199, 0.1733, 0.1733, 0.1733])
     """
     entropy = binary_cross_entropy(logits, target)
-    counted = torch.ones_like(target) if mask is None else mask.to(target.dtype).expand_as(target)
+    ones = presence(target, mask)
     axes = tuple(range(1, target.ndim)) or (0,)
-    positives = (target * counted).sum(axes, keepdim=True) / counted.sum(axes, keepdim=True).clamp_min(1)
+    positives = (target * ones).sum(axes, keepdim=True) / ones.sum(axes, keepdim=True).clamp_min(1)
     return entropy * ((1 - positives) * target + positives * (1 - target))
 
 

@@ -1,6 +1,7 @@
 """Losses on the difference of two values: elementwise, then those of whole vectors and of the whole batch."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch.nn import functional
 
 from losses.checks import check_pair, check_range
 from losses.loss import about
-from losses.shared import harmony, root
+from losses.shared import harmony, presence, root
 
 
 @about(
@@ -159,8 +160,9 @@ def balanced_l1(prediction: Tensor, target: Tensor, *, alpha: float = 0.5, gamma
 def log_cosh(prediction: Tensor, target: Tensor) -> Tensor:
     """Take the logarithm of the hyperbolic cosine of the difference: e^2/2 near 0, |e| - ln 2 far out.
 
-    L = ln cosh e = |e| + ln(1 + exp(-2|e|)) - ln 2, e = yh - y, in this form, because cosh overflows at 89 in float32.
-    Both of one shape, which is returned. The gradient is tanh e.
+    L = ln cosh e = |e| + ln(1 + (exp(-2|e|) - 1)/2), e = yh - y, in this form, because cosh overflows at 89 in float32,
+    and the usual |e| + ln(1 + exp(-2|e|)) - ln 2 has lost every digit at 1e-4. Both of one shape, which is returned.
+    The gradient is tanh e.
 
     >>> log_cosh(torch.tensor([0.5, 1000.0]), torch.zeros(2))
     tensor([1.2011e-01, 9.9931e+02])
@@ -171,7 +173,8 @@ def log_cosh(prediction: Tensor, target: Tensor) -> Tensor:
 
 def _log_cosh(error: Tensor) -> Tensor:
     """Return ln cosh, without overflow."""
-    return functional.softplus(-2 * error) + error - math.log(2)
+    size = error.abs()
+    return size + (torch.expm1(-2 * size) / 2).log1p()
 
 
 @about(
@@ -210,8 +213,9 @@ def quantile(prediction: Tensor, target: Tensor, *, tau: float = 0.5) -> Tensor:
 def gaussian_nll(prediction: Tensor, target: Tensor, *, least_variance: float = 1e-6) -> Tensor:
     """Ask for the value and for its uncertainty.
 
-    L = (ln v + (y - mu)^2 / v) / 2, without the constant ln(2 pi)/2; v = exp(log-variance), at least least_variance.
-    prediction: (N,2,...), mean and log-variance; target: (N,...); returns (N,...).
+    L = (ln v + (y - mu)^2 / v) / 2, without the constant ln(2 pi)/2; v = exp(log-variance), at least least_variance,
+    below which the log-variance has no gradient (torch's clamp lets it pass). prediction: (N,2,...), mean and
+    log-variance; target: (N,...); returns (N,...).
 
     >>> gaussian_nll(torch.tensor([[0.5, math.log(4)]]), torch.tensor([1.0]))
     tensor([0.7244])
@@ -223,8 +227,7 @@ def gaussian_nll(prediction: Tensor, target: Tensor, *, least_variance: float = 
         )
     check_range("least_variance", least_variance, 0, above=True)
     mean, log_variance = prediction.unbind(1)
-    # 30 is past anything sensible, and its inverse can still be squared in float32
-    log_variance = log_variance.clamp(math.log(least_variance), 30)
+    log_variance = log_variance.clamp_min(math.log(least_variance))
     return (log_variance + (target - mean).square() * torch.exp(-log_variance)) / 2
 
 
@@ -284,24 +287,31 @@ def reconstruction(prediction: Tensor, target: Tensor) -> Tensor:
     evidence="V",
 )
 def mahalanobis(
-    prediction: Tensor, target: Tensor, *, covariance: Tensor | None = None, squared: bool = False
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    covariance: Tensor | Sequence[Sequence[float]] | None = None,
+    squared: bool = False,
 ) -> Tensor:
     """Take the distance of two vectors in units of a covariance.
 
     L = sqrt((x - mu)^T S^-1 (x - mu)), by a Cholesky factor, never by an inverse; squared as Deep SORT gates.
-    Both (N,F); covariance: (F,F), None = identity; returns (N,). The slope at distance 0 is held at 0.
+    Both (N,F); covariance: (F,F), positive definite, None = identity; returns (N,). The slope at distance 0 is 0.
 
-    >>> mahalanobis(torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2), covariance=torch.tensor([[2.0, 0.5], [0.5, 1.0]]))
+    >>> mahalanobis(torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2), covariance=[[2.0, 0.5], [0.5, 1.0]])
     tensor([2.0000])
     """
     check_pair(prediction, target)
     away = prediction - target
     if covariance is not None:
-        if covariance.shape != (away.shape[1],) * 2:
+        # numbers stay on the CPU until they are a factor: looking for its failure would wait for the device
+        held = torch.as_tensor(covariance, dtype=torch.float64)
+        if held.shape != (away.shape[1],) * 2:
             raise ValueError(
-                f"covariance: shape {tuple(covariance.shape)}, allowed is {(away.shape[1],) * 2}, that of the features"
+                f"covariance: shape {tuple(held.shape)}, allowed is {(away.shape[1],) * 2}, that of the features"
             )
-        factor = torch.linalg.cholesky(covariance.to(away.dtype))
+        away = away.to(torch.promote_types(away.dtype, torch.float32))
+        factor = torch.linalg.cholesky(held).to(away)
         away = torch.linalg.solve_triangular(factor, away.T, upper=False).T
     distance = away.square().sum(1)
     return distance if squared else root(distance)
@@ -360,8 +370,8 @@ def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
     """Return the mean of what counts, 0 where nothing does."""
     if mask is None:
         return values.sum() / max(values.numel(), 1)
-    counted = mask.view(*mask.shape, *[1] * (values.ndim - mask.ndim)).expand_as(values).to(values.dtype)
-    return (values * counted).sum() / counted.sum().clamp_min(1)
+    ones = presence(values, mask)
+    return ((values * ones).sum() / ones.sum().clamp_min(1)).to(values.dtype)
 
 
 @about(

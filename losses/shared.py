@@ -16,6 +16,22 @@ def root(square: Tensor) -> Tensor:
     return torch.where(positive, torch.where(positive, square, 1).sqrt(), 0)
 
 
+def presence(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return 1 where a value counts and 0 where it does not, in the shape of values and at least float32.
+
+    mask: bool, of the shape of values or of its leading dimensions (or any that broadcasts), None = all count.
+
+    >>> presence(torch.zeros(2, 2), torch.tensor([True, False]))
+    tensor([[1., 1.],
+            [0., 0.]])
+    """
+    # counts are whole numbers, which float32 holds exactly up to 2^24 items; bf16 would stop at 256
+    exact = torch.promote_types(values.dtype, torch.float32)
+    if mask is None:
+        return torch.ones_like(values, dtype=exact)
+    return mask.view(*mask.shape, *[1] * (values.ndim - mask.ndim)).expand_as(values).to(exact)
+
+
 def harmony(gradient: Tensor, bins: int, mask: Tensor | None = None) -> Tensor:
     """Return the weights of the gradient harmonising mechanism (Li, Liu and Wang 2019), detached.
 
@@ -26,11 +42,9 @@ def harmony(gradient: Tensor, bins: int, mask: Tensor | None = None) -> Tensor:
     tensor([0.6667, 0.6667, 0.6667, 2.0000])
     """
     check_range("bins", bins, 1)
-    # counts are whole numbers, which float32 holds exactly up to 2^24 items
-    exact = torch.promote_types(gradient.dtype, torch.float32)
-    place = (gradient.detach().to(exact) * bins).long().clamp(0, bins - 1).flatten()
-    counted = torch.ones_like(gradient, dtype=exact) if mask is None else mask.expand_as(gradient).to(exact)
-    counts = counted.new_zeros(bins).scatter_add(0, place, counted.flatten())
+    ones = presence(gradient, mask)
+    place = (gradient.detach().to(ones.dtype) * bins).long().clamp(0, bins - 1).flatten()
+    counts = ones.new_zeros(bins).scatter_add(0, place, ones.flatten())
     filled = (counts > 0).sum().clamp_min(1)
-    weights = counted.sum() / (counts.clamp_min(1) * filled)
+    weights = ones.sum() / (counts.clamp_min(1) * filled)
     return weights.gather(0, place).view_as(gradient).to(gradient.dtype)
