@@ -427,7 +427,7 @@ def test_a_real_server_holds_what_was_mirrored(uri, tmp_path):
     assert "Traceback" not in said.read_text()
 
 
-def wait_for(condition, seconds=90):
+def wait_for(condition, seconds=240):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
