@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from losses.checks import check_choice, check_pair, check_range
 from losses.loss import about
-from losses.shared import root
+from losses.shared import presence, root
 
 
 @about(
@@ -221,7 +221,7 @@ def siamfc(logits: Tensor, target: Tensor, *, balanced: bool = True, mask: Tenso
     values = functional.softplus((1 - 2 * target) * logits)
     if not balanced:
         return values
-    counted = torch.ones_like(target) if mask is None else mask.to(target.dtype)
+    counted = presence(target, mask)
     positives, total = (target * counted).sum(), counted.sum()
     negatives = total - positives
     both = (positives > 0) & (negatives > 0)

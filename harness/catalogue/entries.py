@@ -105,7 +105,13 @@ def places(name: str) -> list[str]:
     """Return where the documents treat or use a loss."""
     sections = taxonomy().query("loss == @name")["section"].unique()
     tables = methods().query("loss == @name")["place"].unique()
-    return [*(f"survey {section}" for section in sections), *(f"review {table}" for table in tables)]
+    frame = pd.read_csv(PUBLISHED / "papers.csv")
+    others = frame[[name in losses.split() for losses in frame["losses"]]]
+    return [
+        *(f"survey {section}" for section in sections),
+        *(f"review {table}" for table in tables),
+        *(f"{short}, {place}" for short, place in zip(others["short"], others["place"], strict=True)),
+    ]
 
 
 def costs() -> pd.DataFrame:

@@ -61,7 +61,7 @@ WORKED = {name for name, *_ in ON_LOGITS + ON_IMBALANCED + ON_FEATURES + ON_POIN
 
 
 def test_every_loss_has_a_worked_value():
-    """In the example of its docstring, or here and in test_loss_values_*.py, each with the names it covers in WORKED."""
+    """In the example of its docstring, or here and in test_loss_values_*.py, which name what they cover in WORKED."""
     others = [importlib.import_module(path.stem) for path in Path(__file__).parent.glob("test_loss_values_*.py")]
     worked = WORKED.union(*(module.WORKED for module in others))
     assert worked <= set(NAMES)
