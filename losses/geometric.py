@@ -41,8 +41,15 @@ def _pair(prediction: Tensor, target: Tensor) -> Pair:
         union=union,
         sides=(width, height),
         target_sides=(target_width, target_height),
-        enclosing=(torch.maximum(x2, u2) - torch.minimum(x1, u1), torch.maximum(y2, v2) - torch.minimum(y1, v1)),
+        enclosing=(_span(x1, x2, u1, u2), _span(y1, y2, v1, v2)),
         shift=((x1 + x2 - u1 - u2) / 2, (y1 + y2 - v1 - v2) / 2),
+    )
+
+
+def _span(first: Tensor, last: Tensor, target_first: Tensor, target_last: Tensor) -> Tensor:
+    """Return the length that holds both, also where a prediction is inside out: penalties in its units stay bounded."""
+    return torch.maximum(torch.maximum(first, last), target_last) - torch.minimum(
+        torch.minimum(first, last), target_first
     )
 
 

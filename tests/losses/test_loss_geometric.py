@@ -178,6 +178,7 @@ PLACES = draws.sampled_from((*SIZES, -1.0, -1e-39, -1e4)) | draws.floats(-1e4, 1
 @example(prediction=[0, 0, 1e-21, 1e-21], target=[0, 0, 1e-21, 2e-21])
 @example(prediction=[0, 0, 5, 1e-39], target=[0, 0, 5, 1e-39])
 @example(prediction=[3, 3, 1, 1], target=[0, 0, 0, 0])
+@example(prediction=[0, 108, 0, 0], target=[0, 0, 0, 1.7e-9])
 @pytest.mark.parametrize(("name", "options"), KINDS)
 def test_any_box_gives_finite_numbers(name, options, prediction, target):
     """Targets are boxes, perhaps without area; predictions are any four numbers."""
