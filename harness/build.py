@@ -16,7 +16,7 @@ from harness import models
 from harness.errors import UsageError
 from harness.tasks import Task
 from losses.compound import Sum
-from losses.loss import Loss
+from losses.loss import Loss, fitted
 
 Config = Mapping[str, Any]
 VERSIONS_OF = ("torch", "torchvision", "timm")
@@ -51,10 +51,8 @@ def loss(config: Config, task: Task, num_features: int) -> Loss | Sum:
     """Build a loss: a function, a module with weights or memory of its own, or a weighted sum of losses."""
     if "parts" in config:
         return Sum({name: loss(part, task, num_features) for name, part in config["parts"].items()}, config["terms"])
-    function = instantiate(config)
-    if isinstance(function.func, type):
-        function = function(num_classes=task.model_shape["num_classes"], num_features=num_features)
-    built = Loss(function)
+    sizes = {"num_classes": task.model_shape["num_classes"], "num_features": num_features}
+    built = Loss(fitted(instantiate(config), **sizes))
     if built.about.untrainable:
         raise UsageError(f"the loss {built.about.name} cannot be trained: {built.about.untrainable}")
     if built.about.takes not in task.takes:

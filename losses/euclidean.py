@@ -305,9 +305,80 @@ def clip_contrastive(
     check_pair(prediction, target)
     check_choice("prediction.ndim", str(prediction.ndim), ("2",))
     check_range("temperature", temperature, 0, above=True)
-    similar = functional.normalize(prediction) @ functional.normalize(target).T / temperature
+    return _contrast(functional.normalize(prediction) @ functional.normalize(target).T / temperature, mask)
+
+
+def _contrast(similar: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the mean of the cross-entropies of row i and column i, whose true class is i."""
     rows, columns = similar, similar.T
     if mask is not None:
         partners = mask | torch.eye(len(mask), dtype=torch.bool, device=mask.device)  # an item is its own in any case
         rows, columns = (part.masked_fill(~partners, float("-inf")) for part in (rows, columns))
     return (rows.logsumexp(1) + columns.logsumexp(1)) / 2 - similar.diagonal()
+
+
+@about(
+    name="Audio-visual consistency (reconstruction)",
+    family="euclidean",
+    takes="embeddings",
+    link="none",
+    paper="a family name in the documents, without a formula; here the contrast of CLIP, arXiv 2103.00020",
+    evidence="R",
+    whole_batch=True,
+)
+def av_consistency(
+    prediction: Tensor, target: Tensor, *, temperature: float = 0.07, mask: Tensor | None = None
+) -> Tensor:
+    """Ask the sound and the picture of one moment to be nearer to each other than to those of other moments.
+
+    A reconstruction: `clip_contrastive` of embeddings of sounds and pictures, with its arguments; returns (N,).
+
+    >>> av_consistency(torch.eye(2), torch.eye(2), temperature=1.0)
+    tensor([0.3133, 0.3133])
+    """
+    return clip_contrastive(prediction, target, temperature=temperature, mask=mask)
+
+
+@about(
+    name="Text-image matching (DAMSM)",
+    family="euclidean",
+    takes="embeddings",
+    link="none",
+    paper="Xu et al., AttnGAN, CVPR 2018, arXiv 1711.10485, eq. 7-13",
+    evidence="M",
+    aliases=("text_image_matching",),
+    whole_batch=True,
+)
+def damsm(
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    attention: float = 5.0,
+    words: float = 5.0,
+    items: float = 10.0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Ask every image to match its own caption better than the other captions of the batch, and the reverse.
+
+    L_i = -ln softmax_j(g R_ij)_i - ln softmax_j(g R_ji)_i, g = items. Sentences: prediction and target (N,F), R their
+    cosine. Words: regions (N,F,R) and words (N,F,T); every word w looks at the regions v, c_w = sum_r a_r v_r, a =
+    softmax_r(attention softmax_w(w^T v)), and R = ln(sum_w exp(words cos(c_w, w))) / words. The paper adds both. mask:
+    bool (N,), items that count; returns (N,). Memory grows with the square of N.
+
+    >>> damsm(torch.eye(2), torch.eye(2), items=1.0)
+    tensor([0.6265, 0.6265])
+    """
+    for name, value in (("attention", attention), ("words", words), ("items", items)):
+        check_range(name, value, 0, above=True)
+    if prediction.ndim not in (2, 3) or prediction.shape[:2] != target.shape[:2] or prediction.ndim != target.ndim:
+        raise ValueError(
+            f"prediction: shape {tuple(prediction.shape)} beside target {tuple(target.shape)}, allowed are (N, F) "
+            "both, or (N, F, regions) and (N, F, words)"
+        )
+    if prediction.ndim == 2:
+        return 2 * clip_contrastive(prediction, target, temperature=1 / items, mask=mask)
+    overlap = torch.einsum("nfr,mfw->nmwr", prediction, target)
+    looked = (attention * overlap.softmax(2)).softmax(3)
+    seen = torch.einsum("nmwr,nfr->nmfw", looked, prediction)
+    match = functional.cosine_similarity(seen, target[None], dim=2)
+    return 2 * _contrast(items * (words * match).logsumexp(2) / words, mask)

@@ -5,11 +5,14 @@ of generators, which see generated items alone, read nothing. A conditional crit
 its losses are these.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from losses.checks import check_pair
 from losses.loss import about
+from losses.shared import root
 
 
 @about(
@@ -260,3 +263,67 @@ def feature_matching(prediction: Tensor, target: Tensor) -> Tensor:
     tensor([1.])
     """
     return cycle(prediction, target.detach())
+
+
+@about(
+    name="Gradient penalty",
+    family="generative",
+    takes="critic_slopes",
+    link="none",
+    paper="Gulrajani et al., Improved Training of Wasserstein GANs, NeurIPS 2017, arXiv 1704.00028, eq. 3",
+    evidence="H",
+    aliases=("wgan_gp",),
+)
+def gradient_penalty(slopes: Tensor, target: Tensor) -> Tensor:
+    """Ask the slope of a critic to have a given length: 1 in the paper, ten times beside `wgan_critic`.
+
+    L = (|g| - t)^2. slopes: g (N,...), what `critic_slopes` returns; target: t (N,); returns (N,). The slope of |g| at
+    0 is 0.
+
+    >>> gradient_penalty(torch.tensor([[3.0, 4.0]]), torch.ones(1))
+    tensor([16.])
+    """
+    if target.shape != slopes.shape[:1]:
+        raise ValueError(
+            f"target: shape {tuple(target.shape)}, allowed is {tuple(slopes.shape[:1])}, a length per item"
+        )
+    return (root(slopes.flatten(1).square().sum(1)) - target).square()
+
+
+def critic_slopes(critic: Callable[[Tensor], Tensor], real: Tensor, generated: Tensor, share: Tensor) -> Tensor:
+    """Return the gradient of a critic between real and generated items, through which gradients flow to its weights.
+
+    critic: f(items) -> scores (N,), each of its own item only; share: of the real item in the mixture, (N,), drawn from
+    0 to 1. Returns the shape of the items, (N,...).
+
+    >>> critic_slopes(lambda x: x.square().sum(1), torch.ones(1, 2), torch.zeros(1, 2), torch.tensor([0.5])).detach()
+    tensor([[1., 1.]])
+    """
+    between = torch.lerp(generated, real, share.view(-1, *[1] * (real.ndim - 1))).detach().requires_grad_()
+    return torch.autograd.grad(critic(between).sum(), between, create_graph=True)[0]
+
+
+@about(
+    name="Divergence of latents",
+    family="generative",
+    takes="latents",
+    link="none",
+    paper="Kingma and Welling, Auto-encoding variational Bayes, arXiv 1312.6114, app. B",
+    evidence="H",
+    aliases=("gaussian_kl",),
+)
+def latent_divergence(latents: Tensor, target: Tensor) -> Tensor:
+    """Ask normal distributions of latents to be near the standard one: the second half of an autoencoder's bound.
+
+    L = 1/2 sum_j (m_j^2 + exp(v_j) - v_j - 1), v in the exponential at most 80, above which only the last v has a
+    slope. latents: (N,2,F), means m and log-variances v, as the features that a model returns; target: (N,...), not
+    read; returns (N,), in nats.
+
+    >>> latent_divergence(torch.tensor([[[0.5], [-1.0]]]), torch.zeros(1))
+    tensor([0.3089])
+    """
+    if latents.ndim < 3 or latents.shape[1] != 2 or len(target) != len(latents):
+        raise ValueError(f"latents: shape {tuple(latents.shape)}, allowed is ({len(target)}, 2, F)")
+    mean, log_variance = latents.unbind(1)
+    # near v = 0 this keeps more digits than e^v - v - 1
+    return (mean.square() + log_variance.clamp_max(80).expm1() - log_variance).flatten(1).sum(1) / 2

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from losses.checks import check_choice, check_class_logits, check_pair, check_range
 from losses.lift import OverClasses, one_hot, one_vs_rest, reduce_classes
@@ -216,6 +216,50 @@ def ghm_c_ovr(
     check_class_logits(logits, target)
     seen = None if mask is None else mask.unsqueeze(1)
     return reduce_classes(ghm_c(logits, one_hot(target, logits), bins=bins, mask=seen), over_classes)
+
+
+@about(
+    name="GHM-C, one-vs-rest, moving average",
+    family="probability",
+    takes="class_logits",
+    link="sigmoid",
+    paper="Li, Liu and Wang, AAAI 2019, arXiv 1811.05181, eq. 8-10 and 13",
+    evidence="V",
+    whole_batch=True,
+)
+class MovingGHM(nn.Module):
+    """`ghm_c_ovr` whose bins remember: for small batches, whose own histogram says little.
+
+    R <- momentum R + (1 - momentum) count for the bins that the batch hits, in training, before it is used. As in the
+    authors' code R starts at 0, so that the first values are 1/(1 - momentum) times too large.
+
+    >>> MovingGHM(momentum=0.5)(torch.zeros(1, 2), torch.tensor([1]))
+    tensor([2.7726])
+    """
+
+    density: Tensor
+
+    def __init__(self, *, bins: int = 30, momentum: float = 0.75, over_classes: OverClasses = "sum") -> None:
+        super().__init__()
+        check_range("bins", bins, 1)
+        check_range("momentum", momentum, 0, 1)
+        self.bins, self.momentum, self.over_classes = bins, momentum, over_classes
+        self.register_buffer("density", torch.zeros(bins))
+
+    def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return (N,...) from logits (N,C,...) and target (N,...) int64; masked items are not counted."""
+        check_class_logits(logits, target)
+        labels = one_hot(target, logits)
+        seen = None if mask is None else mask.unsqueeze(1)
+        weights = harmony((logits.sigmoid() - labels).abs(), self.bins, seen, self._follow)
+        return reduce_classes(weights * binary_cross_entropy(logits, labels), self.over_classes)
+
+    @torch.no_grad()
+    def _follow(self, counts: Tensor) -> Tensor:
+        moved = self.momentum * self.density + (1 - self.momentum) * counts.to(self.density.dtype)
+        if self.training:
+            self.density.copy_(torch.where(counts > 0, moved, self.density))
+        return moved.to(counts.dtype)
 
 
 @about(

@@ -40,6 +40,8 @@ Takes = Literal[
     "embeddings",  # two (N,F), matched row by row
     "score_pairs",  # scores (N,2), and 1 where the first should be greater, else 0, (N,)
     "critic_scores",  # scores (N,) and 1 for real, 0 for generated
+    "critic_slopes",  # slopes of a critic (N,...), and the lengths they should have (N,)
+    "latents",  # means and log-variances (N,2,F), and (N,...)
 ]
 Link = Literal["softmax", "sigmoid", "none"]
 Evidence = Literal["V", "H", "M", "R"]
@@ -66,8 +68,6 @@ class About:
     per_image: True if a dense prediction (N,C,...) gives one value per image, (N,), instead of one per pixel.
     detached: True if a weight is held without gradient, so that the gradient is not the derivative of the value.
     untrainable: why it cannot be a training objective; empty for all that can.
-    formula: the loss in the subset of TeX that matplotlib sets, without dollar signs.
-    use, avoid: when the loss is a good choice and when it is not, in a sentence each.
     """
 
     name: str
@@ -81,9 +81,6 @@ class About:
     per_image: bool = False
     detached: bool = False
     untrainable: str = ""
-    formula: str = ""
-    use: str = ""
-    avoid: str = ""
 
     def __post_init__(self) -> None:
         if self.evidence == "R" and "reconstruction" not in self.name:
@@ -184,7 +181,7 @@ class Loss(nn.Module):
         than the mask (one per image, pixels masked), a value counts if anything in it does; the function then sees the
         mask itself.
         """
-        data = self._pick(output, "features" if self.about.takes == "features" else "prediction")
+        data = self._pick(output, "features" if self.about.takes in ("features", "latents") else "prediction")
         if mask is not None:
             if mask.dtype != torch.bool:
                 raise ValueError(f"mask: dtype {mask.dtype}, allowed is torch.bool")
@@ -242,3 +239,12 @@ def plain(function: Callable[..., Any]) -> Callable[..., Any]:
         return function
     keywords = {name: plain(value) for name, value in function.keywords.items()}
     return functools.partial(function.func, *function.args, **keywords)
+
+
+def fitted(function: Callable[..., Any], **sizes: int) -> Callable[..., Any]:
+    """Return the function; if it is a partial of a class, build it, with those of ``sizes`` that it asks for."""
+    made = function.func if isinstance(function, functools.partial) else function
+    if not inspect.isclass(made):
+        return function
+    wanted = inspect.signature(made).parameters
+    return function(**{name: size for name, size in sizes.items() if name in wanted})

@@ -5,7 +5,7 @@ these losses train classifiers too. With `over_batch` the counts run over the wh
 value.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,20 +37,42 @@ class Counts(NamedTuple):
         return self.actual - self.both
 
 
-def _counts(logits: Tensor, target: Tensor, mask: Tensor | None, over_batch: bool) -> Counts:
+def _counts(logits: Tensor, target: Tensor, mask: Tensor | None, over_batch: bool, squared: bool = False) -> Counts:
     check_class_logits(logits, target)
-    p, g = logits.softmax(1), one_hot(target, logits)
-    if mask is not None:
-        counted = mask.unsqueeze(1).to(p.dtype)
-        p, g = p * counted, g * counted
-    else:
-        counted = torch.ones_like(p[:, :1])
-    axes = (*((0,) if over_batch else ()), *range(2, p.ndim))
-    # a pixel at a time would lose precision in half; sums of whole images are kept in float32 or better
-    exact = torch.promote_types(p.dtype, torch.float32)
-    sums = [part.sum(axes, dtype=exact, keepdim=True).view(-1, part.shape[1]) if axes else part.to(exact)
-            for part in (p * g, p, g, p * p, counted)]  # fmt: skip
-    return Counts(*sums)
+    # half precision would lose pixels in the sums of an image
+    exact = torch.promote_types(logits.dtype, torch.float32)
+    p = logits.softmax(1, dtype=exact).unsqueeze(-1).flatten(2)
+    place = _pixels(target).unsqueeze(1)
+    counted = torch.ones_like(place, dtype=exact) if mask is None else _pixels(mask).unsqueeze(1).to(exact)
+    both, predicted, actual = _ClassSums.apply(p, place, counted)
+    squares = (p.square() * counted).sum(2) if squared else predicted
+    sums = (both, predicted, actual, squares, counted.sum(2))
+    return Counts(*(part.sum(0, keepdim=True) if over_batch else part for part in sums))
+
+
+class _ClassSums(torch.autograd.Function):
+    """Sums over the pixels of p [c = t], of p and of [c = t]: (N,C) each, from p (N,C,P) and t, mask (N,1,P).
+
+    By hand, because the gradient needs nothing but t: neither p nor a one-hot target is kept for it.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(p: Tensor, place: Tensor, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        g = torch.zeros_like(p).scatter(1, place, counted)
+        return torch.einsum("ncp,ncp->nc", p, g), torch.einsum("ncp,np->nc", p, counted.squeeze(1)), g.sum(2)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs[1:])
+        ctx.mark_non_differentiable(output[2])
+
+    @staticmethod
+    def backward(ctx: Any, both: Tensor, predicted: Tensor, actual: Tensor) -> tuple[Tensor, None, None]:
+        place, counted = ctx.saved_tensors
+        true = both.gather(1, place.squeeze(1)).unsqueeze(1) * counted
+        return (predicted.unsqueeze(2) * counted).scatter_add_(1, place, true), None, None
 
 
 def _per_image(values: Tensor, target: Tensor) -> Tensor:
@@ -87,7 +109,7 @@ def dice(
     tensor([0.5000])
     """
     check_range("smooth", smooth, 0)
-    counts = _counts(logits, target, mask, over_batch)
+    counts = _counts(logits, target, mask, over_batch, squared)
     return _per_image(1 - _dice(counts, smooth, squared), target)
 
 
@@ -400,11 +422,10 @@ def combo(
     check_range("beta", beta, 0)
     counts = _counts(logits, target, mask, over_batch)
     log_p, g = logits.log_softmax(1), one_hot(target, logits)
-    # ln(1 - p) of a softmax, exact where p is nearly 1: the logarithm of the sum of the others
-    own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device).view(
-        1, logits.shape[1], logits.shape[1], *[1] * (logits.ndim - 2)
-    )
-    log_rest = log_p.unsqueeze(1).masked_fill(own, float("-inf")).logsumexp(2)
+    # ln(1 - p), exact where p is nearly 1, which only the greatest can be: the logarithm of the sum of the others
+    top = one_hot(logits.argmax(1), logits) > 0
+    others = logits.masked_fill(top, float("-inf")).logsumexp(1, keepdim=True) - logits.logsumexp(1, keepdim=True)
+    log_rest = torch.where(top, others, (-log_p.masked_fill(top, float("-inf")).exp()).log1p())
     entropy = -(beta * g * log_p + (1 - beta) * (1 - g) * log_rest).mean(1)
     pixels = _mean_pixel(_pixels(entropy), mask)
     return alpha * pixels - (1 - alpha) * _per_image(_dice(counts, smooth), target)

@@ -1,5 +1,7 @@
 """Mathematics that several families share."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -32,11 +34,14 @@ def presence(values: Tensor, mask: Tensor | None) -> Tensor:
     return mask.view(*mask.shape, *[1] * (values.ndim - mask.ndim)).expand_as(values).to(exact)
 
 
-def harmony(gradient: Tensor, bins: int, mask: Tensor | None = None) -> Tensor:
+def harmony(
+    gradient: Tensor, bins: int, mask: Tensor | None = None, follow: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """Return the weights of the gradient harmonising mechanism (Li, Liu and Wang 2019), detached.
 
     w_i = N / (R_i M): N items, R_i of them in the item's bin of gradient size, M bins that are not empty, as in the
     authors' code, so that the weights average to 1 (the paper divides by all bins). gradient: sizes from 0 to 1.
+    follow: given the counts of this batch (bins,), returns what takes their place, such as a moving average.
 
     >>> harmony(torch.tensor([0.1, 0.1, 0.1, 0.9]), 10)
     tensor([0.6667, 0.6667, 0.6667, 2.0000])
@@ -45,6 +50,7 @@ def harmony(gradient: Tensor, bins: int, mask: Tensor | None = None) -> Tensor:
     ones = presence(gradient, mask)
     place = (gradient.detach().to(ones.dtype) * bins).long().clamp(0, bins - 1).flatten()
     counts = ones.new_zeros(bins).scatter_add(0, place, ones.flatten())
-    filled = (counts > 0).sum().clamp_min(1)
-    weights = ones.sum() / (counts.clamp_min(1) * filled)
+    filled = counts > 0
+    density = torch.where(filled, counts if follow is None else follow(counts), 1)
+    weights = ones.sum() / (density * filled.sum().clamp_min(1))
     return weights.gather(0, place).view_as(gradient).to(gradient.dtype)

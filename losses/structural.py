@@ -1,5 +1,7 @@
 """Losses on structure: local statistics, features of images, and what moves between frames."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -30,17 +32,79 @@ def ssim(
     >>> ssim(torch.full((1, 1, 16, 16), 0.5), torch.full((1, 1, 16, 16), 0.6))
     tensor([0.0164])
     """
+    _check_images(prediction, target, window)
+    luminance, structure = _similarity(*_at_least_single(prediction, target), window, sigma, data_range)
+    return 1 - (luminance * structure).flatten(1).mean(1)
+
+
+SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""What people weigh the five scales by, finest first (Wang et al. 2003)."""
+
+
+@about(
+    name="Multi-scale SSIM",
+    family="structural",
+    takes="images",
+    link="none",
+    paper="Wang et al., Asilomar Conference on Signals, Systems and Computers, 2003, eq. 7",
+    evidence="V",
+    aliases=("msssim",),
+)
+def ms_ssim(
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    weights: Sequence[float] = SCALES,
+    window: int = 11,
+    sigma: float = 1.5,
+    data_range: float = 1.0,
+) -> Tensor:
+    """Compare structure at several scales, each half the size of the one before, and brightness at the coarsest.
+
+    L = 1 - mean_channels l_M^w_M prod_j cs_j^w_j: cs the mean of SSIM's second factor, at M scales, from 1e-6 on (a
+    power has no slope at 0), l that of the first times the second (l_M cs_M is SSIM itself, as in all public code);
+    halved by means of 2 x 2 pixels. weights: w_j, finest first. Both (N,C,H,W), with sides of (window - 1) 2^(M-1) + 1
+    or more, 161 by default; returns (N,). A loss that mixes it with the absolute error goes by the same name elsewhere.
+
+    >>> ms_ssim(torch.full((1, 1, 176, 176), 0.5), torch.full((1, 1, 176, 176), 0.6))
+    tensor([0.0022])
+    """
+    if not weights:
+        raise ValueError("weights: (), allowed is one number per scale, one scale or more")
+    for weight in weights:
+        check_range("weights", weight, 0)
+    _check_images(prediction, target, (window - 1) * 2 ** (len(weights) - 1) + 1)
+    x, y = _at_least_single(prediction, target)
+    product = torch.ones((), dtype=x.dtype, device=x.device)
+    for scale, weight in enumerate(weights):
+        last = scale == len(weights) - 1
+        luminance, structure = _similarity(x, y, window, sigma, data_range)
+        held = (luminance * structure if last else structure).flatten(2).mean(2).clamp_min(1e-6)
+        product = product * held**weight
+        if not last:
+            x, y = functional.avg_pool2d(x, 2), functional.avg_pool2d(y, 2)
+    return 1 - product.mean(1)
+
+
+def _check_images(prediction: Tensor, target: Tensor, side: int) -> None:
     check_pair(prediction, target)
+    if prediction.ndim != 4 or min(prediction.shape[2:]) < side:
+        raise ValueError(
+            f"prediction: shape {tuple(prediction.shape)}, allowed is (N, C, H, W) with sides of {side} or more"
+        )
+
+
+def _at_least_single(*images: Tensor) -> list[Tensor]:
+    # variances come from differences of large numbers, so half precision would lose them
+    return [image.to(torch.promote_types(image.dtype, torch.float32)) for image in images]
+
+
+def _similarity(x: Tensor, y: Tensor, window: int, sigma: float, data_range: float) -> tuple[Tensor, Tensor]:
+    """Return SSIM's two factors, of brightness and of structure, wherever the whole window lies in the image."""
     check_range("window", window, 1)
     check_range("sigma", sigma, 0, above=True)
     check_range("data_range", data_range, 0, above=True)
-    if prediction.ndim != 4 or min(prediction.shape[2:]) < window:
-        raise ValueError(
-            f"prediction: shape {tuple(prediction.shape)}, allowed is (N, C, H, W) with sides of {window} or more"
-        )
-    channels = prediction.shape[1]
-    # (sx^2 + sy^2) and sxy come from differences of large numbers, so half precision would lose them
-    x, y = (image.to(torch.promote_types(image.dtype, torch.float32)) for image in (prediction, target))
+    channels = x.shape[1]
     place = torch.arange(window, dtype=x.dtype, device=x.device) - (window - 1) / 2
     bell = torch.exp(-place.square() / (2 * sigma**2))
     bell = (bell / bell.sum()).expand(5 * channels, 1, 1, window)
@@ -51,7 +115,7 @@ def ssim(
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     luminance = (2 * mx * my + c1) / (mx.square() + my.square() + c1)
     structure = (2 * (xy - mx * my) + c2) / (xx - mx.square() + yy - my.square() + c2)
-    return 1 - (luminance * structure).flatten(1).mean(1)
+    return luminance, structure
 
 
 @about(

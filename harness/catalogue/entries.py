@@ -6,16 +6,18 @@ import functools
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from hydra.utils import get_object, instantiate
+from omegaconf import OmegaConf
 
 from harness import compose
 from harness.records import RESULTS
 from losses.compound import Sum
-from losses.loss import About, Loss, plain
+from losses.loss import About, Loss, fitted
 
 PUBLISHED = compose.ROOT / "results" / "published"
 PROBE = {"num_classes": 2, "num_features": 2}  # enough to build a loss with weights and to draw it
@@ -32,6 +34,8 @@ class Entry:
         summary: first line of the docstring.
         details: the rest of it, without its example.
         code: dotted name of the function or class.
+        formula: in the part of TeX that matplotlib sets, without dollar signs; empty: see details.
+        use, avoid: when the loss is a good choice and when it is not; empty: nothing is written about it.
     """
 
     id: str
@@ -40,6 +44,15 @@ class Entry:
     summary: str
     details: str
     code: str
+    formula: str
+    use: str
+    avoid: str
+
+
+@functools.cache
+def guide() -> dict[str, dict[str, str]]:
+    """Return what guide.yaml says of losses, by name."""
+    return OmegaConf.to_container(OmegaConf.load(Path(__file__).parent / "guide.yaml"))  # pyright: ignore[reportReturnType]
 
 
 def entries() -> list[Entry]:
@@ -59,7 +72,8 @@ def _entry(name: str) -> Entry:
         summary, _, details = (inspect.getdoc(get_object(code)) or "").partition("\n")
         details = details.split(">>>")[0].strip()
     settings = {key: value for key, value in {**config, **base}.items() if key not in ("_target_", "_partial_", "base")}
-    return Entry(name, build(name).about, settings, summary, details, code)
+    said = {"formula": "", "use": "", "avoid": "", **guide().get(name, {})}
+    return Entry(name, build(name).about, settings, summary, details, code, **said)
 
 
 @functools.cache
@@ -68,12 +82,8 @@ def build(name: str) -> Loss | Sum:
     config = compose.option("loss", name)
     if "terms" in config:
         return Sum({term: build(term) for term in config["terms"]}, config["terms"])
-    function = instantiate(config)
-    if inspect.isclass(function.func):
-        torch.manual_seed(0)
-        wanted = inspect.signature(function.func).parameters
-        function = function(**{key: value for key, value in PROBE.items() if key in wanted})
-    return Loss(plain(function)).double()
+    torch.manual_seed(0)
+    return Loss(fitted(instantiate(config), **PROBE)).double()
 
 
 def for_classification() -> list[str]:

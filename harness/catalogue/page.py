@@ -12,6 +12,7 @@ import jinja2
 import matplotlib as mpl
 import pandas as pd
 from markupsafe import Markup
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from harness.catalogue import curves, entries, figures
@@ -46,7 +47,7 @@ def write(path: Path) -> Path:
     text = environment.get_template("page.html.j2").render(
         families={family: [e for e in found if e.about.family == family] for family in _families(found)},
         count=len(found),
-        formula=lambda entry: svg(formula(entry.about.formula), entry.about.formula) if entry.about.formula else "",
+        formula=lambda entry: svg(formula(entry.formula), entry.formula),
         curve=_curve,
         methods=_methods,
         places=entries.places,
@@ -88,13 +89,12 @@ def formula(tex: str) -> Figure:
     Raises:
         ValueError: matplotlib cannot set it.
     """
-    settings: Any = {**style.STYLE, "mathtext.fontset": "cm"}
-    with mpl.rc_context(settings):
-        figure = Figure(figsize=(6, 0.5))
-        text = figure.text(0, 0.5, f"${tex}$", fontsize=13, va="center")
-        extent = text.get_window_extent(figure.canvas.get_renderer())  # pyright: ignore[reportAttributeAccessIssue]
-        figure.set_size_inches(extent.width / figure.dpi + 0.1, extent.height / figure.dpi + 0.14)
-        return figure
+    figure = Figure(figsize=(6, 0.5))
+    canvas = FigureCanvasAgg(figure)
+    text = figure.text(0, 0.5, f"${tex}$", fontsize=13, va="center", math_fontfamily="cm")
+    extent = text.get_window_extent(canvas.get_renderer())
+    figure.set_size_inches(extent.width / figure.dpi + 0.1, extent.height / figure.dpi + 0.14)
+    return figure
 
 
 def svg(figure: Figure, alt: str) -> Markup:

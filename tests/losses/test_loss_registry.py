@@ -10,7 +10,7 @@ import pytest
 from loss_registry import NAMES, build, config, target_of
 
 import losses
-from losses import compound, hybrid, loss
+from losses import compound, generative, hybrid, loss
 from losses.lift import on_probabilities, one_vs_rest
 
 MODULES = [f"losses.{module.name}" for module in pkgutil.iter_modules(losses.__path__)]
@@ -45,7 +45,9 @@ def test_settings_in_yaml_are_the_defaults_of_the_function(name):
         if function is hybrid.hybrid:  # one function, 27 experiments
             assert set(settings) == set(expected)
         else:
-            assert settings == expected
+            assert settings == {
+                key: list(value) if isinstance(value, tuple) else value for key, value in expected.items()
+            }
 
 
 def declared():
@@ -73,7 +75,7 @@ def test_every_public_function_that_compares_with_a_target_is_declared():
         for key, member in vars(importlib.import_module(name)).items()
         if inspect.isfunction(member) and member.__module__ == name and not key.startswith("_")
     }
-    assert public - {hybrid.number, hybrid.added} <= declared()
+    assert public - {hybrid.number, hybrid.added, generative.critic_slopes} <= declared()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -23,7 +23,7 @@ LOGITS3, G3 = P3.log().T[None], torch.tensor([[0, 0, 0, 0, 1, 2]])
 
 
 def counts(squared=False):
-    return region._counts(LOGITS, G, None, over_batch=False)
+    return region._counts(LOGITS, G, None, over_batch=False, squared=squared)
 
 
 def test_soft_counts():
@@ -37,7 +37,7 @@ def test_soft_counts():
     ("smooth", "squared", "expected"), [(0.0, False, 0.32203390), (0.0, True, 0.19191919), (1.0, False, 0.27536232)]
 )
 def test_dice_of_the_foreground(smooth, squared, expected):
-    assert 1 - region._dice(counts(), smooth, squared)[0, 1].item() == pytest.approx(expected, abs=1e-6)
+    assert 1 - region._dice(counts(squared), smooth, squared)[0, 1].item() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,423 @@
+"""python -m scripts.bench_losses [LOSS ...]: time and memory of every loss, beside those of other libraries.
+
+A step is forward and backward. Every contender of one comparison (ours and the peers', eager and compiled) runs in turn
+in every round, beside a copy of the data, the least that has to move. Ratios are medians over rounds of (our best / the
+peer's best), with an interval of the median; memory is the peak above the start of a step, the gradient itself not
+counted. Writes results/bench/losses.csv, one row per contender, and results/bench/loss_costs.csv, one row per loss,
+which the catalogue shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from harness import compose, hardware, records
+from harness.catalogue import entries
+from losses.compound import Sum
+from losses.loss import Loss, Output
+from scripts.peers import peers
+
+Step = Callable[[], object]
+REGION_AND_FOCAL = {"focal", "binary_focal", "dice", "jaccard", "tversky", "generalized_dice", "cross_entropy_dice"}
+STRESS = (1e-4, 1.0, 1e2, 1e4)
+"""Factors on ordinary data under which gradients should stay finite."""
+
+
+# ---------------------------------------------------------------- data
+
+
+@dataclass(frozen=True)
+class Size:
+    """A size to measure at: what a loss gets, and how many classes and features a loss with weights has."""
+
+    name: str
+    shape: tuple[int, ...]
+    classes: int = 10
+    features: int = 512
+
+
+def sizes(loss: Loss | Sum, device: str) -> list[Size]:
+    """Return where a loss is measured on this kind of device, by what it takes."""
+    takes = set(loss.about.takes.split("+"))
+    gpu = device == "cuda"
+    dense = Size("16x21x512x512", (16, 21, 512, 512), 21) if gpu else Size("8x21x128x128", (8, 21, 128, 128), 21)
+    flat = [Size("128x10", (128, 10)), Size("512x1000", (512, 1000), 1000)]
+    if takes == {"features"} and loss.is_head:
+        return [Size("4096x100000", (4096, 512), 100_000) if gpu else Size("512x10000", (512, 512), 10_000)]
+    if takes & {"features", "embeddings"}:
+        return [Size("512x512", (512, 512))]
+    if takes & {"class_logits", "class_probabilities"}:
+        return [dense] if loss.about.per_image else [*flat, dense]
+    if takes & {"boxes", "rotated_boxes"}:
+        count = 100 if "piou" in loss.about.name.lower().replace("pixels-", "p") else 100_000
+        return [Size(f"{count} pairs", (count,))]
+    if takes & {"images"}:
+        return [Size("8x3x192x192", (8, 3, 192, 192))]
+    if takes & {"feature_maps", "flows"}:
+        return [Size("8x2x32x32", (8, 2, 32, 32))]
+    if takes & {"attention"}:
+        return [Size("128x197x197", (128, 197, 197))]
+    if takes & {"latents", "critic_slopes"}:
+        return [Size("512x512", (512, 512))]
+    return [*flat, dense]
+
+
+def batch(takes: str, size: Size, device: str) -> tuple[Output, Tensor]:
+    """Return data of a size, as leaves that require gradients, and its target."""
+    draw = torch.Generator().manual_seed(0)
+    count, *rest = size.shape
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=draw)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=draw)
+
+    def boxes(columns: int) -> Tensor:
+        corner, side = 100 * uniform(count, 2), 5 + 50 * uniform(count, 2)
+        return torch.cat([corner, corner + side] if columns == 4 else [corner, side, 3 * uniform(count, 1)], 1)
+
+    classes = torch.randint(size.classes, (count, *rest[1:]), generator=draw)
+    kinds = set(takes.split("+"))
+    features: Tensor | None = None
+    prediction: Tensor | None = None
+    target: Tensor = classes
+    if "features" in kinds:
+        features, target = normal(count, size.features), classes[:, *[0] * (classes.ndim - 1)]
+    if "latents" in kinds:
+        features = normal(count, 2, 64)
+    other: Mapping[str, Callable[[], tuple[Tensor, Tensor]]] = {
+        "class_logits": lambda: (normal(count, size.classes, *rest[1:]), target),
+        "class_probabilities": lambda: (normal(*size.shape), normal(*size.shape).softmax(1)),
+        "binary_logits": lambda: (normal(*size.shape), uniform(*size.shape).round()),
+        "values": lambda: (normal(*size.shape), normal(*size.shape)),
+        "counts": lambda: (5 * uniform(*size.shape), 5 * uniform(*size.shape)),
+        "distributions": lambda: (normal(count, 2, *rest), normal(*size.shape)),
+        "boxes": lambda: (boxes(4), boxes(4)),
+        "rotated_boxes": lambda: (boxes(5), boxes(5)),
+        "images": lambda: (uniform(*size.shape), uniform(*size.shape)),
+        "feature_maps": lambda: (normal(*size.shape), normal(*size.shape)),
+        "flows": lambda: (normal(*size.shape), normal(*size.shape)),
+        "attention": lambda: (normal(*size.shape).softmax(2), (rest[0] * uniform(count)).floor()),
+        "embeddings": lambda: (normal(*size.shape), normal(*size.shape)),
+        "score_pairs": lambda: (normal(size.shape[0], 2), uniform(size.shape[0]).round()),
+        "critic_scores": lambda: (normal(*size.shape), uniform(*size.shape).round()),
+        "critic_slopes": lambda: (normal(*size.shape), torch.ones(count)),
+        "latents": lambda: (normal(count), normal(count)),
+    }
+    for kind in kinds - {"features"}:
+        drawn, aim = other[kind]()
+        if kind != "latents":
+            prediction, target = drawn, aim
+        elif kinds == {"latents"}:
+            target = aim
+    output = Output(*(None if x is None else x.to(device).requires_grad_() for x in (features, prediction)))
+    return output, target.to(device)
+
+
+# ---------------------------------------------------------------- measuring
+
+
+def step_of(function: Callable[[], Tensor], leaves: Sequence[Tensor]) -> Step:
+    """Return one forward and backward pass; gradients are returned and dropped."""
+    return lambda: torch.autograd.grad(function(), leaves, allow_unused=True)
+
+
+def timer(device: str, step: Step, inner: int) -> float:
+    """Return the seconds of one step, averaged over ``inner`` in a row."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(inner):
+        step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - started) / inner
+
+
+def interleaved(device: str, steps: Mapping[str, Step], rounds: int, least: float) -> dict[str, list[float]]:
+    """Time all steps in turn; each measurement repeats its step until ``least`` seconds are over."""
+    inner = {}
+    for name, step in steps.items():
+        timer(device, step, 2)
+        inner[name] = max(1, math.ceil(least / timer(device, step, 1)))
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    order = list(steps)
+    for index in range(rounds):
+        for name in order if index % 2 else reversed(order):
+            times[name].append(timer(device, steps[name], inner[name]))
+    return times
+
+
+def peak_memory(device: str, step: Step) -> int:
+    """Return the most bytes that a step holds above what was held before it."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        step()
+    found = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]  # pyright: ignore[reportOptionalMemberAccess]
+    held = most = 0
+    for event in sorted(found, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    return most
+
+
+class _Counter(TorchDispatchMode):
+    """Counts tensor operations; views cost nothing and are left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def operations(step: Step) -> int:
+    """Return how many tensor operations a step takes."""
+    with _Counter() as counter:
+        step()
+    return counter.count
+
+
+def finite_share(loss: Loss | Sum, size: Size, device: str) -> float:
+    """Return the share of finite gradients over data from tiny to huge, in float32, float16 and bfloat16."""
+    finite = total = 0
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        for factor in STRESS:
+            output, target = batch(loss.about.takes, size, device)
+            stressed = Output(
+                *(None if x is None else (factor * x.detach()).to(dtype).requires_grad_() for x in output)
+            )
+            aim = target.to(dtype) if target.is_floating_point() else target
+            held = loss.to(dtype)
+            leaves = [x for x in stressed if x is not None]
+            for gradient in torch.autograd.grad(held(stressed, aim), leaves, allow_unused=True):
+                if gradient is not None:
+                    finite += int(gradient.isfinite().sum())
+                    total += gradient.numel()
+    loss.to(torch.float32)
+    return finite / max(total, 1)
+
+
+# ---------------------------------------------------------------- one loss at one size
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One implementation, eager or compiled, at one size."""
+
+    loss: str
+    size: str
+    by: str
+    mode: str
+    milliseconds: float
+    copies: float
+    extra_memory: float
+    ratio: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+
+
+def built(name: str, size: Size, device: str, **settings: Any) -> Loss | Sum:
+    """Return a loss of the registry for the classes and features of a size, with settings beside its defaults."""
+    from hydra.utils import instantiate
+
+    from losses.loss import fitted
+
+    config = {**compose.option("loss", name), **settings}
+    if "terms" in config:
+        return Sum({term: built(term, size, device) for term in config["terms"]}, config["terms"])
+    torch.manual_seed(0)
+    return Loss(fitted(instantiate(config), num_classes=size.classes, num_features=size.features)).to(device)
+
+
+def contest(name: str, size: Size, device: str, rounds: int, least: float, compiled: bool) -> list[Contender]:
+    """Measure a loss and its peers at one size; the row of our best holds the ratio to the best peer."""
+    loss = built(name, size, device)
+    output, target = batch(loss.about.takes, size, device)
+    leaves = [x for x in output if x is not None] + [p for p in loss.parameters() if p.requires_grad]
+    data = leaves[0]
+    functions: dict[str, Callable[..., Tensor]] = {"lossbench": loss}
+    arguments: dict[str, tuple[Any, ...]] = {"lossbench": (output, target)}
+    held = dict.fromkeys(functions, leaves)
+    for peer in peers(name):
+        if peer.dense is not None and peer.dense != (data.ndim > 2):
+            continue
+        ours = built(name, size, device, **peer.settings)
+        library = peer.library.partition(".")[0]
+        function = peer.build(ours)
+        functions[library], arguments[library] = function, (data, target)
+        weights = list(function.parameters()) if isinstance(function, torch.nn.Module) else []
+        held[library] = [data, *(w for w in weights if w.requires_grad)]
+    steps: dict[str, Step] = {}
+    for by, function in functions.items():
+        for mode in ("eager", "compiled") if compiled else ("eager",):
+            called = torch.compile(function, dynamic=False) if mode == "compiled" else function
+            step = step_of(lambda called=called, by=by: called(*arguments[by]), held[by])
+            try:
+                step()
+            except Exception as error:
+                print(f"  {name} {size.name} {by} {mode}: {type(error).__name__}: {str(error).splitlines()[0][:90]}")
+                continue
+            steps[f"{by} {mode}"] = step
+    memory = {key: peak_memory(device, step) for key, step in steps.items()}
+    space = torch.empty_like(data)
+    steps["copy"] = lambda: space.copy_(data.detach())
+    times = interleaved(device, steps, rounds, least)
+    floor = statistics.median(times.pop("copy"))
+    bytes_of = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
+    medians = {key: statistics.median(found) for key, found in times.items()}
+    mine = min((key for key in medians if key.startswith("lossbench")), key=lambda key: medians[key])
+    theirs = min((key for key in medians if not key.startswith("lossbench")), key=lambda key: medians[key], default="")
+    rows = []
+    for key, seconds in medians.items():
+        by, mode = key.rsplit(" ", 1)
+        ratios: dict[str, float] = {}
+        if key == mine and theirs:
+            ratio, low, high = interval([a / b for a, b in zip(times[mine], times[theirs], strict=True)])
+            ratios = {"ratio": ratio, "low": low, "high": high}
+        extra = (memory[key] - bytes_of) / (data.numel() * data.element_size())
+        rows.append(Contender(name, size.name, by, mode, 1e3 * seconds, seconds / floor, max(extra, 0.0), **ratios))
+    torch.compiler.reset()
+    return rows
+
+
+def interval(ratios: Sequence[float]) -> tuple[float, float, float]:
+    """Return the median and its 95 % interval from order statistics."""
+    from scipy.stats import binom
+
+    rank = int(binom.ppf(0.025, len(ratios), 0.5))
+    ordered = sorted(ratios)
+    return statistics.median(ordered), ordered[max(rank - 1, 0)], ordered[min(len(ordered) - rank, len(ordered) - 1)]
+
+
+# ---------------------------------------------------------------- all of them
+
+
+def measured(names: Sequence[str], device: str, given: argparse.Namespace) -> Iterator[list[Contender]]:
+    """Measure losses one after the other and print each as it is done."""
+    head = f"{'loss':26} {'size':14} {'ours':>9} {'copies':>7} {'memory':>7}  {'best peer':24} {'ratio (interval)'}"
+    print(head + "\n" + "-" * len(head))
+    for name in names:
+        for size in sizes(entries.build(name), device):
+            if given.size and size.name not in given.size:
+                continue
+            try:
+                rows = contest(name, size, device, given.rounds, given.least, given.compiled)
+            except (ValueError, RuntimeError, TypeError) as error:
+                print(f"{name:26} {size.name:14} not measured: {str(error).splitlines()[0][:120]}", flush=True)
+                continue
+            mine = min((row for row in rows if row.by == "lossbench"), key=lambda row: row.milliseconds)
+            others = [row for row in rows if row.by != "lossbench"]
+            text = f"{name:26} {size.name:14} {mine.milliseconds:8.3f}m {mine.copies:7.1f} {mine.extra_memory:7.2f}"
+            if others:
+                best = min(others, key=lambda row: row.milliseconds)
+                text += f"  {best.by + ' ' + best.mode:24} {mine.ratio:.2f} ({mine.low:.2f}-{mine.high:.2f})"
+            print(text, flush=True)
+            yield rows
+
+
+def goals(rows: Sequence[Contender]) -> list[str]:
+    """Return what was asked of the whole, and what was found."""
+    found = [row for row in rows if not math.isnan(row.ratio)]
+    if not found:
+        return ["no peer is installed: there is nothing to compare with"]
+    mean = math.exp(statistics.fmean(math.log(row.ratio) for row in found))
+    slower = [f"{row.loss} {row.size}" for row in found if row.low > 1.05]
+    lines = [
+        f"geometric mean of our best / the peer's best: {mean:.2f} over {len(found)} comparisons (goal 0.8)",
+        f"slower beyond doubt (interval above 1.05): {', '.join(slower) or 'none'} (goal: none)",
+    ]
+    for row in found:
+        eager = [r.milliseconds for r in rows if (r.loss, r.size, r.mode) == (row.loss, row.size, "eager")
+                 and r.by != "lossbench"]  # fmt: skip
+        if row.loss in REGION_AND_FOCAL and eager:
+            lines.append(
+                f"{row.loss} {row.size}: {row.milliseconds / min(eager):.2f} of the best eager peer (goal 0.5)"
+            )
+    for row in found:
+        least = min(r.extra_memory for r in rows if (r.loss, r.size) == (row.loss, row.size) and r.by != "lossbench")
+        ours = min(r.extra_memory for r in rows if (r.loss, r.size) == (row.loss, row.size) and r.by == "lossbench")
+        if least <= 2 < ours:
+            lines.append(f"{row.loss} {row.size}: extra memory {ours:.1f} times the data, a peer needs {least:.1f}")
+    return lines
+
+
+def costs(names: Sequence[str], rows: Sequence[Contender], device: str) -> Iterator[dict[str, object]]:
+    """Return what the catalogue shows of each loss, at the largest size at which it was measured."""
+    for name in names:
+        own = [row for row in rows if row.loss == name and row.by == "lossbench"]
+        if not own:
+            continue
+        loss = entries.build(name).float()
+        size = next(size for size in sizes(loss, device) if size.name == own[-1].size)
+        held = built(name, size, device)
+        output, target = batch(held.about.takes, size, device)
+        leaves = [x for x in output if x is not None]
+        last = {row.mode: row for row in own if row.size == size.name}
+        yield {
+            "loss": name,
+            "size": size.name,
+            **{f"{mode} ms": round(row.milliseconds, 4) for mode, row in last.items()},
+            "copies of the data in time": round(min(row.copies for row in last.values()), 1),
+            "extra memory": round(min(row.extra_memory for row in last.values()), 2),
+            "operations": operations(step_of(lambda held=held, o=output, t=target: held(o, t), leaves)),
+            "finite gradients under stress": round(finite_share(held, sizes(loss, device)[0], device), 4),
+        }
+
+
+def main() -> None:
+    """Measure the losses named on the command line, or all that can be trained; print tables, write the CSVs."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.bench_losses", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("loss", nargs="*", help="losses to measure (default: all)")
+    parser.add_argument("--size", nargs="*", help="only these sizes, such as 128x10")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--least", type=float, default=0.005, help="seconds of one measurement at least")
+    parser.add_argument("--eager", dest="compiled", action="store_false", help="leave out torch.compile")
+    given = parser.parse_args()
+    import pandas as pd
+
+    device = hardware.device_type("auto")
+    known = compose.options("loss")
+    if unknown := set(given.loss) - set(known):
+        parser.error(f"unknown loss {', '.join(sorted(unknown))}: python -m harness.catalogue lists them")
+    names = [name for name in given.loss or known if not entries.build(name).about.untrainable]
+    print(
+        f"{hardware.cpu_name()}, {hardware.cores()} cores, {device}, torch {torch.__version__}, {given.rounds} rounds"
+    )
+    rows = [row for found in measured(names, device, given) for row in found]
+    print("\n".join(["", *goals(rows)]))
+    machine = {"machine": hardware.cpu_name(), "device": device, "torch": torch.__version__}
+    folder = records.RESULTS / "bench"
+    for file, frame in {
+        "losses": pd.DataFrame([vars(row) | machine for row in rows]),
+        "loss_costs": pd.DataFrame(list(costs(names, rows, device))),
+    }.items():
+        records.write_text(folder / f"{file}.csv", frame.to_csv(index=False))
+        print(f"wrote {folder.name}/{file}.csv")
+
+
+if __name__ == "__main__":
+    main()
