@@ -4,6 +4,8 @@ Those over a batch with classes compare every item with all others, so memory gr
 value for an item is its mean over the comparisons that exist, 0 where none does.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -67,8 +69,31 @@ class Center(nn.Module):
 
 
 def _squared_distances(features: Tensor) -> Tensor:
-    """Return (N,N) squared distances, by differences: the usual expansion loses the small ones to rounding."""
-    return (features.unsqueeze(1) - features.unsqueeze(0)).square().sum(2)
+    """Return (N,N) from (N,F), at least float32."""
+    return _SquaredDistances.apply(features.to(torch.promote_types(features.dtype, torch.float32)))
+
+
+class _SquaredDistances(torch.autograd.Function):
+    """By differences, because the usual expansion of the square loses small distances to rounding.
+
+    By hand, because autograd would keep N x N x F differences for the gradient, which is a product of matrices.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").square()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        both = slope + slope.mT
+        return 2 * (both.sum(1, keepdim=True) * x - both @ x)
 
 
 def _pairs(target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:

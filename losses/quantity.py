@@ -30,7 +30,7 @@ def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     tensor([9.])
     """
     check_pair(prediction, target)
-    return (prediction - target).square()
+    return functional.mse_loss(prediction, target, reduction="none")
 
 
 @about(
@@ -52,7 +52,7 @@ def absolute_error(prediction: Tensor, target: Tensor) -> Tensor:
     tensor([3.])
     """
     check_pair(prediction, target)
-    return (prediction - target).abs()
+    return functional.l1_loss(prediction, target, reduction="none")
 
 
 @about(

@@ -43,10 +43,11 @@ def _counts(logits: Tensor, target: Tensor, mask: Tensor | None, over_batch: boo
     exact = torch.promote_types(logits.dtype, torch.float32)
     p = logits.softmax(1, dtype=exact).unsqueeze(-1).flatten(2)
     place = _pixels(target).unsqueeze(1)
-    counted = torch.ones_like(place, dtype=exact) if mask is None else _pixels(mask).unsqueeze(1).to(exact)
+    counted = None if mask is None else _pixels(mask).unsqueeze(1).to(exact)
     both, predicted, actual = _ClassSums.apply(p, place, counted)
-    squares = (p.square() * counted).sum(2) if squared else predicted
-    sums = (both, predicted, actual, squares, counted.sum(2))
+    squares = (p.square() if counted is None else p.square() * counted).sum(2) if squared else predicted
+    pixels = actual.sum(1, keepdim=True)
+    sums = (both, predicted, actual, squares, pixels)
     return Counts(*(part.sum(0, keepdim=True) if over_batch else part for part in sums))
 
 
@@ -59,20 +60,25 @@ class _ClassSums(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(p: Tensor, place: Tensor, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        g = torch.zeros_like(p).scatter(1, place, counted)
-        return torch.einsum("ncp,ncp->nc", p, g), torch.einsum("ncp,np->nc", p, counted.squeeze(1)), g.sum(2)
+    def forward(p: Tensor, place: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        zeros = p.new_zeros(()).expand_as(p)
+        g = zeros.scatter(1, place, 1.0) if counted is None else zeros.scatter(1, place, counted)
+        actual = g.sum(2)
+        predicted = p.sum(2) if counted is None else torch.einsum("ncp,np->nc", p, counted.squeeze(1))
+        return g.mul_(p).sum(2), predicted, actual
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: tuple[Tensor, ...]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: tuple[Tensor, ...]) -> None:
         ctx.save_for_backward(*inputs[1:])
         ctx.mark_non_differentiable(output[2])
 
     @staticmethod
     def backward(ctx: Any, both: Tensor, predicted: Tensor, actual: Tensor) -> tuple[Tensor, None, None]:
         place, counted = ctx.saved_tensors
-        true = both.gather(1, place.squeeze(1)).unsqueeze(1) * counted
-        return (predicted.unsqueeze(2) * counted).scatter_add_(1, place, true), None, None
+        true, all_of = both.gather(1, place.squeeze(1)).unsqueeze(1), predicted.unsqueeze(2)
+        if counted is None:
+            return all_of.repeat(1, 1, place.shape[2]).scatter_add_(1, place, true), None, None
+        return (all_of * counted).scatter_add_(1, place, true * counted), None, None
 
 
 def _per_image(values: Tensor, target: Tensor) -> Tensor:

@@ -10,10 +10,14 @@ which the catalogue shows.
 from __future__ import annotations
 
 import argparse
+import logging
 import math
+import os
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +63,7 @@ def sizes(loss: Loss | Sum, device: str) -> list[Size]:
     if takes & {"class_logits", "class_probabilities"}:
         return [dense] if loss.about.per_image else [*flat, dense]
     if takes & {"boxes", "rotated_boxes"}:
-        count = 100 if "piou" in loss.about.name.lower().replace("pixels-", "p") else 100_000
+        count = 100 if loss.about.name == "PIoU" else 100_000  # PIoU looks at every pixel for every pair
         return [Size(f"{count} pairs", (count,))]
     if takes & {"images"}:
         return [Size("8x3x192x192", (8, 3, 192, 192))]
@@ -170,7 +174,7 @@ def peak_memory(device: str, step: Step) -> int:
         return torch.cuda.max_memory_allocated() - before
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+    with _silent(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         step()
     found = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]  # pyright: ignore[reportOptionalMemberAccess]
     held = most = 0
@@ -178,6 +182,19 @@ def peak_memory(device: str, step: Step) -> int:
         held += event.nbytes()
         most = max(most, held)
     return most
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Drop what native code writes to standard error: the profiler says when it starts and when it stops."""
+    with open(os.devnull, "w") as nowhere:
+        kept = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 class _Counter(TorchDispatchMode):
@@ -281,8 +298,10 @@ def contest(name: str, size: Size, device: str, rounds: int, least: float, compi
                 continue
             steps[f"{by} {mode}"] = step
     memory = {key: peak_memory(device, step) for key, step in steps.items()}
-    space = torch.empty_like(data)
-    steps["copy"] = lambda: space.copy_(data.detach())
+    # heads: what moves are the scores, which are many times larger than the features
+    moved = data.new_zeros(len(data), size.classes) if getattr(loss, "is_head", False) else data.detach()
+    space = torch.empty_like(moved)
+    steps["copy"] = lambda: space.copy_(moved)
     times = interleaved(device, steps, rounds, least)
     floor = statistics.median(times.pop("copy"))
     bytes_of = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
@@ -296,7 +315,7 @@ def contest(name: str, size: Size, device: str, rounds: int, least: float, compi
         if key == mine and theirs:
             ratio, low, high = interval([a / b for a, b in zip(times[mine], times[theirs], strict=True)])
             ratios = {"ratio": ratio, "low": low, "high": high}
-        extra = (memory[key] - bytes_of) / (data.numel() * data.element_size())
+        extra = (memory[key] - bytes_of) / (moved.numel() * moved.element_size())
         rows.append(Contender(name, size.name, by, mode, 1e3 * seconds, seconds / floor, max(extra, 0.0), **ratios))
     torch.compiler.reset()
     return rows
@@ -378,11 +397,12 @@ def costs(names: Sequence[str], rows: Sequence[Contender], device: str) -> Itera
         yield {
             "loss": name,
             "size": size.name,
-            **{f"{mode} ms": round(row.milliseconds, 4) for mode, row in last.items()},
-            "copies of the data in time": round(min(row.copies for row in last.values()), 1),
-            "extra memory": round(min(row.extra_memory for row in last.values()), 2),
+            "eager_ms": last["eager"].milliseconds,
+            "compiled_ms": last["compiled"].milliseconds if "compiled" in last else math.nan,
+            "copies": min(row.copies for row in last.values()),
+            "extra_memory": min(row.extra_memory for row in last.values()),
             "operations": operations(step_of(lambda held=held, o=output, t=target: held(o, t), leaves)),
-            "finite gradients under stress": round(finite_share(held, sizes(loss, device)[0], device), 4),
+            "finite": finite_share(held, sizes(loss, device)[0], device),
         }
 
 
@@ -395,15 +415,19 @@ def main() -> None:
     parser.add_argument("--size", nargs="*", help="only these sizes, such as 128x10")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--least", type=float, default=0.005, help="seconds of one measurement at least")
+    parser.add_argument("--peers", action="store_true", help="only losses that another library has too")
     parser.add_argument("--eager", dest="compiled", action="store_false", help="leave out torch.compile")
     given = parser.parse_args()
     import pandas as pd
 
     device = hardware.device_type("auto")
+    warnings.simplefilter("ignore")  # compilers tell at length where peers break their graphs
+    logging.getLogger("torch").setLevel(logging.CRITICAL)
     known = compose.options("loss")
     if unknown := set(given.loss) - set(known):
         parser.error(f"unknown loss {', '.join(sorted(unknown))}: python -m harness.catalogue lists them")
     names = [name for name in given.loss or known if not entries.build(name).about.untrainable]
+    names = [name for name in names if peers(name)] if given.peers else names
     print(
         f"{hardware.cpu_name()}, {hardware.cores()} cores, {device}, torch {torch.__version__}, {given.rounds} rounds"
     )
@@ -415,7 +439,7 @@ def main() -> None:
         "losses": pd.DataFrame([vars(row) | machine for row in rows]),
         "loss_costs": pd.DataFrame(list(costs(names, rows, device))),
     }.items():
-        records.write_text(folder / f"{file}.csv", frame.to_csv(index=False))
+        records.write_text(folder / f"{file}.csv", frame.to_csv(index=False, float_format="%.5g"))
         print(f"wrote {folder.name}/{file}.csv")
 
 

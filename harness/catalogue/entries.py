@@ -15,7 +15,6 @@ from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
 from harness import compose
-from harness.records import RESULTS
 from losses.compound import Sum
 from losses.loss import About, Loss, fitted
 
@@ -122,14 +121,6 @@ def places(name: str) -> list[str]:
         *(f"review {table}" for table in tables),
         *(f"{short}, {place}" for short, place in zip(others["short"], others["place"], strict=True)),
     ]
-
-
-def costs() -> pd.DataFrame:
-    """Return what ``python -m scripts.bench_losses`` measured here, or was published; empty if neither."""
-    for folder in (RESULTS / "bench", compose.ROOT / "results" / "measured"):
-        if (folder / "loss_costs.csv").exists():
-            return pd.read_csv(folder / "loss_costs.csv")
-    return pd.DataFrame(columns=["loss"])
 
 
 def table(found: Sequence[Entry]) -> pd.DataFrame:

@@ -133,3 +133,21 @@ def _technique(kinds: pd.Series) -> str:
     text = " ".join(kinds)
     convolution, transformer = "CNN" in text, "ViT" in text
     return "CNN and ViT" if convolution and transformer else "CNN" if convolution else "ViT" if transformer else "other"
+
+
+def cost_ranking(ranked: pd.DataFrame, column: str, axis: str) -> Figure:
+    """Return what the review ranks in words as measured; ``ranked`` as ``costs.ranked`` gives it."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 0.75 + 0.19 * len(ranked)))
+        axes = figure.add_axes((0.3, 0.55 / figure.get_figheight(), 0.66, 1 - 0.62 / figure.get_figheight()))
+        for word, colour, meant in (("low", BLUE, "called cheap"), ("high", ORANGE, "called costly")):
+            mine = ranked["said"] == word
+            axes.plot(ranked[column][mine], [i for i, one in enumerate(mine) if one], "o", color=colour, label=meant)
+        axes.set_yticks(range(len(ranked)), list(ranked["loss"]), fontsize=8)
+        axes.invert_yaxis()
+        if (ranked[column] > 0).all():
+            axes.set_xscale("log")
+        axes.set_xlabel(axis, fontsize=8.5)
+        axes.grid(axis="y", color=FAINT, lw=0.7)
+        axes.legend(fontsize=8, frameon=False, loc="lower right")
+    return figure

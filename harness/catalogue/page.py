@@ -15,7 +15,7 @@ from markupsafe import Markup
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from harness.catalogue import curves, entries, figures
+from harness.catalogue import costs, curves, entries, figures
 from harness.catalogue.entries import Entry
 from harness.records import write_text
 from harness.report import figures as style
@@ -43,15 +43,22 @@ def write(path: Path) -> Path:
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     css = (HERE.parent / "report" / "templates" / "page.css").read_text()
-    costs = entries.costs().set_index("loss")
+    measured = costs.table().set_index("loss")
     text = environment.get_template("page.html.j2").render(
         families={family: [e for e in found if e.about.family == family] for family in _families(found)},
         count=len(found),
         formula=lambda entry: svg(formula(entry.formula), entry.formula),
+        number=lambda value: f"{value:.3g}" if value == value else "",  # NaN where nothing was measured
         curve=_curve,
         methods=_methods,
         places=entries.places,
-        cost=lambda name: costs.loc[name].to_dict() if name in costs.index else {},
+        cost=lambda name: measured.loc[name].to_dict() if name in measured.index else {},
+        measured=measured.reset_index().to_dict("records"),
+        agreements=costs.agreements(),
+        rankings=[
+            svg(figures.cost_ranking(costs.ranked(one.aspect), *costs.ASPECTS[one.aspect]), f"measured {one.aspect}")
+            for one in costs.agreements()
+        ],
         evidence=EVIDENCE,
         links=LINKS,
         overview=[

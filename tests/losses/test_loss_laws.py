@@ -37,6 +37,14 @@ def test_gradient_is_the_derivative(name):
     assert torch.autograd.gradcheck(lambda *_: loss(output, target), leaves(loss, output))
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if not build(name).about.detached])
+def test_second_derivative_is_the_derivative_of_the_gradient(name):
+    loss = build(name)
+    loss.eval()
+    output, target = batch(loss, count=6)
+    assert torch.autograd.gradgradcheck(lambda *_: loss(output, target), leaves(loss, output), fast_mode=True)
+
+
 def test_order_of_items_is_irrelevant(loss):
     output, target = batch(loss)
     order = torch.randperm(len(target), generator=torch.Generator().manual_seed(2))
