@@ -10,6 +10,7 @@ which the catalogue shows.
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 import math
 import os
@@ -114,7 +115,7 @@ def batch(takes: str, size: Size, device: str) -> tuple[Output, Tensor]:
         "flows": lambda: (normal(*size.shape), normal(*size.shape)),
         "attention": lambda: (normal(*size.shape).softmax(2), (rest[0] * uniform(count)).floor()),
         "embeddings": lambda: (normal(*size.shape), normal(*size.shape)),
-        "score_pairs": lambda: (normal(size.shape[0], 2), uniform(size.shape[0]).round()),
+        "score_pairs": lambda: (normal(math.prod(size.shape) // 2, 2), uniform(math.prod(size.shape) // 2).round()),
         "critic_scores": lambda: (normal(*size.shape), uniform(*size.shape).round()),
         "critic_slopes": lambda: (normal(*size.shape), torch.ones(count)),
         "latents": lambda: (normal(count), normal(count)),
@@ -163,25 +164,30 @@ def interleaved(device: str, steps: Mapping[str, Step], rounds: int, least: floa
     return times
 
 
-def peak_memory(device: str, step: Step) -> int:
-    """Return the most bytes that a step holds above what was held before it."""
-    if device == "cuda":
+def peak_memory(device: str, step: Step, gradients: Sequence[int]) -> int:
+    """Return the most bytes that a step holds above what was held before it, its gradients not counted.
+
+    gradients: the bytes of each gradient, which the step returns.
+    """
+    if device == "cuda":  # the gradients are the last that a step allocates, so they are there at its peak
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         step()
         torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
+        return max(0, torch.cuda.max_memory_allocated() - before - sum(gradients))
     from torch.profiler import ProfilerActivity, profile
 
     with _silent(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        step()
+        kept = step()
     found = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]  # pyright: ignore[reportOptionalMemberAccess]
-    held = most = 0
-    for event in sorted(found, key=lambda e: e.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    return most
+    moved = [event.nbytes() for event in sorted(found, key=lambda e: e.start_ns())]
+    del kept
+    for size in gradients:  # what was allocated last in the size of a gradient, and not given back, is the gradient
+        place = max((i for i, n in enumerate(moved) if n == size), default=None)
+        if place is not None:
+            moved[place] = 0
+    return max(0, *itertools.accumulate(moved, initial=0))
 
 
 @contextmanager
@@ -297,14 +303,16 @@ def contest(name: str, size: Size, device: str, rounds: int, least: float, compi
                 print(f"  {name} {size.name} {by} {mode}: {type(error).__name__}: {str(error).splitlines()[0][:90]}")
                 continue
             steps[f"{by} {mode}"] = step
-    memory = {key: peak_memory(device, step) for key, step in steps.items()}
+    memory = {
+        key: peak_memory(device, step, [x.numel() * x.element_size() for x in held[key.rpartition(" ")[0]]])
+        for key, step in steps.items()
+    }
     # heads: what moves are the scores, which are many times larger than the features
     moved = data.new_zeros(len(data), size.classes) if getattr(loss, "is_head", False) else data.detach()
     space = torch.empty_like(moved)
     steps["copy"] = lambda: space.copy_(moved)
     times = interleaved(device, steps, rounds, least)
     floor = statistics.median(times.pop("copy"))
-    bytes_of = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
     medians = {key: statistics.median(found) for key, found in times.items()}
     mine = min((key for key in medians if key.startswith("lossbench")), key=lambda key: medians[key])
     theirs = min((key for key in medians if not key.startswith("lossbench")), key=lambda key: medians[key], default="")
@@ -315,8 +323,8 @@ def contest(name: str, size: Size, device: str, rounds: int, least: float, compi
         if key == mine and theirs:
             ratio, low, high = interval([a / b for a, b in zip(times[mine], times[theirs], strict=True)])
             ratios = {"ratio": ratio, "low": low, "high": high}
-        extra = (memory[key] - bytes_of) / (moved.numel() * moved.element_size())
-        rows.append(Contender(name, size.name, by, mode, 1e3 * seconds, seconds / floor, max(extra, 0.0), **ratios))
+        extra = memory[key] / (moved.numel() * moved.element_size())
+        rows.append(Contender(name, size.name, by, mode, 1e3 * seconds, seconds / floor, extra, **ratios))
     torch.compiler.reset()
     return rows
 

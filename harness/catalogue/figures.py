@@ -149,5 +149,5 @@ def cost_ranking(ranked: pd.DataFrame, column: str, axis: str) -> Figure:
             axes.set_xscale("log")
         axes.set_xlabel(axis, fontsize=8.5)
         axes.grid(axis="y", color=FAINT, lw=0.7)
-        axes.legend(fontsize=8, frameon=False, loc="lower right")
+        axes.legend(fontsize=8, frameon=False, loc="upper right")
     return figure

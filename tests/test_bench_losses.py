@@ -1,0 +1,65 @@
+"""The benchmark of losses measures what it says, at sizes small enough for a test."""
+
+import math
+
+import pytest
+import torch
+
+from harness.catalogue import costs, entries
+from scripts import bench_losses as bench
+from scripts.peers import PEERS
+
+SMALL = bench.Size("6x5", (6, 5), 5, 8)
+KINDS = sorted({entry.about.takes for entry in entries.entries() if not entry.about.untrainable})
+
+
+def test_ours_and_a_peer_are_compared_in_one_run():
+    rows = bench.contest("mse", SMALL, "cpu", rounds=3, least=0.0, compiled=False)
+    assert {(row.by, row.mode) for row in rows} == {("lossbench", "eager"), ("torch", "eager")}
+    assert all(row.milliseconds > 0 and row.copies > 0 for row in rows)
+    (ours,) = (row for row in rows if row.by == "lossbench")
+    assert ours.low <= ours.ratio <= ours.high
+    assert any("geometric mean" in line for line in bench.goals(rows))
+
+
+@pytest.mark.parametrize("takes", KINDS)
+def test_there_is_data_for_whatever_a_loss_takes(takes):
+    name = next(e.id for e in entries.entries() if e.about.takes == takes and not e.about.untrainable)
+    size = bench.sizes(entries.build(name), "cpu")[0]
+    loss = bench.built(name, size, "cpu")
+    output, target = bench.batch(takes, size, "cpu")
+    assert loss(output, target).isfinite()
+
+
+def test_memory_counts_what_is_held_and_not_the_gradient():
+    data = torch.ones(1000, requires_grad=True)
+    step = bench.step_of(lambda: (data * 2).exp().sum(), [data])  # exp keeps its result, 2x is given back
+    assert 4000 <= bench.peak_memory("cpu", step, [4000]) <= 8100
+
+
+def test_the_interval_of_a_median():
+    assert bench.interval([1.0] * 15) == (1.0, 1.0, 1.0)
+    median, low, high = bench.interval([float(n) for n in range(1, 16)])
+    assert median == 8
+    assert 1 < low < 8 < high < 15
+
+
+def test_stress_finds_gradients_that_are_not_finite():
+    size = bench.Size("128x10", (128, 10))
+    assert bench.finite_share(bench.built("cross_entropy", size, "cpu"), size, "cpu") == 1
+    assert bench.finite_share(bench.built("mse", size, "cpu"), size, "cpu") < 1  # float16 squares overflow
+
+
+def test_peers_are_losses_of_ours():
+    assert {peer.loss for peer in PEERS} <= {entry.id for entry in entries.entries()}
+
+
+def test_the_words_of_the_review_are_compared_pair_by_pair(monkeypatch):
+    monkeypatch.setattr(
+        costs, "measured",
+        lambda: costs.pd.DataFrame({"loss": ["mae", "gwd", "iou"], "copies": [1.0, 5.0, 1.0], "finite": 1.0,
+                                    "not_finite": 0.0, "operations": [3, 3, 3]}),
+    )  # fmt: skip
+    (time,) = (one for one in costs.agreements() if one.aspect == "time")
+    assert (time.share, time.pairs) == (0.75, 2)
+    assert not math.isnan(time.share)
