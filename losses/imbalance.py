@@ -10,7 +10,7 @@ from losses.checks import check_choice, check_class_logits, check_pair, check_ra
 from losses.lift import OverClasses, one_hot, one_vs_rest, reduce_classes
 from losses.loss import about
 from losses.probability import binary_cross_entropy, binary_focal, cross_entropy
-from losses.shared import harmony, presence
+from losses.shared import harmony, presence, rest
 
 Weights = Sequence[float] | Tensor
 
@@ -345,5 +345,5 @@ def pf_loss_r3(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) ->
     entropy = cross_entropy(logits, target)
     counts, _ = _shares(logits, target, mask)
     exponent = (counts / counts.amax().clamp_min(1)).gather(0, target.flatten()).view_as(target)
-    wrong = (-torch.expm1(-entropy)).clamp_min(torch.finfo(entropy.dtype).tiny)
+    wrong = rest(entropy).clamp_min(torch.finfo(entropy.dtype).tiny)
     return wrong ** exponent.to(entropy.dtype) * entropy

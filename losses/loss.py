@@ -198,7 +198,7 @@ class Loss(nn.Module):
     def _reduce(self, values: Tensor, mask: Tensor | None, weight: Tensor | None) -> Tensor:
         values = values.to(torch.promote_types(values.dtype, torch.float32))
         if mask is None and weight is None:  # the same as below, without a copy of the values
-            return values.sum() / max(values.numel(), 1)
+            return values.mean() if values.numel() else values.sum()
         if weight is not None:
             if weight.shape != values.shape[: weight.ndim]:
                 raise ValueError(

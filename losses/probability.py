@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from losses.checks import check_choice, check_class_logits, check_pair, check_range
-from losses.lift import OverClasses, one_hot, reduce_classes
+from losses.lift import OverClasses, is_target, one_hot, reduce_classes
 from losses.loss import about
+from losses.shared import rest
 
 
 @about(
@@ -30,6 +31,9 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     tensor([0.6931])
     """
     check_class_logits(logits, target)
+    if torch.compiler.is_compiling():  # in this form nothing but the logits is kept, and nothing else written
+        shifted = logits - logits.detach().amax(1, keepdim=True)
+        return shifted.exp().sum(1).log() - torch.where(is_target(target, logits.shape[1]), shifted, 0).sum(1)
     return functional.cross_entropy(logits, target, reduction="none")
 
 
@@ -98,7 +102,9 @@ def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | 
     if alpha is not None:
         check_range("alpha", alpha, 0, above=True)
     entropy = cross_entropy(logits, target)
-    return _look_away(entropy, gamma) * (1 if alpha is None else alpha)
+    # 1 - p_t is 0 where p_t rounds to 1, and the slope of a power below 1 is infinite there
+    wrong = rest(entropy).clamp_min(torch.finfo(entropy.dtype).tiny)
+    return wrong**gamma * entropy * (1 if alpha is None else alpha)
 
 
 @about(
@@ -120,17 +126,14 @@ def binary_focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: f
     tensor([0.0433, 0.1300])
     """
     check_range("gamma", gamma, 0)
-    values = _look_away(binary_cross_entropy(logits, target), gamma)
+    wrong = torch.sigmoid((1 - 2 * target) * logits)
+    if gamma < 1:  # the slope of such a power is infinite where 1 - p_t rounds to 0
+        wrong = wrong.clamp_min(torch.finfo(wrong.dtype).tiny)
+    values = wrong**gamma * binary_cross_entropy(logits, target)
     if alpha is None:
         return values
     check_range("alpha", alpha, 0, 1)
     return values * (alpha * target + (1 - alpha) * (1 - target))
-
-
-def _look_away(entropy: Tensor, gamma: float) -> Tensor:
-    """Return (1-p)^gamma entropy, p = exp(-entropy)."""
-    # 1-p is 0 where p rounds to 1, and the slope of a power below 1 is infinite there
-    return (-torch.expm1(-entropy)).clamp_min(torch.finfo(entropy.dtype).tiny) ** gamma * entropy
 
 
 @about(
@@ -153,7 +156,7 @@ def poly1(logits: Tensor, target: Tensor, *, epsilon: float = 1.0) -> Tensor:
     """
     check_range("epsilon", epsilon, -1)
     entropy = cross_entropy(logits, target)
-    return entropy - epsilon * torch.expm1(-entropy)
+    return entropy + epsilon * rest(entropy)
 
 
 @about(
@@ -176,7 +179,7 @@ def poly1_focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, epsilon: 
     check_range("epsilon", epsilon, -1)
     check_range("gamma", gamma, 0)
     entropy = cross_entropy(logits, target)
-    wrong = (-torch.expm1(-entropy)).clamp_min(torch.finfo(entropy.dtype).tiny)
+    wrong = rest(entropy).clamp_min(torch.finfo(entropy.dtype).tiny)
     return wrong**gamma * (entropy + epsilon * wrong)
 
 
@@ -250,7 +253,7 @@ def symmetric_cross_entropy(
     check_range("beta", beta, 0)
     check_range("log_zero", log_zero, high=0)
     entropy = cross_entropy(logits, target)
-    return alpha * entropy + beta * log_zero * torch.expm1(-entropy)
+    return alpha * entropy - beta * log_zero * rest(entropy)
 
 
 NGL_ALPHA = 2.4092
@@ -313,7 +316,7 @@ def wasserstein(logits: Tensor, target: Tensor, *, cost: Sequence[Sequence[float
     """
     check_class_logits(logits, target)
     if cost is None:
-        return -torch.expm1(-cross_entropy(logits, target))
+        return rest(cross_entropy(logits, target))
     classes = logits.shape[1]
     held = torch.as_tensor(cost, dtype=logits.dtype, device=logits.device)
     if held.shape != (classes, classes):

@@ -44,18 +44,24 @@ def _counts(logits: Tensor, target: Tensor, mask: Tensor | None, over_batch: boo
     p = logits.softmax(1, dtype=exact).unsqueeze(-1).flatten(2)
     place = _pixels(target).unsqueeze(1)
     counted = None if mask is None else _pixels(mask).unsqueeze(1).to(exact)
-    both, predicted, actual = _ClassSums.apply(p, place, counted)
+    both, predicted, actual = _class_sums(p, place, counted)
     squares = (p.square() if counted is None else p.square() * counted).sum(2) if squared else predicted
     pixels = actual.sum(1, keepdim=True)
     sums = (both, predicted, actual, squares, pixels)
     return Counts(*(part.sum(0, keepdim=True) if over_batch else part for part in sums))
 
 
-class _ClassSums(torch.autograd.Function):
-    """Sums over the pixels of p [c = t], of p and of [c = t]: (N,C) each, from p (N,C,P) and t, mask (N,1,P).
+def _class_sums(p: Tensor, place: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the sums over the pixels of p [c = t], of p and of [c = t], (N,C), from p (N,C,P) and t, mask (N,1,P)."""
+    if not torch.compiler.is_compiling():
+        return _ClassSums.apply(p, place, counted)
+    g = torch.arange(p.shape[1], device=p.device).view(1, -1, 1) == place  # never written: the compiler fuses all
+    p, g = (p, g) if counted is None else (p * counted, g * counted)
+    return torch.where(g > 0, p, 0).sum(2), p.sum(2), g.sum(2, dtype=p.dtype)
 
-    By hand, because the gradient needs nothing but t: neither p nor a one-hot target is kept for it.
-    """
+
+class _ClassSums(torch.autograd.Function):
+    """Class sums by hand, because the gradient needs nothing but t: neither p nor a one-hot target is kept for it."""
 
     generate_vmap_rule = True
 

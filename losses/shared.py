@@ -18,6 +18,18 @@ def root(square: Tensor) -> Tensor:
     return torch.where(positive, torch.where(positive, square, 1).sqrt(), 0)
 
 
+def rest(entropy: Tensor) -> Tensor:
+    """Return 1 - exp(-entropy), the probability not given to the true class, precise where it is small.
+
+    2 t / (1 + t) with t = tanh(entropy / 2), because compilers have vectors of tanh but not of expm1.
+
+    >>> rest(torch.tensor([0.0, 1e-6, 0.6931472, 100.0]))
+    tensor([0.0000e+00, 1.0000e-06, 5.0000e-01, 1.0000e+00])
+    """
+    t = torch.tanh(entropy / 2)
+    return 2 * t / (1 + t)
+
+
 def presence(values: Tensor, mask: Tensor | None) -> Tensor:
     """Return 1 where a value counts and 0 where it does not, in the shape of values and at least float32.
 

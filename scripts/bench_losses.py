@@ -346,11 +346,12 @@ def measured(names: Sequence[str], device: str, given: argparse.Namespace) -> It
     head = f"{'loss':26} {'size':14} {'ours':>9} {'copies':>7} {'memory':>7}  {'best peer':24} {'ratio (interval)'}"
     print(head + "\n" + "-" * len(head))
     for name in names:
+        compiled = given.compile == "all" or (given.compile == "peers" and bool(peers(name)))
         for size in sizes(entries.build(name), device):
             if given.size and size.name not in given.size:
                 continue
             try:
-                rows = contest(name, size, device, given.rounds, given.least, given.compiled)
+                rows = contest(name, size, device, given.rounds, given.least, compiled)
             except (ValueError, RuntimeError, TypeError) as error:
                 print(f"{name:26} {size.name:14} not measured: {str(error).splitlines()[0][:120]}", flush=True)
                 continue
@@ -424,7 +425,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--least", type=float, default=0.005, help="seconds of one measurement at least")
     parser.add_argument("--peers", action="store_true", help="only losses that another library has too")
-    parser.add_argument("--eager", dest="compiled", action="store_false", help="leave out torch.compile")
+    parser.add_argument(
+        "--compile",
+        choices=("all", "peers", "none"),
+        default="peers",
+        help="which losses are compiled too (default: those that another library has; a minute each)",
+    )
     given = parser.parse_args()
     import pandas as pd
 
