@@ -4,7 +4,7 @@ A step is forward and backward. Every contender of one comparison (ours and the 
 in every round, beside a copy of the data, the least that has to move. Ratios are medians over rounds of (our best / the
 peer's best), with an interval of the median; memory is the peak above the start of a step, the gradient itself not
 counted. Writes results/bench/losses.csv, one row per contender, and results/bench/loss_costs.csv, one row per loss,
-which the catalogue shows.
+which the catalogue shows; rows of losses that are not measured this time stay.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -341,28 +342,27 @@ def interval(ratios: Sequence[float]) -> tuple[float, float, float]:
 # ---------------------------------------------------------------- all of them
 
 
-def measured(names: Sequence[str], device: str, given: argparse.Namespace) -> Iterator[list[Contender]]:
-    """Measure losses one after the other and print each as it is done."""
-    head = f"{'loss':26} {'size':14} {'ours':>9} {'copies':>7} {'memory':>7}  {'best peer':24} {'ratio (interval)'}"
-    print(head + "\n" + "-" * len(head))
-    for name in names:
-        compiled = given.compile == "all" or (given.compile == "peers" and bool(peers(name)))
-        for size in sizes(entries.build(name), device):
-            if given.size and size.name not in given.size:
-                continue
-            try:
-                rows = contest(name, size, device, given.rounds, given.least, compiled)
-            except (ValueError, RuntimeError, TypeError) as error:
-                print(f"{name:26} {size.name:14} not measured: {str(error).splitlines()[0][:120]}", flush=True)
-                continue
-            mine = min((row for row in rows if row.by == "lossbench"), key=lambda row: row.milliseconds)
-            others = [row for row in rows if row.by != "lossbench"]
-            text = f"{name:26} {size.name:14} {mine.milliseconds:8.3f}m {mine.copies:7.1f} {mine.extra_memory:7.2f}"
-            if others:
-                best = min(others, key=lambda row: row.milliseconds)
-                text += f"  {best.by + ' ' + best.mode:24} {mine.ratio:.2f} ({mine.low:.2f}-{mine.high:.2f})"
-            print(text, flush=True)
-            yield rows
+def measure(name: str, device: str, given: argparse.Namespace) -> list[Contender]:
+    """Measure a loss at all its sizes, and print a line for each."""
+    compiled = given.compile == "all" or (given.compile == "peers" and bool(peers(name)))
+    found: list[Contender] = []
+    for size in sizes(entries.build(name), device):
+        if given.size and size.name not in given.size:
+            continue
+        try:
+            rows = contest(name, size, device, given.rounds, given.least, compiled)
+        except (ValueError, RuntimeError, TypeError) as error:
+            print(f"{name:26} {size.name:14} not measured: {str(error).splitlines()[0][:120]}", flush=True)
+            continue
+        mine = min((row for row in rows if row.by == "lossbench"), key=lambda row: row.milliseconds)
+        others = [row for row in rows if row.by != "lossbench"]
+        text = f"{name:26} {size.name:14} {mine.milliseconds:8.3f}m {mine.copies:7.1f} {mine.extra_memory:7.2f}"
+        if others:
+            best = min(others, key=lambda row: row.milliseconds)
+            text += f"  {best.by + ' ' + best.mode:24} {mine.ratio:.2f} ({mine.low:.2f}-{mine.high:.2f})"
+        print(text, flush=True)
+        found += rows
+    return found
 
 
 def goals(rows: Sequence[Contender]) -> list[str]:
@@ -391,28 +391,35 @@ def goals(rows: Sequence[Contender]) -> list[str]:
     return lines
 
 
-def costs(names: Sequence[str], rows: Sequence[Contender], device: str) -> Iterator[dict[str, object]]:
-    """Return what the catalogue shows of each loss, at the largest size at which it was measured."""
-    for name in names:
-        own = [row for row in rows if row.loss == name and row.by == "lossbench"]
-        if not own:
-            continue
-        loss = entries.build(name).float()
-        size = next(size for size in sizes(loss, device) if size.name == own[-1].size)
-        held = built(name, size, device)
-        output, target = batch(held.about.takes, size, device)
-        leaves = [x for x in output if x is not None]
-        last = {row.mode: row for row in own if row.size == size.name}
-        yield {
-            "loss": name,
-            "size": size.name,
-            "eager_ms": last["eager"].milliseconds,
-            "compiled_ms": last["compiled"].milliseconds if "compiled" in last else math.nan,
-            "copies": min(row.copies for row in last.values()),
-            "extra_memory": min(row.extra_memory for row in last.values()),
-            "operations": operations(step_of(lambda held=held, o=output, t=target: held(o, t), leaves)),
-            "finite": finite_share(held, sizes(loss, device)[0], device),
-        }
+def cost(rows: Sequence[Contender], device: str) -> dict[str, object]:
+    """Return what the catalogue shows of a loss, at the largest size at which it was measured."""
+    own = [row for row in rows if row.by == "lossbench"]
+    known = sizes(entries.build(own[-1].loss), device)
+    size = next(size for size in known if size.name == own[-1].size)
+    loss = built(own[-1].loss, size, device)
+    output, target = batch(loss.about.takes, size, device)
+    last = {row.mode: row for row in own if row.size == size.name}
+    return {
+        "loss": own[-1].loss,
+        "size": size.name,
+        "eager_ms": last["eager"].milliseconds,
+        "compiled_ms": last["compiled"].milliseconds if "compiled" in last else math.nan,
+        "copies": min(row.copies for row in last.values()),
+        "extra_memory": min(row.extra_memory for row in last.values()),
+        "operations": operations(step_of(lambda: loss(output, target), [x for x in output if x is not None])),
+        "finite": finite_share(built(own[-1].loss, known[0], device), known[0], device),
+    }
+
+
+def store(file: str, found: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+    """Put rows into results/bench/FILE in place of those of the same losses, and return the whole table."""
+    path = records.RESULTS / "bench" / file
+    frame = pd.DataFrame(found)
+    if path.exists():
+        old = pd.read_csv(path)
+        frame = pd.concat([old[~old["loss"].isin(frame["loss"])], frame])
+    records.write_text(path, frame.to_csv(index=False, float_format="%.5g"))
+    return frame
 
 
 def main() -> None:
@@ -432,8 +439,6 @@ def main() -> None:
         help="which losses are compiled too (default: those that another library has; a minute each)",
     )
     given = parser.parse_args()
-    import pandas as pd
-
     device = hardware.device_type("auto")
     warnings.simplefilter("ignore")  # compilers tell at length where peers break their graphs
     logging.getLogger("torch").setLevel(logging.CRITICAL)
@@ -442,19 +447,18 @@ def main() -> None:
         parser.error(f"unknown loss {', '.join(sorted(unknown))}: python -m harness.catalogue lists them")
     names = [name for name in given.loss or known if not entries.build(name).about.untrainable]
     names = [name for name in names if peers(name)] if given.peers else names
-    print(
-        f"{hardware.cpu_name()}, {hardware.cores()} cores, {device}, torch {torch.__version__}, {given.rounds} rounds"
-    )
-    rows = [row for found in measured(names, device, given) for row in found]
-    print("\n".join(["", *goals(rows)]))
     machine = {"machine": hardware.cpu_name(), "device": device, "torch": torch.__version__}
-    folder = records.RESULTS / "bench"
-    for file, frame in {
-        "losses": pd.DataFrame([vars(row) | machine for row in rows]),
-        "loss_costs": pd.DataFrame(list(costs(names, rows, device))),
-    }.items():
-        records.write_text(folder / f"{file}.csv", frame.to_csv(index=False, float_format="%.5g"))
-        print(f"wrote {folder.name}/{file}.csv")
+    print(f"{machine['machine']}, {hardware.cores()} cores, {device}, torch {machine['torch']}, {given.rounds} rounds")
+    head = f"{'loss':26} {'size':14} {'ours':>9} {'copies':>7} {'memory':>7}  {'best peer':24} {'ratio (interval)'}"
+    print(head + "\n" + "-" * len(head))
+    every: list[Contender] = []
+    for name in names:
+        if rows := measure(name, device, given):
+            every += rows
+            store("losses.csv", [vars(row) | machine for row in rows])
+            store("loss_costs.csv", [cost(rows, device) | machine])
+    print("\n".join(["", *goals(every)]))
+    print("results/bench/losses.csv and results/bench/loss_costs.csv have it, with what was measured there before.")
 
 
 if __name__ == "__main__":

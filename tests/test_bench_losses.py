@@ -63,3 +63,21 @@ def test_the_words_of_the_review_are_compared_pair_by_pair(monkeypatch):
     (time,) = (one for one in costs.agreements() if one.aspect == "time")
     assert (time.share, time.pairs) == (0.75, 2)
     assert not math.isnan(time.share)
+
+
+def test_what_was_measured_before_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench.records, "RESULTS", tmp_path)
+    bench.store("losses.csv", [{"loss": "focal", "size": "a", "milliseconds": 1.0}])
+    bench.store("losses.csv", [{"loss": "mse", "size": "a", "milliseconds": 2.0}])
+    table = bench.store("losses.csv", [{"loss": "focal", "size": "b", "milliseconds": 3.0}])
+    assert sorted(zip(table["loss"], table["size"], strict=True)) == [("focal", "b"), ("mse", "a")]
+
+
+def test_cost_of_a_loss_is_that_at_its_largest_size():
+    rows = [
+        bench.Contender("mse", size, "lossbench", "eager", milliseconds, 2.0, 1.0)
+        for size, milliseconds in (("128x10", 1.0), ("512x1000", 5.0))
+    ]
+    found = bench.cost(rows, "cpu")
+    assert (found["size"], found["eager_ms"]) == ("512x1000", 5.0)
+    assert found["operations"] > 1
