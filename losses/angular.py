@@ -41,7 +41,7 @@ class CosineHead(nn.Module):
 
     def margined(self, cosines: Tensor, target: Tensor) -> Tensor:
         """Return the cosines (N,C) with the margin on the true class."""
-        return torch.where(is_target(target, cosines.shape[1]), self.penalised(cosines), cosines)
+        return _with_true(cosines, target, self.penalised(cosines.gather(1, target[:, None])))
 
     def forward(self, features: Tensor, target: Tensor) -> Tensor:
         """Return (N,) from features (N,F) and target (N,) int64."""
@@ -218,6 +218,13 @@ class MVSoftmax(CosineHead):
         return torch.where(true, own, torch.where(cosines > own, raised, cosines))
 
 
+def _with_true(cosines: Tensor, target: Tensor, own: Tensor) -> Tensor:
+    """Return cosines (N,C) with own (N,1) in place of those of the true classes."""
+    if torch.compiler.is_compiling():  # which is then never written
+        return torch.where(is_target(target, cosines.shape[1]), own, cosines)
+    return cosines.scatter(1, target[:, None], own.to(cosines.dtype))
+
+
 def _turned(cosines: Tensor, angle: float) -> Tensor:
     """Return cos(theta + angle) from cos(theta); the sine is held above 0, where its slope is infinite."""
     sines = (1 - cosines.square()).clamp_min(torch.finfo(cosines.dtype).eps).sqrt()
@@ -328,7 +335,7 @@ class AdaFace(CosineHead):
         edge = 2 * torch.finfo(cosines.dtype).eps ** 0.5
         theta = true.clamp(-1 + edge**2, 1 - edge**2).acos()
         own = (theta - self.margin * z).clamp(edge, math.pi - edge).cos() - self.margin * (z + 1)
-        margined = torch.where(is_target(target, cosines.shape[1]), own, cosines)
+        margined = _with_true(cosines, target, own)
         return functional.cross_entropy(self.scale * margined, target, reduction="none")
 
     @torch.no_grad()
@@ -433,13 +440,13 @@ class LSoftmax(CosineHead):
     def forward(self, features: Tensor, target: Tensor) -> Tensor:
         """Return (N,) from features (N,F) and target (N,) int64."""
         check_features(features, target, self.weight.shape[1])
-        logits, cosines = self.logits(features), self.cosines(features).gather(1, target[:, None])
+        logits, true = self.logits(features), functional.normalize(self.weight[target])
+        cosines = (functional.normalize(features.to(true.dtype)) * true).sum(1, keepdim=True)
         lengths = features.to(logits.dtype).norm(dim=1, keepdim=True)
         if not self.normalises_weight:
             lengths = lengths * self.weight.norm(dim=1)[target][:, None]
         own = lengths * (self.annealing * cosines + self.psi(cosines)) / (1 + self.annealing)
-        margined = torch.where(is_target(target, logits.shape[1]), own, logits)
-        return functional.cross_entropy(margined, target, reduction="none")
+        return functional.cross_entropy(_with_true(logits, target, own), target, reduction="none")
 
 
 @about(

@@ -1,4 +1,4 @@
-"""Where other libraries go wrong, shown on them, and what ours does instead. A fault that was mended fails here: good."""
+"""Where other libraries go wrong, shown on them, and what ours does instead."""
 
 import pytest
 import torch
