@@ -166,7 +166,7 @@ class SubcenterArcFace(ArcFace):
         classes, centres, _ = self.weight.shape
         weight = functional.normalize(self.weight.flatten(0, 1))
         every = functional.linear(functional.normalize(features.to(self.weight.dtype)), weight)
-        return every.view(-1, classes, centres).amax(2)
+        return every.view(-1, classes, centres).max(2).values  # amax would share the gradient among ties, at a cost
 
 
 @about(

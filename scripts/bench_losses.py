@@ -311,7 +311,8 @@ def contest(name: str, size: Size, device: str, rounds: int, least: float, compi
         for key, step in steps.items()
     }
     # heads: what moves are the scores, which are many times larger than the features
-    moved = data.new_zeros(len(data), size.classes) if getattr(loss, "is_head", False) else data.detach()
+    largest = max((x for x in output if x is not None), key=torch.numel).detach()
+    moved = data.new_zeros(len(data), size.classes) if getattr(loss, "is_head", False) else largest
     space = torch.empty_like(moved)
     steps["copy"] = lambda: space.copy_(moved)
     times = interleaved(device, steps, rounds, least)

@@ -33,7 +33,6 @@ class Peer:
         settings: ours, where they are not the defaults, under which both compute the same.
         factor: the peer's value is ours times this, given the shape (N,C,...) of the data.
         dense: True for losses of (N,C,H,W) only, False for those of (N,C) only, None for both.
-        differs: where and why values differ in spite of all; then only times are compared.
     """
 
     loss: str
@@ -42,7 +41,6 @@ class Peer:
     settings: dict[str, Any] = field(default_factory=dict)
     factor: Callable[[torch.Size], float] = lambda shape: 1.0
     dense: bool | None = None
-    differs: str = ""
 
     @property
     def installed(self) -> bool:
@@ -127,6 +125,10 @@ def _margins(library: Any, ours: Any) -> Function:
     return lambda data, target: functional.margin_ranking_loss(data[:, 0], data[:, 1], 2 * target - 1, margin=0.5)
 
 
+def _log_cosh(library: Any, ours: Any) -> Function:
+    return lambda data, target: library.log_cosh_error(data.flatten(), target.flatten())
+
+
 METRIC = "pytorch_metric_learning.losses"
 SMP = "segmentation_models_pytorch.losses"
 DEGREES = 180 / math.pi
@@ -138,9 +140,8 @@ PEERS = (
     Peer("huber", "torch", _plain(functional.huber_loss)),
     Peer("smooth_l1", "torch", _plain(functional.smooth_l1_loss)),
     Peer("gaussian_nll", "torch", _gaussian),
-    Peer("log_cosh", "torchmetrics.functional", _of("log_cosh_error")),
+    Peer("log_cosh", "torchmetrics.functional", _log_cosh),
     Peer("cross_entropy", "torch", _plain(functional.cross_entropy)),
-    Peer("cross_entropy", "timm.loss", _module("SoftTargetCrossEntropy"), dense=False, differs="wants soft targets"),
     Peer("binary_cross_entropy", "torch", _plain(functional.binary_cross_entropy_with_logits)),
     Peer("label_smoothing", "torch", _plain(functional.cross_entropy, label_smoothing=0.1)),
     Peer("label_smoothing", "timm.loss", _module("LabelSmoothingCrossEntropy", smoothing=0.1), dense=False),
@@ -221,7 +222,7 @@ PEERS = (
     Peer("l_softmax", METRIC, _head("LargeMarginSoftmaxLoss", margin=4, scale=1)),
     Peer("triplet", METRIC, _miner),
     Peer("margin_ranking", "torch", _margins),
-    Peer("ssim", "piq", _module("SSIMLoss", downsample=False), differs=""),
+    Peer("ssim", "piq", _module("SSIMLoss", downsample=False)),
     Peer("ssim", "kornia.losses", _of("ssim_loss", 11, padding="valid"), factor=lambda shape: 0.5),
     # it scales the weights, which sum to 1.0001, to 1
     Peer("ms_ssim", "piq", _module("MultiScaleSSIMLoss"), settings={"weights": [w / 1.0001 for w in SCALES]}),

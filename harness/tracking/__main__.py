@@ -39,8 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return serve(uri, given.port, given.results)
         if given.follow:
             os.nice(19)
-            if hasattr(os, "SCHED_IDLE"):  # Linux: only what nobody else wants
-                os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
             print(follow(given.study, uri, given.results), flush=True)
             return 0
         from harness import records

@@ -16,7 +16,7 @@ from harness.errors import UsageError
 from harness.tracking.mirroring import Mirror, Mirrored, attempt
 
 EVERY_S = 5.0  # how often a live mirror looks for new records
-SHARE = 0.1  # of the time, at most, that it works
+SHARE = 0.03  # of one processor, at most, that it takes
 
 
 class LiveMirror:
@@ -84,7 +84,7 @@ class LiveMirror:
 def follow(name: str, uri: str, results: Path = RESULTS) -> str:
     """Mirror a study again and again until standard input ends, then once more; return what the last round did.
 
-    A round takes at most ``SHARE`` of the time, and is left out if no further run was finished. Failures are printed.
+    Rounds take at most ``SHARE`` of one processor, and are left out if nothing new was finished. Failures are printed.
     """
     from harness import records
 
@@ -93,7 +93,7 @@ def follow(name: str, uri: str, results: Path = RESULTS) -> str:
     pause_s = EVERY_S
     while True:
         ended = bool(select.select([sys.stdin], [], [], pause_s)[0])
-        started = time.monotonic()
+        started = time.process_time()  # not wall time, which is long where runs leave it no processor
         here = records.finished(results)
         if ended or here != seen:
             try:
@@ -105,4 +105,4 @@ def follow(name: str, uri: str, results: Path = RESULTS) -> str:
             if done.reason:
                 print(done.reason, flush=True)
             seen = here if known else None
-        pause_s = max(EVERY_S, (time.monotonic() - started) / SHARE)
+        pause_s = max(EVERY_S, (time.process_time() - started) / SHARE)
