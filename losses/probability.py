@@ -204,7 +204,7 @@ def kl_divergence(logits: Tensor, target: Tensor, *, temperature: float = 1.0) -
     check_pair(logits, target)
     check_range("temperature", temperature, 0, above=True)
     log_p = (logits / temperature).log_softmax(1)
-    return temperature**2 * (torch.xlogy(target, target) - target * log_p).sum(1)
+    return temperature**2 * functional.kl_div(log_p, target, reduction="none").sum(1)
 
 
 @about(

@@ -160,9 +160,9 @@ def balanced_l1(prediction: Tensor, target: Tensor, *, alpha: float = 0.5, gamma
 def log_cosh(prediction: Tensor, target: Tensor) -> Tensor:
     """Take the logarithm of the hyperbolic cosine of the difference: e^2/2 near 0, |e| - ln 2 far out.
 
-    L = ln cosh e = |e| + ln(1 + (exp(-2|e|) - 1)/2), e = yh - y, in this form, because cosh overflows at 89 in float32,
-    and the usual |e| + ln(1 + exp(-2|e|)) - ln 2 has lost every digit at 1e-4. Both of one shape, which is returned.
-    The gradient is tanh e.
+    L = ln cosh e = |e| - ln(1 + tanh |e|), e = yh - y, in this form, because cosh overflows at 89 in float32, and the
+    usual |e| + ln(1 + exp(-2|e|)) - ln 2 has lost every digit at 1e-4. Both of one shape, which is returned. The
+    gradient is tanh e.
 
     >>> log_cosh(torch.tensor([0.5, 1000.0]), torch.zeros(2))
     tensor([1.2011e-01, 9.9931e+02])
@@ -174,7 +174,7 @@ def log_cosh(prediction: Tensor, target: Tensor) -> Tensor:
 def _log_cosh(error: Tensor) -> Tensor:
     """Return ln cosh, without overflow."""
     size = error.abs()
-    return size + (torch.expm1(-2 * size) / 2).log1p()
+    return size - size.tanh().log1p()
 
 
 @about(

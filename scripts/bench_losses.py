@@ -3,7 +3,7 @@
 A step is forward and backward. Every contender of one comparison (ours and the peers', eager and compiled) runs in turn
 in every round, beside a copy of the data, the least that has to move. Ratios are medians over rounds of (our best / the
 peer's best), with an interval of the median; memory is the peak above the start of a step, the gradient itself not
-counted. Writes results/bench/losses.csv, one row per contender, and results/bench/loss_costs.csv, one row per loss,
+counted. Writes results/bench/loss_benchmark.csv, one row per contender, and loss_costs.csv, one row per loss,
 which the catalogue shows; rows of losses that are not measured this time stay.
 """
 
@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -414,9 +415,8 @@ def cost(rows: Sequence[Contender], device: str) -> dict[str, object]:
     }
 
 
-def store(file: str, found: Sequence[Mapping[str, object]]) -> pd.DataFrame:
-    """Put rows into results/bench/FILE in place of those of the same losses, and return the whole table."""
-    path = records.RESULTS / "bench" / file
+def store(path: Path, found: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+    """Put rows into a CSV in place of those of the same losses, and return the whole table."""
     frame = pd.DataFrame(found)
     if path.exists():
         old = pd.read_csv(path)
@@ -441,7 +441,9 @@ def main() -> None:
         default="peers",
         help="which losses are compiled too (default: those that another library has; a minute each)",
     )
+    parser.add_argument("--publish", action="store_true", help="write to results/measured instead of results/bench")
     given = parser.parse_args()
+    folder = compose.ROOT / "results" / "measured" if given.publish else records.RESULTS / "bench"
     device = hardware.device_type("auto")
     warnings.simplefilter("ignore")  # compilers tell at length where peers break their graphs
     logging.getLogger("torch").setLevel(logging.CRITICAL)
@@ -458,10 +460,10 @@ def main() -> None:
     for name in names:
         if rows := measure(name, device, given):
             every += rows
-            store("losses.csv", [vars(row) | machine for row in rows])
-            store("loss_costs.csv", [cost(rows, device) | machine])
+            store(folder / "loss_benchmark.csv", [vars(row) | machine for row in rows])
+            store(folder / "loss_costs.csv", [cost(rows, device) | machine])
     print("\n".join(["", *goals(every)]))
-    print("results/bench/losses.csv and results/bench/loss_costs.csv have it, with what was measured there before.")
+    print(f"{os.path.relpath(folder)}/loss_benchmark.csv and loss_costs.csv have it, beside what was measured before.")
 
 
 if __name__ == "__main__":

@@ -65,11 +65,10 @@ def test_the_words_of_the_review_are_compared_pair_by_pair(monkeypatch):
     assert not math.isnan(time.share)
 
 
-def test_what_was_measured_before_stays(tmp_path, monkeypatch):
-    monkeypatch.setattr(bench.records, "RESULTS", tmp_path)
-    bench.store("losses.csv", [{"loss": "focal", "size": "a", "milliseconds": 1.0}])
-    bench.store("losses.csv", [{"loss": "mse", "size": "a", "milliseconds": 2.0}])
-    table = bench.store("losses.csv", [{"loss": "focal", "size": "b", "milliseconds": 3.0}])
+def test_what_was_measured_before_stays(tmp_path):
+    bench.store(tmp_path / "table.csv", [{"loss": "focal", "size": "a", "milliseconds": 1.0}])
+    bench.store(tmp_path / "table.csv", [{"loss": "mse", "size": "a", "milliseconds": 2.0}])
+    table = bench.store(tmp_path / "table.csv", [{"loss": "focal", "size": "b", "milliseconds": 3.0}])
     assert sorted(zip(table["loss"], table["size"], strict=True)) == [("focal", "b"), ("mse", "a")]
 
 
