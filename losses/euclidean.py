@@ -95,7 +95,7 @@ class _SquaredDistances(torch.autograd.Function):
         ctx.save_for_backward(inputs[0])
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (x,) = ctx.saved_tensors
         both = slope + slope.mT
         return 2 * (both.sum(1, keepdim=True) * x - both @ x), None

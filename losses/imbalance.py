@@ -243,7 +243,8 @@ class MovingGHM(nn.Module):
         super().__init__()
         check_range("bins", bins, 1)
         check_range("momentum", momentum, 0, 1)
-        self.bins, self.momentum, self.over_classes = bins, momentum, over_classes
+        self.bins, self.momentum = bins, momentum
+        self.over_classes: OverClasses = over_classes
         self.register_buffer("density", torch.zeros(bins))
 
     def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:

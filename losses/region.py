@@ -79,7 +79,8 @@ class _ClassSums(torch.autograd.Function):
         ctx.mark_non_differentiable(output[2])
 
     @staticmethod
-    def backward(ctx: Any, both: Tensor, predicted: Tensor, actual: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        both, predicted, _ = slopes
         place, counted = ctx.saved_tensors
         true, all_of = both.gather(1, place.squeeze(1)).unsqueeze(1), predicted.unsqueeze(2)
         if counted is None:

@@ -33,7 +33,8 @@ def ssim(
     tensor([0.0164])
     """
     _check_images(prediction, target, window)
-    luminance, structure = _similarity(*_at_least_single(prediction, target), window, sigma, data_range)
+    x, y = _at_least_single(prediction, target)
+    luminance, structure = _similarity(x, y, window, sigma, data_range)
     return 1 - (luminance * structure).flatten(1).mean(1)
 
 

@@ -183,7 +183,7 @@ def peak_memory(device: str, step: Step, gradients: Sequence[int]) -> int:
     with _silent(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         kept = step()
     found = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]  # pyright: ignore[reportOptionalMemberAccess]
-    moved = [event.nbytes() for event in sorted(found, key=lambda e: e.start_ns())]
+    moved = [event.nbytes() for event in sorted(found, key=lambda e: e.start_ns())]  # pyright: ignore[reportAttributeAccessIssue]
     del kept
     for size in gradients:  # what was allocated last in the size of a gradient, and not given back, is the gradient
         place = max((i for i, n in enumerate(moved) if n == size), default=None)
