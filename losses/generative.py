@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from losses.checks import check_pair
-from losses.loss import about
+from losses.loss import Reduction, about
 from losses.shared import root
 
 
@@ -24,17 +24,17 @@ from losses.shared import root
     evidence="H",
     aliases=("adversarial", "conditional_adversarial", "cgan"),
 )
-def gan_discriminator(scores: Tensor, target: Tensor) -> Tensor:
+def gan_discriminator(scores: Tensor, target: Tensor, *, reduction: Reduction = "none") -> Tensor:
     """Tell real items from generated ones.
 
     L = ln(1 + exp(-z)) for real, ln(1 + exp(z)) for generated items: binary cross-entropy. Both of one shape, which is
-    returned.
+    returned, or the mean.
 
     >>> gan_discriminator(torch.tensor([1.0, -0.5]), torch.tensor([1.0, 0.0])).sum()
     tensor(0.7873)
     """
     check_pair(scores, target)
-    return torch.nn.functional.binary_cross_entropy_with_logits(scores, target, reduction="none")
+    return torch.nn.functional.binary_cross_entropy_with_logits(scores, target, reduction=reduction)
 
 
 @about(

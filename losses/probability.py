@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from losses.checks import check_choice, check_class_logits, check_pair, check_range
 from losses.lift import OverClasses, is_target, one_hot, reduce_classes
-from losses.loss import about
+from losses.loss import Reduction, about
 from losses.shared import rest
 
 
@@ -22,10 +22,10 @@ from losses.shared import rest
     evidence="V",
     aliases=("cce", "sparse_cce", "nll", "softmax_loss", "categorical_cross_entropy"),
 )
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction = "none") -> Tensor:
     """Take the negative log of the probability given to the true class.
 
-    L = -ln p_t, p = softmax(z). logits: (N,C,...); target: (N,...) int64; returns (N,...), in nats.
+    L = -ln p_t, p = softmax(z). logits: (N,C,...); target: (N,...) int64; returns (N,...), in nats, or their mean.
 
     >>> cross_entropy(torch.zeros(1, 2), torch.tensor([1]))
     tensor([0.6931])
@@ -33,8 +33,16 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     check_class_logits(logits, target)
     if torch.compiler.is_compiling():  # in this form nothing but the logits is kept, and nothing else written
         shifted = logits - logits.detach().amax(1, keepdim=True)
-        return shifted.exp().sum(1).log() - torch.where(is_target(target, logits.shape[1]), shifted, 0).sum(1)
-    return functional.cross_entropy(logits, target, reduction="none")
+        values = shifted.exp().sum(1).log() - torch.where(is_target(target, logits.shape[1]), shifted, 0).sum(1)
+        return values.mean() if reduction == "mean" else values
+    return _entropy(logits, target, reduction)
+
+
+def _entropy(logits: Tensor, target: Tensor, reduction: Reduction, smoothing: float = 0.0) -> Tensor:
+    # torch's own mean over pixels adds up in any order on a GPU
+    at_once = reduction if logits.ndim == 2 else "none"
+    values = functional.cross_entropy(logits, target, reduction=at_once, label_smoothing=smoothing)
+    return values if at_once == reduction else values.mean()
 
 
 @about(
@@ -46,16 +54,17 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     evidence="V",
     aliases=("bce", "log_loss", "logistic"),
 )
-def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+def binary_cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction = "none") -> Tensor:
     """Take the negative log-likelihood of a yes or no, elementwise.
 
-    L = -t ln p - (1-t) ln(1-p), p = sigmoid(z). logits and target (0 to 1) of one shape, which is returned, in nats.
+    L = -t ln p - (1-t) ln(1-p), p = sigmoid(z). logits and target (0 to 1) of one shape, which is returned, in nats, or
+    the mean.
 
     >>> binary_cross_entropy(torch.tensor([0.0, 2.0, -1.0]), torch.tensor([1.0, 1.0, 0.0]))
     tensor([0.6931, 0.1269, 0.3133])
     """
     check_pair(logits, target)
-    return functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return functional.binary_cross_entropy_with_logits(logits, target, reduction=reduction)
 
 
 @about(
@@ -67,18 +76,19 @@ def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     evidence="V",
     aliases=("label_smoothing_ce",),
 )
-def label_smoothing(logits: Tensor, target: Tensor, *, smoothing: float = 0.1) -> Tensor:
+def label_smoothing(logits: Tensor, target: Tensor, *, smoothing: float = 0.1, reduction: Reduction = "none") -> Tensor:
     """Cross-entropy against a target that gives a little of its probability to all classes alike.
 
     L = (1-s) CE + s mean_c(-ln p_c), that is q = (1-s) onehot + s/C. logits: (N,C,...); target: (N,...) int64;
-    returns (N,...), in nats. Spreading s over the other C-1 classes only is this with s C/(C-1) in place of s.
+    returns (N,...), in nats, or their mean. Spreading s over the other C-1 classes only is this with s C/(C-1) in place
+    of s.
 
     >>> label_smoothing(torch.tensor([[2.0, 0.0]]), torch.tensor([0]), smoothing=0.5)
     tensor([0.6269])
     """
     check_class_logits(logits, target)
     check_range("smoothing", smoothing, 0, 1)
-    return functional.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)
+    return _entropy(logits, target, reduction, smoothing)
 
 
 @about(

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from losses.checks import check_pair, check_range
-from losses.loss import about
+from losses.loss import Reduction, about
 from losses.shared import harmony, presence, root
 
 
@@ -21,16 +21,16 @@ from losses.shared import harmony, presence, root
     evidence="V",
     aliases=("l2", "quadratic", "pixel_wise_mean"),
 )
-def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
+def squared_error(prediction: Tensor, target: Tensor, *, reduction: Reduction = "none") -> Tensor:
     """Square the difference.
 
-    L = (yh - y)^2. Both of one shape, which is returned. The minimiser is the conditional mean.
+    L = (yh - y)^2. Both of one shape, which is returned, or the mean. The minimiser is the conditional mean.
 
     >>> squared_error(torch.tensor([7.0]), torch.tensor([4.0]))
     tensor([9.])
     """
     check_pair(prediction, target)
-    return functional.mse_loss(prediction, target, reduction="none")
+    return functional.mse_loss(prediction, target, reduction=reduction)
 
 
 @about(
@@ -42,17 +42,17 @@ def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     evidence="V",
     aliases=("l1", "pixel_wise"),
 )
-def absolute_error(prediction: Tensor, target: Tensor) -> Tensor:
+def absolute_error(prediction: Tensor, target: Tensor, *, reduction: Reduction = "none") -> Tensor:
     """Take the size of the difference.
 
-    L = |yh - y|. Both of one shape, which is returned. Kink at 0, where the gradient is 0. The minimiser is the
-    conditional median.
+    L = |yh - y|. Both of one shape, which is returned, or the mean. Kink at 0, where the gradient is 0. The minimiser
+    is the conditional median.
 
     >>> absolute_error(torch.tensor([1.0]), torch.tensor([4.0]))
     tensor([3.])
     """
     check_pair(prediction, target)
-    return functional.l1_loss(prediction, target, reduction="none")
+    return functional.l1_loss(prediction, target, reduction=reduction)
 
 
 @about(
@@ -85,7 +85,7 @@ def mean_bias_error(prediction: Tensor, target: Tensor) -> Tensor:
     paper="Huber, Ann. Math. Statist. 35(1), 1964",
     evidence="V",
 )
-def huber(prediction: Tensor, target: Tensor, *, delta: float = 1.0) -> Tensor:
+def huber(prediction: Tensor, target: Tensor, *, delta: float = 1.0, reduction: Reduction = "none") -> Tensor:
     """Square small errors and take the size of large ones.
 
     L = e^2/2 where |e| <= delta, else delta (|e| - delta/2), e = yh - y. Both of one shape, which is returned. It is
@@ -96,7 +96,7 @@ def huber(prediction: Tensor, target: Tensor, *, delta: float = 1.0) -> Tensor:
     """
     check_pair(prediction, target)
     check_range("delta", delta, 0, above=True)
-    return functional.huber_loss(prediction, target, reduction="none", delta=delta)
+    return functional.huber_loss(prediction, target, reduction=reduction, delta=delta)
 
 
 @about(
@@ -107,7 +107,7 @@ def huber(prediction: Tensor, target: Tensor, *, delta: float = 1.0) -> Tensor:
     paper="Girshick, ICCV 2015, arXiv 1504.08083, eq. 3",
     evidence="V",
 )
-def smooth_l1(prediction: Tensor, target: Tensor, *, beta: float = 1.0) -> Tensor:
+def smooth_l1(prediction: Tensor, target: Tensor, *, beta: float = 1.0, reduction: Reduction = "none") -> Tensor:
     """Take the size of the difference, rounded off near 0.
 
     L = e^2/(2 beta) where |e| < beta, else |e| - beta/2, e = yh - y. Both of one shape, which is returned. beta = 0 is
@@ -118,7 +118,7 @@ def smooth_l1(prediction: Tensor, target: Tensor, *, beta: float = 1.0) -> Tenso
     """
     check_pair(prediction, target)
     check_range("beta", beta, 0)
-    return functional.smooth_l1_loss(prediction, target, reduction="none", beta=beta)
+    return functional.smooth_l1_loss(prediction, target, reduction=reduction, beta=beta)
 
 
 @about(

@@ -461,7 +461,7 @@ def test_a_live_mirror_follows_a_sweep_and_outlives_its_death(uri, tmp_path):
     results = tmp_path / "results"
     write_results(results, [run_row(), run_row(seed=2, status="missing")])
     script = f"import time, pathlib; from harness.tracking import LiveMirror; live = LiveMirror('trial', {uri!r}, "
-    script += f"results=pathlib.Path({str(results)!r})); time.sleep(600)"
+    script += f"results=pathlib.Path({str(results)!r}), first_s=1); time.sleep(600)"
     sweep = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
     try:
         wait_for(lambda: set(Read(uri).children) == {"focal-1"})

@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.compose import RESULTS
 from harness.errors import UsageError
 from harness.tracking.dashboard import PORT, serve
-from harness.tracking.live import follow
+from harness.tracking.live import FIRST_S, follow
 from harness.tracking.mirroring import mirror
 from harness.tracking.store import default_uri, printable
 
@@ -27,6 +27,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=PORT, help="port of the dashboard (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the records (default: the project's)")
     parser.add_argument("--follow", action="store_true", help="mirror again and again until standard input ends")
+    parser.add_argument(
+        "--first",
+        type=float,
+        default=FIRST_S,
+        help="seconds before --follow looks for the first time (default: %(default)g)",
+    )
     return parser
 
 
@@ -39,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return serve(uri, given.port, given.results)
         if given.follow:
             os.nice(19)
-            print(follow(given.study, uri, given.results), flush=True)
+            print(follow(given.study, uri, given.results, given.first), flush=True)
             return 0
         from harness import records
 

@@ -15,14 +15,15 @@ from harness.compose import RESULTS, ROOT
 from harness.errors import UsageError
 from harness.tracking.mirroring import Mirror, Mirrored, attempt
 
-EVERY_S = 5.0  # how often a live mirror looks for new records
+FIRST_S = 120.0  # until a live mirror looks for the first time: importing MLflow takes five seconds of a processor
+EVERY_S = 5.0  # how often it looks for new records after that
 SHARE = 0.03  # of one processor, at most, that it takes
 
 
 class LiveMirror:
     """Mirrors a study while its sweep runs, in a process of the lowest priority that the sweep never waits for.
 
-    The process reads the records from disk every few seconds. It is told to finish by the end of its input, so it does
+    The process reads the records from disk now and then. It is told to finish by the end of its input, so it does
     so too if the sweep is killed. ``close`` waits a bounded time for the last round, which otherwise goes on alone::
 
         with LiveMirror("demo", uri) as live:
@@ -32,12 +33,21 @@ class LiveMirror:
         print(live.outcome)
     """
 
-    def __init__(self, study: str, uri: str | None = None, *, results: Path = RESULTS, wait_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        study: str,
+        uri: str | None = None,
+        *,
+        results: Path = RESULTS,
+        wait_s: float = 0.5,
+        first_s: float = FIRST_S,
+    ) -> None:
         self.wait_s = wait_s
         self.log = results / study / "mirror.log"
         self.outcome = ""
         self.process: subprocess.Popen[bytes] | None = None
         command = [sys.executable, "-m", "harness.tracking", study, "--follow", "--results", str(results.resolve())]
+        command += ["--first", str(first_s)]
         command += ["--uri", uri] if uri else []
         try:
             self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +91,7 @@ class LiveMirror:
         return self.outcome
 
 
-def follow(name: str, uri: str, results: Path = RESULTS) -> str:
+def follow(name: str, uri: str, results: Path = RESULTS, first_s: float = FIRST_S) -> str:
     """Mirror a study again and again until standard input ends, then once more; return what the last round did.
 
     Rounds take at most ``SHARE`` of one processor, and are left out if nothing new was finished. Failures are printed.
@@ -90,7 +100,7 @@ def follow(name: str, uri: str, results: Path = RESULTS) -> str:
 
     known: Mirror | None = None
     seen: object = None
-    pause_s = EVERY_S
+    pause_s = first_s
     while True:
         ended = bool(select.select([sys.stdin], [], [], pause_s)[0])
         started = time.process_time()  # not wall time, which is long where runs leave it no processor

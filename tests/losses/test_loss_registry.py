@@ -14,7 +14,7 @@ from losses import compound, generative, hybrid, loss
 from losses.lift import on_probabilities, one_vs_rest
 
 MODULES = [f"losses.{module.name}" for module in pkgutil.iter_modules(losses.__path__)]
-GIVEN = {"num_classes", "num_features", "mask"}  # by the harness or by the data, not by the yaml
+GIVEN = {"num_classes", "num_features", "mask", "reduction"}  # by the harness or by the data, not by the yaml
 
 
 def nodes(name):
