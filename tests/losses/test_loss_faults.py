@@ -2,14 +2,13 @@
 
 import pytest
 import torch
+from kornia import losses as kornia
 from loss_registry import build
+from segmentation_models_pytorch import losses as smp
 from torch.nn import functional
 from torchmetrics.functional import log_cosh_error
 
 from losses.loss import Output
-
-smp = pytest.importorskip("segmentation_models_pytorch.losses")
-kornia = pytest.importorskip("kornia.losses")
 
 
 def test_log_cosh_overflows_in_torchmetrics():

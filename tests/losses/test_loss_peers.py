@@ -36,8 +36,6 @@ def drawn(peer, loss, seed):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("peer", "seed"), CASES)
 def test_agrees_with(peer, seed):
-    if not peer.installed:
-        pytest.skip(f"{peer.library} is not installed")
     settings = {"window": 11} if peer.loss == "ms_ssim" else {}
     loss = build(peer.loss, **settings, **peer.settings)
     output, target = drawn(peer, loss, seed)
