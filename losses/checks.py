@@ -8,10 +8,11 @@ from torch import Tensor
 
 def check_class_logits(logits: Tensor, target: Tensor) -> None:
     """Raise ValueError unless logits are (N,C,...) floats with C >= 2 and target is (N,...) int64."""
-    if logits.ndim < 2 or logits.shape[1] < 2:
-        raise ValueError(f"logits: shape {tuple(logits.shape)}, allowed is (N, C, ...) with 2 classes or more")
+    shape = logits.shape  # asked for once: these checks are a noticeable part of a small loss
+    if len(shape) < 2 or shape[1] < 2:
+        raise ValueError(f"logits: shape {tuple(shape)}, allowed is (N, C, ...) with 2 classes or more")
     _check_float("logits", logits)
-    _check_class_target(target, (logits.shape[0], *logits.shape[2:]))
+    _check_class_target(target, shape[:1] + shape[2:])
 
 
 def check_features(features: Tensor, target: Tensor, num_features: int) -> None:

@@ -136,10 +136,12 @@ def binary_focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: f
     tensor([0.0433, 0.1300])
     """
     check_range("gamma", gamma, 0)
-    wrong = torch.sigmoid((1 - 2 * target) * logits)
+    check_pair(logits, target)
+    against = (1 - 2 * target) * logits
+    wrong = against.sigmoid()
     if gamma < 1:  # the slope of such a power is infinite where 1 - p_t rounds to 0
         wrong = wrong.clamp_min(torch.finfo(wrong.dtype).tiny)
-    values = wrong**gamma * binary_cross_entropy(logits, target)
+    values = wrong**gamma * functional.softplus(against)
     if alpha is None:
         return values
     check_range("alpha", alpha, 0, 1)
@@ -202,18 +204,24 @@ def poly1_focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, epsilon: 
     evidence="V",
     aliases=("distillation",),
 )
-def kl_divergence(logits: Tensor, target: Tensor, *, temperature: float = 1.0) -> Tensor:
+def kl_divergence(
+    logits: Tensor, target: Tensor, *, temperature: float = 1.0, reduction: Reduction = "none"
+) -> Tensor:
     """Ask for a whole distribution instead of a class, such as that of a teacher.
 
     L = T^2 sum_c q_c ln(q_c / p_c), truth first, p = softmax(z/T); q is what the teacher gave at the same T. For
-    one-hot q and T = 1 it is cross-entropy. logits and target (probabilities) (N,C,...); returns (N,...), in nats.
+    one-hot q and T = 1 it is cross-entropy. logits and target (probabilities) (N,C,...); returns (N,...), in nats, or
+    their mean.
 
     >>> kl_divergence(torch.tensor([[0.1, 0.6, 0.3]]).log(), torch.tensor([[0.2, 0.5, 0.3]]))
     tensor([0.0475])
     """
     check_pair(logits, target)
     check_range("temperature", temperature, 0, above=True)
-    log_p = (logits / temperature).log_softmax(1)
+    log_p = (logits if temperature == 1 else logits / temperature).log_softmax(1)
+    if reduction == "mean":  # one sum over everything is faster than one over classes and another over items
+        items = logits.numel() // logits.shape[1]
+        return temperature**2 / items * functional.kl_div(log_p, target, reduction="sum")
     return temperature**2 * functional.kl_div(log_p, target, reduction="none").sum(1)
 
 

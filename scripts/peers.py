@@ -52,10 +52,6 @@ class Peer:
         return self.make(importlib.import_module(self.library), ours)
 
 
-def _plain(function: Callable[..., Tensor], **settings: Any) -> Callable[[Any, Any], Function]:
-    return lambda library, ours: lambda data, target: function(data, target, **settings)
-
-
 def _of(name: str, *given: Any, **settings: Any) -> Callable[[Any, Any], Function]:
     """Return a maker for a function of the library."""
 
@@ -135,15 +131,15 @@ DEGREES = 180 / math.pi
 NO_SMOOTHING: dict[str, Any] = {"smooth_nr": 0.0, "smooth_dr": 0.0}
 
 PEERS = (
-    Peer("mse", "torch", _plain(functional.mse_loss)),
-    Peer("mae", "torch", _plain(functional.l1_loss)),
-    Peer("huber", "torch", _plain(functional.huber_loss)),
-    Peer("smooth_l1", "torch", _plain(functional.smooth_l1_loss)),
+    Peer("mse", "torch.nn", _module("MSELoss")),
+    Peer("mae", "torch.nn", _module("L1Loss")),
+    Peer("huber", "torch.nn", _module("HuberLoss")),
+    Peer("smooth_l1", "torch.nn", _module("SmoothL1Loss")),
     Peer("gaussian_nll", "torch", _gaussian),
     Peer("log_cosh", "torchmetrics.functional", _log_cosh),
-    Peer("cross_entropy", "torch", _plain(functional.cross_entropy)),
-    Peer("binary_cross_entropy", "torch", _plain(functional.binary_cross_entropy_with_logits)),
-    Peer("label_smoothing", "torch", _plain(functional.cross_entropy, label_smoothing=0.1)),
+    Peer("cross_entropy", "torch.nn", _module("CrossEntropyLoss")),
+    Peer("binary_cross_entropy", "torch.nn", _module("BCEWithLogitsLoss")),
+    Peer("label_smoothing", "torch.nn", _module("CrossEntropyLoss", label_smoothing=0.1)),
     Peer("label_smoothing", "timm.loss", _module("LabelSmoothingCrossEntropy", smoothing=0.1), dense=False),
     Peer("kl_divergence", "torch", _kl),
     Peer("poly1", "timm.loss", _module("PolyCrossEntropy", epsilon=1.0), dense=False),
@@ -163,7 +159,7 @@ PEERS = (
     ),
     Peer("binary_focal", "torchvision.ops", _of("sigmoid_focal_loss", alpha=0.25, gamma=2.0, reduction="mean")),
     Peer("binary_focal", "monai.losses", _module("FocalLoss", alpha=0.25, gamma=2.0), dense=True),
-    Peer("hinge_ww", "torch", _plain(functional.multi_margin_loss), dense=False),
+    Peer("hinge_ww", "torch.nn", _module("MultiMarginLoss"), dense=False),
     Peer(
         "dice",
         "monai.losses",
@@ -226,7 +222,7 @@ PEERS = (
     Peer("ssim", "kornia.losses", _of("ssim_loss", 11, padding="valid"), factor=lambda shape: 0.5),
     # it scales the weights, which sum to 1.0001, to 1
     Peer("ms_ssim", "piq", _module("MultiScaleSSIMLoss"), settings={"weights": [w / 1.0001 for w in SCALES]}),
-    Peer("gan_discriminator", "torch", _plain(functional.binary_cross_entropy_with_logits)),
+    Peer("gan_discriminator", "torch.nn", _module("BCEWithLogitsLoss")),
 )
 
 
