@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+VOID = 255
+"""What a mask says of pixels that belong to no class: they are neither trained on nor judged."""
+
 
 class MissingData(FileNotFoundError):
     """A data set that is absent or damaged; the message names the set, the folder and the command that gets it."""
@@ -23,7 +26,7 @@ class Images:
 
     Attributes:
         images: uint8 (N, C, H, W), pixels 0..255.
-        targets: int64 (N,), class of each image.
+        targets: int64 (N,), class of each image; or uint8 (N, H, W), class of each pixel, 255 for void.
         index: int64 (N,), position of each image in the official file, ascending.
     """
 
@@ -42,12 +45,17 @@ class Images:
 
 @dataclass(frozen=True)
 class Splits:
-    """Training, validation and test images of one data set, with the names of its classes."""
+    """Training, validation and test images of one data set, with the names of its classes.
+
+    Attributes:
+        skipped: What was wrong with each pair of files that was left out on request.
+    """
 
     train: Images
     valid: Images
     test: Images
     classes: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
 
     @cached_property
     def _moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -78,7 +86,8 @@ class Splits:
         for part in (self.train, self.valid, self.test):
             for values in (part.index, part.targets):
                 digest.update(len(values).to_bytes(8, "little"))
-                digest.update(values.numpy().astype("<i8").tobytes())
+                plain = values.numpy()
+                digest.update(plain.tobytes() if plain.dtype == np.uint8 else plain.astype("<i8").tobytes())
         return digest.hexdigest()[:16]
 
 

@@ -30,6 +30,13 @@ def model_and_loss(described: Config, task: Task, model_seed: int, loss_seed: in
     Raises:
         UsageError: the loss compares something that the task does not offer.
     """
+    dense = models.is_dense(described["model"])
+    if dense != task.dense:
+        kinds = ("images", "every pixel")
+        raise UsageError(
+            f"the model {described['model']['_target_'].rpartition('.')[2]} classifies {kinds[dense]}, but this "
+            f"task is about {kinds[task.dense]}: choose another model or task."
+        )
     shape = {name: task.model_shape[name] for name in ("in_channels", "image_size")}
     settings = {name: value for name, value in described["model"].items() if name != "channels_last"}
     torch.manual_seed(model_seed)

@@ -4,6 +4,8 @@ Every builder below is the `_target_` of a file in `conf/model/`; it gets `in_ch
 and returns a body that turns float images (N, C, H, W) into features (N, body.num_features).
 """
 
+import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +31,7 @@ class Model(nn.Module):
 
     Attributes:
         num_features: Length F of the feature vector.
+        dense: True if the body makes a map of features, so that every pixel is classified.
         head: Linear layer from features to classes, or None.
     """
 
@@ -36,33 +39,51 @@ class Model(nn.Module):
         super().__init__()
         self.body = body
         self.num_features = num_features
-        self.head = None if num_classes is None else nn.Linear(num_features, num_classes)
+        self.dense: bool = getattr(body, "dense", False)
+        self.head = None
+        if num_classes is not None:
+            self.head = nn.Conv2d(num_features, num_classes, 1) if self.dense else nn.Linear(num_features, num_classes)
 
     def forward(self, images: Tensor) -> Output:
-        """Features (N, F) and logits (N, num_classes) of float images (N, C, H, W)."""
+        """Features (N, F) and logits (N, num_classes) of float images (N, C, H, W); dense: (N, F, h, w) and
+        (N, num_classes, H, W)."""
         features = self.body(images)
-        return Output(features, None if self.head is None else self.head(features))
+        if self.head is None:
+            return Output(features, None)
+        logits = self.head(features)
+        if self.dense and logits.shape[-2:] != images.shape[-2:]:
+            logits = functional.interpolate(logits, images.shape[-2:], mode="bilinear", align_corners=False)
+        return Output(features, logits)
 
 
-def build(config: Mapping[str, Any], *, in_channels: int, image_size: int, num_classes: int | None) -> Model:
+def is_dense(config: Mapping[str, Any]) -> bool:
+    """Return whether a model classifies every pixel: those of `harness.segmenters` do."""
+    return config["_target_"].startswith("harness.segmenters.")
+
+
+def build(
+    config: Mapping[str, Any], *, in_channels: int, image_size: int | tuple[int, int], num_classes: int | None
+) -> Model:
     """Build the model that `config` (the content of a file in `conf/model/`) describes, from the global random stream.
 
     The body is built before the head, so equal seeds give equal bodies with and without a head.
 
     Args:
-        config: `_target_` (a builder of this module), its settings, and what the trainer reads (lr, precision,
-            channels_last).
+        config: `_target_` (a builder of this module or of `harness.segmenters`), its settings, and what the trainer
+            reads (lr, precision, channels_last).
         in_channels: Channels of the images.
-        image_size: Height and width of the images.
+        image_size: Height and width of the images; one number for square ones.
         num_classes: Number of logits; None builds no head, because the loss is one.
 
     Raises:
         ValueError: The images are too small for the model, or its pretrained weights cannot be had.
     """
-    settings = {key: value for key, value in config.items() if key not in NOT_FOR_BUILDERS}
     builder: Callable[..., Any] = get_method(config["_target_"])
+    wanted = inspect.signature(builder).parameters
+    # a builder that asks for pretrained weights gets them by itself
+    settings = {k: v for k, v in config.items() if k not in NOT_FOR_BUILDERS or (k == "pretrained" and k in wanted)}
     body = builder(in_channels=in_channels, image_size=image_size, **settings)
-    if config.get("pretrained"):
+    if config.get("pretrained") and "pretrained" not in wanted:
         resized = {"img_size": image_size, "patch_size": settings["patch_size"]} if builder is vit else {}
         load_pretrained(body, config.get("weights"), in_chans=in_channels, **resized)
     return Model(body, body.num_features, num_classes)
@@ -154,11 +175,17 @@ def _check_reduction(name: str, image_size: int, reduction: int) -> None:
     )
 
 
-def _check_patch(image_size: int, patch_size: int) -> None:
-    divisors = ", ".join(str(size) for size in range(1, image_size + 1) if image_size % size == 0)
+def _sides(image_size: int | tuple[int, int]) -> tuple[int, int]:
+    return (image_size, image_size) if isinstance(image_size, int) else image_size
+
+
+def _check_patch(image_size: int | tuple[int, int], patch_size: int) -> None:
+    height, width = _sides(image_size)
+    common = math.gcd(height, width)
+    divisors = ", ".join(str(size) for size in range(1, common + 1) if common % size == 0)
     _require(
-        image_size % patch_size == 0,
-        f"Patches of {patch_size}x{patch_size} pixels do not divide images of {image_size}x{image_size}; "
+        common % patch_size == 0,
+        f"Patches of {patch_size}x{patch_size} pixels do not divide images of {height}x{width}; "
         f"choose model.patch_size among {divisors}.",
     )
 
@@ -170,7 +197,9 @@ class ConvStem(nn.Sequential):
     Convolutions Help Transformers See Better, arXiv:2106.14881).
     """
 
-    def __init__(self, *, img_size: int, patch_size: int, in_chans: int, embed_dim: int, **unused: Any) -> None:
+    def __init__(
+        self, *, img_size: int | tuple[int, int], patch_size: int, in_chans: int, embed_dim: int, **unused: Any
+    ) -> None:
         halvings = patch_size.bit_length() - 1
         layers: list[nn.Module] = []
         for step in range(halvings + 1):
@@ -179,7 +208,8 @@ class ConvStem(nn.Sequential):
             layers += [nn.BatchNorm2d(width), nn.ReLU()]
             in_chans = width
         super().__init__(*layers, nn.Conv2d(embed_dim, embed_dim, 1))
-        self.num_patches = (img_size // patch_size) ** 2
+        height, width = _sides(img_size)
+        self.num_patches = (height // patch_size) * (width // patch_size)
 
     def forward(self, input: Tensor) -> Tensor:
         """Images (N, C, H, W) to patches (N, L, D)."""
@@ -189,7 +219,7 @@ class ConvStem(nn.Sequential):
 def vit(
     *,
     in_channels: int,
-    image_size: int,
+    image_size: int | tuple[int, int],
     patch_size: int,
     dim: int,
     depth: int,
@@ -206,7 +236,7 @@ def vit(
 
     Args:
         in_channels: Channels of the images.
-        image_size: Height and width of the images.
+        image_size: Height and width of the images; one number for square ones.
         patch_size: Side of a patch; divides the image.
         dim: Width of a token.
         depth: Number of blocks.

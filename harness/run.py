@@ -100,9 +100,8 @@ def _carry_out(job: dict) -> dict:
     before = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
 
     def report(epoch: int, epochs: int, row: dict) -> None:
-        scores = ", ".join(
-            f"{name} {row[name]:.4f}" for name in ("train.loss", "valid.top1") if row.get(name) is not None
-        )
+        shown = ["train.loss", next((name for name in row if name.startswith("valid.")), "")]
+        scores = ", ".join(f"{name} {row[name]:.4f}" for name in shown if row.get(name) is not None)
         print(f"  epoch {epoch}/{epochs}: {scores}", flush=True)
 
     try:

@@ -97,7 +97,7 @@ class Trainer:
         with self._autocast():
             output = self.model(inputs)
         self._reseed("loss", count)
-        loss = self.loss(_float32(output), target)
+        loss = self.loss(_float32(output), target, self.task.mask(target))
         loss.backward()
         norm = self._gradient_norm()
         self.optimizer.step()
@@ -153,7 +153,7 @@ class Trainer:
         self.model.eval()
         self.loss.eval()
         with torch.inference_mode(), self._autocast():
-            self.loss(_float32(self.model(inputs)), target)
+            self.loss(_float32(self.model(inputs)), target, self.task.mask(target))
 
     # ------------------------------------------------------------------ epochs
 
@@ -250,7 +250,8 @@ class Trainer:
 
     def _select(self, epoch: int, scores: Mapping[str, Any]) -> None:
         best = self.progress.best
-        if self.recipe["select"] == "last" or best is None or scores["top1"] > best["valid"]["top1"]:
+        metric = self.task.selects
+        if self.recipe["select"] == "last" or best is None or scores[metric] > best["valid"][metric]:
             weights = {"model": self.model.state_dict(), "loss": self.loss.state_dict()}
             copied = {part: {name: t.detach().clone() for name, t in state.items()} for part, state in weights.items()}
             self.progress.best = {"epoch": epoch, "valid": dict(scores), "weights": copied}

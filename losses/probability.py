@@ -204,9 +204,7 @@ def poly1_focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, epsilon: 
     evidence="V",
     aliases=("distillation",),
 )
-def kl_divergence(
-    logits: Tensor, target: Tensor, *, temperature: float = 1.0, reduction: Reduction = "none"
-) -> Tensor:
+def kl_divergence(logits: Tensor, target: Tensor, *, temperature: float = 1.0, reduction: Reduction = "none") -> Tensor:
     """Ask for a whole distribution instead of a class, such as that of a teacher.
 
     L = T^2 sum_c q_c ln(q_c / p_c), truth first, p = softmax(z/T); q is what the teacher gave at the same T. For

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -15,8 +15,13 @@ class Task(Protocol):
     """What this task's losses may compare, for instance ``{"class_logits", "features"}``."""
     judges: str
     """What its metrics look at, for instance ``class_logits``: a loss that trains no such thing is refused."""
-    model_shape: Mapping[str, int]
-    """What a model must know of the data: ``in_channels``, ``image_size``, ``num_classes``."""
+    selects: str
+    """The metric on validation data by which a run chooses the epoch that it tests; higher is better."""
+    dense: bool
+    """True if a prediction is (N, C, H, W), with a class for every pixel."""
+    model_shape: Mapping[str, Any]
+    """What a model must know of the data: ``in_channels``, ``image_size`` (of a dense task: height and width),
+    ``num_classes``."""
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Return the number of optimisation steps of one epoch."""
@@ -26,6 +31,10 @@ class Task(Protocol):
         self, batch_size: int, order_seed: int, augment_seed: int, first: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (inputs, target) of one epoch from batch ``first`` on; equal seeds give equal batches on any device."""
+        ...
+
+    def mask(self, target: Tensor) -> Tensor | None:
+        """Return what of a batch's target counts (bool), or None if all of it does."""
         ...
 
     def evaluate(

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import get_method
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from datasets import augment
-from datasets.splits import Splits
+from harness.errors import UsageError
+from harness.tasks.loading import load
 
 CALIBRATION_BINS = 15
 
@@ -31,14 +28,18 @@ class Classification:
 
     takes = frozenset({"class_logits", "features"})
     judges = "class_logits"
+    selects = "top1"
+    dense = False
 
     def __init__(
         self, dataset: Mapping[str, Any], data: Mapping[str, Any], device: torch.device, channels_last: bool
     ) -> None:
-        settings = {name: value for name, value in dataset.items() if name not in ("_target_", "augment")}
-        self.splits, self.images, self.targets = _load(
-            dataset["_target_"], str(data["root"]), bool(data["download"]), json.dumps(settings), str(device)
-        )
+        self.splits, self.images, self.targets = load(dataset, data, device)
+        if self.targets["train"].ndim != 1:
+            name = dataset["_target_"].rpartition(".")[2]
+            raise UsageError(
+                f"the data set {name} has a class for every pixel, not every image: use task=segmentation."
+            )
         self.augment = dataset["augment"]
         self.device = device
         self.format = torch.channels_last if channels_last else torch.contiguous_format
@@ -67,6 +68,9 @@ class Classification:
 
     def _ready(self, images: Tensor) -> Tensor:
         return torch.addcmul(self.shift, images, self.scale).contiguous(memory_format=self.format)
+
+    def mask(self, target: Tensor) -> None:
+        """Return None: every image counts."""
 
     def evaluate(self, split: str, predict: Callable[[Tensor], Tensor], link: str, batch_size: int) -> dict[str, Any]:
         """Return top-1, top-5, macro-F1, per-class accuracy and, where ``link`` allows, likelihood and calibration."""
@@ -126,17 +130,3 @@ def metrics(logits: Tensor, target: Tensor, link: str) -> dict[str, Any]:
 def _confidence_of_best(logits: Tensor) -> Tensor:
     """Return scores whose greatest is the sigmoid of the best logit: what one-vs-rest believes of its choice."""
     return logits.sigmoid().where(logits == logits.amax(1, keepdim=True), 0.0)
-
-
-Parts = dict[str, Tensor]
-
-
-@functools.lru_cache(maxsize=2)  # a warm worker meets the same data again and again
-def _load(target: str, root: str, download: bool, settings: str, device: str) -> tuple[Splits, Parts, Parts]:
-    splits: Splits = get_method(target)(Path(root), download=download, **json.loads(settings))
-    parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
-    return (
-        splits,
-        {k: v.images.to(device) for k, v in parts.items()},
-        {k: v.targets.to(device) for k, v in parts.items()},
-    )

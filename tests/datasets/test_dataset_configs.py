@@ -6,7 +6,7 @@ import torch
 from hydra.utils import get_method
 from omegaconf import OmegaConf
 
-from datasets.augment import draw
+from datasets import augment, joint
 
 FOLDER = Path(__file__).resolve().parents[2] / "conf" / "dataset"
 
@@ -14,14 +14,23 @@ FOLDER = Path(__file__).resolve().parents[2] / "conf" / "dataset"
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_yaml_fits_its_function_and_every_augmentation_is_known(path):
     config = OmegaConf.to_container(OmegaConf.load(path))
-    augment = config.pop("augment")
+    wanted = config.pop("augment")
     function = get_method(config.pop("_target_"))
     assert function.__name__ == path.stem
     assert set(inspect.signature(function).parameters) == {"root", "download", *config}
-    drawn = draw(3, augment, torch.Generator())
-    assert (drawn.shift is not None, drawn.flip is not None) == (bool(augment.get("shift")), bool(augment.get("flip")))
+    known = joint if set(wanted) <= set(joint.ALLOWED) else augment
+    drawn = known.draw(3, wanted, torch.Generator())
+    if known is augment:
+        assert (drawn.shift is not None, drawn.flip is not None) == (
+            bool(wanted.get("shift")),
+            bool(wanted.get("flip")),
+        )
+    else:
+        assert (drawn is not None) == any(wanted.values())
 
 
 def test_every_data_set_has_a_yaml():
     modules = {path.stem for path in (FOLDER.parents[1] / "datasets").glob("*.py")}
-    assert {path.stem for path in FOLDER.glob("*.yaml")} == modules - {"__init__", "augment", "official", "splits"}
+    assert {path.stem for path in FOLDER.glob("*.yaml")} == modules - {
+        "__init__", "augment", "joint", "masks", "official", "splits",
+    }  # fmt: skip

@@ -1,0 +1,96 @@
+"""Any folder of images and masks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from datasets import masks
+from datasets.splits import MissingData, Splits, stratified_order
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def folder(
+    root: Path,
+    *,
+    download: bool = False,
+    path: str,
+    images: str,
+    masks_in: str,
+    mask_suffix: str,
+    classes: Sequence[str],
+    grey: bool,
+    binary: bool,
+    void: Sequence[int],
+    size: Sequence[int],
+    damaged: str,
+    train_size: int | None,
+    valid_size: int,
+    test_size: int,
+    split_seed: int,
+) -> Splits:
+    """Images in one folder and their masks, of the same names, in another; the split is random.
+
+    Args:
+        root: Folder of all data sets.
+        download: Not used.
+        path: Folder of this data set, below `root` or absolute.
+        images: Folder of the images, below `path`.
+        masks_in: Folder of the masks, below `path`: one channel, a class number for each pixel, 255 for void.
+        mask_suffix: What the name of a mask has after that of its image, such as `_mask.png`.
+        classes: Name of each class, from 0 on.
+        grey: Whether images have one channel instead of three.
+        binary: Whether every value of a mask but 0 means class 1.
+        void: Further values of masks that mean void.
+        size: Height and width to which all images are brought.
+        damaged: `stop` or `skip`, see `datasets.masks.load`.
+        train_size: Number of training images; None takes all that are left.
+        valid_size: Number of validation images.
+        test_size: Number of test images.
+        split_seed: Chooses which images; at least 0.
+
+    Raises:
+        MissingData: There is no such folder, or a file is missing, broken or wrong.
+        ValueError: A size cannot be had.
+    """
+    pairs = _pairs(root / path, images, masks_in, mask_suffix)
+    rest, test = _set_aside(pairs, valid_size, test_size, split_seed)
+    return masks.load(
+        path,
+        rest,
+        None,
+        test,
+        tuple(classes),
+        size=size,
+        channels=1 if grey else 3,
+        binary=binary,
+        void=tuple(void),
+        damaged=damaged,
+        train_size=train_size,
+        valid_size=valid_size,
+        test_size=None,
+        split_seed=split_seed,
+    )
+
+
+def _pairs(home: Path, images: str, masks_in: str, mask_suffix: str) -> list[masks.Pair]:
+    if not (home / images).is_dir():
+        where = (home / images).resolve()
+        raise MissingData(f"there is no folder {where}; name one in dataset.path and dataset.images.")
+    found = sorted(file for file in (home / images).iterdir() if file.suffix.lower() in SUFFIXES)
+    return [masks.Pair(file, home / masks_in / f"{file.stem}{mask_suffix}", home / images) for file in found]
+
+
+def _set_aside(
+    pairs: list[masks.Pair], valid_size: int, test_size: int, split_seed: int
+) -> tuple[list[masks.Pair], list[masks.Pair]]:
+    """Return what training and validation share, and the test."""
+    if test_size < 1 or test_size + valid_size >= len(pairs):
+        raise ValueError(
+            f"dataset.test_size is {test_size} and dataset.valid_size is {valid_size}, but there are {len(pairs)} "
+            "images, and training needs some."
+        )
+    order = stratified_order(np.zeros(len(pairs), dtype=np.int64), split_seed)
+    rest, test = ([pairs[place] for place in np.sort(part)] for part in (order[test_size:], order[:test_size]))
+    return rest, test

@@ -1,0 +1,200 @@
+"""Images with a mask each, read from files: what every data set for segmentation shares."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import from_numpy
+
+from datasets.splits import VOID, Images, MissingData, Splits, stratified_order
+
+DAMAGED = ("stop", "skip")
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What all images and masks of a data set are brought to.
+
+    Attributes:
+        size: Height and width in pixels; images are averaged down, masks take the nearest pixel.
+        classes: Number of classes in the masks, 0 to classes - 1; 255 is void.
+        channels: 3 for colour, 1 for grey.
+        void: Further values that mean void.
+        binary: True for masks in which every value but 0 is class 1.
+    """
+
+    size: tuple[int, int]
+    classes: int
+    channels: int = 3
+    void: tuple[int, ...] = ()
+    binary: bool = False
+
+    @property
+    def wide(self) -> tuple[int, int]:
+        """Width and height, the order that Pillow takes."""
+        return self.size[1], self.size[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """An image and its mask, and what names them: a list, or a folder."""
+
+    image: Path
+    mask: Path
+    named_by: Path
+
+
+def lines(file: Path) -> list[str]:
+    """Return the lines of a list that are not empty.
+
+    Raises:
+        MissingData: there is no such list, or nothing in it.
+    """
+    try:
+        found = [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    except FileNotFoundError:
+        raise MissingData(f"{file} is missing; it should list the images of this split.") from None
+    if not found:
+        raise MissingData(f"{file} lists no image.")
+    return found
+
+
+def load(
+    title: str,
+    train: Sequence[Pair],
+    valid: Sequence[Pair] | None,
+    test: Sequence[Pair],
+    classes: tuple[str, ...],
+    *,
+    size: Sequence[int],
+    damaged: str,
+    train_size: int | None,
+    valid_size: int | None,
+    test_size: int | None,
+    split_seed: int,
+    **form: Any,
+) -> Splits:
+    """Read three splits into memory, all images at one size.
+
+    A smaller split is a part of every larger one, whatever the others are.
+
+    Args:
+        title: What an error message calls the data set.
+        train: The official training images.
+        valid: The official validation images; None takes `valid_size` of the training images instead.
+        test: The official test images.
+        classes: Name of each class.
+        size: Height and width in pixels.
+        damaged: What a file that is missing, broken or wrong does: `stop` raises, `skip` leaves the pair out, counted.
+        train_size: Number of training images; None takes all (that validation leaves).
+        valid_size: Number of validation images; None takes all.
+        test_size: Number of test images; None takes all.
+        split_seed: Chooses which images; at least 0.
+        form: The rest of `Form`.
+
+    Raises:
+        MissingData: A file is missing, broken or wrong, and `damaged` is `stop`, or nothing is left.
+        ValueError: A size cannot be had.
+    """
+    if damaged not in DAMAGED:
+        raise ValueError(f"dataset.damaged is {damaged}; it must be {' or '.join(DAMAGED)}.")
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"dataset.size is {list(size)}; it must be a height and a width in pixels.")
+    wanted = Form((size[0], size[1]), len(classes), **form)
+    if valid is None:
+        if valid_size is None:
+            raise ValueError(f"valid_size is null, but {title} has no validation part of its own; name a number.")
+        _check_size(title, "valid_size", valid_size, len(train) - 1)
+        order = _order(len(train), split_seed)
+        train, valid = _taken(train, order[valid_size:]), _taken(train, order[:valid_size])
+    parts, skipped = [], []
+    sizes = {"train_size": train_size, "valid_size": valid_size, "test_size": test_size}
+    for pairs, (name, count) in zip((train, valid, test), sizes.items(), strict=True):
+        count = len(pairs) if count is None else count
+        _check_size(title, name, count, len(pairs))
+        rows = np.sort(_order(len(pairs), split_seed)[:count])
+        part, left_out = _read(_taken(pairs, rows), rows, wanted, damaged == "skip")
+        if not len(part):
+            raise MissingData(f"{title} has no usable image for {name.partition('_')[0]}: {left_out[0]}")
+        parts.append(part)
+        skipped += left_out
+    return Splits(parts[0], parts[1], parts[2], classes, tuple(skipped))
+
+
+def _order(count: int, seed: int) -> np.ndarray:
+    return stratified_order(np.zeros(count, dtype=np.int64), seed)
+
+
+def _taken(pairs: Sequence[Pair], rows: np.ndarray) -> list[Pair]:
+    return [pairs[row] for row in np.sort(rows)]
+
+
+def _check_size(title: str, name: str, size: int, most: int) -> None:
+    if not 1 <= size <= most:
+        raise ValueError(f"{name} is {size}, but {title} allows 1 to {most} here.")
+
+
+def _read(pairs: Sequence[Pair], rows: np.ndarray, form: Form, skip: bool) -> tuple[Images, list[str]]:
+    """Return the pairs that can be used, and what was wrong with each of the others."""
+    images = np.empty((len(pairs), form.channels, *form.size), dtype=np.uint8)
+    masks = np.empty((len(pairs), *form.size), dtype=np.uint8)
+    kept, left_out = [], []
+    for place, pair in enumerate(pairs):
+        try:
+            images[place], masks[place] = read(pair, form)
+            kept.append(place)
+        except MissingData as error:
+            if not skip:
+                raise
+            left_out.append(str(error))
+    first, second, index = (from_numpy(values[kept]) for values in (images, masks, rows.astype(np.int64)))
+    return Images(first, second, index), left_out
+
+
+def read(pair: Pair, form: Form) -> tuple[np.ndarray, np.ndarray]:
+    """Return an image, uint8 (C, H, W), and its mask, uint8 (H, W).
+
+    Raises:
+        MissingData: a file is missing, damaged or wrong; the sentence names it.
+    """
+    image, mask = _opened(pair.image, pair), _opened(pair.mask, pair)
+    if mask.size != image.size:
+        sizes = " and ".join(f"{width}x{height}" for width, height in (mask.size, image.size))
+        raise _wrong(pair.mask, f"and its image {pair.image.name} differ in size ({sizes})")
+    if mask.mode not in ("P", "L", "1", "I", "I;16"):
+        raise _wrong(pair.mask, f"holds colours ({mask.mode}), but a mask holds one class number for each pixel")
+    # Pillow's bilinear filter averages over all pixels that become one
+    pixels = np.asarray(
+        image.convert("RGB" if form.channels == 3 else "L").resize(form.wide, Image.Resampling.BILINEAR)
+    )
+    return pixels.reshape(*form.size, form.channels).transpose(2, 0, 1), _classes(mask, pair, form)
+
+
+def _classes(mask: Image.Image, pair: Pair, form: Form) -> np.ndarray:
+    values = np.asarray(mask).astype(np.int64)
+    if form.binary:
+        values = (values > 0).astype(np.int64)
+    values[np.isin(values, form.void)] = VOID
+    wrong = values[(values != VOID) & ((values < 0) | (values >= form.classes))]
+    if wrong.size:
+        allowed = f"0 to {form.classes - 1} and {VOID} (void)"
+        raise _wrong(pair.mask, f"holds the class {wrong[0]}, allowed are {allowed}")
+    return np.asarray(Image.fromarray(values.astype(np.uint8)).resize(form.wide, Image.Resampling.NEAREST))
+
+
+def _opened(path: Path, pair: Pair) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except FileNotFoundError:
+        raise _wrong(path, f"is missing, but {pair.named_by} names it") from None
+    except (OSError, SyntaxError) as error:  # Pillow reports broken PNG files as SyntaxError
+        raise _wrong(path, f"cannot be read as an image ({error})") from None
+
+
+def _wrong(path: Path, what: str) -> MissingData:
+    return MissingData(f"{path} {what}; mend or remove it, or leave such pairs out with dataset.damaged=skip.")

@@ -1,0 +1,86 @@
+"""Pascal VOC 2012, segmentation: photographs with 20 kinds of objects and background."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torchvision.datasets import VOCSegmentation
+
+from datasets import masks
+from datasets.splits import MissingData, Splits
+
+CLASSES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+LISTS = ("official", "augmented")
+
+
+def voc(
+    root: Path,
+    *,
+    download: bool = False,
+    size: Sequence[int],
+    training_list: str,
+    damaged: str,
+    train_size: int | None,
+    valid_size: int | None,
+    test_size: int | None,
+    split_seed: int,
+) -> Splits:
+    """Photographs with 21 classes; the official training list trains and selects, the official validation list tests.
+
+    Args:
+        root: Folder of all data sets; the files lie in `root/voc/VOCdevkit/VOC2012`.
+        download: Whether to fetch the official archive (2 GB) through torchvision.
+        size: Height and width to which all images are brought.
+        training_list: `official` (1,464 images) or `augmented` (10,582, with SBD: `ImageSets/Segmentation/trainaug.txt`
+            and the folder `SegmentationClassAug`, which have no official server).
+        damaged: `stop` or `skip`, see `datasets.masks.load`.
+        train_size: Number of training images; None takes all that validation leaves.
+        valid_size: Number of validation images, taken from the training list.
+        test_size: Number of test images; None takes all 1,449 of the official validation list.
+        split_seed: Chooses which images; at least 0.
+
+    Raises:
+        MissingData: The files are absent, broken or wrong, or could not be downloaded.
+        ValueError: A size cannot be had, or there is no such list.
+
+    Source:
+        Everingham et al., The Pascal Visual Object Classes Challenge, IJCV 111, 2015.
+    """
+    if training_list not in LISTS:
+        raise ValueError(f"dataset.training_list is {training_list}; it must be {' or '.join(LISTS)}.")
+    home = root / "voc" / "VOCdevkit" / "VOC2012"
+    if download and not home.is_dir():
+        try:
+            VOCSegmentation(home.parents[1], year="2012", image_set="train", download=True)
+        except (OSError, RuntimeError) as error:
+            raise MissingData(f"Pascal VOC 2012 could not be downloaded into {home.parents[1]}: {error}") from error
+    if not home.is_dir():
+        raise MissingData(
+            f"Pascal VOC 2012 is absent in {home.resolve()}; get it with data.download=true, or name the folder of all "
+            "data sets in LOSSBENCH_DATA or data.root."
+        )
+    augmented = training_list == "augmented"
+    train = _pairs(home, "trainaug" if augmented else "train", "SegmentationClassAug" if augmented else None)
+    return masks.load(
+        "Pascal VOC 2012",
+        train,
+        None,
+        _pairs(home, "val", None),
+        CLASSES,
+        size=size,
+        damaged=damaged,
+        train_size=train_size,
+        valid_size=valid_size,
+        test_size=test_size,
+        split_seed=split_seed,
+    )
+
+
+def _pairs(home: Path, name: str, folder: str | None) -> list[masks.Pair]:
+    file = home / "ImageSets" / "Segmentation" / f"{name}.txt"
+    return [
+        masks.Pair(home / "JPEGImages" / f"{line}.jpg", home / (folder or "SegmentationClass") / f"{line}.png", file)
+        for line in (line.split()[0] for line in masks.lines(file))
+    ]

@@ -1,0 +1,93 @@
+"""Augmentation of images together with their masks."""
+
+import pytest
+import torch
+
+from datasets import joint
+from datasets.splits import VOID
+
+
+def draws(count=8, seed=0, **augment):
+    return joint.draw(count, augment, torch.Generator().manual_seed(seed))
+
+
+def blocks(count=8):
+    """Images whose value is their class plus one, in blocks of eight pixels, so that image and mask can be compared."""
+    small = torch.randint(0, 5, (count, 4, 6), generator=torch.Generator().manual_seed(1))
+    masks = small.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    return (masks + 1.0).unsqueeze(1), masks.to(torch.uint8)
+
+
+def test_nothing_drawn_changes_nothing():
+    images, masks = blocks()
+    assert draws() is None
+    assert joint.apply(images, masks, None) == (images, masks)
+
+
+def test_a_flip_is_exact():
+    images, masks = blocks()
+    drawn = draws(flip=True)
+    new_images, new_masks = joint.apply(images, masks, drawn)
+    flipped = drawn[:, 1] < 0
+    assert 0 < flipped.sum() < 8
+    for place in range(8):
+        image, mask = (
+            (images[place].flip(-1), masks[place].flip(-1)) if flipped[place] else (images[place], masks[place])
+        )
+        torch.testing.assert_close(new_images[place], image)
+        assert torch.equal(new_masks[place], mask)
+
+
+@pytest.mark.parametrize("zoom", [(0.5, 1.0), (1.0, 2.0), (0.6, 1.7)])
+def test_image_and_mask_stay_together(zoom):
+    images, masks = joint.apply(*blocks(), draws(zoom=zoom, flip=True))
+    inside = masks != VOID
+    # where an image is not a mixture of two classes, its value tells the class of the mask
+    whole = (images.squeeze(1) - images.squeeze(1).round()).abs() < 1e-4
+    agree = images.squeeze(1).round() == masks + 1.0
+    assert agree[whole & inside].float().mean() > 0.99
+    assert (whole & inside).float().mean() > 0.2
+
+
+def test_what_comes_into_sight_is_void_and_mean():
+    images, masks = joint.apply(*blocks(), draws(zoom=(0.5, 0.5)))
+    void = masks == VOID
+    assert void.float().mean() == pytest.approx(0.75, abs=0.05)
+    assert (images.squeeze(1)[void] == 0).float().mean() > 0.9  # the rest is the blurred border
+
+
+def test_enlarged_images_have_no_void():
+    _, masks = joint.apply(*blocks(), draws(zoom=(1.0, 3.0)))
+    assert not (masks == VOID).any()
+
+
+def test_colour_leaves_masks_alone():
+    images, masks = blocks()
+    drawn = draws(colour=0.3)
+    new_images, new_masks = joint.apply(images, masks, drawn)
+    assert torch.equal(new_masks, masks)
+    expected = images * drawn[:, 4].view(-1, 1, 1, 1) + drawn[:, 5].view(-1, 1, 1, 1)
+    torch.testing.assert_close(new_images, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_batches_of_any_size_get_the_same():
+    images, masks = blocks()
+    drawn = draws(zoom=(0.5, 2.0), flip=True, colour=0.2)
+    whole = joint.apply(images, masks, drawn)
+    halves = [joint.apply(images[part], masks[part], drawn[part]) for part in (slice(0, 3), slice(3, 8))]
+    torch.testing.assert_close(torch.cat([half[0] for half in halves]), whole[0])
+    assert torch.equal(torch.cat([half[1] for half in halves]), whole[1])
+
+
+def test_one_setting_does_not_move_another():
+    alone, beside = draws(flip=True), draws(flip=True, zoom=(0.5, 2.0), colour=0.2)
+    assert torch.equal(alone[:, 1], beside[:, 1])
+
+
+@pytest.mark.parametrize(
+    ("augment", "sentence"),
+    [({"shift": 2}, "Unknown augmentation shift"), ({"zoom": [0, 1]}, "zoom is"), ({"colour": 1.5}, "colour is")],
+)
+def test_wrong_settings_are_refused(augment, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        joint.draw(1, augment, torch.Generator())
