@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import pandas as pd
 from scipy import stats as scipy_stats
 
 from harness import stats
@@ -162,27 +163,33 @@ def _planted(a: Analysis) -> list[Control]:
 
 
 def _above_chance(a: Analysis) -> list[Control]:
-    """Compare the baseline's accuracy with guessing one of the classes; only where the metric is top-1 accuracy."""
-    if not a.metric.key.endswith("top1"):
-        return []
+    """Compare the baseline with a prediction that looks at no image, where it is known what that scores."""
     found, ps = [], []
     for cell in a.cells:
         runs = where(a.planned[cell, a.baseline], status="done") if (cell, a.baseline) in a.planned else a.main.iloc[:0]
-        classes = next((c for value in column(runs, "data.classes") if (c := class_count(value))), None)
-        if classes is None:
+        chance, what = _chance(a.metric.key, runs)
+        if chance is None:
             continue
         values = numbers(runs, a.metric.key).dropna().to_numpy()
-        above = stats.mean_interval(values - 1 / classes)
+        above = stats.mean_interval(values - chance)
         spread = len(values) > 1 and values.std() > 0
-        test: Any = scipy_stats.ttest_1samp(values, 1 / classes, alternative="greater") if spread else None
-        found.append((cell, classes, above, tuple(column(runs, "key"))))
+        test: Any = scipy_stats.ttest_1samp(values, chance, alternative="greater") if spread else None
+        found.append((cell, what, above, tuple(column(runs, "key"))))
         ps.append(math.nan if test is None else float(test.pvalue))
     return [
-        Control(
-            cell, f"{a.baseline} minus guessing (1 in {classes})", "above 0", *_learnt(above, p), above, float(p), keys
-        )
-        for (cell, classes, above, keys), p in zip(found, stats.holm(ps), strict=True)
+        Control(cell, f"{a.baseline} minus {what}", "above 0", *_learnt(above, p), above, float(p), keys)
+        for (cell, what, above, keys), p in zip(found, stats.holm(ps), strict=True)
     ]
+
+
+def _chance(metric: str, runs: pd.DataFrame) -> tuple[float | None, str]:
+    """Return what is scored without a look at the image, and by what: guessing, or the most frequent class."""
+    name = metric.rpartition(".")[2]
+    if name == "top1":
+        classes = next((c for value in column(runs, "data.classes") if (c := class_count(value))), None)
+        return (None if classes is None else 1 / classes), f"guessing (1 in {classes})"
+    known = numbers(runs, f"data.trivial.{name}").dropna()
+    return (float(known.iloc[0]) if len(known) else None), "the most frequent class everywhere"
 
 
 def _learnt(above: Interval, p: float) -> tuple[Outcome, str]:

@@ -13,7 +13,11 @@ from harness.report.items import Column, Entry, Notice, Prose, Row, Section, Tab
 from harness.report.sections.common import TONES, cell_entry, dash, loss_entry, number_entry
 from harness.report.text import metric_of, number
 
-SECONDARY = ("top1", "top5", "macro_f1", "nll", "ece")
+SECONDARY = (
+    "top1", "top5", "macro_f1",
+    "miou", "foreground_iou", "dice", "pixel_accuracy", "miou_image", "boundary_f1",
+    "nll", "ece",
+)  # fmt: skip
 UNSTEADY = 1.25  # greatest over least step time of one and the same setting
 NO_LINK = {
     "nll": "no likelihood: the scores of this loss are not probabilities over the classes",

@@ -104,8 +104,10 @@ def _track(a: Analysis) -> str:
 
 
 def _data(a: Analysis) -> Table:
-    names = ("train", "valid", "test", "classes", "checksum")
-    columns = (Column("dataset", "data set"), *(Column(name, name) for name in names))
+    names = ("train", "valid", "test", "classes", "image_size", "skipped", "checksum")
+    # what only data with masks have is shown where there are some
+    names = tuple(name for name in names if column(a.main, f"data.{name}").notna().any())
+    columns = (Column("dataset", "data set"), *(Column(name, name.replace("_", " ")) for name in names))
     table_rows = []
     for dataset in dict.fromkeys(a.main["dataset"]):
         runs = where(a.main, dataset=dataset)
