@@ -34,6 +34,7 @@ class Study:
     base: Mapping[str, Any] = field(default_factory=dict)
     include: list[Values] = field(default_factory=list)
     exclude: list[Values] = field(default_factory=list)
+    exhibits: list[str] = field(default_factory=list)
     recipes: list[Mapping[str, Values]] = field(default_factory=list)
     controls: Mapping[str, Any] = field(default_factory=lambda: {"planted": "planted_worse", "self": True})
     search: Mapping[str, Any] = field(default_factory=lambda: {"factors": [0.3, 1.0, 3.0], "seeds": [7001]})

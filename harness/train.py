@@ -21,7 +21,7 @@ import torch
 from hydra.utils import get_class
 from torch import Tensor, nn
 
-from harness import build, hardware, records
+from harness import build, hardware, probe, records
 from harness.errors import UsageError
 from losses.loss import Output
 
@@ -231,6 +231,8 @@ class Trainer:
             scores = self.evaluate("valid")
             progress.seconds["eval_s"] += self._clock() - started
             row |= {f"valid.{name}": records.cell(value) for name, value in scores.items()}
+            if self.recipe.get("probe"):
+                row |= self._probe()
             self._select(epoch + 1, scores)
         progress.history.append(row)
         self.tally = self._new_tally()
@@ -247,6 +249,15 @@ class Trainer:
         with self._autocast():
             output = self.model(inputs)
         return self.loss.logits(_float32(output))
+
+    def _probe(self) -> dict[str, float | None]:
+        """Return how far the loss is from cross-entropy on a batch of validation data; see `harness.probe`."""
+        inputs, target = self.task.probe(self.batch_size)
+        with torch.no_grad(), self._autocast():
+            logits = _float32(self.model(inputs)).prediction
+        if logits is None or any(True for _ in self.loss.buffers()):  # a head, or a memory that must not be stirred
+            return {}
+        return probe.beside_cross_entropy(self.loss, logits, target, self.task.mask(target))
 
     def _select(self, epoch: int, scores: Mapping[str, Any]) -> None:
         best = self.progress.best

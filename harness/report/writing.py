@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.records import StudyData, write_text
-from harness.report import figures, html, latex, markdown, table_csv
+from harness.report import exhibits, figures, html, latex, markdown, table_csv
 from harness.report.analysis import Analysis
 from harness.report.frames import column
 from harness.report.items import Report
@@ -61,4 +61,6 @@ def compose(study: StudyData, mix: bool = False) -> Report:
         *([finished[0] if finished[0] == finished[-1] else f"{finished[0]} to {finished[-1]}"] if finished else []),
     ]
     title = str(study.spec.get("question") or f"Study {study.name}")
-    return Report(study.name, title, tuple(facts), tuple(part.section(a) for part in SECTIONS))
+    sections = [part.section(a) for part in SECTIONS]
+    sections[1:1] = exhibits.sections(a)  # what a document says comes right after the verdicts
+    return Report(study.name, title, tuple(facts), tuple(sections))

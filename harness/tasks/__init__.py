@@ -33,6 +33,10 @@ class Task(Protocol):
         """Yield (inputs, target) of one epoch from batch ``first`` on; equal seeds give equal batches on any device."""
         ...
 
+    def probe(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return (inputs, target) of the first validation items, always the same."""
+        ...
+
     def mask(self, target: Tensor) -> Tensor | None:
         """Return what of a batch's target counts (bool), or None if all of it does."""
         ...

@@ -69,6 +69,10 @@ class Classification:
     def _ready(self, images: Tensor) -> Tensor:
         return torch.addcmul(self.shift, images, self.scale).contiguous(memory_format=self.format)
 
+    def probe(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return the first ``count`` validation images and their labels."""
+        return self._ready(self.images["valid"][:count]), self.targets["valid"][:count]
+
     def mask(self, target: Tensor) -> None:
         """Return None: every image counts."""
 

@@ -74,6 +74,11 @@ class Segmentation:
     def _normalised(self, images: Tensor) -> Tensor:
         return torch.addcmul(self.shift, images, self.scale)
 
+    def probe(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return the first ``count`` validation images and their masks."""
+        images = self._normalised(self.images["valid"][:count]).contiguous(memory_format=self.format)
+        return images, self.targets["valid"][:count].long()
+
     def mask(self, target: Tensor) -> Tensor:
         """Return True where a pixel has a class."""
         return target != VOID

@@ -1,0 +1,372 @@
+"""*Hybrid nonlinear losses* (Choi, IJFIS 24(4), 2024): its 27 experiments, table 2 and figures, beside our own."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pandas as pd
+
+from harness.compose import ROOT
+from harness.report.analysis import Analysis, Cell, Outcome
+from harness.report.exhibits import hybrid_figures as drawn
+from harness.report.frames import column, numbers, rows
+from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table, Tone
+from harness.report.sections.common import TONES, dash
+from harness.report.text import count, number, slug
+
+PRINTED = ROOT / "results" / "published" / "hybrid_table2.csv"
+FILTERS = ("none", "relu", "elu", "birelu", "bielu")
+A, B = 0.6, 0.5  # our defaults; the paper prints none
+RECONSTRUCTION = "(reconstruction)"
+
+
+class Experiment(NamedTuple):
+    """One of the 27 rows of the paper's table 1."""
+
+    term: str
+    coefficients: str = "linear"
+    filter: str = "none"
+
+    @property
+    def label(self) -> str:
+        """Its file in conf/loss."""
+        parts = ["hybrid", self.term]
+        if self.term != "none":
+            parts.append(self.coefficients)
+        return "_".join([*parts, self.filter] if self.term in ("ema", "hybrid2") else parts)
+
+
+EXPERIMENTS = (
+    Experiment("none"),
+    *(Experiment(term, kind) for term in ("comb", "ne", "hybrid1") for kind in ("convex", "linear")),
+    *(Experiment(*parts) for parts in itertools.product(("ema", "hybrid2"), ("convex", "linear"), FILTERS)),
+)
+
+
+def same_as(experiment: Experiment, a: float = A, b: float = B) -> Experiment:
+    """Return the first experiment that is the same function, for covariates a and b (consistent mode).
+
+    u = a (a - s) L1 + s (1 - a) L2, with s = 1 - a (convex) or b (linear), and both errors are at least 0. Where both
+    factors are, ReLU, eLU and their two-sided ReLU leave u as it is; where neither is, ReLU leaves nothing.
+
+    >>> same_as(Experiment("ema", "linear", "birelu")).label
+    'hybrid_ema_linear_none'
+    """
+    term, coefficients, chosen = experiment
+    if term == "none":
+        return experiment
+    if math.isclose(b, 1 - a):
+        coefficients = "convex"
+    second = 1 - a if coefficients == "convex" else b
+    factors = (a * (a - second), second * (1 - a))
+    if chosen == "birelu" or (min(factors) >= 0 and chosen in ("relu", "elu")):
+        chosen = "none"
+    if chosen == "relu" and max(factors) <= 0:
+        return Experiment("none") if term == "ema" else Experiment("ne", coefficients)
+    return Experiment(term, coefficients, chosen)
+
+
+def distinct(a: float = A, b: float = B) -> list[Experiment]:
+    """Return the experiments that have to be trained, each once."""
+    return list(dict.fromkeys(same_as(experiment, a, b) for experiment in EXPERIMENTS))
+
+
+def section(a: Analysis) -> Section:
+    """Return the paper's table and figures beside what these records say."""
+    values = _covariates(a)
+    items: list[Item] = [Prose(_about(a, *values)), _statements(a, *values)]
+    items += [_table(a, cell, *values) for cell in a.cells]
+    items += [_bars(a, cell, *values) for cell in a.cells]
+    items.append(Prose((_averaging(a),)))
+    items += _formulas(*values)
+    return Section("exhibit-hybrid", "The paper: Hybrid nonlinear losses", tuple(items))
+
+
+def _covariates(a: Analysis) -> tuple[float, float]:
+    found = [numbers(a.main, f"config.loss.{name}").dropna() for name in ("a", "b")]
+    return tuple(float(x.iloc[0]) if len(x) else default for x, default in zip(found, (A, B), strict=True))  # pyright: ignore[reportReturnType]
+
+
+def _about(a: Analysis, first: float, second: float) -> tuple[str, ...]:
+    trained = distinct(first, second)
+    return (
+        "Choi adds to cross-entropy functions of the absolute and the squared error of the predicted probabilities: 26 "
+        "variants beside plain cross-entropy. The paper defines neither the two errors nor the coefficients A and B "
+        "nor the two-sided filters, so all of them are reconstructions here, at values that are our choice, "
+        f"A = {first:g} and B = {second:g}. There, {len(trained)} of the 27 are different functions; each is trained "
+        "once, and experiments that equal another are shown with its runs.",
+        "Averaged over C classes the absolute error is at most 2/C, so the added term is small beside cross-entropy. "
+        "How small, in value and in gradient, was measured after each epoch on the same predictions (the two columns "
+        "at the right of our side): where the gradient hardly changes, no difference can be expected, and none found "
+        "says nothing about nonlinear terms in general.",
+        "Our protocol is not the paper's: it trained a U-Net and an FCN of unstated size in Keras on VOC and on a set "
+        "called ATR that is not published, and prints one seed of one model on one set.",
+    )
+
+
+# ---------------------------------------------------------------- table 2
+
+
+@functools.cache
+def _printed() -> dict[str, dict[str, float]]:
+    """Return table 2 as printed: label -> column -> value."""
+    with PRINTED.open(newline="") as file:
+        found = list(csv.DictReader(file))
+    return {row["loss"]: {name: float(row[name]) for name in ("dsc", "iou", "loss_value")} for row in found}
+
+
+def _table(a: Analysis, cell: Cell, first: float, second: float) -> Table:
+    unit = f" ({a.metric.unit})" if a.metric.unit else ""
+    columns = (
+        Column("experiment", "no.", "number", "the paper's number"),
+        Column("loss", "loss"),
+        Column("same", "trained as", note="the same function at these A and B: the same runs"),
+        Column("mean", f"ours: {a.metric.title}{unit}", "number"),
+        Column("difference", "difference to 1", "number", "with its 95 % interval over seeds"),
+        Column("verdict", "verdict"),
+        Column("added_value", "added value", "number", "added term over cross-entropy, mean of all epochs and seeds"),
+        Column("added_gradient", "added gradient", "number", "its gradient in the logits over that of cross-entropy"),
+        Column("paper_iou", "paper: IoU", "number", "table 2: U-Net, ATR, seed 250"),
+        Column("paper_difference", "difference to 1", "number", "in points"),
+        Column("paper_dsc", "paper: DSC", "number"),
+        Column("paper_loss", "paper: loss", "number", "of different functions, so not comparable between rows"),
+    )
+    made = tuple(_row(a, cell, place + 1, each, first, second) for place, each in enumerate(EXPERIMENTS))
+    caption = (
+        f"Table 2 of the paper beside ours on {cell.title}; verdicts are those of the study, Holm-corrected over the "
+        "experiments that differ."
+    )
+    return Table(f"hybrid-table2-{slug(cell.title)}", f"Table 2, {cell.short}", columns, made, caption)
+
+
+def _row(a: Analysis, cell: Cell, place: int, experiment: Experiment, first: float, second: float) -> Row:
+    trained = same_as(experiment, first, second)
+    outcome = a.outcomes.get((cell, trained.label))
+    printed = _printed()
+    paper, reference = printed[experiment.label], printed["hybrid_none"]
+    name = experiment.label if experiment.term == "none" else f"{experiment.label} {RECONSTRUCTION}"
+    shift = 100 * (paper["iou"] - reference["iou"])
+    return Row(
+        (
+            Entry(str(place), place),
+            Entry(name),
+            Entry("" if trained == experiment else trained.label),
+            *_ours(a, cell, outcome, trained.label),
+            Entry(number(paper["iou"], 3), paper["iou"]),
+            Entry(number(shift, 1, sign=True), shift),
+            Entry(number(paper["dsc"], 3), paper["dsc"]),
+            Entry(number(paper["loss_value"], 3), paper["loss_value"]),
+        ),
+        reference=experiment.term == "none",
+    )
+
+
+def _ours(a: Analysis, cell: Cell, outcome: Outcome | None, label: str) -> list[Entry]:
+    if outcome is None or not outcome.keys:
+        missing = dash(f"no run: python -m harness study={a.study.name} axes.loss=[{a.baseline},{label}]")
+        return [missing] * 5
+    mean = Entry(a.metric.interval(outcome.values), outcome.values.mean, runs=outcome.keys)
+    found = a.comparisons.get((cell, label))
+    compared = [Entry("baseline"), Entry("")] if found is None else [
+        Entry(a.metric.difference(found), found.difference, runs=outcome.paired_keys),
+        Entry(found.verdict, tone=TONES[found.verdict]),
+    ]  # fmt: skip
+    return [mean, *compared, *(_added(a, outcome, name) for name in ("added.value", "added.gradient"))]
+
+
+def _added(a: Analysis, outcome: Outcome, name: str) -> Entry:
+    history = a.study.history
+    if name not in history.columns:
+        return dash("not measured: train with trainer=segmentation_probed")
+    known = numbers(rows(history, column(history, "key").isin(list(outcome.keys))), name).dropna()
+    return Entry(f"{number(100 * float(known.mean()), 1)} %", float(known.mean())) if len(known) else dash("no epoch")
+
+
+# ---------------------------------------------------------------- statements
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A sentence of the paper, and two groups of experiments whose difference decides it."""
+
+    text: str
+    place: str
+    left: Callable[[Experiment], bool]
+    right: Callable[[Experiment], bool]
+    tested: str
+
+
+def _is(*terms: str) -> Callable[[Experiment], bool]:
+    return lambda experiment: experiment.term in terms
+
+
+def _all_of(term: Callable[[Experiment], bool], **parts: str) -> Callable[[Experiment], bool]:
+    return lambda e: term(e) and all(getattr(e, name) == value for name, value in parts.items())
+
+
+NONLINEAR = ("ne", "hybrid1", "ema", "hybrid2")
+STATEMENTS = (
+    Statement("Nonlinear terms help: training and test improve over plain cross-entropy.", "sections 5 and 6",
+              _is(*NONLINEAR), _is("none"), "mean of experiments 4 to 27 minus 1"),
+    Statement("Hybrid losses raise segmentation performance, by about 0.1 points.", "section 5, on table 2",
+              _is("hybrid1", "hybrid2"), _is("none"), "mean of 6, 7, 18 to 27 minus 1"),
+    Statement("A linear combination of L1 and L2 is better than no added loss.", "ranking in section 5",
+              _is("comb"), _is("none"), "mean of 2 and 3 minus 1"),
+    Statement("The exponential and the moving average are better than the linear combination.", "ranking in section 5",
+              _is("ne", "ema"), _is("comb"), "mean of 4, 5, 8 to 17 minus mean of 2 and 3"),
+    Statement("The heterogeneous losses are better than the exponential and the moving average alone.",
+              "ranking in section 5", _is("hybrid1", "hybrid2"), _is("ne", "ema"),
+              "mean of 6, 7, 18 to 27 minus mean of 4, 5, 8 to 17"),
+    Statement("The two-sided eLU filter serves hybrid losses best.", "section 5, on table 2 and figure 9",
+              _all_of(_is("hybrid2"), filter="bielu"), _all_of(_is("hybrid2"), filter="none"),
+              "mean of 22 and 27 minus mean of 18 and 23"),
+    Statement("Hybrid v1 (with L1 and L2) reaches the best performance.", "section 5, on figure 9",
+              _is("hybrid1"), _is("hybrid2"), "mean of 6 and 7 minus mean of 18 to 27"),
+)  # fmt: skip
+SAID = {"better": "supported", "worse": "contradicted", "equivalent": "no difference beyond the margin"}
+
+
+def _statements(a: Analysis, first: float, second: float) -> Table:
+    """Return a verdict for each statement: differences of group means, seed by seed, over all cells at once."""
+    by_label = {each.label: _by_seed(a, each.label) for each in distinct(first, second)}
+    differences = {}
+    for statement in STATEMENTS:
+        sides = [
+            [by_label[same_as(each, first, second).label] for each in EXPERIMENTS if side(each)]
+            for side in (statement.left, statement.right)
+        ]
+        left, right = (pd.concat(side, axis=1).mean(axis=1, skipna=False) for side in sides)
+        differences[statement.text] = (left - right).dropna()
+    compared = a.family(differences)
+    columns = (
+        Column("statement", "what the paper says, in our words"),
+        Column("verdict", "verdict"),
+        Column("difference", f"difference ({a.metric.difference_unit})", "number", "with its 95 % interval over seeds"),
+        Column("n", "seeds", "number"),
+        Column("tested", "what is tested"),
+        Column("place", "where"),
+    )
+    made = []
+    for statement in STATEMENTS:
+        found = compared[statement.text]
+        needed = f" (about {found.seeds_needed:,} seeds would decide)" if found.seeds_needed else ""
+        text = SAID.get(found.verdict, f"not decidable{needed}")
+        tone: Tone = {"supported": "better", "contradicted": "worse"}.get(text, TONES[found.verdict])  # pyright: ignore[reportAssignmentType]
+        entry = Entry(a.metric.difference(found), found.difference) if found.n else dash("no complete seed")
+        made.append(Row((Entry(statement.text), Entry(text, tone=tone), entry, Entry(str(found.n), found.n),
+                         Entry(statement.tested), Entry(statement.place))))  # fmt: skip
+    margin = f"±{a.metric.with_unit(a.margin)}"
+    caption = (
+        f"Group means of {a.metric.title}, seed by seed, over {count(len(a.cells), 'cell')}; paired t intervals, one "
+        f"Holm family, margin {margin}. Experiments that are one function count once for each of their numbers, as in "
+        "the paper."
+    )
+    return Table("hybrid-statements", "What the paper says, and what was found", columns, tuple(made), caption)
+
+
+def _by_seed(a: Analysis, label: str) -> pd.Series:
+    """Return the metric by seed, averaged over cells; seeds that lack a cell are NaN."""
+    found = [
+        a.completed(a.planned[cell, label]).set_index("seed")["value"] if (cell, label) in a.planned
+        else pd.Series(dtype=float)
+        for cell in a.cells
+    ]  # fmt: skip
+    return pd.concat(found, axis=1).reindex(list(a.seeds)).mean(axis=1, skipna=False)
+
+
+def _averaging(a: Analysis) -> str:
+    """Return why the printed IoU and DSC cannot come from one averaging, and how they lie in our runs."""
+    printed = _printed()
+    dsc, iou = printed["hybrid_none"]["dsc"], printed["hybrid_none"]["iou"]
+    text = (
+        f"The paper's table prints an IoU ({iou}) above its DSC ({dsc}) in every row. For one averaging IoU = DSC / "
+        f"(2 - DSC), never more than DSC: {number(dsc / (2 - dsc), 3)} here. DSC, F1, precision and recall agree to "
+        "three digits in every row, as only micro-averaged scores do, which are the pixel accuracy; the IoU must be "
+        "another average (over classes with background, say)."
+    )
+    gaps = (numbers(a.main, "test.dice") - numbers(a.main, "test.miou")).dropna()
+    if len(gaps):
+        below, most = number(100 * float(gaps.min()), 1), number(100 * float(gaps.max()), 1)
+        text += f" In our {count(len(gaps), 'run')} mean IoU lies {below} to {most} points below mean Dice."
+    return text
+
+
+# ---------------------------------------------------------------- figures
+
+
+def _bars(a: Analysis, cell: Cell, first: float, second: float) -> Figure:
+    bars = []
+    for place, each in enumerate(EXPERIMENTS):
+        outcome = a.outcomes.get((cell, same_as(each, first, second).label))
+        if outcome is not None and outcome.values.n:
+            runs = a.records(outcome)
+            spread = numbers(runs, a.metric.key).std() if outcome.values.n > 1 else math.nan
+            bars.append((place + 1, outcome.values.mean * a.metric.scale, float(spread) * a.metric.scale))
+    axis = f"{a.metric.title} ({a.metric.unit})"
+    caption = (
+        f"Figure 9 of the paper on {cell.title}: mean over seeds and standard deviation for each of the 27 "
+        "experiments; those that are one function have the same bar. Dashed: plain cross-entropy."
+    )
+    return Figure(
+        f"hybrid-fig9-{slug(cell.title)}", f"Figure 9, {cell.short}", caption, caption,
+        functools.partial(drawn.bars, bars, axis), True,
+    )  # fmt: skip
+
+
+def _formulas(first: float, second: float) -> list[Item]:
+    """Return the figures that need no run, and the table of printed gradients."""
+    panels = "(a) no added loss, (b) L1 and L2, (c) exponential, (d) both, (e) moving average, (f) it with exponential"
+    proposal = (
+        "How a loss acts on the field is not said; here the errors are L1 = |f| and L2 = f^2 and what is drawn is f + "
+        f"R(L1, L2). {panels}. Convex coefficients, A = {first:g}."
+    )
+    captions = {
+        "hybrid-fig2": ("Figure 2: the paper's surface", drawn.surface2,
+                        f"z = x^2 + 4x + y^2 - 6y, with the losses applied as in figure 4. {proposal}"),
+        "hybrid-fig4": ("Figure 4: contour maps", drawn.contours,
+                        "f = sin(x)^10 + cos(10 + xy) cos(x), 40 x 40 points, above on [0, 5] (unbalanced), below on "
+                        f"[-5, 5] (balanced). {proposal}"),
+        "hybrid-fig5": ("Figure 5: how often values occur", drawn.histograms,
+                        f"Histograms of the values of figure 4, above unbalanced, below balanced. {proposal}"),
+        "hybrid-fig6": ("Figure 6: noisy and noise-free probabilities", drawn.scatter,
+                        "Probabilities of the group-lasso example (50 groups of features, noise of deviation 1 on the "
+                        "logits), 1,500 points; each is moved by R of its own error, p + R(|p - q|, (p - q)^2), since "
+                        f"the paper does not say how losses enter. {panels}."),
+        "hybrid-fig7": ("Figure 7: equations 1 to 9 as surfaces", drawn.surfaces,
+                        f"R over L1 and L2 in [0, 1], as printed, A = {first:g}, B = {second:g}; (9) subtracts its "
+                        "filter from itself and leaves the exponential."),
+        "hybrid-fig8": ("Figure 8: equations 1 to 9 as heat maps", drawn.heat_maps,
+                        f"The same values as in figure 7, one scale for all nine, A = {first:g}, B = {second:g}."),
+        "hybrid-descent": ("Gradient descent", drawn.descent,
+                           "Logistic regression on 40 points: distance to where plain cross-entropy ends, and length "
+                           f"of each step, for cross-entropy with each added term, by automatic differentiation; A = "
+                           f"{first:g}, convex, rate 0.5."),
+    }  # fmt: skip
+    items: list[Item] = [
+        Figure(name, title, caption, caption, functools.partial(draw, first, second), True)
+        for name, (title, draw, caption) in captions.items()
+    ]
+    return [*items, _gradients(first, second)]
+
+
+def _gradients(first: float, second: float) -> Table:
+    columns = (
+        Column("equation", "equation", "number"),
+        Column("of", "gradient of"),
+        Column("deviation", "largest deviation", "number", "from the derivative, relative to it, on 400 points"),
+        Column("verdict", "is it the derivative?"),
+    )
+    made = []
+    for equation, of, deviation in drawn.printed_gradients(first, second):
+        right = deviation < 1e-6
+        shown = "0" if right else f"{number(100 * deviation, 0)} %"
+        made.append(Row((Entry(f"({equation})", equation), Entry(f"({of})", of), Entry(shown, deviation),
+                         Entry("yes" if right else "no", tone="good" if right else "alarm"))))  # fmt: skip
+    caption = "The paper's gradients (10) to (18) beside the derivatives of its equations (1) to (9), by autograd."
+    return Table("hybrid-gradients", "Printed gradients", columns, tuple(made), caption)

@@ -1,0 +1,181 @@
+"""Exhibits: the reproduction of a document's tables and figures beside our own records."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness import compose, plan, probe
+from harness.catalogue import entries
+from harness.records import StudyData
+from harness.report import exhibits, writing
+from harness.report.analysis import Analysis
+from harness.report.exhibits import hybrid, hybrid_figures
+from losses.hybrid import added, number
+
+ERRORS = torch.rand(2, 200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def value(experiment, a, b):
+    return added(*ERRORS, **experiment._asdict(), a=a, b=b)
+
+
+# ---------------------------------------------------------------- which experiments are one function
+
+
+def test_the_27_experiments_are_those_of_the_paper_in_its_order():
+    assert [number(*experiment) for experiment in hybrid.EXPERIMENTS] == list(range(1, 28))
+    for experiment in hybrid.EXPERIMENTS:
+        config = compose.option("loss", experiment.label)
+        assert {name: config[name] for name in experiment._fields if experiment.term != "none" or name == "term"} == {
+            name: part for name, part in experiment._asdict().items() if experiment.term != "none" or name == "term"
+        }
+
+
+@given(st.floats(0.01, 0.99), st.floats(0.01, 0.99))
+@settings(max_examples=60, deadline=None)
+def test_experiments_called_the_same_are_the_same(a, b):
+    for experiment in hybrid.EXPERIMENTS:
+        torch.testing.assert_close(value(experiment, a, b), value(hybrid.same_as(experiment, a, b), a, b))
+
+
+def test_experiments_called_distinct_differ():
+    for first, second in itertools.combinations(hybrid.distinct(), 2):
+        assert not torch.allclose(value(first, hybrid.A, hybrid.B), value(second, hybrid.A, hybrid.B), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["hybrid", "hybrid_mini"])
+def test_the_studies_train_each_distinct_experiment_once(name):
+    study = plan.load(name)
+    assert study.axes["loss"] == [experiment.label for experiment in hybrid.distinct()]
+
+
+def test_where_u_is_never_positive_relu_leaves_nothing():
+    # a < b and b < 0 is the only way for both factors to be negative, and only in linear coefficients
+    assert hybrid.same_as(hybrid.Experiment("ema", "linear", "relu"), 0.5, -1.0).term == "ema"
+    assert hybrid.same_as(hybrid.Experiment("ema", "linear", "relu"), 2.0, 3.0) == hybrid.Experiment("none")
+
+
+# ---------------------------------------------------------------- the exhibit
+
+
+def records(shifts, seeds=range(1, 13), labels=None):
+    """Return a study in which each seed moves all experiments alike, and each experiment by its shift."""
+    random = np.random.default_rng(0)
+    rows = []
+    for seed in seeds:
+        common = random.normal(0, 0.02)
+        for experiment in labels or hybrid.distinct():
+            miou = 0.5 + common + shifts(experiment) + random.normal(0, 0.001)
+            rows.append({
+                "role": "run", "status": "done", "label": experiment.label, "dataset": "scenes", "model": "unet_micro",
+                "seed": seed, "pair_seed": seed, "key": f"{experiment.label}/{seed}", "setting": experiment.label,
+                "source": "runs", "test.miou": miou, "test.dice": 2 * miou / (1 + miou), "config.loss.a": 0.6,
+                "config.loss.b": 0.5, "loss_name": experiment.label, "loss_evidence": "R", "env.device": "cpu",
+                "env.torch": "2.14.1", "numerics.losses": 1, "numerics.harness": 1,
+            })  # fmt: skip
+    history = pd.DataFrame([{"key": row["key"], "epoch": 1, "added.value": 0.2, "added.gradient": 0.1} for row in rows])
+    spec = {"name": "hybrid", "baseline": "hybrid_none", "metric": "test.miou", "margin": 0.01, "exhibits": ["hybrid"]}
+    return StudyData("hybrid", spec, pd.DataFrame(rows), history)
+
+
+def tables(study):
+    section = hybrid.section(Analysis(study))
+    return {item.id: item for item in section.items if hasattr(item, "columns")}
+
+
+def texts(table, key):
+    place = [column.key for column in table.columns].index(key)
+    return [row.entries[place].text for row in table.rows]
+
+
+def test_planted_effects_are_found_and_none_is_found_where_there_is_none():
+    found = tables(records(lambda e: 0.03 if e.term in ("hybrid1", "hybrid2") else 0.0))["hybrid-statements"]
+    verdicts = dict(zip(texts(found, "statement"), texts(found, "verdict"), strict=True))
+    said = list(verdicts.values())
+    assert said[1] == "supported"  # hybrid losses against none
+    assert said[2] == "no difference beyond the margin"  # the linear combination against none
+    assert said[4] == "supported"  # heterogeneous against single
+
+
+def test_a_planted_loss_contradicts():
+    found = tables(records(lambda e: -0.03 if e.term != "none" else 0.0))["hybrid-statements"]
+    assert texts(found, "verdict")[:3] == ["contradicted"] * 3
+
+
+def test_table_2_shows_every_experiment_beside_the_printed_value():
+    table = tables(records(lambda e: 0.0))["hybrid-table2-scenes-unet_micro"]
+    assert texts(table, "experiment") == [str(n) for n in range(1, 28)]
+    assert texts(table, "paper_loss")[:3] == ["1.072", "1.525", "1.398"]
+    assert texts(table, "paper_iou")[26] == "0.768"
+    assert texts(table, "same")[8] == "hybrid_ema_convex_none"
+    means = texts(table, "mean")
+    assert means[7] == means[8] == means[9] == means[10]
+    assert set(texts(table, "added_gradient")) == {"10.0 %"}
+    assert all("reconstruction" in text for text in texts(table, "loss")[1:])
+
+
+def test_missing_experiments_say_which_command_makes_them():
+    some = [hybrid.Experiment("none"), hybrid.Experiment("comb", "convex")]
+    found = tables(records(lambda e: 0.0, labels=some))
+    row = found["hybrid-table2-scenes-unet_micro"].rows[2]
+    assert "python -m harness study=hybrid axes.loss=[hybrid_none,hybrid_comb_linear]" in row.entries[3].note
+    assert texts(found["hybrid-statements"], "n")[0] == "0"
+
+
+def test_the_printed_gradients_are_judged_as_the_dossier_says():
+    found = hybrid_figures.printed_gradients(0.6, 0.5)
+    assert [equation for equation, _, deviation in found if deviation < 1e-9] == [10, 11, 13, 14]
+
+
+def test_a_broken_exhibit_takes_nothing_with_it(monkeypatch):
+    def broken(a):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(hybrid, "section", broken)
+    report = writing.compose(records(lambda e: 0.0))
+    broken_one = next(section for section in report.sections if section.id == "exhibit-hybrid")
+    assert "no ink" in broken_one.items[0].text
+    assert len(report.sections) > 8
+
+
+def test_every_figure_is_drawn(tmp_path):
+    page = writing.write(records(lambda e: 0.0, seeds=(1, 2)), tmp_path)
+    drawn = {path.stem for path in (tmp_path / "figures").glob("*.svg")}
+    wanted = {f"hybrid-fig{n}" for n in (2, 4, 5, 6, 7, 8)} | {"hybrid-fig9-scenes-unet_micro", "hybrid-descent"}
+    assert wanted <= drawn
+    assert page.stat().st_size < 5e6
+
+
+def test_a_study_without_exhibits_has_none():
+    study = records(lambda e: 0.0)
+    del study.spec["exhibits"]
+    assert exhibits.sections(Analysis(study)) == []
+
+
+# ---------------------------------------------------------------- the size of what is added
+
+
+def probed(name):
+    loss = entries.build(name)
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 5, 6, 6, generator=draw)
+    target = torch.randint(0, 5, (4, 6, 6), generator=draw)
+    return probe.beside_cross_entropy(loss, logits, target, target > 0)
+
+
+def test_cross_entropy_adds_nothing_to_itself():
+    assert probed("cross_entropy") == {"added.value": 0.0, "added.gradient": 0.0}
+    assert probed("hybrid_none") == {"added.value": 0.0, "added.gradient": 0.0}
+
+
+def test_the_exponential_adds_more_than_the_moving_average():
+    assert 0 < probed("hybrid_ema_linear_none")["added.gradient"] < probed("hybrid_ne_linear")["added.gradient"] < 1
+
+
+def test_losses_of_other_things_add_nothing_that_could_be_compared():
+    assert set(probed("giou").values()) == {None}
