@@ -19,6 +19,7 @@ import json
 import os
 import shutil
 import sys
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,9 +84,19 @@ def finished(results: Path = RESULTS) -> set[str]:
         return set()
 
 
-def save(folder: Path, record: Mapping[str, Any], history: pd.DataFrame) -> None:
-    """Write a finished run. The record comes last, because its presence means that everything is there."""
+def save(
+    folder: Path, record: Mapping[str, Any], history: pd.DataFrame, examples: Mapping[str, Any] | None = None
+) -> None:
+    """Write a finished run. The record comes last, because its presence means that everything is there.
+
+    examples: arrays of a few test items and what the run predicts for them, for the report to show.
+    """
     write_text(folder / "history.csv", history.to_csv(index=False))
+    if examples:
+        import numpy as np
+
+        with (folder / "examples.npz").open("wb") as file:
+            np.savez_compressed(file, **examples)
     write_json(folder / "record.json", {"schema": SCHEMA, **record})
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     (folder / "failure.json").unlink(missing_ok=True)
@@ -94,6 +105,17 @@ def save(folder: Path, record: Mapping[str, Any], history: pd.DataFrame) -> None
 def save_failure(folder: Path, record: Mapping[str, Any]) -> None:
     """Write what is known of a run that raised."""
     write_json(folder / "failure.json", {"schema": SCHEMA, **record, "status": "failed"})
+
+
+def examples(key: str, results: Path = RESULTS) -> dict[str, Any] | None:
+    """Return the arrays that a run kept of a few test items, or None if it kept none or they are damaged."""
+    import numpy as np
+
+    try:
+        with (run_folder(key, results) / "examples.npz").open("rb") as file, np.load(file) as kept:
+            return {name: kept[name] for name in kept.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 def read(key: str, results: Path = RESULTS) -> dict[str, Any] | None:

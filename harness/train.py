@@ -245,6 +245,13 @@ class Trainer:
         with torch.inference_mode():
             return self.task.evaluate(split, self._predict, self.loss.about.link, self.recipe["eval_batch_size"])
 
+    def examples(self) -> dict[str, Any] | None:
+        """Return a few test items and what is predicted for them, where the task has something to show."""
+        self.model.eval()
+        self.loss.eval()
+        with torch.inference_mode():
+            return self.task.examples(self._predict)
+
     def _predict(self, inputs: Tensor) -> Tensor:
         with self._autocast():
             output = self.model(inputs)
@@ -371,7 +378,9 @@ def run(job: Config, folder: Path, stop: Callable[[], bool], report: Report) -> 
     started = datetime.now(UTC)
     trainer = Trainer(job["described"], job["seed"], job["data"])
     record = trainer.run(folder, job["checkpoint_seconds"], stop, report)
-    records.save(folder, about_run(job, started) | record, pd.DataFrame(trainer.progress.history))
+    history = pd.DataFrame(trainer.progress.history)
+    examples = trainer.examples() if record["test"] else None
+    records.save(folder, about_run(job, started) | record, history, examples)
     return record["status"]
 
 

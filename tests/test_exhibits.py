@@ -48,7 +48,7 @@ def test_experiments_called_distinct_differ():
         assert not torch.allclose(value(first, hybrid.A, hybrid.B), value(second, hybrid.A, hybrid.B), rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["hybrid", "hybrid_mini"])
+@pytest.mark.parametrize("name", ["hybrid", "hybrid_mini", "hybrid_camvid"])
 def test_the_studies_train_each_distinct_experiment_once(name):
     study = plan.load(name)
     assert study.axes["loss"] == [experiment.label for experiment in hybrid.distinct()]

@@ -48,6 +48,9 @@ class Boxes:
             chosen = order[step * batch_size : (step + 1) * batch_size]
             yield self.images[chosen], self.boxes[chosen]
 
+    def examples(self, predict):
+        return None
+
     def probe(self, count):
         return self.images[:count], self.boxes[:count]
 

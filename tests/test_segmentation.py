@@ -8,7 +8,7 @@ import torchmetrics.functional.classification as reference
 from omegaconf import OmegaConf
 from torchmetrics.functional.segmentation import mean_iou
 
-from harness import compose, models
+from harness import compose, models, records
 from harness.catalogue import entries
 from harness.errors import UsageError
 from harness.tasks.segmentation import Tally, boundary_f1, of_confusion
@@ -166,6 +166,26 @@ def test_a_run_learns_and_resumes_bit_for_bit(described, tmp_path):
         stopped.run(tmp_path / "b", 1e9, lambda: stopped.progress.step == 11, lambda *_: None)
     resumed = Trainer(given, 1, data).run(tmp_path / "b", 1e9, lambda: False, lambda *_: None)
     assert resumed["test"] == straight["test"]
+
+
+def test_a_study_is_reported_with_the_pictures_that_its_runs_kept(cli):
+    small = [f"base.{x}" for x in (*SMALL, "trainer.epochs=1", "model=fcn_micro")]
+    done = cli("harness", "study=segmentation", "axes.loss=[cross_entropy,dice]", "axes.model=[fcn_micro]",
+               "axes.seed=[1,2]", "tracking.enabled=false", *small)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "mean IoU against cross_entropy" in done.stdout
+    report = cli.results / "segmentation" / "report"
+    page = (report / "index.html").read_text()
+    assert "the most frequent class everywhere" in page  # the control that tells whether anything was learnt
+    assert (report / "figures" / "examples-scenes-fcn_micro.svg").exists()
+    kept = next(cli.results.glob("runs/*/examples.npz"))
+    found = records.examples(kept.parent.name, cli.results)
+    assert {name: x.shape for name, x in found.items()} == {
+        "images": (4, 3, 48, 48), "truth": (4, 48, 48), "prediction": (4, 48, 48),
+    }  # fmt: skip
+    kept.write_bytes(kept.read_bytes()[:100])
+    assert records.examples(kept.parent.name, cli.results) is None  # damaged: the report goes on without
+    assert records.examples("no such run", cli.results) is None
 
 
 def test_equal_seeds_mean_equal_batches_for_every_loss(described):

@@ -14,6 +14,7 @@ from harness.report.sections import (
     cost,
     curves,
     differences,
+    examples,
     failures,
     reproduce,
     results,
@@ -23,7 +24,7 @@ from harness.report.sections import (
 )
 from harness.report.text import count
 
-SECTIONS = (verdicts, results, differences, curves, cost, controls, failures, setting, reproduce, runs)
+SECTIONS = (verdicts, results, differences, examples, curves, cost, controls, failures, setting, reproduce, runs)
 
 
 def write(study: StudyData, folder: Path, mix: bool = False) -> Path:
@@ -62,5 +63,6 @@ def compose(study: StudyData, mix: bool = False) -> Report:
     ]
     title = str(study.spec.get("question") or f"Study {study.name}")
     sections = [part.section(a) for part in SECTIONS]
+    sections = [section for section in sections if section.items]
     sections[1:1] = exhibits.sections(a)  # what a document says comes right after the verdicts
     return Report(study.name, title, tuple(facts), tuple(sections))

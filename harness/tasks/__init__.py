@@ -47,6 +47,10 @@ class Task(Protocol):
         """Return the metrics of ``split`` (valid, test) for a function from inputs to predictions."""
         ...
 
+    def examples(self, predict: Callable[[Tensor], Tensor]) -> dict[str, Any] | None:
+        """Return arrays of a few test items and of what is predicted for them, or None: nothing to show."""
+        ...
+
     def describe(self) -> dict[str, object]:
         """Return what the record tells of the data: counts, classes, checksum."""
         ...

@@ -82,6 +82,9 @@ class Classification:
         logits = torch.cat([predict(self._ready(part)) for part in images.split(batch_size)])
         return metrics(logits, targets, link)
 
+    def examples(self, predict: Callable[[Tensor], Tensor]) -> None:
+        """Return None: labels are told by the metrics."""
+
     def describe(self) -> dict[str, Any]:
         """Return sizes of the splits, number of classes, and the checksum of indices and labels."""
         counts = {name: len(target) for name, target in self.targets.items()}

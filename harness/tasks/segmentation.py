@@ -15,6 +15,8 @@ from harness.errors import UsageError
 from harness.tasks.loading import load
 
 CALIBRATION_BINS = 15
+EXAMPLES = 4
+"""Test images that a run keeps for the report to show."""
 TOLERANCE = 0.0075
 """Distance at which boundaries still agree, as a share of the image's diagonal."""
 
@@ -90,6 +92,14 @@ class Segmentation:
         for part, target in zip(images.split(batch_size), targets.split(batch_size), strict=True):
             tally.add(predict(self._normalised(part).contiguous(memory_format=self.format)), target)
         return tally.scores(self.splits.classes)
+
+    def examples(self, predict: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+        """Return a few test images, evenly spaced in the list, their masks and the predicted ones, all uint8."""
+        images, targets = self.images["test"], self.targets["test"]
+        place = torch.linspace(0, len(images) - 1, min(EXAMPLES, len(images)), device=images.device).round().long()
+        predicted = predict(self._normalised(images[place]).contiguous(memory_format=self.format)).argmax(1)
+        kept = {"images": images[place], "truth": targets[place], "prediction": predicted.to(torch.uint8)}
+        return {name: values.cpu().numpy() for name, values in kept.items()}
 
     def describe(self) -> dict[str, Any]:
         """Return sizes of the splits, classes, checksum, files left out, and what the trivial prediction scores."""
