@@ -85,18 +85,25 @@ def _gap(pair: Pair) -> Tensor:
 
 def _aspect(pair: Pair, alpha_threshold: float | None) -> Tensor:
     """Return the term of CIoU that compares the aspect ratios, its weight detached."""
-    (width, height), (target_width, target_height) = pair.sides, pair.target_sides
-    v = (4 / math.pi**2) * (torch.atan2(target_width, target_height) - _angle(width, height)).square()
+    v = (4 / math.pi**2) * _turn(pair).square()
     weight = _ratio(v, 1 - pair.iou + v)
     if alpha_threshold is not None:
         weight = torch.where(pair.iou < alpha_threshold, 0, weight)
     return weight.detach() * v
 
 
-def _angle(width: Tensor, height: Tensor) -> Tensor:
-    """Return atan2(width, height), whose slope has no value where both are 0, and overflows near there."""
-    empty = width.square() + height.square() <= _least(width)
-    return torch.atan2(torch.where(empty, 0, width), torch.where(empty, 1, height))
+def _turn(pair: Pair) -> Tensor:
+    """Return atan(wg/hg) - atan(w/h), the angle between the diagonals of the two boxes, by one arctangent instead of two.
+
+    tan(a - b) = (tan a - tan b) / (1 + tan a tan b). An empty box has no angle, and slopes overflow near there: 0.
+    """
+    exact = torch.promote_types(pair.iou.dtype, torch.float32)  # products of sides overflow in half precision
+    (width, height), (target_width, target_height) = (
+        [side.to(exact) for side in sides] for sides in (pair.sides, pair.target_sides)
+    )
+    across, along = target_width * height - target_height * width, target_width * width + target_height * height
+    empty = across.abs() + along.abs() <= _least(across)
+    return torch.atan2(torch.where(empty, 0, across), torch.where(empty, 1, along)).to(pair.iou.dtype)
 
 
 def _sides(pair: Pair) -> Tensor:

@@ -1,8 +1,8 @@
 """python -m scripts.bench_harness [PART ...]: what the harness costs, side by side with doing the same by hand.
 
-Parts: step, engine, data, tracking, plan, restart, demo (default: all). Every ratio is the median over repeats in which
-both sides run in turn on the same machine, with its quartiles; the table says the goal beside it. Writes
-results/bench/harness.csv.
+Parts: step, segmentation, engine, data, tracking, plan, restart, demo (default: all). Every ratio is the median over
+repeats in which both sides run in turn on the same machine, with its quartiles; the table says the goal beside it.
+Writes results/bench/harness.csv.
 """
 
 from __future__ import annotations
@@ -188,6 +188,107 @@ def hand_loop(described: dict[str, Any]) -> Callable[[int], Seconds]:
         return time.perf_counter() - started
 
     return loop
+
+
+# ---------------------------------------------------------------- segmentation
+
+SCENES = (
+    "task=segmentation", "dataset=scenes", "trainer=segmentation", "dataset.train_size=400", "dataset.test_size=200",
+)  # fmt: skip
+
+
+def bench_segmentation(repeats: int) -> Iterator[Row]:
+    """Step of the smallest U-Net against the same loop by hand, and evaluation against the bare forward pass."""
+    import torch
+
+    from harness import train
+
+    described = compose.identity(compose.compose_run([*SCENES, "model=unet_micro"]).config)
+    trainer = train.Trainer(described, 1, {"root": "", "download": False})
+    device, batch = described["device"], described["trainer"]["batch_size"]
+    pairs = (10 if device == "cpu" else 4) * repeats
+    step = trainer_by_hand(described)
+
+    def ours() -> Seconds:
+        trainer.model.train()
+        batches = trainer.task.epoch(batch, 0, 0)
+        trainer.step(*next(batches))
+        started = trainer._clock()
+        trainer.step(*next(batches))
+        return trainer._clock() - started
+
+    mine, theirs = paired(ours, step, pairs)
+    what = f"unet_micro on scenes, batch {batch}, {described['trainer']['precision']}, {device}"
+    goal = "<= 1.02" if device == "cpu" else "<= 1.03"
+    mine, theirs = ([1000 * t for t in side] for side in (mine, theirs))
+    yield row("segmentation", f"step of {what}: harness / by hand", mine, theirs, "ms", goal)
+
+    images = trainer.task._normalised(trainer.task.images["valid"]).contiguous(memory_format=trainer.task.format)
+    size = described["trainer"]["eval_batch_size"]
+
+    def bare() -> Seconds:
+        trainer.model.eval()
+        started = trainer._clock()
+        with torch.inference_mode(), trainer._autocast():
+            for part in images.split(size):
+                trainer.model(part)
+        return trainer._clock() - started
+
+    def evaluated() -> Seconds:
+        started = trainer._clock()
+        trainer.evaluate("valid")
+        return trainer._clock() - started
+
+    mine, theirs = ([1000 * t for t in side] for side in paired(evaluated, bare, 4 * repeats))
+    yield row("segmentation", f"evaluation of {what}: all metrics / forward", mine, theirs, "ms", "<= 1.2")
+
+
+def trainer_by_hand(described: dict[str, Any]) -> Callable[[], Seconds]:
+    """Return one step of a loop as one would write it by hand, on the same scenes and augmentations."""
+    import torch
+    from torch.nn import functional
+
+    from datasets import joint
+    from datasets.scenes import scenes
+    from harness import models
+
+    device, recipe = torch.device(described["device"]), described["trainer"]
+    settings = {k: v for k, v in described["dataset"].items() if k not in ("_target_", "augment")}
+    data = scenes(**settings)
+    classes, size = len(data.classes), tuple(settings["size"])
+    config = {k: v for k, v in described["model"].items() if k != "channels_last"}
+    memory = torch.channels_last if described["model"]["channels_last"] else torch.contiguous_format
+    model = models.build(config, in_channels=3, image_size=size, num_classes=classes).to(device)
+    model = model.to(memory_format=memory)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    images, masks = data.train.images.to(device), data.train.targets.to(device)
+    mean, std = (torch.tensor(x, device=device).view(1, -1, 1, 1) for x in (data.mean, data.std))
+    half, count = recipe["precision"] == "bf16", recipe["batch_size"]
+
+    def step(place: slice, order: Any, draws: Any) -> None:
+        chosen = order[place]
+        batch, target = joint.apply((images[chosen].float() / 255 - mean) / std, masks[chosen], draws[place])
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            logits = model(batch.contiguous(memory_format=memory)).prediction
+        loss = functional.cross_entropy(logits.float(), target.long(), ignore_index=255)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def timed_step() -> Seconds:
+        model.train()
+        order = torch.randperm(len(masks)).to(device)
+        draws = joint.draw(len(masks), described["dataset"]["augment"], torch.Generator())
+        step(slice(0, count), order, draws)  # a warm-up, here as there
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        started = time.perf_counter()
+        step(slice(count, 2 * count), order, draws)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+    return timed_step
 
 
 # ---------------------------------------------------------------- engine
@@ -436,6 +537,7 @@ def bench_demo(repeats: int) -> Iterator[Row]:
 
 PARTS = {
     "step": bench_step,
+    "segmentation": bench_segmentation,
     "engine": bench_engine,
     "data": bench_data,
     "tracking": bench_tracking,
