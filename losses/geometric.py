@@ -93,7 +93,7 @@ def _aspect(pair: Pair, alpha_threshold: float | None) -> Tensor:
 
 
 def _turn(pair: Pair) -> Tensor:
-    """Return atan(wg/hg) - atan(w/h), the angle between the diagonals of the two boxes, by one arctangent instead of two.
+    """Return atan(wg/hg) - atan(w/h), the angle between the diagonals of two boxes, by one arctangent instead of two.
 
     tan(a - b) = (tan a - tan b) / (1 + tan a tan b). An empty box has no angle, and slopes overflow near there: 0.
     """
