@@ -1,7 +1,7 @@
 """Images with a mask each, read from files: what every data set for segmentation shares."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,17 @@ class Form:
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """An image and its mask, and what names them: a list, or a folder."""
+    """An image and its mask, and what names them: a list, or a folder.
+
+    Attributes:
+        segments: Of a mask in COCO's panoptic colours (id = R + 256 G + 65536 B), the class of each id; what has none
+            is void.
+    """
 
     image: Path
     mask: Path
     named_by: Path
+    segments: Mapping[int, int] | None = None
 
 
 def lines(file: Path) -> list[str]:
@@ -164,7 +170,7 @@ def read(pair: Pair, form: Form) -> tuple[np.ndarray, np.ndarray]:
     if mask.size != image.size:
         sizes = " and ".join(f"{width}x{height}" for width, height in (mask.size, image.size))
         raise _wrong(pair.mask, f"and its image {pair.image.name} differ in size ({sizes})")
-    if mask.mode not in ("P", "L", "1", "I", "I;16"):
+    if pair.segments is None and mask.mode not in ("P", "L", "1", "I", "I;16"):
         raise _wrong(pair.mask, f"holds colours ({mask.mode}), but a mask holds one class number for each pixel")
     # Pillow's bilinear filter averages over all pixels that become one
     pixels = np.asarray(
@@ -174,7 +180,7 @@ def read(pair: Pair, form: Form) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _classes(mask: Image.Image, pair: Pair, form: Form) -> np.ndarray:
-    values = np.asarray(mask).astype(np.int64)
+    values = np.asarray(mask).astype(np.int64) if pair.segments is None else _of_segments(mask, pair.segments)
     if form.binary:
         values = (values > 0).astype(np.int64)
     values[np.isin(values, form.void)] = VOID
@@ -183,6 +189,12 @@ def _classes(mask: Image.Image, pair: Pair, form: Form) -> np.ndarray:
         allowed = f"0 to {form.classes - 1} and {VOID} (void)"
         raise _wrong(pair.mask, f"holds the class {wrong[0]}, allowed are {allowed}")
     return np.asarray(Image.fromarray(values.astype(np.uint8)).resize(form.wide, Image.Resampling.NEAREST))
+
+
+def _of_segments(mask: Image.Image, segments: Mapping[int, int]) -> np.ndarray:
+    colours = np.asarray(mask.convert("RGB")).astype(np.int64)
+    ids, place = np.unique(colours @ np.array([1, 256, 65536]), return_inverse=True)
+    return np.array([segments.get(int(number), VOID) for number in ids])[place].reshape(colours.shape[:2])
 
 
 def _opened(path: Path, pair: Pair) -> Image.Image:

@@ -1,12 +1,17 @@
 """Images and masks from files: layouts of VOC, CamVid, SIRST and any folder, written here and read by the real code."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from datasets.camvid import camvid
+from datasets.coco import coco
 from datasets.folder import folder
+from datasets.mstar import CLASSES as CHIPS
+from datasets.mstar import mstar
 from datasets.scenes import scenes
 from datasets.sirst import sirst
 from datasets.splits import MissingData
@@ -181,10 +186,13 @@ def test_any_folder(drawn, tmp_path):
         folder(tmp_path, **{**settings, "path": "yours"})
 
 
-@pytest.mark.parametrize("load", [camvid, sirst, voc], ids=lambda load: load.__name__)
+@pytest.mark.parametrize("load", [camvid, coco, sirst, voc], ids=lambda load: load.__name__)
 def test_an_absent_set_is_named_with_the_folder_and_what_to_do(load, tmp_path):
-    more = {"training_list": "official"} if load is voc else {}
-    with pytest.raises(MissingData, match=r"is absent in .*(clone|data.download=true).*LOSSBENCH_DATA"):
+    more = {
+        voc: {"training_list": "official"},
+        coco: {"annotations": "panoptic", "train_part": "train2017", "test_part": "val2017"},
+    }.get(load, {})
+    with pytest.raises(MissingData, match=r"is absent in .*(clone|data.download=true|unpack).*LOSSBENCH_DATA"):
         load(tmp_path, **{**SIZES, "size": [32, 48], **more})
 
 
@@ -206,3 +214,56 @@ def test_scenes_refuse_what_cannot_be(change, sentence):
     settings = {"size": [32, 32], "digits": [0, 1], "train_size": 2, "valid_size": 2, "test_size": 2, "split_seed": 0}
     with pytest.raises(ValueError, match=sentence):
         scenes(**{**settings, **change})
+
+
+def coloured(mask, segments):
+    """A panoptic mask: each class one segment, coloured by its id; void stays black."""
+    ids = np.zeros(mask.shape, np.int64)
+    for label, number in segments.items():
+        ids[mask == label] = number
+    return np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1).astype(np.uint8)
+
+
+def test_coco_merges_panoptic_segments_by_category(drawn, tmp_path):
+    home, ids = tmp_path / "coco", {0: 7, 1: 300, 2: 70000}  # ids of one, two and three bytes
+    categories = [{"id": 200, "name": "one"}, {"id": 1, "name": "wall"}, {"id": 90, "name": "zero"}]
+    category = {0: 1, 1: 90, 2: 200}
+    for name, part in {"train2017": drawn.train, "val2017": drawn.test}.items():
+        content = {"categories": categories, "images": [], "annotations": []}
+        for number in range(len(part)):
+            write(home / name / f"{number}.png", pixels(part.images[number]))
+            write(
+                home / "annotations" / f"panoptic_{name}" / f"{number}.png", coloured(part.targets[number].numpy(), ids)
+            )
+            content["images"].append({"id": number, "file_name": f"{number}.png"})
+            segments = [{"id": ids[label], "category_id": category[label]} for label in ids]
+            content["annotations"].append({"image_id": number, "file_name": f"{number}.png", "segments_info": segments})
+        (home / "annotations" / f"panoptic_{name}.json").write_text(json.dumps(content))
+    settings = {**SIZES, "size": [32, 48], "annotations": "panoptic", "train_part": "train2017", "test_part": "val2017"}
+    read = coco(tmp_path, **{**settings, "valid_size": 2})
+    assert read.classes == ("wall", "zero", "one")
+    assert torch.equal(read.test.targets, drawn.test.targets)
+    with pytest.raises(MissingData, match="has no masks"):
+        coco(tmp_path, **{**settings, "valid_size": 2, "annotations": "stuff"})
+    for name, part in {"train2017": drawn.train, "val2017": drawn.test}.items():
+        for number in range(len(part)):
+            write(home / "stuffthingmaps" / name / f"{number}.png", part.targets[number].numpy())
+            (home / name / f"{number}.png").rename(home / name / f"{number}.jpg")
+    stuff = coco(tmp_path, **{**settings, "valid_size": 2, "annotations": "stuff"})
+    assert len(stuff.classes) == 182
+    assert torch.equal(stuff.test.targets, drawn.test.targets)
+
+
+def test_mstar_cuts_the_middle_so_that_the_size_of_a_chip_tells_nothing(tmp_path):
+    for part, count in (("train", 6), ("test", 2)):
+        for label, name in enumerate(CHIPS):
+            for number in range(count):
+                chip = np.full((128 + 8 * label, 129 + 8 * label), 10 * label, np.uint8)
+                write(tmp_path / "mstar" / part / name / f"{number}.jpeg", chip)
+    read = mstar(tmp_path, crop=96, size=24, train_size=None, valid_size=10, test_size=None, split_seed=0)
+    assert (len(read.train), len(read.valid), len(read.test)) == (50, 10, 20)
+    assert read.train.images.shape[1:] == (1, 24, 24)
+    assert torch.equal(read.test.images.float().mean((1, 2, 3)).round(), 10.0 * read.test.targets)
+    (tmp_path / "mstar" / "test" / "T72" / "0.jpeg").write_text("no image")
+    with pytest.raises(MissingData, match=r"0\.jpeg cannot be read"):
+        mstar(tmp_path, crop=96, size=24, train_size=None, valid_size=10, test_size=None, split_seed=0)
