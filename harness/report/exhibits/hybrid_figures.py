@@ -6,7 +6,7 @@ In all of them R(L1, L2) is `losses.hybrid.added`, the term that a hybrid loss a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -157,7 +157,8 @@ def surfaces(a: float, b: float) -> Figure:
             axes: Any = figure.add_subplot(3, 3, equation, projection="3d")
             axes.plot_surface(x, y, values, cmap=BLUES, rcount=20, ccount=20, lw=0.2, edgecolor=MUTED, rasterized=True)
             axes.set_title(f"equation ({equation})", fontsize=8)
-            axes.set(xlabel="L1", ylabel="L2")
+            axes.set_xlabel("L1", fontsize=7, labelpad=-5)
+            axes.set_ylabel("L2", fontsize=7, labelpad=-5)
             axes.tick_params(labelsize=6, pad=-2)
         return figure
 
@@ -179,20 +180,25 @@ def heat_maps(a: float, b: float) -> Figure:
         return figure
 
 
-def bars(found: Sequence[tuple[int, float, float]], axis: str) -> Figure:
-    """Return figure 9: mean and standard deviation by number of the experiment, the first as reference."""
+def bars(panels: Mapping[str, Sequence[tuple[int, float, float]]]) -> Figure:
+    """Return figure 9: mean and standard deviation by number of the experiment, the first as reference.
+
+    panels: by what the axis measures, (experiment, mean, standard deviation or nan).
+    """
+    shown = {axis: found for axis, found in panels.items() if any(math.isfinite(mean) for _, mean, _ in found)}
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.2, 2.6), layout="constrained")
-        axes = figure.subplots()
-        spreads = [0.0 if math.isnan(sd) else sd for _, _, sd in found]
-        axes.bar([n for n, *_ in found], [mean for _, mean, _ in found], yerr=spreads, width=0.7,
-                 color=[MUTED if n == 1 else BLUE for n, *_ in found], ecolor=INK, capsize=2)  # fmt: skip
-        if found:
+        figure = Figure(figsize=(9.2, 0.4 + 2.0 * len(shown)), layout="constrained")
+        grid = figure.subplots(max(1, len(shown)), 1, squeeze=False, sharex=True)[:, 0]
+        for axes, (axis, found) in zip(grid, shown.items(), strict=False):
+            spreads = [0.0 if math.isnan(sd) else sd for _, _, sd in found]
+            axes.bar([n for n, *_ in found], [mean for _, mean, _ in found], yerr=spreads, width=0.7,
+                     color=[MUTED if n == 1 else BLUE for n, *_ in found], ecolor=INK, capsize=2)  # fmt: skip
             low = min(mean - sd for (_, mean, _), sd in zip(found, spreads, strict=True))
             high = max(mean + sd for (_, mean, _), sd in zip(found, spreads, strict=True))
             axes.set_ylim(max(0.0, low - (high - low)), high + 0.1 * (high - low) + 1e-9)
             axes.axhline(found[0][1], color=ORANGE, lw=0.9, ls=(0, (3, 2)))
-        axes.set(xlabel="experiment (the axis does not begin at 0)", ylabel=axis, xticks=range(1, 28), xlim=(0.3, 27.7))
+            axes.set(ylabel=axis, xticks=range(1, 28), xlim=(0.3, 27.7))
+        grid[-1].set_xlabel("experiment (the axes do not begin at 0)")
         return figure
 
 
@@ -200,17 +206,16 @@ def bars(found: Sequence[tuple[int, float, float]], axis: str) -> Figure:
 
 
 def descent(a: float, b: float) -> Figure:
-    """Return trajectories of gradient descent on a small problem: distance to the end of plain cross-entropy, steps."""
+    """Return gradient descent on a small problem: the way of two weights, and the length of each step."""
     paths = {title: _path(a, b, settings) for title, settings in PANELS.items()}
-    end = paths["(a) none"][-1]
     styles = zip([INK, BLUE, ORANGE, TEAL, MUTED, BLUE], ["-", "-", "-", "-", "-", "--"], strict=True)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.2, 2.9), layout="constrained")
         way, length = figure.subplots(1, 2)
         for (title, path), (colour, line) in zip(paths.items(), styles, strict=True):
-            way.plot(np.linalg.norm(path - end, axis=1)[:-1], color=colour, ls=line, lw=1.2, label=title)
+            way.plot(path[:, 0], path[:, 1], color=colour, ls=line, lw=1.2, label=title, marker="o", ms=3, markevery=50)
             length.plot(np.linalg.norm(np.diff(path, axis=0), axis=1), color=colour, ls=line, lw=1.2)
-        way.set(xlabel="step", ylabel="distance to where (a) ends", yscale="log")
+        way.set(xlabel="first weight", ylabel="second weight")
         length.set(xlabel="step", ylabel="length of the step", yscale="log")
         way.legend(frameon=False, fontsize=7)
         return figure
