@@ -24,3 +24,23 @@ def planted_worse(logits: Tensor, target: Tensor) -> Tensor:
     tensor([0.6931, 0.0000])
     """
     return cross_entropy(logits, target) * (target != logits.shape[1] - 1)
+
+
+@about(
+    name="Planted blind",
+    family="control",
+    takes="class_logits",
+    link="softmax",
+    paper="none: a control",
+    evidence="H",
+)
+def planted_blind(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy that is blind to every second class: a control also where the last class is too rare to matter.
+
+    L = -ln p_t, or 0 where t is odd. logits: (N,C,...); target: (N,...) int64; returns (N,...).
+
+    >>> import torch
+    >>> planted_blind(torch.zeros(2, 2), torch.tensor([0, 1]))
+    tensor([0.6931, 0.0000])
+    """
+    return cross_entropy(logits, target) * (target % 2 == 0)
