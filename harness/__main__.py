@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     from harness.errors import UsageError
 
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # a scheduler's stop is a Ctrl-C
+    # a scheduler's stop is a Ctrl-C, also where a shell has made us deaf to that one
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _run(given)
     except UsageError as error:

@@ -22,10 +22,10 @@ def cli(tmp_path):
     environment = {k: v for k, v in os.environ.items() if k not in ("LOSSBENCH_DATA", "PYTHONDONTWRITEBYTECODE")}
     environment |= {"LOSSBENCH_RESULTS": str(tmp_path / "results")}
 
-    def hear_ctrl_c():  # which a shell makes all deaf to that it starts in the background, the tests too
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    def call(*arguments, timeout=300, start=False, deaf=False, **more):
+        def set_ears():  # a shell makes all deaf to Ctrl-C that it starts in the background, the tests too
+            signal.signal(signal.SIGINT, signal.SIG_IGN if deaf else signal.SIG_DFL)
 
-    def call(*arguments, timeout=300, start=False, **more):
         command = [sys.executable, "-m", *map(str, arguments)]
         settings = {
             "cwd": ROOT,
@@ -35,7 +35,7 @@ def cli(tmp_path):
             "stderr": subprocess.PIPE,
         }
         if start:
-            return subprocess.Popen(command, preexec_fn=hear_ctrl_c, **settings)
+            return subprocess.Popen(command, preexec_fn=set_ears, **settings)
         return subprocess.run(command, timeout=timeout, check=False, **settings)
 
     call.results = tmp_path / "results"

@@ -86,15 +86,16 @@ def wait_until_gone(pids, seconds=30):
 
 
 @linux
-def test_ctrl_c_stops_within_seconds_and_leaves_checkpoints(cli, recorded):
-    process = cli(*SWEEP, "base.trainer.epochs=500", start=True)
+@pytest.mark.parametrize(("stop", "deaf"), [(signal.SIGINT, False), (signal.SIGTERM, True)], ids=["Ctrl-C", "SIGTERM"])
+def test_ctrl_c_stops_within_seconds_and_leaves_checkpoints(cli, recorded, stop, deaf):
+    process = cli(*SWEEP, "base.trainer.epochs=500", start=True, deaf=deaf)
     while not list(cli.results.glob("runs/*/checkpoint.pt")):
         assert process.poll() is None
         time.sleep(0.05)
     workers = children(process.pid)
     stopped_at = time.time_ns()
     began = time.monotonic()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     _, said = process.communicate(timeout=60)
     assert time.monotonic() - began < 15
     assert process.returncode == 130

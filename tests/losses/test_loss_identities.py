@@ -81,6 +81,13 @@ def test_planted_worse_is_cross_entropy_without_the_last_class():
     torch.testing.assert_close(loss(output, target), build("cross_entropy")(output, target, weight=seen))
 
 
+def test_planted_blind_is_cross_entropy_without_every_second_class():
+    loss = build("planted_blind")
+    output, target = batch(loss, count=40)
+    seen = (target % 2 == 0).double()
+    torch.testing.assert_close(loss(output, target), build("cross_entropy")(output, target, weight=seen))
+
+
 @pytest.mark.parametrize("name", ["arcface", "cosface"])
 def test_head_without_margin_is_normface(name):
     first, second = build(name, margin=0.0, scale=30.0), build("normface")
