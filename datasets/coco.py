@@ -50,14 +50,7 @@ def coco(
     """
     if annotations not in ANNOTATIONS:
         raise ValueError(f"dataset.annotations is {annotations}; it must be {' or '.join(ANNOTATIONS)}.")
-    home = root / "coco" / "coco" if (root / "coco" / "coco").is_dir() else root / "coco"
-    for part in (train_part, test_part):
-        if not (home / part).is_dir():
-            raise MissingData(
-                f"COCO is absent in {(home / part).resolve()}; get its images and {annotations} annotations from "
-                "https://cocodataset.org/#download and unpack them there, or name the folder of all data sets in "
-                "LOSSBENCH_DATA or data.root."
-            )
+    home = _home(root, (train_part, test_part), annotations)
     read = _panoptic if annotations == "panoptic" else _stuff
     (train, classes), (test, _) = (read(home, part) for part in (train_part, test_part))
     return masks.load(
@@ -73,6 +66,18 @@ def coco(
         test_size=test_size,
         split_seed=split_seed,
     )
+
+
+def _home(root: Path, parts: Sequence[str], annotations: str) -> Path:
+    home = root / "coco" / "coco" if (root / "coco" / "coco").is_dir() else root / "coco"
+    for part in parts:
+        if not (home / part).is_dir():
+            raise MissingData(
+                f"COCO is absent in {(home / part).resolve()}; get its images and {annotations} annotations from "
+                "https://cocodataset.org/#download and unpack them there, or name the folder of all data sets in "
+                "LOSSBENCH_DATA or data.root."
+            )
+    return home
 
 
 def _panoptic(home: Path, part: str) -> tuple[list[masks.Pair], tuple[str, ...]]:
