@@ -1,6 +1,7 @@
 """Images with a mask each, read from files: what every data set for segmentation shares."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -117,9 +118,14 @@ def load(
         order = _order(len(train), split_seed)
         train, valid = _taken(train, order[valid_size:]), _taken(train, order[:valid_size])
     parts, skipped = [], []
-    sizes = {"train_size": train_size, "valid_size": valid_size, "test_size": test_size}
+    sizes = {
+        name: len(pairs) if count is None else count
+        for name, pairs, count in (
+            ("train_size", train, train_size), ("valid_size", valid, valid_size), ("test_size", test, test_size)
+        )
+    }  # fmt: skip
+    _check_memory(title, sum(sizes.values()), wanted)
     for pairs, (name, count) in zip((train, valid, test), sizes.items(), strict=True):
-        count = len(pairs) if count is None else count
         _check_size(title, name, count, len(pairs))
         rows = np.sort(_order(len(pairs), split_seed)[:count])
         part, left_out = _read(_taken(pairs, rows), rows, wanted, damaged == "skip")
@@ -141,6 +147,17 @@ def _taken(pairs: Sequence[Pair], rows: np.ndarray) -> list[Pair]:
 def _check_size(title: str, name: str, size: int, most: int) -> None:
     if not 1 <= size <= most:
         raise ValueError(f"{name} is {size}, but {title} allows 1 to {most} here.")
+
+
+def _check_memory(title: str, images: int, form: Form) -> None:
+    """All images are held in memory: say so before hours of reading end in a killed process."""
+    needed = images * (form.channels + 1) * form.size[0] * form.size[1]
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > installed:
+        raise ValueError(
+            f"{title} takes {needed / 1e9:.0f} GB at {form.size[0]}x{form.size[1]} pixels, held in memory, but this "
+            f"machine has {installed / 1e9:.0f} GB; make dataset.size or dataset.train_size smaller."
+        )
 
 
 def _read(pairs: Sequence[Pair], rows: np.ndarray, form: Form, skip: bool) -> tuple[Images, list[str]]:

@@ -59,7 +59,8 @@ def loss(config: Config, task: Task, num_features: int) -> Loss | Sum:
     if "parts" in config:
         return Sum({name: loss(part, task, num_features) for name, part in config["parts"].items()}, config["terms"])
     sizes = {"num_classes": task.model_shape["num_classes"], "num_features": num_features}
-    built = Loss(fitted(instantiate(config), **sizes))
+    # where a model gives NaN the run has diverged, so masked items need no protection from it
+    built = Loss(fitted(instantiate(config), **sizes), shield=False)
     if built.about.untrainable:
         raise UsageError(f"the loss {built.about.name} cannot be trained: {built.about.untrainable}")
     if built.about.takes not in task.takes:

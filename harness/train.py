@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,7 +42,9 @@ class Progress:
     last_finite_loss: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None  # epoch, metrics and weights of the selected checkpoint
-    seconds: dict[str, float] = field(default_factory=lambda: {"train_s": 0.0, "eval_s": 0.0, "wall_s": 0.0})
+    seconds: dict[str, float] = field(
+        default_factory=lambda: {"train_s": 0.0, "data_s": 0.0, "eval_s": 0.0, "wall_s": 0.0}
+    )
     epoch_seconds: float = 0.0
 
 
@@ -70,8 +72,9 @@ class Trainer:
         if self.device.type == "cpu":
             torch.set_num_threads(described["threads"])
         model_config = described["model"]
+        settings = {name: value for name, value in described["task"].items() if name != "_target_"}
         self.task = get_class(described["task"]["_target_"])(
-            described["dataset"], data, self.device, model_config["channels_last"]
+            described["dataset"], data, self.device, model_config["channels_last"], **settings
         )
         self.model, self.loss = build.model_and_loss(
             described, self.task, seed_for(seed, "model"), seed_for(seed, "loss")
@@ -181,7 +184,7 @@ class Trainer:
                 started = time.perf_counter()
                 self.model.train()
                 self.loss.train()
-                for inputs, target in batches:
+                for inputs, target in self._timed(batches):
                     self.step(inputs, target)
                     if self.progress.step % self.steps_per_epoch and due():
                         self.progress.epoch_seconds += self._clock() - started
@@ -195,6 +198,17 @@ class Trainer:
                 self._save(folder / "checkpoint.pt", stop)
         self._add_wall_time()
         return self._record()
+
+    def _timed(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches; how long the loop waits for them is part of what training costs."""
+        seconds = self.progress.seconds
+        while True:
+            started = time.perf_counter()
+            batch = next(batches, None)
+            seconds["data_s"] = seconds.get("data_s", 0.0) + time.perf_counter() - started
+            if batch is None:
+                return
+            yield batch
 
     def _add_wall_time(self) -> None:
         now = time.perf_counter()

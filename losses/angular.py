@@ -5,6 +5,7 @@ call puts the margin on the true class and returns cross-entropy. Features and c
 """
 
 import math
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
@@ -16,7 +17,7 @@ from losses.lift import is_target
 from losses.loss import about
 
 
-class CosineHead(nn.Module):
+class CosineHead(nn.Module, ABC):
     """Class weights (C,F), drawn as Xavier uniform, and cross-entropy of scaled cosines with a margin."""
 
     def __init__(self, *, num_classes: int, num_features: int, scale: float, margin: float) -> None:
@@ -35,9 +36,9 @@ class CosineHead(nn.Module):
         """Return the logits (N,C) without margin: scale * cos."""
         return self.scale * self.cosines(features)
 
+    @abstractmethod
     def penalised(self, cosines: Tensor) -> Tensor:
         """Return what stands in place of the cosine of the true class."""
-        raise NotImplementedError
 
     def margined(self, cosines: Tensor, target: Tensor) -> Tensor:
         """Return the cosines (N,C) with the margin on the true class."""

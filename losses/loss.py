@@ -145,19 +145,21 @@ class Loss(nn.Module):
 
     loss = sum(weight * mask * value) / norm, where norm is the count of unmasked items, or the sum of their weights; it
     is 0, with zero gradient, where there is nothing to average. Masked items are replaced before the function sees
-    them, so shapes stay fixed and even NaN in them does no harm. Reduction is in float32 or better.
+    them, so shapes stay fixed and even NaN in them does no harm; with `shield=False`, which spares a copy of the data,
+    masked items of losses with one value per item must be finite. Reduction is in float32 or better.
 
     function: `f(data, target) -> one value per item`, a function, a partial of one, or a module (with weights, memory).
     A function with a keyword `mask` (weights over the whole batch) is handed the mask; one with a keyword `reduction`
     is asked for the mean itself where nothing is masked or weighted: torch then takes one step instead of two.
     """
 
-    def __init__(self, function: Callable[..., Tensor], *, norm: Norm = "count") -> None:
+    def __init__(self, function: Callable[..., Tensor], *, norm: Norm = "count", shield: bool = True) -> None:
         super().__init__()
         check_choice("norm", norm, ("count", "weights"))
         self.function = plain(function)
         self.norm = norm
         self.about = about_of(function)
+        self.shields = shield or self.about.whole_batch or self.about.per_image
         call = self.function.forward if isinstance(self.function, nn.Module) else self.function
         if inspect.isclass(call.func if isinstance(call, functools.partial) else call):
             raise ValueError(f"function={self.about.name}: build it first, with num_classes and num_features")
@@ -194,7 +196,8 @@ class Loss(nn.Module):
                     f"mask: shape {tuple(mask.shape)}, allowed is that of target, {tuple(target.shape)}, or the "
                     "beginning of it"
                 )
-            data = torch.where(_spread(mask, data, target), data, 0)
+            if self.shields:
+                data = torch.where(_spread(mask, data, target), data, 0)
             target = torch.where(mask.view(*mask.shape, *[1] * (target.ndim - mask.ndim)), target, 0)
         if self._reduces and mask is None and weight is None and data.dtype in EXACT and target.numel():
             return self.function(data, target, reduction="mean")
@@ -212,10 +215,11 @@ class Loss(nn.Module):
                     "the beginning of it"
                 )
             weight = weight.view(*weight.shape, *[1] * (values.ndim - weight.ndim))
-        count = torch.ones_like(values) if mask is None else _coarsened(mask, values).to(values.dtype)
-        weights = count if weight is None else count * weight
-        norm = (count if self.norm == "count" else weights).sum()
-        return (values * weights).sum() / torch.where(norm > 0, norm, 1)
+        held = torch.ones_like(values, dtype=torch.bool) if mask is None else _coarsened(mask, values)
+        weights = None if weight is None else torch.where(held, weight, 0)
+        values = torch.where(held, values, 0) if weights is None else values * weights
+        norm = (held if weights is None or self.norm == "count" else weights).sum()
+        return values.sum() / torch.where(norm > 0, norm, 1)
 
     def _pick(self, output: Output, part: Literal["features", "prediction"]) -> Tensor:
         picked = getattr(output, part)

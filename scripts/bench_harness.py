@@ -223,7 +223,7 @@ def bench_segmentation(repeats: int) -> Iterator[Row]:
     mine, theirs = ([1000 * t for t in side] for side in (mine, theirs))
     yield row("segmentation", f"step of {what}: harness / by hand", mine, theirs, "ms", goal)
 
-    images = trainer.task._normalised(trainer.task.images["valid"]).contiguous(memory_format=trainer.task.format)
+    images = trainer.task.ready(trainer.task.images["valid"])
     size = described["trainer"]["eval_batch_size"]
 
     def bare() -> Seconds:

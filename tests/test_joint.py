@@ -28,7 +28,7 @@ def test_a_flip_is_exact():
     images, masks = blocks()
     drawn = draws(flip=True)
     new_images, new_masks = joint.apply(images, masks, drawn)
-    flipped = drawn[:, 1] < 0
+    flipped = drawn[:, 0] < 0
     assert 0 < flipped.sum() < 8
     for place in range(8):
         image, mask = (
@@ -81,7 +81,48 @@ def test_batches_of_any_size_get_the_same():
 
 def test_one_setting_does_not_move_another():
     alone, beside = draws(flip=True), draws(flip=True, zoom=(0.5, 2.0), colour=0.2)
-    assert torch.equal(alone[:, 1], beside[:, 1])
+    assert torch.equal(alone[:, 0].sign(), beside[:, 0].sign())
+
+
+def crops(crop, count=8, **augment):
+    images, masks = blocks(count)
+    generator = torch.Generator().manual_seed(0)
+    drawn = joint.draw(count, augment, generator, images.shape[2:], crop)
+    return joint.apply(images, masks, drawn, crop)
+
+
+@pytest.mark.parametrize("crop", [(16, 16), (32, 20), (7, 48), (32, 48)])
+def test_a_crop_is_a_part_of_its_image(crop):
+    images, masks = blocks()
+    new_images, new_masks = crops(crop)
+    assert new_masks.shape == (8, *crop)
+    height, width = crop
+    for image, mask, new_image, new_mask in zip(images, masks, new_images, new_masks, strict=True):
+        places = [
+            (row, column)
+            for row in range(32 - height + 1)
+            for column in range(48 - width + 1)
+            if torch.equal(mask[row : row + height, column : column + width], new_mask)
+        ]
+        assert places
+        parts = [image[:, row : row + height, column : column + width] for row, column in places]
+        assert any(torch.allclose(part, new_image, atol=1e-4) for part in parts)
+
+
+def test_crops_lie_all_over_the_image():
+    images = torch.arange(100.0).expand(1, 1, 60, 100).repeat(400, 1, 1, 1)
+    drawn = joint.draw(400, {}, torch.Generator().manual_seed(0), (60, 100), (30, 40))
+    first = joint.apply(images, torch.zeros(400, 60, 100, dtype=torch.uint8), drawn, (30, 40))[0][:, 0, 0, 0]
+    assert first.min() < 3
+    assert first.max() > 57
+    assert first.mean() == pytest.approx(30, abs=3)
+
+
+def test_a_zoomed_crop_shows_a_smaller_part():
+    images, masks = crops((16, 16), zoom=(2.0, 2.0))
+    assert images.shape == (8, 1, 16, 16)
+    assert not (masks == VOID).any()
+    assert max(len(mask.unique()) for mask in masks) <= 4  # 8 x 8 pixels of the image touch four blocks at most
 
 
 @pytest.mark.parametrize(

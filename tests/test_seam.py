@@ -2,6 +2,7 @@
 
 import sys
 import types
+from typing import ClassVar
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ class Boxes:
     judges = "values"
     selects = "overlap"
     dense = False
-    model_shape = {"in_channels": 1, "image_size": 8, "num_classes": 4}  # noqa: RUF012
+    model_shape: ClassVar = {"in_channels": 1, "image_size": 8, "num_classes": 4}
 
     def __init__(self, dataset, data, device, channels_last):
         generator = torch.Generator().manual_seed(0)

@@ -154,8 +154,13 @@ def test_a_size_that_does_not_fit_is_refused(name):
 # ---------------------------------------------------------------- from config to record
 
 
-def test_a_run_learns_and_resumes_bit_for_bit(described, tmp_path):
-    given = described(*SEGMENTATION, "dataset.train_size=64", *SMALL[1:], "trainer.epochs=4", "dataset.digits=[0,1]")
+WINDOWS = ("task=segmentation_windows", "task.crop=[32,40]", "task.scales=[1.0,1.5]", "task.mirror=true")
+
+
+@pytest.mark.parametrize("views", [(), WINDOWS], ids=["whole", "windows"])
+def test_a_run_learns_and_resumes_bit_for_bit(views, described, tmp_path):
+    small = ("dataset.train_size=64", *SMALL[1:], "trainer.epochs=4", "dataset.digits=[0,1]")
+    given = described(*SEGMENTATION, *small, *views)
     data = {"root": "nowhere", "download": False}
     straight = Trainer(given, 1, data).run(tmp_path / "a", 1e9, lambda: False, lambda *_: None)
     assert straight["status"] == "done"
@@ -166,6 +171,17 @@ def test_a_run_learns_and_resumes_bit_for_bit(described, tmp_path):
         stopped.run(tmp_path / "b", 1e9, lambda: stopped.progress.step == 11, lambda *_: None)
     resumed = Trainer(given, 1, data).run(tmp_path / "b", 1e9, lambda: False, lambda *_: None)
     assert resumed["test"] == straight["test"]
+    assert straight["cost"]["data_s"] < straight["cost"]["train_s"]
+    assert straight["data"].get("window") == ([32, 40] if views else None)
+
+
+def test_pixels_without_class_are_masked_and_nothing_else(described):
+    given = described(*SEGMENTATION, *SMALL)
+    task = Trainer(given, 1, {"root": "nowhere", "download": False}).task
+    _, target = next(task.epoch(8, 1, 2))
+    assert torch.equal(task.mask(target), target != 255)
+    task.has_void = False
+    assert task.mask(target) is None
 
 
 def test_a_study_is_reported_with_the_pictures_that_its_runs_kept(cli):
@@ -224,6 +240,9 @@ def test_every_loss_of_class_logits_takes_a_step_and_all_others_are_refused(name
         (["model=unet_micro"], "the model unet classifies every pixel, but this task is about images"),
         ([*SEGMENTATION, "loss=arcface"], "compares features, but this task offers only class_logits"),
         ([*SEGMENTATION, "dataset.size=[50,50]"], "does not divide images of 50x50"),
+        ([*SEGMENTATION, "task=segmentation_windows"], r"task.crop is \[64, 64\]; it must be .* at most 48 and 48"),
+        ([*SEGMENTATION, *WINDOWS, "task.overlap=1"], "task.overlap is 1"),
+        ([*SEGMENTATION, *WINDOWS, "task.scales=[1,0]"], r"task.scales is \[1, 0\]"),
     ],
 )
 def test_wrong_combinations_are_one_sentence(described, overrides, sentence):

@@ -1,4 +1,4 @@
-"""A data set on the device, read once per worker."""
+"""A data set on the device, read once per worker, and what the tasks on it share."""
 
 from __future__ import annotations
 
@@ -8,12 +8,70 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.utils import get_method
 from torch import Tensor
 
 from datasets.splits import Splits
+from harness.errors import UsageError
 
 Parts = dict[str, Tensor]
+
+
+class OnDevice:
+    """A data set that lives on the device: its splits, their order in an epoch, and normalised batches.
+
+    Args:
+        dataset: config of the data set.
+        data: ``root`` and ``download``.
+        device: where images live and batches are made.
+        channels_last: memory format of the batches.
+
+    Raises:
+        UsageError: the data set belongs to the other task.
+    """
+
+    dense: bool
+
+    def __init__(
+        self, dataset: Mapping[str, Any], data: Mapping[str, Any], device: torch.device, channels_last: bool
+    ) -> None:
+        self.splits, self.images, self.targets = load(dataset, data, device)
+        if (self.targets["train"].ndim == 3) != self.dense:
+            has, other = (
+                ("image, not every pixel", "classification")
+                if self.dense
+                else ("pixel, not every image", "segmentation")
+            )
+            name = dataset["_target_"].rpartition(".")[2]
+            raise UsageError(f"the data set {name} has a class for every {has}: use task={other}.")
+        self.augment = dataset["augment"]
+        self.device = device
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        self.classes = len(self.splits.classes)
+        mean, std = (torch.tensor(x, device=device).view(1, -1, 1, 1) for x in (self.splits.mean, self.splits.std))
+        self.scale, self.shift = 1 / (255 * std), -mean / std
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Return the number of whole batches in the training split (at least one)."""
+        return max(1, len(self.targets["train"]) // batch_size)
+
+    def order(self, seed: int) -> Tensor:
+        """Return the order of the training images in an epoch, on the device."""
+        return torch.randperm(len(self.targets["train"]), generator=torch.Generator().manual_seed(seed)).to(self.device)
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Return images of mean 0 and deviation 1, judged by the training split."""
+        return torch.addcmul(self.shift, images, self.scale)
+
+    def ready(self, images: Tensor) -> Tensor:
+        """Return normalised images in the memory format of the model."""
+        return self.normalised(images).contiguous(memory_format=self.format)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the sizes of the splits, the number of classes, and the checksum of indices and labels."""
+        counts = {name: len(target) for name, target in self.targets.items()}
+        return {**counts, "classes": self.classes, "checksum": self.splits.checksum}
 
 
 def load(dataset: Mapping[str, Any], data: Mapping[str, Any], device: object) -> tuple[Splits, Parts, Parts]:

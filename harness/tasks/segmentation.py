@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,9 @@ from torch.nn import functional
 from datasets import joint
 from datasets.splits import VOID
 from harness.errors import UsageError
-from harness.tasks.loading import load
+from harness.tasks import views
+from harness.tasks.loading import OnDevice
+from harness.tasks.views import Predict
 
 CALIBRATION_BINS = 15
 EXAMPLES = 4
@@ -21,14 +23,22 @@ TOLERANCE = 0.0075
 """Distance at which boundaries still agree, as a share of the image's diagonal."""
 
 
-class Segmentation:
-    """A data set that lives on the device, zoomed, mirrored and tinted there in batches.
+class Segmentation(OnDevice):
+    """Images with a mask each, cropped, zoomed, mirrored and tinted on the device in batches.
 
     Args:
         dataset: config of the data set.
         data: ``root`` and ``download``.
         device: where images live and batches are made.
         channels_last: memory format of the batches.
+        crop: height and width on which the model is trained, cut out at random places; whole images are then judged
+            by windows of this size that slide over them. None takes whole images in both.
+        overlap: least share of such a window that its neighbour sees too.
+        scales: factors at which test images are looked at, and averaged.
+        mirror: whether test images are also looked at in the mirror, and averaged.
+
+    Raises:
+        UsageError: one of these is out of its range, or the data set has a class for every image.
     """
 
     takes = frozenset({"class_logits"})
@@ -37,78 +47,95 @@ class Segmentation:
     dense = True
 
     def __init__(
-        self, dataset: Mapping[str, Any], data: Mapping[str, Any], device: torch.device, channels_last: bool
+        self,
+        dataset: Mapping[str, Any],
+        data: Mapping[str, Any],
+        device: torch.device,
+        channels_last: bool,
+        crop: Sequence[int] | None = None,
+        overlap: float = 1 / 3,
+        scales: Sequence[float] = (1.0,),
+        mirror: bool = False,
     ) -> None:
-        self.splits, self.images, self.targets = load(dataset, data, device)
-        if self.targets["train"].ndim != 3:
-            name = dataset["_target_"].rpartition(".")[2]
-            raise UsageError(
-                f"the data set {name} has a class for every image, not every pixel: use task=classification."
-            )
-        self.augment = dataset["augment"]
-        self.device = device
-        self.format = torch.channels_last if channels_last else torch.contiguous_format
-        self.classes = len(self.splits.classes)
-        channels, *size = self.splits.train.images.shape[1:]
-        self.model_shape = {"in_channels": channels, "image_size": tuple(size), "num_classes": self.classes}
-        mean, std = (torch.tensor(x, device=device).view(1, -1, 1, 1) for x in (self.splits.mean, self.splits.std))
-        self.scale, self.shift = 1 / (255 * std), -mean / std
+        super().__init__(dataset, data, device, channels_last)
+        channels, *self.size = self.splits.train.images.shape[1:]
+        self.crop = None if crop is None else _checked_crop(crop, self.size)
+        self.overlap, self.scales, self.mirror = overlap, scales, mirror
+        if not 0 <= overlap < 1:
+            raise UsageError(f"task.overlap is {overlap}; it must be at least 0 and below 1.")
+        if not scales or min(scales) <= 0:
+            raise UsageError(f"task.scales is {list(scales)}; it must have one factor or more, all above 0.")
+        self.model_shape = {"in_channels": channels, "image_size": self.window, "num_classes": self.classes}
+        shrinks = min(self.augment.get("zoom") or (1.0,)) < 1  # surrounds an image with void
+        self.has_void = shrinks or any(bool((target == VOID).any()) for target in self.targets.values())
 
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Return the number of whole batches in the training split (at least one)."""
-        return max(1, len(self.targets["train"]) // batch_size)
+    @property
+    def window(self) -> tuple[int, ...]:
+        """Height and width of what the model sees."""
+        return tuple(self.size if self.crop is None else self.crop)
 
     def epoch(
         self, batch_size: int, order_seed: int, augment_seed: int, first: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images, masks) in a new order; the remainder that fills no batch is left out of this epoch."""
-        images, targets = self.images["train"], self.targets["train"]
-        order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(order_seed)).to(self.device)
-        draws = joint.draw(len(targets), self.augment, torch.Generator().manual_seed(augment_seed))
+        images, targets, order = self.images["train"], self.targets["train"], self.order(order_seed)
+        generator = torch.Generator().manual_seed(augment_seed)
+        draws = joint.draw(len(targets), self.augment, generator, self.size, self.crop)
         draws = None if draws is None else draws.to(self.device)
         for step in range(first, self.steps_per_epoch(batch_size)):
             place = slice(step * batch_size, (step + 1) * batch_size)
             chosen = order[place]
-            batch, masks = self._normalised(images.index_select(0, chosen)), targets.index_select(0, chosen)
-            batch, masks = joint.apply(batch, masks, None if draws is None else draws[place])
+            batch, masks = self.normalised(images.index_select(0, chosen)), targets.index_select(0, chosen)
+            batch, masks = joint.apply(batch, masks, None if draws is None else draws[place], self.crop)
             yield batch.contiguous(memory_format=self.format), masks.long()
 
-    def _normalised(self, images: Tensor) -> Tensor:
-        return torch.addcmul(self.shift, images, self.scale)
-
     def probe(self, count: int) -> tuple[Tensor, Tensor]:
-        """Return the first ``count`` validation images and their masks."""
-        images = self._normalised(self.images["valid"][:count]).contiguous(memory_format=self.format)
-        return images, self.targets["valid"][:count].long()
+        """Return the first ``count`` validation images, what a model sees of them, and their masks."""
+        seen = [
+            slice((whole - side) // 2, (whole + side) // 2) for whole, side in zip(self.size, self.window, strict=True)
+        ]
+        images, masks = self.images["valid"][:count], self.targets["valid"][:count]
+        return self.ready(images[..., *seen]), masks[..., *seen].long()
 
-    def mask(self, target: Tensor) -> Tensor:
-        """Return True where a pixel has a class."""
-        return target != VOID
+    def mask(self, target: Tensor) -> Tensor | None:
+        """Return True where a pixel has a class; None if all pixels of the data set have one."""
+        return target != VOID if self.has_void else None
 
-    def evaluate(self, split: str, predict: Callable[[Tensor], Tensor], link: str, batch_size: int) -> dict[str, Any]:
+    def _seen(self, predict: Predict, split: str, link: str) -> Predict:
+        """Return ``predict`` from all views of an image; scales and mirror, which cost most, only for the test."""
+
+        def whole(images: Tensor) -> Tensor:
+            return views.windowed(predict, images, self.window, self.overlap)
+
+        if split != "test":
+            return whole
+        return lambda images: views.averaged(whole, images, self.scales, self.mirror, link)
+
+    def evaluate(self, split: str, predict: Predict, link: str, batch_size: int) -> dict[str, Any]:
         """Return the metrics of `Tally`; boundaries, which cost most, on the test split only."""
         images, targets = self.images[split], self.targets[split]
+        predict = self._seen(predict, split, link)
         tally = Tally(self.classes, link, boundaries=split == "test", device=self.device)
         for part, target in zip(images.split(batch_size), targets.split(batch_size), strict=True):
-            tally.add(predict(self._normalised(part).contiguous(memory_format=self.format)), target)
+            tally.add(predict(self.ready(part)), target)
         return tally.scores(self.splits.classes)
 
-    def examples(self, predict: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+    def examples(self, predict: Predict) -> dict[str, Any]:
         """Return a few test images, evenly spaced in the list, their masks and the predicted ones, all uint8."""
         images, targets = self.images["test"], self.targets["test"]
+        predict = self._seen(predict, "test", "none")
         place = torch.linspace(0, len(images) - 1, min(EXAMPLES, len(images)), device=images.device).round().long()
-        predicted = predict(self._normalised(images[place]).contiguous(memory_format=self.format)).argmax(1)
+        predicted = predict(self.ready(images[place])).argmax(1)
         kept = {"images": images[place], "truth": targets[place], "prediction": predicted.to(torch.uint8)}
         return {name: values.cpu().numpy() for name, values in kept.items()}
 
     def describe(self) -> dict[str, Any]:
         """Return sizes of the splits, classes, checksum, files left out, and what the trivial prediction scores."""
-        counts = {name: len(target) for name, target in self.targets.items()}
+        seen = {"window": list(self.window), "scales": list(self.scales), "mirror": self.mirror}
         return {
-            **counts,
-            "classes": self.classes,
-            "image_size": list(self.model_shape["image_size"]),
-            "checksum": self.splits.checksum,
+            **super().describe(),
+            "image_size": list(self.size),
+            **(seen if self.crop is not None or self.mirror or list(self.scales) != [1] else {}),
             "skipped": len(self.splits.skipped),
             "trivial": self._trivial(),
         }
@@ -121,6 +148,15 @@ class Segmentation:
         confusion[:, frequent] = torch.bincount(test, minlength=VOID + 1)[: self.classes].double()
         found = {name: float(value) for name, value in of_confusion(confusion, self.splits.classes).items()}
         return {name: found[name] for name in ("miou", "foreground_iou", "pixel_accuracy") if name in found}
+
+
+def _checked_crop(crop: Sequence[int], size: Sequence[int]) -> tuple[int, int]:
+    if len(crop) != 2 or not all(1 <= side <= whole for side, whole in zip(crop, size, strict=True)):
+        raise UsageError(
+            f"task.crop is {list(crop)}; it must be a height and a width in pixels, at most {size[0]} and {size[1]}, "
+            "the size of the images (dataset.size)."
+        )
+    return crop[0], crop[1]
 
 
 def of_confusion(confusion: Tensor, classes: tuple[str, ...]) -> dict[str, Tensor]:

@@ -123,6 +123,13 @@ def test_what_is_wrong_is_left_out_and_counted_on_request(as_voc, drawn, break_i
     assert torch.equal(read.test.targets, drawn.test.targets[1:])
 
 
+def test_a_set_that_does_not_fit_into_memory_is_refused_before_anything_is_read(as_voc):
+    for image in (as_voc / "JPEGImages").iterdir():
+        image.write_bytes(b"never read")
+    with pytest.raises(ValueError, match=r"takes \d+ GB at 3000000x3000000 pixels.*make dataset.size or"):
+        read_voc(as_voc, size=[3_000_000, 3_000_000])
+
+
 def test_a_split_with_nothing_left_is_refused(as_voc):
     for number in range(4):
         (as_voc / f"JPEGImages/val_{number}.jpg").unlink()

@@ -21,14 +21,14 @@ def config(name, **settings):
     return {**OmegaConf.to_container(OmegaConf.load(FOLDER / f"{name}.yaml")), **settings}
 
 
-def build(name, num_classes=CLASSES, num_features=FEATURES, dtype=torch.float64, norm="count", **settings):
+def build(name, num_classes=CLASSES, num_features=FEATURES, dtype=torch.float64, norm="count", shield=True, **settings):
     composed = config(name, **{**SMALLER.get(name, {}), **settings})
     if "terms" in composed:
         weights = composed["terms"]
-        return Sum({term: build(term, num_classes, num_features, dtype, norm) for term in weights}, weights)
+        return Sum({term: build(term, num_classes, num_features, dtype, norm, shield) for term in weights}, weights)
     torch.manual_seed(0)
     function = fitted(instantiate(composed), num_classes=num_classes, num_features=num_features)
-    return Loss(function, norm=norm).to(dtype)
+    return Loss(function, norm=norm, shield=shield).to(dtype)
 
 
 def target_of(composed):

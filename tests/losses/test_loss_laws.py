@@ -121,6 +121,17 @@ def test_masking_equals_leaving_out(loss, twin):
     assert_same(list(loss.buffers()), list(twin.buffers()))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_without_shield_finite_items_are_masked_alike(name):
+    loss, bare = build(name), build(name, shield=False)
+    output, target = batch(loss)
+    mask = torch.arange(len(target)) % 3 != 1
+    value, gradients = value_and_gradients(loss, output, target, mask)
+    found, others = value_and_gradients(bare, output, target, mask)
+    assert_same(found, value)
+    assert_same(others, gradients)
+
+
 @pytest.mark.parametrize("count", [0, 4])
 def test_nothing_to_average_gives_zero(loss, count):
     output, target = batch(loss, count=count)

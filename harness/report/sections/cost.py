@@ -63,6 +63,7 @@ def _cost_table(a: Analysis) -> Table:
         Column("step_ms", "step (ms)", "number", "median over seeds"),
         Column("train_s", "training (s)", "number", "median over seeds"),
         Column("peak_memory_mb", "memory (MB)", "number", "median over seeds"),
+        Column("waiting", "waiting for data (%)", "number", "share of training in which the loop waits for batches"),
         Column("parameters", "model parameters", "number"),
         Column("loss_parameters", "loss parameters", "number", "weights of the loss itself"),
         Column("diverged", "diverged", "number", "of the runs planned"),
@@ -89,6 +90,7 @@ def _cost_row(a: Analysis, outcome: Outcome) -> Row:
             _difference(a, outcome),
             _step_ratio(a, outcome),
             *numeric,
+            _waiting(own, keys),
             *counts,
             *ended,
         ),
@@ -127,6 +129,13 @@ def _by_seed(runs: pd.DataFrame, name: str) -> dict[int, float]:
 def _median(frame: pd.DataFrame, name: str) -> float | None:
     values = numbers(frame, name).dropna()
     return float(values.median()) if len(values) else None
+
+
+def _waiting(frame: pd.DataFrame, keys: tuple[str, ...]) -> Entry:
+    shares = (100 * numbers(frame, "cost.data_s") / numbers(frame, "cost.train_s")).dropna()
+    if not len(shares):
+        return dash("not recorded")
+    return Entry(number(float(shares.median()), 1), float(shares.median()), runs=keys)
 
 
 def _whole(frame: pd.DataFrame, name: str, keys: tuple[str, ...]) -> Entry:
