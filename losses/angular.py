@@ -5,7 +5,6 @@ call puts the margin on the true class and returns cross-entropy. Features and c
 """
 
 import math
-from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
@@ -17,7 +16,7 @@ from losses.lift import is_target
 from losses.loss import about
 
 
-class CosineHead(nn.Module, ABC):
+class CosineHead(nn.Module):
     """Class weights (C,F), drawn as Xavier uniform, and cross-entropy of scaled cosines with a margin."""
 
     def __init__(self, *, num_classes: int, num_features: int, scale: float, margin: float) -> None:
@@ -36,9 +35,9 @@ class CosineHead(nn.Module, ABC):
         """Return the logits (N,C) without margin: scale * cos."""
         return self.scale * self.cosines(features)
 
-    @abstractmethod
     def penalised(self, cosines: Tensor) -> Tensor:
-        """Return what stands in place of the cosine of the true class."""
+        """Return what stands in place of the cosine of the true class: without a margin, the cosine."""
+        return cosines
 
     def margined(self, cosines: Tensor, target: Tensor) -> Tensor:
         """Return the cosines (N,C) with the margin on the true class."""
@@ -73,10 +72,6 @@ class NormFace(CosineHead):
 
     def __init__(self, *, num_classes: int, num_features: int, scale: float = 30.0) -> None:
         super().__init__(num_classes=num_classes, num_features=num_features, scale=scale, margin=0.0)
-
-    def penalised(self, cosines: Tensor) -> Tensor:
-        """Return the cosines as they are."""
-        return cosines
 
 
 @about(
