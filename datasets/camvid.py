@@ -1,7 +1,7 @@
 """CamVid: street scenes from a driving car, 11 classes, in the SegNet layout."""
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 from datasets import masks
 from datasets.splits import MissingData, Splits
@@ -16,12 +16,7 @@ def camvid(
     root: Path,
     *,
     download: bool = False,
-    size: Sequence[int],
-    damaged: str,
-    train_size: int | None,
-    valid_size: int | None,
-    test_size: int | None,
-    split_seed: int,
+    **common: Unpack[masks.Common],
 ) -> Splits:
     """Street scenes with 11 classes; pixels that have no label (class 11 in the files) are void.
 
@@ -29,12 +24,7 @@ def camvid(
         root: Folder of all data sets; the lists `train.txt`, `val.txt` and `test.txt` (an image and a mask per line)
             lie in `root/camvid/CamVid`.
         download: Not used: there is no server that asks for no registration.
-        size: Height and width to which all images are brought; the official one is 360x480.
-        damaged: `stop` or `skip`, see `datasets.masks.load`.
-        train_size: Number of training images; None takes all 367.
-        valid_size: Number of validation images; None takes all 101.
-        test_size: Number of test images; None takes all 233.
-        split_seed: Chooses which images; at least 0.
+        common: See `datasets.masks.Common`; the official size is 360x480, and 367, 101 and 233 images.
 
     Raises:
         MissingData: The files are absent, broken or wrong.
@@ -56,13 +46,8 @@ def camvid(
         valid,
         test,
         CLASSES,
-        size=size,
         void=(VOID_CLASS,),
-        damaged=damaged,
-        train_size=train_size,
-        valid_size=valid_size,
-        test_size=test_size,
-        split_seed=split_seed,
+        **common,
     )
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 from datasets import masks
 from datasets.splits import MissingData, Splits
@@ -18,12 +19,7 @@ def coco(
     annotations: str,
     train_part: str,
     test_part: str,
-    size: Sequence[int],
-    damaged: str,
-    train_size: int | None,
-    valid_size: int | None,
-    test_size: int | None,
-    split_seed: int,
+    **common: Unpack[masks.Common],
 ) -> Splits:
     """Everyday photographs; the official training images train and select, the official validation images test.
 
@@ -34,12 +30,7 @@ def coco(
             that name) or `stuff` (COCO-Stuff 164k, 182 numbers, of which 171 occur: `stuffthingmaps/train2017`).
         train_part: Name of the training part, in all these places.
         test_part: Name of the test part.
-        size: Height and width to which all images are brought.
-        damaged: `stop` or `skip`, see `datasets.masks.load`.
-        train_size: Number of training images; None takes all that validation leaves. All are held in memory.
-        valid_size: Number of validation images, taken from the training part.
-        test_size: Number of test images; None takes all.
-        split_seed: Chooses which images; at least 0.
+        common: See `datasets.masks.Common`; validation images are taken from the training part.
 
     Raises:
         MissingData: The files are absent, broken or wrong.
@@ -59,12 +50,7 @@ def coco(
         None,
         test,
         classes,
-        size=size,
-        damaged=damaged,
-        train_size=train_size,
-        valid_size=valid_size,
-        test_size=test_size,
-        split_seed=split_seed,
+        **common,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
@@ -23,12 +24,7 @@ def folder(
     grey: bool,
     binary: bool,
     void: Sequence[int],
-    size: Sequence[int],
-    damaged: str,
-    train_size: int | None,
-    valid_size: int,
-    test_size: int,
-    split_seed: int,
+    **common: Unpack[masks.Common],
 ) -> Splits:
     """Images in one folder and their masks, of the same names, in another; the split is random.
 
@@ -43,34 +39,24 @@ def folder(
         grey: Whether images have one channel instead of three.
         binary: Whether every value of a mask but 0 means class 1.
         void: Further values of masks that mean void.
-        size: Height and width to which all images are brought.
-        damaged: `stop` or `skip`, see `datasets.masks.load`.
-        train_size: Number of training images; None takes all that are left.
-        valid_size: Number of validation images.
-        test_size: Number of test images.
-        split_seed: Chooses which images; at least 0.
+        common: See `datasets.masks.Common`; validation and test images are counted out, so None is refused.
 
     Raises:
         MissingData: There is no such folder, or a file is missing, broken or wrong.
         ValueError: A size cannot be had.
     """
     pairs = _pairs(root / path, images, masks_in, mask_suffix)
-    rest, test = _set_aside(pairs, valid_size, test_size, split_seed)
+    rest, test = _set_aside(pairs, common)
     return masks.load(
         path,
         rest,
         None,
         test,
         tuple(classes),
-        size=size,
         channels=1 if grey else 3,
         binary=binary,
         void=tuple(void),
-        damaged=damaged,
-        train_size=train_size,
-        valid_size=valid_size,
-        test_size=None,
-        split_seed=split_seed,
+        **{**common, "test_size": None},
     )
 
 
@@ -82,15 +68,14 @@ def _pairs(home: Path, images: str, masks_in: str, mask_suffix: str) -> list[mas
     return [masks.Pair(file, home / masks_in / f"{file.stem}{mask_suffix}", home / images) for file in found]
 
 
-def _set_aside(
-    pairs: list[masks.Pair], valid_size: int, test_size: int, split_seed: int
-) -> tuple[list[masks.Pair], list[masks.Pair]]:
+def _set_aside(pairs: list[masks.Pair], common: masks.Common) -> tuple[list[masks.Pair], list[masks.Pair]]:
     """Return what training and validation share, and the test."""
-    if test_size < 1 or test_size + valid_size >= len(pairs):
+    valid_size, test_size = common["valid_size"], common["test_size"]
+    if not valid_size or not test_size or test_size < 1 or test_size + valid_size >= len(pairs):
         raise ValueError(
             f"dataset.test_size is {test_size} and dataset.valid_size is {valid_size}, but there are {len(pairs)} "
-            "images, and training needs some."
+            "images: training needs some, and so do validation and test."
         )
-    order = stratified_order(np.zeros(len(pairs), dtype=np.int64), split_seed)
+    order = stratified_order(np.zeros(len(pairs), dtype=np.int64), common["split_seed"])
     rest, test = ([pairs[place] for place in np.sort(part)] for part in (order[test_size:], order[:test_size]))
     return rest, test

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from PIL import Image
@@ -54,6 +54,26 @@ class Pair:
     segments: Mapping[int, int] | None = None
 
 
+class Common(TypedDict):
+    """What the settings of every data set of files have in common.
+
+    Attributes:
+        size: Height and width in pixels to which all images are brought; images are averaged down.
+        damaged: What a file that is missing, broken or wrong does: `stop` raises, `skip` leaves the pair out, counted.
+        train_size: Number of training images; None takes all (that validation leaves).
+        valid_size: Number of validation images; None takes all, where the set has a validation part of its own.
+        test_size: Number of test images; None takes all.
+        split_seed: Chooses which images; at least 0.
+    """
+
+    size: Sequence[int]
+    damaged: str
+    train_size: int | None
+    valid_size: int | None
+    test_size: int | None
+    split_seed: int
+
+
 def lines(file: Path) -> list[str]:
     """Return the lines of a list that are not empty.
 
@@ -94,12 +114,7 @@ def load(
         valid: The official validation images; None takes `valid_size` of the training images instead.
         test: The official test images.
         classes: Name of each class.
-        size: Height and width in pixels.
-        damaged: What a file that is missing, broken or wrong does: `stop` raises, `skip` leaves the pair out, counted.
-        train_size: Number of training images; None takes all (that validation leaves).
-        valid_size: Number of validation images; None takes all.
-        test_size: Number of test images; None takes all.
-        split_seed: Chooses which images; at least 0.
+        size, damaged, train_size, valid_size, test_size, split_seed: See `Common`.
         form: The rest of `Form`.
 
     Raises:

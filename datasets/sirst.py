@@ -1,7 +1,7 @@
 """SIRST: small targets in infrared images, a few pixels each."""
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 from datasets import masks
 from datasets.splits import MissingData, Splits
@@ -13,12 +13,7 @@ def sirst(
     root: Path,
     *,
     download: bool = False,
-    size: Sequence[int],
-    damaged: str,
-    train_size: int | None,
-    valid_size: int | None,
-    test_size: int | None,
-    split_seed: int,
+    **common: Unpack[masks.Common],
 ) -> Splits:
     """Grey images with two classes, of which the second fills less than a thousandth of the pixels.
 
@@ -28,12 +23,7 @@ def sirst(
         root: Folder of all data sets; `images`, `masks` (`NAME_pixels0.png`) and the lists `train.txt`, `val.txt` and
             `test.txt` lie in `root/atr/sirst` or `root/sirst`.
         download: Not used: the set is cloned.
-        size: Height and width to which all images are brought; a target must survive it.
-        damaged: `stop` or `skip`, see `datasets.masks.load`.
-        train_size: Number of training images; None takes all.
-        valid_size: Number of validation images; None takes all.
-        test_size: Number of test images; None takes all.
-        split_seed: Chooses which images; at least 0.
+        common: See `datasets.masks.Common`; a target must survive the size.
 
     Raises:
         MissingData: The files are absent, broken or wrong.
@@ -55,14 +45,9 @@ def sirst(
         valid,
         test,
         CLASSES,
-        size=size,
         channels=1,
         binary=True,
-        damaged=damaged,
-        train_size=train_size,
-        valid_size=valid_size,
-        test_size=test_size,
-        split_seed=split_seed,
+        **common,
     )
 
 

@@ -1,7 +1,7 @@
 """Pascal VOC 2012, segmentation: photographs with 20 kinds of objects and background."""
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 from torchvision.datasets import VOCSegmentation
 
@@ -19,27 +19,18 @@ def voc(
     root: Path,
     *,
     download: bool = False,
-    size: Sequence[int],
     training_list: str,
-    damaged: str,
-    train_size: int | None,
-    valid_size: int | None,
-    test_size: int | None,
-    split_seed: int,
+    **common: Unpack[masks.Common],
 ) -> Splits:
     """Photographs with 21 classes; the official training list trains and selects, the official validation list tests.
 
     Args:
         root: Folder of all data sets; the files lie in `root/voc/VOCdevkit/VOC2012`.
         download: Whether to fetch the official archive (2 GB) through torchvision.
-        size: Height and width to which all images are brought.
         training_list: `official` (1,464 images) or `augmented` (10,582, with SBD: `ImageSets/Segmentation/trainaug.txt`
             and the folder `SegmentationClassAug`, which have no official server).
-        damaged: `stop` or `skip`, see `datasets.masks.load`.
-        train_size: Number of training images; None takes all that validation leaves.
-        valid_size: Number of validation images, taken from the training list.
-        test_size: Number of test images; None takes all 1,449 of the official validation list.
-        split_seed: Chooses which images; at least 0.
+        common: See `datasets.masks.Common`; validation images are taken from the training list, and the official
+            validation list of 1,449 images is the test.
 
     Raises:
         MissingData: The files are absent, broken or wrong, or could not be downloaded.
@@ -69,12 +60,7 @@ def voc(
         None,
         _pairs(home, "val", None),
         CLASSES,
-        size=size,
-        damaged=damaged,
-        train_size=train_size,
-        valid_size=valid_size,
-        test_size=test_size,
-        split_seed=split_seed,
+        **common,
     )
 
 
