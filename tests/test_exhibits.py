@@ -28,23 +28,28 @@ def value(experiment, a, b):
 
 
 def test_the_27_experiments_are_those_of_the_paper_in_its_order():
-    assert [number(*experiment) for experiment in hybrid.EXPERIMENTS] == list(range(1, 28))
+    assert [number(*experiment[:3]) for experiment in hybrid.EXPERIMENTS] == list(range(1, 28))
     for experiment in hybrid.EXPERIMENTS:
         config = compose.option("loss", experiment.label)
-        assert {name: config[name] for name in experiment._fields if experiment.term != "none" or name == "term"} == {
-            name: part for name, part in experiment._asdict().items() if experiment.term != "none" or name == "term"
-        }
+        named = ("term", "coefficients", "filter") if experiment.term != "none" else ("term",)
+        assert [config[name] for name in named] == [getattr(experiment, name) for name in named]
 
 
-@given(st.floats(0.01, 0.99), st.floats(0.01, 0.99))
-@settings(max_examples=60, deadline=None)
-def test_experiments_called_the_same_are_the_same(a, b):
-    for experiment in hybrid.EXPERIMENTS:
+MODES = ("consistent", "printed")
+
+
+@given(st.floats(0.01, 0.99), st.floats(0.01, 0.99) | st.none(), st.sampled_from(MODES))
+@settings(max_examples=120, deadline=None)
+def test_experiments_called_the_same_are_the_same(a, b, mode):
+    b = 1 - a if b is None else b
+    for experiment in (each._replace(mode=mode) for each in hybrid.EXPERIMENTS):
         torch.testing.assert_close(value(experiment, a, b), value(hybrid.same_as(experiment, a, b), a, b))
 
 
 def test_experiments_called_distinct_differ():
-    for first, second in itertools.combinations(hybrid.distinct(), 2):
+    both = dict.fromkeys(hybrid.distinct() + hybrid.distinct(mode="printed"))
+    assert len(both) == 21
+    for first, second in itertools.combinations(both, 2):
         assert not torch.allclose(value(first, hybrid.A, hybrid.B), value(second, hybrid.A, hybrid.B), rtol=1e-4)
 
 
@@ -52,6 +57,13 @@ def test_experiments_called_distinct_differ():
 def test_the_studies_train_each_distinct_experiment_once(name):
     study = plan.load(name)
     assert study.axes["loss"] == [experiment.label for experiment in hybrid.distinct()]
+
+
+def test_the_whole_study_trains_what_is_printed_too():
+    study = plan.load("hybrid")
+    found = [setting.label for setting in plan.settings(study) if setting.role == "run"]
+    both = dict.fromkeys(hybrid.distinct() + hybrid.distinct(mode="printed"))
+    assert set(found) == {experiment.label for experiment in both}
 
 
 def test_where_u_is_never_positive_relu_leaves_nothing():
@@ -117,6 +129,18 @@ def test_table_2_shows_every_experiment_beside_the_printed_value():
     assert means[7] == means[8] == means[9] == means[10]
     assert set(texts(table, "added_gradient")) == {"10.0 %"}
     assert all("reconstruction" in text for text in texts(table, "loss")[1:])
+
+
+def test_equations_as_printed_have_a_table_of_their_own_where_they_were_trained():
+    both = list(dict.fromkeys(hybrid.distinct() + hybrid.distinct(mode="printed")))
+    made = records(lambda e: 0.03 if e.mode == "printed" else 0.0, labels=both)
+    found = tables(made)
+    table = found["hybrid-table2-scenes-unet_micro-printed"]
+    assert texts(table, "same")[8] == "hybrid_ema_convex_none mode=printed"
+    assert texts(table, "same")[26] == "hybrid_ne_linear"
+    assert texts(table, "verdict")[7] == "better"
+    assert texts(found["hybrid-table2-scenes-unet_micro"], "verdict")[7] != "better"
+    assert "hybrid-table2-scenes-unet_micro-printed" not in tables(records(lambda e: 0.0))
 
 
 def test_missing_experiments_say_which_command_makes_them():

@@ -21,6 +21,7 @@ from harness.report.sections.common import TONES, dash
 from harness.report.text import count, number, slug
 
 PRINTED = ROOT / "results" / "published" / "hybrid_table2.csv"
+AVERAGED = ("ema", "hybrid2")
 FILTERS = ("none", "relu", "elu", "birelu", "bielu")
 A, B = 0.6, 0.5  # our defaults; the paper prints none
 RECONSTRUCTION = "(reconstruction)"
@@ -32,56 +33,77 @@ class Experiment(NamedTuple):
     term: str
     coefficients: str = "linear"
     filter: str = "none"
+    mode: str = "consistent"
 
     @property
-    def label(self) -> str:
+    def file(self) -> str:
         """Its file in conf/loss."""
         parts = ["hybrid", self.term]
         if self.term != "none":
             parts.append(self.coefficients)
-        return "_".join([*parts, self.filter] if self.term in ("ema", "hybrid2") else parts)
+        return "_".join([*parts, self.filter] if self.term in AVERAGED else parts)
+
+    @property
+    def label(self) -> str:
+        """What a study calls it."""
+        return self.file if self.mode == "consistent" else f"{self.file} mode={self.mode}"
 
 
 EXPERIMENTS = (
     Experiment("none"),
     *(Experiment(term, kind) for term in ("comb", "ne", "hybrid1") for kind in ("convex", "linear")),
-    *(Experiment(*parts) for parts in itertools.product(("ema", "hybrid2"), ("convex", "linear"), FILTERS)),
+    *(Experiment(*parts) for parts in itertools.product(AVERAGED, ("convex", "linear"), FILTERS)),
 )
 
 
 def same_as(experiment: Experiment, a: float = A, b: float = B) -> Experiment:
-    """Return the first experiment that is the same function, for covariates a and b (consistent mode).
+    """Return the first experiment that is the same function, for covariates a and b.
 
     u = a (a - s) L1 + s (1 - a) L2, with s = 1 - a (convex) or b (linear), and both errors are at least 0. Where both
-    factors are, ReLU, eLU and their two-sided ReLU leave u as it is; where neither is, ReLU leaves nothing.
+    factors are, ReLU, eLU and their two-sided ReLU leave u as it is; where neither is, ReLU leaves nothing. As printed,
+    u mixes 1 - a and b, equation 6 has a root where table 1 has no filter, and 9 subtracts its filter from itself.
 
     >>> same_as(Experiment("ema", "linear", "birelu")).label
     'hybrid_ema_linear_none'
+    >>> same_as(Experiment("hybrid2", "linear", "bielu", "printed")).label
+    'hybrid_ne_linear'
     """
-    term, coefficients, chosen = experiment
-    if term == "none":
-        return experiment
+    term, coefficients, chosen, mode = experiment
+    rooted = (term, coefficients, mode) == ("hybrid2", "convex", "printed")
     if math.isclose(b, 1 - a):
         coefficients = "convex"
+    if term == "none":
+        return Experiment("none")
+    if term not in AVERAGED or (term, chosen, mode) == ("hybrid2", "bielu", "printed"):
+        return Experiment(term if term not in AVERAGED else "ne", coefficients)
+    if rooted and chosen == "none":
+        return experiment
     second = 1 - a if coefficients == "convex" else b
-    factors = (a * (a - second), second * (1 - a))
+    first = last = second
+    if mode == "printed":
+        first, last = b if (term, coefficients) == ("hybrid2", "linear") else 1 - a, b
+    if math.isclose(first, second) and math.isclose(last, second):
+        mode = "consistent"
+    factors = (a * (a - first), second - a * last)
     if chosen == "birelu" or (min(factors) >= 0 and chosen in ("relu", "elu")):
         chosen = "none"
     if chosen == "relu" and max(factors) <= 0:
         return Experiment("none") if term == "ema" else Experiment("ne", coefficients)
-    return Experiment(term, coefficients, chosen)
+    if chosen == "none" and rooted and mode == "printed":  # "none" is the name of the root
+        chosen = "relu" if min(factors) >= 0 else "birelu"
+    return Experiment(term, coefficients, chosen, mode)
 
 
-def distinct(a: float = A, b: float = B) -> list[Experiment]:
+def distinct(a: float = A, b: float = B, mode: str = "consistent") -> list[Experiment]:
     """Return the experiments that have to be trained, each once."""
-    return list(dict.fromkeys(same_as(experiment, a, b) for experiment in EXPERIMENTS))
+    return list(dict.fromkeys(same_as(experiment._replace(mode=mode), a, b) for experiment in EXPERIMENTS))
 
 
 def section(a: Analysis) -> Section:
     """Return the paper's table and figures beside what these records say."""
     values = _covariates(a)
     items: list[Item] = [Prose(_about(a, *values)), _statements(a, *values)]
-    items += [_table(a, cell, *values) for cell in a.cells]
+    items += [_table(a, cell, *values, mode) for mode in ("consistent", "printed") for cell in _with(a, *values, mode)]
     items += [_bars(a, cell, *values) for cell in a.cells]
     items.append(Prose((_averaging(a),)))
     items += _formulas(*values)
@@ -91,6 +113,13 @@ def section(a: Analysis) -> Section:
 def _covariates(a: Analysis) -> tuple[float, float]:
     found = [numbers(a.main, f"config.loss.{name}").dropna() for name in ("a", "b")]
     return tuple(float(x.iloc[0]) if len(x) else default for x, default in zip(found, (A, B), strict=True))  # pyright: ignore[reportReturnType]
+
+
+def _with(a: Analysis, first: float, second: float, mode: str) -> list[Cell]:
+    """Return the cells in which experiments of this mode were planned; all of them for our own reading."""
+    own = set(distinct(first, second, mode)) - (set() if mode == "consistent" else set(distinct(first, second)))
+    planned = {label for _, label in a.planned}
+    return list(a.cells) if mode == "consistent" or planned & {each.label for each in own} else []
 
 
 def _about(a: Analysis, first: float, second: float) -> tuple[str, ...]:
@@ -121,7 +150,7 @@ def _printed() -> dict[str, dict[str, float]]:
     return {row["loss"]: {name: float(row[name]) for name in ("dsc", "iou", "loss_value")} for row in found}
 
 
-def _table(a: Analysis, cell: Cell, first: float, second: float) -> Table:
+def _table(a: Analysis, cell: Cell, first: float, second: float, mode: str) -> Table:
     unit = f" ({a.metric.unit})" if a.metric.unit else ""
     columns = (
         Column("experiment", "no.", "number", "the paper's number"),
@@ -137,27 +166,32 @@ def _table(a: Analysis, cell: Cell, first: float, second: float) -> Table:
         Column("paper_dsc", "paper: DSC", "number"),
         Column("paper_loss", "paper: loss", "number", "of different functions, so not comparable between rows"),
     )
-    made = tuple(_row(a, cell, place + 1, each, first, second) for place, each in enumerate(EXPERIMENTS))
-    caption = (
-        f"Table 2 of the paper beside ours on {cell.title}; verdicts are those of the study, Holm-corrected over the "
-        "experiments that differ."
+    made = tuple(
+        _row(a, cell, place + 1, each._replace(mode=mode), first, second) for place, each in enumerate(EXPERIMENTS)
     )
-    return Table(f"hybrid-table2-{slug(cell.title)}", f"Table 2, {cell.short}", columns, made, caption)
+    how = "equations as printed" if mode == "printed" else "our consistent reading of the equations"
+    caption = (
+        f"Table 2 of the paper beside ours on {cell.title}, {how}; verdicts are the study's, Holm-corrected over "
+        "the experiments that differ."
+    )
+    tail = "-printed" if mode == "printed" else ""
+    title = f"Table 2, {cell.short}" + (", as printed" if mode == "printed" else "")
+    return Table(f"hybrid-table2-{slug(cell.title)}{tail}", title, columns, made, caption)
 
 
 def _row(a: Analysis, cell: Cell, place: int, experiment: Experiment, first: float, second: float) -> Row:
     trained = same_as(experiment, first, second)
     outcome = a.outcomes.get((cell, trained.label))
     printed = _printed()
-    paper, reference = printed[experiment.label], printed["hybrid_none"]
-    name = experiment.label if experiment.term == "none" else f"{experiment.label} {RECONSTRUCTION}"
+    paper, reference = printed[experiment.file], printed["hybrid_none"]
+    name = experiment.file if experiment.term == "none" else f"{experiment.file} {RECONSTRUCTION}"
     shift = 100 * (paper["iou"] - reference["iou"])
     return Row(
         (
             Entry(str(place), place),
             Entry(name),
             Entry("" if trained == experiment else trained.label),
-            *_ours(a, cell, outcome, trained.label),
+            *_ours(a, cell, outcome, trained),
             Entry(number(paper["iou"], 3), paper["iou"]),
             Entry(number(shift, 1, sign=True), shift),
             Entry(number(paper["dsc"], 3), paper["dsc"]),
@@ -167,12 +201,13 @@ def _row(a: Analysis, cell: Cell, place: int, experiment: Experiment, first: flo
     )
 
 
-def _ours(a: Analysis, cell: Cell, outcome: Outcome | None, label: str) -> list[Entry]:
+def _ours(a: Analysis, cell: Cell, outcome: Outcome | None, trained: Experiment) -> list[Entry]:
     if outcome is None or not outcome.keys:
-        missing = dash(f"no run: python -m harness study={a.study.name} axes.loss=[{a.baseline},{label}]")
-        return [missing] * 5
+        mode = "" if trained.mode == "consistent" else f" base.loss.mode={trained.mode}"
+        command = f"python -m harness study={a.study.name} axes.loss=[{a.baseline},{trained.file}]{mode}"
+        return [dash(f"no run: {command}")] * 5
     mean = Entry(a.metric.interval(outcome.values), outcome.values.mean, runs=outcome.keys)
-    found = a.comparisons.get((cell, label))
+    found = a.comparisons.get((cell, trained.label))
     compared = [Entry("baseline"), Entry("")] if found is None else [
         Entry(a.metric.difference(found), found.difference, runs=outcome.paired_keys),
         Entry(found.verdict, tone=TONES[found.verdict]),
