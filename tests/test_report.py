@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import itertools
+import json
 import re
 import shlex
 import subprocess
@@ -18,7 +19,7 @@ from harness.records import StudyData
 from harness.report.__main__ import main
 from harness.report.analysis import Analysis
 from harness.report.items import Notice, Section, Table
-from harness.report.sections import controls, cost, failures, reproduce, setting, verdicts
+from harness.report.sections import classes, controls, cost, failures, reproduce, setting, verdicts
 from tests import synthetic
 
 
@@ -445,3 +446,32 @@ def test_it_prints_without_cutting_tables(page):
     page.emulate_media(media="print")
     assert page.locator("nav").is_hidden()
     assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+
+
+# ---------------------------------------------------------------------------- class by class
+
+
+def by_class(study, scores):
+    """Return the study with a score of each class by label (none: 0.5, 0.25)."""
+    told = [json.dumps(scores.get(label, [0.5, 0.25])) for label in study.runs["label"]]
+    return dataclasses.replace(
+        study, runs=study.runs.assign(**{"test.per_class": told, "data.classes": '["cat", "rare dog"]'})
+    )
+
+
+def test_classes_are_told_apart_by_name_and_by_loss(study):
+    losses = Analysis(study).challengers
+    a = Analysis(by_class(study, {losses[0]: [0.75, None]}))
+    table = classes.section(a).items[1]
+    assert [column.title for column in table.columns] == ["loss", "cat", "rare dog"]
+    rows = {row.entries[0].text: row.entries[1:] for row in table.rows}
+    assert [entry.text for entry in rows[a.display(a.baseline)]] == ["50.0", "25.0"]
+    first, second = rows[a.display(losses[0])]
+    assert (first.text, first.note.split(",")[0]) == ("75.0", "+25.0 to the baseline")
+    assert second.value is None
+    assert "neither occurs" in second.note
+
+
+def test_too_many_classes_make_no_table(study):
+    many = dataclasses.replace(study, runs=study.runs.assign(**{"test.per_class": json.dumps([0.5] * 26)}))
+    assert classes.section(Analysis(many)).items == ()

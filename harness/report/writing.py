@@ -10,6 +10,7 @@ from harness.report.analysis import Analysis
 from harness.report.frames import column
 from harness.report.items import Report
 from harness.report.sections import (
+    classes,
     controls,
     cost,
     curves,
@@ -24,7 +25,9 @@ from harness.report.sections import (
 )
 from harness.report.text import count
 
-SECTIONS = (verdicts, results, differences, examples, curves, cost, controls, failures, setting, reproduce, runs)
+SECTIONS = (
+    verdicts, results, differences, classes, examples, curves, cost, controls, failures, setting, reproduce, runs,
+)  # fmt: skip
 
 
 def write(study: StudyData, folder: Path, mix: bool = False) -> Path:

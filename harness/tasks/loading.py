@@ -69,9 +69,9 @@ class OnDevice:
         return self.normalised(images).contiguous(memory_format=self.format)
 
     def describe(self) -> dict[str, Any]:
-        """Return the sizes of the splits, the number of classes, and the checksum of indices and labels."""
+        """Return the sizes of the splits, the names of the classes, and the checksum of indices and labels."""
         counts = {name: len(target) for name, target in self.targets.items()}
-        return {**counts, "classes": self.classes, "checksum": self.splits.checksum}
+        return {**counts, "classes": list(self.splits.classes), "checksum": self.splits.checksum}
 
 
 def load(dataset: Mapping[str, Any], data: Mapping[str, Any], device: object) -> tuple[Splits, Parts, Parts]:

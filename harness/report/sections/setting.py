@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.report.analysis import Analysis, Outcome, group_of, tally
+from harness.report.analysis import Analysis, Outcome, class_count, group_of, tally
 from harness.report.frames import column, numbers, rows, where
 from harness.report.items import Code, Column, Entry, Item, Notice, Row, Section, Table
 from harness.report.sections.common import cell_entry, loss_entry
@@ -111,7 +111,10 @@ def _data(a: Analysis) -> Table:
     table_rows = []
     for dataset in dict.fromkeys(a.main["dataset"]):
         runs = where(a.main, dataset=dataset)
-        values = [Entry(tally(column(runs, f"data.{name}"))) for name in names]
+        told = {name: list(column(runs, f"data.{name}")) for name in names}
+        if "classes" in told:
+            told["classes"] = [class_count(value) for value in told["classes"]]
+        values = [Entry(tally(values)) for values in told.values()]
         table_rows.append(Row((Entry(str(dataset)), *values)))
     caption = "Images per split, classes, and the checksum of indices and labels of the three splits."
     return Table("data", "Data", columns, tuple(table_rows), caption)

@@ -1,0 +1,80 @@
+"""What each loss gains and loses class by class: a mean can hide that it gave up a rare one."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+
+from harness.report.analysis import Analysis, Cell, Outcome
+from harness.report.frames import column, where
+from harness.report.items import Column, Entry, Item, Prose, Row, Section, Table
+from harness.report.sections.common import dash, loss_entry
+from harness.report.text import count, number, slug
+
+MOST = 25  # with more classes a table is no longer read
+
+
+def section(a: Analysis) -> Section:
+    """Return a table per cell: classes by column; nothing where no run tells classes apart."""
+    tables: list[Item] = [table for cell in a.cells if (table := _table(a, cell))]
+    note = (
+        "Mean over seeds, in %: the share of each class that is recognised (recall) where images have one label, its "
+        "intersection over union where pixels have. The note of an entry is the difference to the baseline over the "
+        "same seeds; no test is made of single classes."
+    )
+    return Section("classes", "Class by class", (Prose((note,)), *tables) if tables else ())
+
+
+def _table(a: Analysis, cell: Cell) -> Table | None:
+    scores = {label: found for label in a.labels if (found := _scores(a, a.outcomes.get((cell, label)))) is not None}
+    if not scores:
+        return None
+    names = _names(a, cell, max(found.shape[1] for found in scores.values()))
+    if len(names) > MOST:
+        return None
+    columns = (Column("loss", "loss"), *(Column(f"class_{k}", name, "number") for k, name in enumerate(names)))
+    made = tuple(
+        Row(
+            (loss_entry(a, label), *_entries(found, scores.get(a.baseline), a.outcomes[cell, label].keys)),
+            reference=label == a.baseline,
+        )
+        for label, found in scores.items()
+    )
+    return Table(f"classes-{slug(cell.title)}", cell.title, columns, made, f"Classes on {cell.title}.", folded=True)
+
+
+def _scores(a: Analysis, outcome: Outcome | None) -> pd.DataFrame | None:
+    """Return the score of each class (columns) by seed (rows); nan where it does not occur."""
+    if outcome is None or not outcome.keys:
+        return None
+    runs = a.records(outcome)
+    told = {
+        int(seed): [math.nan if value is None else float(value) for value in json.loads(text)]
+        for seed, text in zip(column(runs, "seed"), column(runs, "test.per_class"), strict=True)
+        if isinstance(text, str)
+    }
+    return pd.DataFrame.from_dict(told, orient="index") if told else None
+
+
+def _names(a: Analysis, cell: Cell, classes: int) -> list[str]:
+    for text in column(where(a.main, cell=cell.values), "data.classes"):
+        if isinstance(text, str) and text.startswith("["):
+            return json.loads(text)
+    return [str(k) for k in range(classes)]
+
+
+def _entries(own: pd.DataFrame, base: pd.DataFrame | None, keys: tuple[str, ...]) -> list[Entry]:
+    entries = []
+    for name in own.columns:
+        mean = 100 * float(np.mean(own[name].dropna())) if own[name].notna().any() else math.nan
+        if math.isnan(mean):
+            entries.append(dash("the class neither occurs nor is predicted"))
+            continue
+        note = ""
+        if base is not None and base is not own and len(apart := 100 * (own[name] - base[name]).dropna()):
+            note = f"{number(float(apart.mean()), 1, sign=True)} to the baseline, {count(len(apart), 'seed')}"
+        entries.append(Entry(number(mean, 1), mean, runs=keys, note=note))
+    return entries
