@@ -118,6 +118,46 @@ def test_crops_lie_all_over_the_image():
     assert first.mean() == pytest.approx(30, abs=3)
 
 
+def small_objects(count=400):
+    """Images with one object of two by two pixels each, somewhere; the value of a pixel is its class."""
+    masks = torch.zeros(count, 40, 60, dtype=torch.uint8)
+    place = torch.rand(count, 2, generator=torch.Generator().manual_seed(3))
+    for mask, (row, column) in zip(masks, (place * torch.tensor([39, 59])).int().tolist(), strict=True):
+        mask[row : row + 2, column : column + 2] = 1
+    return masks.float().unsqueeze(1), masks
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_crops_are_moved_over_the_foreground_as_often_as_asked(share):
+    images, masks = small_objects()
+    drawn = joint.draw(400, {"foreground": share}, torch.Generator().manual_seed(0), (40, 60), (10, 12))
+    new_images, new_masks = joint.apply(images, masks, drawn, (10, 12))
+    seen = (new_masks == 1).flatten(1).any(1).float().mean()
+    by_chance = 0.08  # (11 x 13) / (40 x 60), and a little more near the border
+    assert seen == pytest.approx(share + (1 - share) * by_chance, abs=0.04)
+    assert not (new_masks == VOID).any()
+    torch.testing.assert_close(new_images[:, 0], new_masks.float(), atol=1e-4, rtol=0)  # nothing is blurred
+    if share == 1:
+        where = (new_masks == 1).float().mean(0)
+        assert where[2:-2, 2:-2].gt(0).float().mean() > 0.9  # not always in the centre
+
+
+def test_without_foreground_the_crop_stays_where_it_was():
+    images, masks = torch.rand(8, 1, 40, 60), torch.zeros(8, 40, 60, dtype=torch.uint8)
+    masks[:, :5] = VOID  # void is no foreground
+    made = [
+        joint.apply(
+            images,
+            masks,
+            joint.draw(8, {"foreground": share}, torch.Generator().manual_seed(0), (40, 60), (9, 9)),
+            (9, 9),
+        )
+        for share in (0.0, 1.0)
+    ]
+    torch.testing.assert_close(made[0][0], made[1][0])
+    assert torch.equal(made[0][1], made[1][1])
+
+
 def test_a_zoomed_crop_shows_a_smaller_part():
     images, masks = crops((16, 16), zoom=(2.0, 2.0))
     assert images.shape == (8, 1, 16, 16)
@@ -127,7 +167,12 @@ def test_a_zoomed_crop_shows_a_smaller_part():
 
 @pytest.mark.parametrize(
     ("augment", "sentence"),
-    [({"shift": 2}, "Unknown augmentation shift"), ({"zoom": [0, 1]}, "zoom is"), ({"colour": 1.5}, "colour is")],
+    [
+        ({"shift": 2}, "Unknown augmentation shift"),
+        ({"zoom": [0, 1]}, "zoom is"),
+        ({"colour": 1.5}, "colour is"),
+        ({"foreground": 2}, "foreground is"),
+    ],
 )
 def test_wrong_settings_are_refused(augment, sentence):
     with pytest.raises(ValueError, match=sentence):
