@@ -14,7 +14,7 @@ from harness.catalogue import entries
 from harness.records import StudyData
 from harness.report import exhibits, writing
 from harness.report.analysis import Analysis
-from harness.report.exhibits import hybrid, hybrid_figures
+from harness.report.exhibits import covariates, hybrid, hybrid_figures
 from losses.hybrid import added, number
 
 ERRORS = torch.rand(2, 200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -203,3 +203,47 @@ def test_the_exponential_adds_more_than_the_moving_average():
 
 def test_losses_of_other_things_add_nothing_that_could_be_compared():
     assert set(probed("giou").values()) == {None}
+
+
+# ---------------------------------------------------------------- covariates
+
+
+def covariate_records(effect, seeds=range(1, 9)):
+    """Return two experiments at two pairs of covariates, and the baseline."""
+    random = np.random.default_rng(0)
+    rows = []
+    pairs = [
+        (None, None),
+        *itertools.product(("hybrid_comb_convex", "hybrid_ema_convex_none"), ((0.1, 0.9), (0.6, 0.5))),
+    ]
+    for seed in seeds:
+        common = random.normal(0, 0.02)
+        for file, pair in pairs:
+            a, b = pair or (0.6, 0.5)
+            label = "hybrid_none" if file is None else f"{file} a={a}, b={b}"
+            miou = 0.5 + common + random.normal(0, 0.001) + (effect(a) if file else 0.0)
+            rows.append({
+                "role": "run", "status": "done", "label": label, "dataset": "scenes", "model": "unet_micro",
+                "seed": seed, "pair_seed": seed, "key": f"{label}/{seed}", "setting": label, "source": "runs",
+                "test.miou": miou, "config.loss.a": a, "config.loss.b": b, "loss_name": label, "loss_evidence": "R",
+                "env.device": "cpu", "env.torch": "2.14.1", "numerics.losses": 1, "numerics.harness": 1,
+            })  # fmt: skip
+    history = pd.DataFrame([{"key": row["key"], "epoch": 1} for row in rows])
+    spec = {"name": "hybrid_covariates", "baseline": "hybrid_none", "metric": "test.miou", "margin": 0.01,
+            "exhibits": ["covariates"]}  # fmt: skip
+    return StudyData("hybrid_covariates", spec, pd.DataFrame(rows), history)
+
+
+def test_covariates_that_matter_are_seen_and_others_are_not(tmp_path):
+    given_effect = covariate_records(lambda a: 0.05 if a < 0.5 else 0.0)
+    section = covariates.section(Analysis(given_effect))
+    table = section.items[1]
+    assert texts(table, "experiment") == ["2", "8"]
+    assert [column.title for column in table.columns][2:4] == ["A 0.1, B 0.9", "A 0.6, B 0.5"]
+    row = table.rows[0].entries
+    assert [entry.note for entry in row[2:4]] == ["better", "equivalent"]
+    assert row[4].value == pytest.approx(5, abs=0.2)
+    none = covariates.section(Analysis(covariate_records(lambda a: 0.0))).items[1].rows[0].entries
+    assert none[4].value < none[5].value
+    writing.write(given_effect, tmp_path)
+    assert (tmp_path / "figures" / "covariate-bars-scenes-unet_micro.svg").exists()

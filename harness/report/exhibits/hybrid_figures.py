@@ -202,6 +202,33 @@ def bars(panels: Mapping[str, Sequence[tuple[int, float, float]]]) -> Figure:
         return figure
 
 
+def covariate_bars(
+    panels: Mapping[str, Sequence[tuple[str, float, float]]], reference: float | None, axis: str
+) -> Figure:
+    """Return a panel for each experiment, a bar for each pair of covariates.
+
+    panels: by title, (pair, mean, standard deviation or nan); reference: mean of the baseline, a dashed line.
+    """
+    found = [(mean, 0.0 if math.isnan(sd) else sd) for bars in panels.values() for _, mean, sd in bars]
+    means = [*(mean for mean, _ in found), *([] if reference is None else [reference])]
+    low, high = min(mean - sd for mean, sd in found), max(mean + sd for mean, sd in found)
+    room = high - low
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9.2, 2.6), layout="constrained")
+        for axes, (title, bars) in zip(
+            figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items(), strict=True
+        ):
+            spreads = [0.0 if math.isnan(sd) else sd for *_, sd in bars]
+            axes.bar([pair for pair, *_ in bars], [mean for _, mean, _ in bars], yerr=spreads, width=0.7, color=BLUE,
+                     ecolor=INK, capsize=2)  # fmt: skip
+            if reference is not None:
+                axes.axhline(reference, color=ORANGE, lw=0.9, ls=(0, (3, 2)))
+            axes.set_title(title)
+            axes.set_ylim(max(0.0, min(low, *means) - 0.5 * room), max(high, *means) + 0.1 * room + 1e-9)
+        figure.axes[0].set_ylabel(axis)
+        return figure
+
+
 # ---------------------------------------------------------------- gradients
 
 

@@ -1,0 +1,120 @@
+"""*Hybrid nonlinear losses* (Choi, IJFIS 24(4), 2024): do the covariates A and B of its terms matter?"""
+
+from __future__ import annotations
+
+import functools
+
+from harness.report.analysis import Analysis, Cell
+from harness.report.exhibits import hybrid_figures as drawn
+from harness.report.exhibits.hybrid import EXPERIMENTS, RECONSTRUCTION
+from harness.report.frames import column, numbers
+from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table
+from harness.report.sections.common import TONES, dash, number_entry
+from harness.report.text import slug
+
+Pair = tuple[float, float]
+
+
+def section(a: Analysis) -> Section:
+    """Return a table and bars per cell: experiments of the paper by pair of covariates."""
+    about = (
+        "The paper prints no values of A and B and no sweep over them, though it names the analysis; so this is our "
+        "own: pairs from almost no weight on the absolute error to almost no weight on the squared one. In convex "
+        "coefficients B is 1 - A, and its own value only enters where an equation says so.",
+    )
+    items: list[Item] = [Prose(about)]
+    for cell in a.cells:
+        labels = _labels(a, cell)
+        if labels:
+            items += [_table(a, cell, labels), _bars(a, cell, labels)]
+    return Section("exhibit-covariates", "The paper: covariates of hybrid nonlinear losses", tuple(items))
+
+
+def _labels(a: Analysis, cell: Cell) -> dict[str, dict[Pair, str]]:
+    """Return the labels of a cell by experiment and pair of covariates, as their runs were configured."""
+    found: dict[str, dict[Pair, str]] = {}
+    for label in a.challengers:
+        runs = a.planned.get((cell, label))
+        file = label.split(" ")[0]
+        if runs is None or not len(runs) or file not in {experiment.file for experiment in EXPERIMENTS}:
+            continue
+        first, second = (numbers(runs, f"config.loss.{name}").dropna() for name in ("a", "b"))
+        if len(first) and len(second):
+            found.setdefault(file, {})[float(first.iloc[0]), float(second.iloc[0])] = label
+    return {file: dict(sorted(pairs.items())) for file, pairs in found.items()}
+
+
+def _pairs(labels: dict[str, dict[Pair, str]]) -> list[Pair]:
+    return sorted({pair for pairs in labels.values() for pair in pairs})
+
+
+def _named(pair: Pair) -> str:
+    return f"A {pair[0]:g}, B {pair[1]:g}"
+
+
+def _number_of(file: str) -> int:
+    return next(place for place, experiment in enumerate(EXPERIMENTS, 1) if experiment.file == file)
+
+
+def _table(a: Analysis, cell: Cell, labels: dict[str, dict[Pair, str]]) -> Table:
+    pairs = _pairs(labels)
+    columns = (
+        Column("experiment", "no.", "number", "the paper's number"),
+        Column("loss", "loss"),
+        *(Column(f"pair_{place}", _named(pair), "number") for place, pair in enumerate(pairs, 1)),
+        Column("range", f"range ({a.metric.difference_unit})", "number", "between the best and the worst pair's mean"),
+        Column("deviation", "deviation over seeds", "number", f"of one pair's {a.metric.title}, mean over the pairs"),
+    )
+    rows = tuple(_row(a, cell, file, found, pairs) for file, found in labels.items())
+    caption = (
+        f"{cell.title}: difference in {a.metric.title} to {a.baseline}, with its 95 % interval over seeds, by pair of "
+        "covariates; verdicts, in the notes, are the study's. Where the range is no greater than what seeds do, the "
+        "covariates have not been seen to matter."
+    )
+    return Table(f"covariates-{slug(cell.title)}", f"Covariates, {cell.short}", columns, rows, caption)
+
+
+def _row(a: Analysis, cell: Cell, file: str, found: dict[Pair, str], pairs: list[Pair]) -> Row:
+    outcomes = [a.outcomes[cell, label] for label in found.values()]
+    means = [a.metric.scale * outcome.values.mean for outcome in outcomes if outcome.values.n]
+    spreads = [a.metric.scale * float(numbers(a.records(outcome), a.metric.key).std()) for outcome in outcomes]
+    spreads = [spread for spread in spreads if spread == spread]
+    few = dash("too few completed runs")
+    apart = number_entry(max(means) - min(means), 2) if len(means) > 1 else few
+    spread = number_entry(sum(spreads) / len(spreads), 2) if spreads else few
+    experiment = _number_of(file)
+    entries = (_entry(a, cell, found.get(pair)) for pair in pairs)
+    return Row((Entry(str(experiment), experiment), Entry(f"{file} {RECONSTRUCTION}"), *entries, apart, spread))
+
+
+def _entry(a: Analysis, cell: Cell, label: str | None) -> Entry:
+    if label is None:
+        return dash("not part of the study")
+    found = a.comparisons.get((cell, label))
+    if found is None or not found.n:
+        return dash(f"no pair of runs: python -m harness study={a.study.name}")
+    outcome = a.outcomes[cell, label]
+    tone = TONES[found.verdict]
+    return Entry(a.metric.difference(found), found.difference, runs=outcome.paired_keys, note=found.verdict, tone=tone)
+
+
+def _bars(a: Analysis, cell: Cell, labels: dict[str, dict[Pair, str]]) -> Figure:
+    panels = {}
+    for file, found in labels.items():
+        values = {pair: numbers(a.records(a.outcomes[cell, label]), a.metric.key) * a.metric.scale
+                  for pair, label in found.items()}  # fmt: skip
+        panels[f"{_number_of(file)}: {file.removeprefix('hybrid_')}"] = [
+            (f"{pair[0]:g}\n{pair[1]:g}", float(x.mean()), float(x.std())) for pair, x in values.items() if len(x)
+        ]
+    base = a.outcomes.get((cell, a.baseline))
+    reference = None if base is None or not base.values.n else a.metric.scale * base.values.mean
+    seeds = len(set(column(a.main, "pair_seed")))
+    caption = (
+        f"{cell.title}: mean and standard deviation over {seeds} seeds for each pair of covariates (A above B). "
+        f"Dashed: {a.baseline}. The axis does not begin at 0."
+    )
+    axis = f"{a.metric.title} ({a.metric.unit})"
+    return Figure(
+        f"covariate-bars-{slug(cell.title)}", f"Covariates, {cell.short}", caption, caption,
+        functools.partial(drawn.covariate_bars, panels, reference, axis), True,
+    )  # fmt: skip
