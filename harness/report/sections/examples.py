@@ -17,7 +17,8 @@ from harness.report.text import slug
 
 VOID = 255
 GAP = 3  # white pixels between pictures
-HEIGHT = 0.62  # inches of a row
+HEIGHT = (0.62, 1.1)  # inches of a row, least and greatest
+PAGE = 8.3  # inches that pictures share
 Pictures = np.ndarray[Any, Any]
 
 
@@ -73,12 +74,13 @@ def draw(kept: dict[str, dict[str, Pictures]]) -> Drawing:
     mosaic = np.concatenate([np.concatenate([_framed(x) for x in row], 1) for row in rows], 0)
     titles = ["input", "truth", *kept]
     height, width = first["truth"].shape[1:]
-    wide = HEIGHT * width / height
-    room = 0.3 + 0.04 * max(map(len, titles))  # above, for titles that stand askew
+    high = min(HEIGHT[1], max(HEIGHT[0], PAGE / len(titles) * height / width))
+    wide = high * width / height
+    room = 0.15 + 0.034 * max(map(len, titles))  # above, for titles that stand askew
     with mpl.rc_context(STYLE):
-        figure = Drawing(figsize=(wide * len(titles) + 0.9, HEIGHT * len(rows) + room))
+        figure = Drawing(figsize=(wide * len(titles) + 0.9, high * len(rows) + room))
         axes = figure.add_axes((0.0, 0.0, wide * len(titles) / figure.get_figwidth(),
-                                HEIGHT * len(rows) / figure.get_figheight()))  # fmt: skip
+                                high * len(rows) / figure.get_figheight()))  # fmt: skip
         axes.imshow(mosaic, interpolation="nearest", aspect="auto")
         axes.set_axis_off()
         for place, title in enumerate(titles):
