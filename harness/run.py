@@ -7,6 +7,7 @@ Exit code: 0 finished (or finished before); 1 failed; 2 the request makes no sen
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -100,8 +101,9 @@ def _carry_out(job: dict) -> dict:
     before = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
 
     def report(epoch: int, epochs: int, row: dict) -> None:
-        shown = ["train.loss", next((name for name in row if name.startswith("valid.")), "")]
-        scores = ", ".join(f"{name} {row[name]:.4f}" for name in shown if row.get(name) is not None)
+        judged = (name for name, value in row.items() if name.startswith("valid.") and isinstance(value, float))
+        shown = ["train.loss", *itertools.islice(judged, 1)]  # the first metric of a task is its main one
+        scores = ", ".join(f"{name} {row[name]:.4f}" for name in shown)
         print(f"  epoch {epoch}/{epochs}: {scores}", flush=True)
 
     try:

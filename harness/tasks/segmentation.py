@@ -257,7 +257,8 @@ class Tally:
         iou = confusion.diag() / (confusion.sum(0) + confusion.sum(1) - confusion.diag())
         values = torch.cat([torch.stack([value.double() for value in named.values()]), iou]).tolist()
         found: dict[str, Any] = dict(zip(named, values, strict=False))
-        return {"boundary_f1": None, "nll": None, "ece": None} | found | {"per_class": values[len(named) :]}
+        absent = {name: None for name in ("boundary_f1", "nll", "ece") if name not in found}
+        return found | absent | {"per_class": values[len(named) :]}
 
 
 def _confusions(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
