@@ -96,7 +96,7 @@ def test_a_perfect_prediction_scores_one():
     found = judged(logits, target)
     perfect = ("miou", "foreground_iou", "dice", "precision", "recall", "pixel_accuracy", "miou_image", "boundary_f1")
     assert [found[name] for name in perfect] == pytest.approx([1.0] * len(perfect))
-    assert found["miou_all"] == pytest.approx(0.8)
+    assert found["miou_all"] == found["dice_all"] == pytest.approx(0.8)
 
 
 def test_links_without_likelihood_have_none():

@@ -57,6 +57,7 @@ def metric_of(key: str) -> Metric:
         "macro_f1": Metric(key, "macro-F1", **percent),
         "miou": Metric(key, "mean IoU", **percent),
         "miou_all": Metric(key, "mean IoU, absent classes 0", **percent),
+        "dice_all": Metric(key, "Dice, absent classes 0", **percent),
         "foreground_iou": Metric(key, "mean IoU without background", **percent),
         "dice": Metric(key, "mean Dice", **percent),
         "precision": Metric(key, "mean precision", **percent),

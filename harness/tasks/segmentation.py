@@ -169,13 +169,13 @@ def of_confusion(confusion: Tensor, classes: tuple[str, ...]) -> dict[str, Tenso
     Returns:
         ``miou``, ``dice`` (the macro-F1 of pixels), ``precision`` and ``recall``: means over the classes that occur in
         truth or prediction, of which one that is never predicted has precision 0 and one that never occurs has recall
-        0; ``miou_all``: over all classes, 0 for those that do neither; ``foreground_iou``: as miou, without background;
-        ``pixel_accuracy``: which is micro-averaged F1, precision and recall alike. All in [0, 1].
+        0; ``miou_all``, ``dice_all``: over all classes, 0 for those that do neither; ``foreground_iou``: as miou,
+        without background; ``pixel_accuracy``: which is micro-averaged F1, precision and recall alike. All in [0, 1].
     """
     hits, actual, guessed = confusion.diag(), confusion.sum(1), confusion.sum(0)
     union = actual + guessed - hits
     present = union > 0
-    iou = hits / union.clamp_min(1)
+    iou, dice = hits / union.clamp_min(1), 2 * hits / (actual + guessed).clamp_min(1)
 
     def mean(values: Tensor, among: Tensor) -> Tensor:
         return (values * among).sum() / among.sum().clamp_min(1)
@@ -185,7 +185,8 @@ def of_confusion(confusion: Tensor, classes: tuple[str, ...]) -> dict[str, Tenso
         "miou": mean(iou, present),
         "miou_all": iou.mean(),
         "foreground_iou": mean(iou, present & foreground),
-        "dice": mean(2 * hits / (actual + guessed).clamp_min(1), present),
+        "dice": mean(dice, present),
+        "dice_all": dice.mean(),
         "precision": mean(hits / guessed.clamp_min(1), present),
         "recall": mean(hits / actual.clamp_min(1), present),
         "pixel_accuracy": hits.sum() / confusion.sum().clamp_min(1),
@@ -242,7 +243,8 @@ class Tally:
         Returns:
             those of `of_confusion`; ``miou_image`` and ``dice_image``: mean over the classes that occur in an image's
             truth or prediction, then over images; ``boundary_f1`` (see there; None on validation data); ``nll`` in nats
-            per pixel and ``ece`` over 15 equal bins, or None; ``per_class`` IoU (NaN: neither occurs nor is predicted).
+            per pixel and ``ece`` over 15 equal bins, or None; ``per_class`` IoU (NaN: neither occurs nor is predicted);
+            the Dice of a class is 2 IoU / (1 + IoU).
         """
         confusion = self.confusion.double()
         named = of_confusion(confusion, classes)
