@@ -13,7 +13,7 @@ from torchmetrics.functional.classification import multiclass_hinge_loss
 from torchvision.ops import sigmoid_focal_loss
 
 from losses.loss import Output
-from losses.margin import hinge
+from losses.margin import hinge, hinge_ww
 from losses.probability import binary_cross_entropy, binary_focal
 
 
@@ -207,3 +207,15 @@ def test_ngl_is_lowest_well_below_certainty(classes, best, lowest, one_hot, unif
         lambda p: ngl_at(p, classes, variant="softmax_sigmoid"), bounds=(0.01, 0.99), method="bounded"
     )
     assert found.x == pytest.approx(best_sigmoid, abs=2e-5)
+
+
+@pytest.mark.parametrize("count", [1, 12, 4000])  # by torch's kernel, and by operations where there are many
+def test_gradients_of_single_items_are_those_of_the_batch(count):
+    logits = torch.randn(count, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    target = torch.arange(count) % 10
+    leaf = logits.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(hinge_ww(leaf, target).sum(), leaf)
+    single = torch.func.vmap(torch.func.grad(lambda z, t: hinge_ww(z[None], t[None])[0]))(logits, target)
+    torch.testing.assert_close(single, gradient)
+    (twice,) = torch.autograd.grad(hinge_ww(leaf, target).sum(), leaf, create_graph=True)
+    torch.testing.assert_close(twice, gradient)
