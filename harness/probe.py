@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 
@@ -34,7 +32,7 @@ def beside_cross_entropy(
         value = function(Output(None, leaf), target, mask)
         return value.detach(), torch.autograd.grad(value, leaf)[0]
 
-    (value, gradient), (entropy, reference) = of(loss), of(Loss(functools.partial(cross_entropy)))
+    (value, gradient), (entropy, reference) = of(loss), of(Loss(cross_entropy))
     return {
         "added.value": float((value - entropy) / entropy),
         "added.gradient": float((gradient - reference).norm() / reference.norm()),
