@@ -76,9 +76,10 @@ def draw(kept: dict[str, dict[str, Pictures]]) -> Drawing:
     height, width = first["truth"].shape[1:]
     high = min(HEIGHT[1], max(HEIGHT[0], PAGE / len(titles) * height / width))
     wide = high * width / height
-    room = 0.15 + 0.034 * max(map(len, titles))  # above, for titles that stand askew
+    above = 0.15 + 0.036 * max(map(len, titles))  # room for titles that stand askew, and beside the last ones
+    beside = max(0.2, *(0.052 * len(title) - wide * (place + 0.65) for place, title in enumerate(reversed(titles))))
     with mpl.rc_context(STYLE):
-        figure = Drawing(figsize=(wide * len(titles) + 0.9, high * len(rows) + room))
+        figure = Drawing(figsize=(wide * len(titles) + beside, high * len(rows) + above))
         axes = figure.add_axes((0.0, 0.0, wide * len(titles) / figure.get_figwidth(),
                                 high * len(rows) / figure.get_figheight()))  # fmt: skip
         axes.imshow(mosaic, interpolation="nearest", aspect="auto")
