@@ -1,15 +1,11 @@
 """Losses on the margin between the score of the true class and the others."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from losses.checks import check_class_logits, check_pair, check_range
 from losses.lift import is_target
-from losses.loss import EXACT, about
-
-FEW = 2**15  # scores up to which torch's kernel for one thread is quicker than several operations
+from losses.loss import about
 
 
 @about(
@@ -52,45 +48,8 @@ def hinge_ww(logits: Tensor, target: Tensor, *, margin: float = 1.0) -> Tensor:
     >>> hinge_ww(torch.tensor([[2.0, 1.5, 1.0, 2.5]]), torch.tensor([0]))
     tensor([0.5000])
     """
-    if logits.ndim == 2 and 0 < logits.numel() <= FEW and logits.dtype in EXACT and not torch.compiler.is_compiling():
-        check_class_logits(logits, target)
-        check_range("margin", margin, 0, above=True)
-        return _WestonWatkins.apply(logits, target, margin)
     # the true class is behind itself by the margin, exactly, and has no slope: cheaper to take off than to leave out
     return (_behind(logits, target, margin).relu().sum(1) - margin) / logits.shape[1]
-
-
-class _WestonWatkins(torch.autograd.Function):
-    """torch's own kernel, which is quickest for few scores but can neither be mapped nor derived twice."""
-
-    @staticmethod
-    def forward(logits: Tensor, target: Tensor, margin: float) -> Tensor:
-        return torch.ops.aten.multi_margin_loss(logits, target, 1, margin, None, 0)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
-        ctx.margin = inputs[2]
-
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        logits, target = ctx.saved_tensors
-        if not torch.is_grad_enabled():
-            return torch.ops.aten.multi_margin_loss_backward(slope, logits, target, 1, ctx.margin, None, 0), None, None
-        true = is_target(target, logits.shape[1])
-        rivals = ((_behind(logits, target, ctx.margin) > 0) & ~true).to(logits.dtype)
-        pulls = torch.where(true, -rivals.sum(1, keepdim=True), rivals) / logits.shape[1]
-        return slope.unsqueeze(1) * pulls, None, None
-
-    @staticmethod
-    def vmap(info: Any, dims: tuple[int | None, ...], logits: Tensor, target: Tensor, margin: float) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Items do not know of each other, so a stack of batches is one long batch."""
-        stacked = [
-            x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
-            for x, dim in zip((logits, target), dims, strict=False)
-        ]
-        values = hinge_ww(*(x.flatten(0, 1) for x in stacked), margin=margin)
-        return values.unflatten(0, stacked[1].shape[:2]), 0
 
 
 @about(

@@ -209,7 +209,7 @@ def test_ngl_is_lowest_well_below_certainty(classes, best, lowest, one_hot, unif
     assert found.x == pytest.approx(best_sigmoid, abs=2e-5)
 
 
-@pytest.mark.parametrize("count", [1, 12, 4000])  # by torch's kernel, and by operations where there are many
+@pytest.mark.parametrize("count", [1, 12])
 def test_gradients_of_single_items_are_those_of_the_batch(count):
     logits = torch.randn(count, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     target = torch.arange(count) % 10
