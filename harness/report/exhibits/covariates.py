@@ -19,8 +19,9 @@ def section(a: Analysis) -> Section:
     """Return a table and bars per cell: experiments of the paper by pair of covariates."""
     about = (
         "The paper prints no values of A and B and no sweep over them, though it names the analysis; so this is our "
-        "own: pairs from almost no weight on the absolute error to almost no weight on the squared one. In convex "
-        "coefficients B is 1 - A, and its own value only enters where an equation says so.",
+        "own: pairs from almost no weight on the absolute error to almost no weight on the squared one. Convex "
+        "coefficients take 1 - A in place of B, so where B is 1 - A a convex and a linear experiment are one function, "
+        "and their runs are equal.",
     )
     items: list[Item] = [Prose(about)]
     for cell in a.cells:
@@ -63,7 +64,7 @@ def _table(a: Analysis, cell: Cell, labels: dict[str, dict[Pair, str]]) -> Table
         Column("loss", "loss"),
         *(Column(f"pair_{place}", _named(pair), "number") for place, pair in enumerate(pairs, 1)),
         Column("range", f"range ({a.metric.difference_unit})", "number", "between the best and the worst pair's mean"),
-        Column("deviation", "deviation over seeds", "number", f"of one pair's {a.metric.title}, mean over the pairs"),
+        Column("deviation", "seeds (SD)", "number", "deviation over seeds of one pair, mean over the pairs"),
     )
     rows = tuple(_row(a, cell, file, found, pairs) for file, found in labels.items())
     caption = (
@@ -115,6 +116,6 @@ def _bars(a: Analysis, cell: Cell, labels: dict[str, dict[Pair, str]]) -> Figure
     )
     axis = f"{a.metric.title} ({a.metric.unit})"
     return Figure(
-        f"covariate-bars-{slug(cell.title)}", f"Covariates, {cell.short}", caption, caption,
+        f"covariate-bars-{slug(cell.title)}", f"The same as bars, {cell.short}", caption, caption,
         functools.partial(drawn.covariate_bars, panels, reference, axis), True,
     )  # fmt: skip
