@@ -22,7 +22,7 @@ def draw(
     size: Sequence[int] = (1, 1),
     crop: Sequence[int] | None = None,
 ) -> Tensor | None:
-    """Draw the augmentations of `count` images, float32 (count, 7), or None if nothing is asked for.
+    """Draw the augmentations of `count` images, float32 (count, 6), with foreground 7, or None if none is asked for.
 
     Args:
         count: Number of images, one epoch as a rule.
@@ -65,8 +65,9 @@ def draw(
         shift = ((shift + reach) / 2 * sides).round() * 2 / sides - reach
     sign = 1 - 2 * mirrored if augment.get("flip") else torch.ones(count)
     tint = colour * uniform[:, 3:5]
-    pick = torch.where(aimed < foreground, pick, -1)
-    columns = [window[:, 1] * sign, shift[:, 1], window[:, 0], shift[:, 0], 1 + tint[:, 0], tint[:, 1], pick]
+    columns = [window[:, 1] * sign, shift[:, 1], window[:, 0], shift[:, 0], 1 + tint[:, 0], tint[:, 1]]
+    if foreground:
+        columns.append(torch.where(aimed < foreground, pick, -1))
     return torch.stack(columns, 1)
 
 
@@ -78,7 +79,7 @@ def apply(
     Args:
         images: float (B, C, H, W), normalised.
         masks: uint8 (B, H, W).
-        draws: (B, 7) of `draw`, on their device.
+        draws: (B, 6 or 7) of `draw`, on their device.
         crop: Height and width of the result, as given to `draw`; None keeps the images' own.
 
     Returns:
@@ -86,8 +87,9 @@ def apply(
     """
     if draws is None:
         return images, masks
-    across, right, down, lower, contrast, brightness, pick = draws.unbind(1)
-    right, lower = _aimed(masks, pick, (across.abs(), down), (right, lower))
+    across, right, down, lower, contrast, brightness, *pick = draws.unbind(1)
+    if pick:
+        right, lower = _aimed(masks, pick[0], (across.abs(), down), (right, lower))
     images = images * contrast.view(-1, 1, 1, 1) + brightness.view(-1, 1, 1, 1)
     zero = torch.zeros_like(across)
     theta = torch.stack([across, zero, right, zero, down, lower], 1).view(-1, 2, 3)
