@@ -1,4 +1,7 @@
-"""Predict an image from several views: windows that slide over it, scales, and its mirror image."""
+"""Predict an image from several views: windows that slide over it, scales, and its mirror image.
+
+MONAI has such windows too, and a test compares with it; importing MONAI takes longer than many runs here.
+"""
 
 from __future__ import annotations
 
