@@ -475,3 +475,16 @@ def test_classes_are_told_apart_by_name_and_by_loss(study):
 def test_too_many_classes_make_no_table(study):
     many = dataclasses.replace(study, runs=study.runs.assign(**{"test.per_class": json.dumps([0.5] * 26)}))
     assert classes.section(Analysis(many)).items == ()
+
+
+def test_cells_that_differ_in_a_number_have_figures_of_their_own(study, tmp_path):
+    def at(frame, level, **more):
+        return frame.assign(key=frame["key"] + level, **more)
+
+    levels = ("0", "0.4")
+    runs = pd.concat([at(study.runs, level, **{"axis.stress.label_noise": level}) for level in levels])
+    history = pd.concat([at(study.history, level) for level in levels])
+    both = dataclasses.replace(study, runs=runs.reset_index(drop=True), history=history.reset_index(drop=True))
+    report.build(both, tmp_path)
+    drawn = [path.stem for path in (tmp_path / "figures").glob("curves-valid-*.svg")]
+    assert sum(name.endswith("-0.4") for name in drawn) == sum(name.endswith("-0") for name in drawn) > 0

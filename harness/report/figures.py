@@ -219,8 +219,8 @@ def save(figure: Figure, stem: Path) -> None:
     """Write ``figure`` as SVG and PNG; equal figures give equal files."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context({**STYLE, "svg.hashsalt": stem.name}):
-        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
-        figure.savefig(stem.with_suffix(".png"), dpi=200, metadata={"Software": None})
+        figure.savefig(stem.with_name(f"{stem.name}.svg"), metadata={"Date": None})
+        figure.savefig(stem.with_name(f"{stem.name}.png"), dpi=200, metadata={"Software": None})
 
 
 def inline(svg: str, alt: str) -> str:
