@@ -165,7 +165,7 @@ def identity(config: Config) -> Config:
     own = {key: value for key, value in model.items() if key not in ("lr", "precision")}
     return {
         "task": config["task"],
-        "dataset": config["dataset"],
+        "dataset": config["dataset"] | ({"stress": config["stress"]} if _stressed(config["stress"]) else {}),
         "model": own,
         "loss": expanded(config["loss"]),
         "optimizer": optimizer,
@@ -174,6 +174,11 @@ def identity(config: Config) -> Config:
         "threads": config["threads"] if device == "cpu" else None,
         "numerics": {"losses": losses.NUMERICS, "harness": NUMERICS},
     }
+
+
+def _stressed(stress: Config) -> bool:
+    """Return whether anything is asked for: without, data are described as they always were."""
+    return stress["share"] != 1 or stress["imbalance_ratio"] != 1 or stress["label_noise"] != 0
 
 
 def expanded(loss: Config) -> Config:

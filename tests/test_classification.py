@@ -7,7 +7,9 @@ import sklearn.metrics
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from harness import compose, plan
 from harness.tasks.classification import metrics
+from harness.train import Trainer
 
 
 @pytest.fixture(params=[(7, 500, 0), (3, 40, 1), (100, 2000, 2)])
@@ -59,3 +61,26 @@ def test_classes_that_do_not_occur_do_not_spoil_the_mean():
 
 def test_top_5_of_fewer_classes_is_everything():
     assert metrics(torch.randn(10, 3), torch.zeros(10, dtype=torch.long), "none")["top5"] == 1.0
+
+
+# ---------------------------------------------------------------- stress
+
+
+def test_stress_reaches_the_training_split_alone_and_the_key(described):
+    calm, hard = described(), described("stress.label_noise=0.4", "stress.imbalance_ratio=10")
+    assert "stress" not in calm["dataset"]
+    assert calm == described("stress.noise=next", "stress.seed=3")  # what is not asked for decides nothing
+    assert compose.setting_hash(hard) != compose.setting_hash(calm)
+    easy, stressed = (Trainer(given, 1, {"root": "nowhere", "download": False}).task for given in (calm, hard))
+    assert len(stressed.targets["train"]) < len(easy.targets["train"])
+    assert torch.equal(stressed.targets["test"], easy.targets["test"])
+    assert torch.equal(stressed.targets["valid"], easy.targets["valid"])
+    assert stressed.describe()["checksum"] != easy.describe()["checksum"]
+
+
+def test_levels_of_stress_are_cells():
+    study = plan.load("demo", ["axes.stress.label_noise=[0,0.4]", "axes.loss=[cross_entropy,mae_prob]"])
+    settings = plan.settings(study)
+    assert {setting.cell[2:] for setting in settings} == {("0",), ("0.4",)}
+    planted = [setting for setting in settings if setting.role == "planted"]
+    assert {setting.cell[2:] for setting in planted} == {("0",), ("0.4",)}

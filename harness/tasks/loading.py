@@ -12,6 +12,7 @@ import torch
 from hydra.utils import get_method
 from torch import Tensor
 
+from datasets import stress
 from datasets.splits import Splits
 from harness.errors import UsageError
 
@@ -82,7 +83,11 @@ def load(dataset: Mapping[str, Any], data: Mapping[str, Any], device: object) ->
 
 @functools.lru_cache(maxsize=2)  # a warm worker meets the same data again and again
 def _load(target: str, root: str, download: bool, settings: str, device: str) -> tuple[Splits, Parts, Parts]:
-    splits: Splits = get_method(target)(Path(root), download=download, **json.loads(settings))
+    named = json.loads(settings)
+    harder = named.pop("stress", None)
+    splits: Splits = get_method(target)(Path(root), download=download, **named)
+    if harder is not None:
+        splits = stress.applied(splits, **harder)
     parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
     return (
         splits,
