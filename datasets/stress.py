@@ -72,9 +72,9 @@ def _imbalanced(train: Images, classes: int, ratio: float, profile: str, seed: i
 def _mislabelled(train: Images, classes: int, label_noise: float, noise: str, seed: int) -> Images:
     if not label_noise:
         return train
-    chance, other = (
-        np.random.PCG64([seed, 1]).random_raw(2 * int(train.index.max() + 1)).reshape(2, -1)[:, train.index.numpy()]
-    )  # by place in the official file: an image is mislabelled alike in every subset
+    # two numbers for each place in the official file, so that an image is mislabelled alike in every subset
+    lottery = np.random.PCG64([seed, 1]).random_raw(2 * int(train.index.max() + 1)).reshape(-1, 2)
+    chance, other = lottery[train.index.numpy()].T
     step = 1 + other % np.uint64(classes - 1) if noise == "symmetric" else np.ones_like(other)
     targets = train.targets.numpy()
     wrong = (targets + step.astype(np.int64)) % classes

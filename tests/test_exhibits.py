@@ -1,5 +1,6 @@
 """Exhibits: the reproduction of a document's tables and figures beside our own records."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -143,6 +144,15 @@ def test_equations_as_printed_have_a_table_of_their_own_where_they_were_trained(
     assert "hybrid-table2-scenes-unet_micro-printed" not in tables(records(lambda e: 0.0))
 
 
+def test_the_command_for_missing_equations_as_printed_plans_them():
+    some = [*hybrid.distinct(), hybrid.Experiment("ema", "convex", "none", "printed")]
+    table = tables(records(lambda e: 0.0, labels=some))["hybrid-table2-scenes-unet_micro-printed"]
+    note = table.rows[11].entries[3].note  # number 12, the two-sided eLU, which has no run
+    overrides = note.partition("study=hybrid ")[2].split()
+    labels = {setting.label for setting in plan.settings(plan.load("hybrid", overrides))}
+    assert {"hybrid_none", "hybrid_ema_convex_bielu mode=printed"} <= labels
+
+
 def test_missing_experiments_say_which_command_makes_them():
     some = [hybrid.Experiment("none"), hybrid.Experiment("comb", "convex")]
     found = tables(records(lambda e: 0.0, labels=some))
@@ -247,3 +257,14 @@ def test_covariates_that_matter_are_seen_and_others_are_not(tmp_path):
     assert none[4].value < none[5].value
     writing.write(given_effect, tmp_path)
     assert (tmp_path / "figures" / "covariate-bars-scenes-unet_micro.svg").exists()
+
+
+def test_covariates_without_a_finished_run_are_a_table_without_bars(tmp_path):
+    given_effect = covariate_records(lambda a: 0.0)
+    runs = given_effect.runs.copy()
+    runs.loc[runs["label"] != "hybrid_none", ["status", "test.miou"]] = ["failed", np.nan]
+    failed = dataclasses.replace(given_effect, runs=runs)
+    items = covariates.section(Analysis(failed)).items
+    assert [type(item).__name__ for item in items] == ["Prose", "Table"]
+    assert "no pair of runs" in items[1].rows[0].entries[2].note
+    writing.write(failed, tmp_path)

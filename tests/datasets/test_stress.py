@@ -1,5 +1,7 @@
 """Wrong labels, rare classes and few images: as many as asked for, and nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,12 @@ def test_a_stronger_stress_changes_what_a_weaker_one_changed(splits):
     few, all_of = train(splits, label_noise=0.3, imbalance_ratio=10), train(splits, label_noise=0.3)
     place = torch.searchsorted(all_of.index, few.index)
     assert torch.equal(few.targets, all_of.targets[place])
+
+
+def test_an_image_is_mislabelled_alike_whatever_comes_after_it(splits):
+    whole = train(splits, label_noise=0.5)
+    begun = replace(splits, train=splits.train.take(np.arange(300)))
+    assert torch.equal(train(begun, label_noise=0.5).targets, whole.targets[:300])
 
 
 def test_few_images_keep_every_class(splits):

@@ -7,10 +7,10 @@ import functools
 from harness.report.analysis import Analysis, Cell
 from harness.report.exhibits import hybrid_figures as drawn
 from harness.report.exhibits.hybrid import EXPERIMENTS, RECONSTRUCTION
-from harness.report.frames import column, numbers
+from harness.report.frames import numbers
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table
 from harness.report.sections.common import TONES, dash, number_entry
-from harness.report.text import slug
+from harness.report.text import count, slug
 
 Pair = tuple[float, float]
 
@@ -27,7 +27,9 @@ def section(a: Analysis) -> Section:
     for cell in a.cells:
         labels = _labels(a, cell)
         if labels:
-            items += [_table(a, cell, labels), _bars(a, cell, labels)]
+            items.append(_table(a, cell, labels))
+        if any(a.outcomes[cell, label].values.n for found in labels.values() for label in found.values()):
+            items.append(_bars(a, cell, labels))
     return Section("exhibit-covariates", "The paper: covariates of hybrid nonlinear losses", tuple(items))
 
 
@@ -109,10 +111,9 @@ def _bars(a: Analysis, cell: Cell, labels: dict[str, dict[Pair, str]]) -> Figure
         ]
     base = a.outcomes.get((cell, a.baseline))
     reference = None if base is None or not base.values.n else a.metric.scale * base.values.mean
-    seeds = len(set(column(a.main, "pair_seed")))
     caption = (
-        f"{cell.title}: mean and standard deviation over {seeds} seeds for each pair of covariates (A above B). "
-        f"Dashed: {a.baseline}. The axis does not begin at 0."
+        f"{cell.title}: mean and standard deviation over {count(len(a.seeds), 'seed')} for each pair of covariates (A "
+        f"above B). Dashed: {a.baseline}. The axis does not begin at 0."
     )
     axis = f"{a.metric.title} ({a.metric.unit})"
     return Figure(

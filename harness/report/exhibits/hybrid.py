@@ -103,7 +103,7 @@ def section(a: Analysis) -> Section:
     """Return the paper's table and figures beside what these records say."""
     values = _covariates(a)
     items: list[Item] = [Prose(_about(a, *values)), _statements(a, *values)]
-    items += [_table(a, cell, *values, mode) for mode in ("consistent", "printed") for cell in _with(a, *values, mode)]
+    items += [_table(a, cell, *values, mode) for mode in _modes(a, *values) for cell in a.cells]
     items += [_bars(a, cell, *values) for cell in a.cells]
     items.append(Prose((_averaging(a),)))
     items += _formulas(*values)
@@ -115,11 +115,10 @@ def _covariates(a: Analysis) -> tuple[float, float]:
     return tuple(float(x.iloc[0]) if len(x) else default for x, default in zip(found, (A, B), strict=True))  # pyright: ignore[reportReturnType]
 
 
-def _with(a: Analysis, first: float, second: float, mode: str) -> list[Cell]:
-    """Return the cells in which experiments of this mode were planned; all of them for our own reading."""
-    own = set(distinct(first, second, mode)) - (set() if mode == "consistent" else set(distinct(first, second)))
-    planned = {label for _, label in a.planned}
-    return list(a.cells) if mode == "consistent" or planned & {each.label for each in own} else []
+def _modes(a: Analysis, first: float, second: float) -> list[str]:
+    """Return the readings to show: the equations as printed only where the study trains what they alone make."""
+    own = {each.label for each in distinct(first, second, "printed")} - {x.label for x in distinct(first, second)}
+    return ["consistent", "printed"] if own & {label for _, label in a.planned} else ["consistent"]
 
 
 def _about(a: Analysis, first: float, second: float) -> tuple[str, ...]:
@@ -203,9 +202,9 @@ def _row(a: Analysis, cell: Cell, place: int, experiment: Experiment, first: flo
 
 def _ours(a: Analysis, cell: Cell, outcome: Outcome | None, trained: Experiment) -> list[Entry]:
     if outcome is None or not outcome.keys:
-        mode = "" if trained.mode == "consistent" else f" base.loss.mode={trained.mode}"
-        command = f"python -m harness study={a.study.name} axes.loss=[{a.baseline},{trained.file}]{mode}"
-        return [dash(f"no run: {command}")] * 5
+        # what the study includes besides its axes, as it does the equations as printed, is part of every such command
+        losses = f"{a.baseline},{trained.file}" if trained.mode == "consistent" else a.baseline
+        return [dash(f"no run: python -m harness study={a.study.name} axes.loss=[{losses}]")] * 5
     mean = Entry(a.metric.interval(outcome.values), outcome.values.mean, runs=outcome.keys)
     found = a.comparisons.get((cell, trained.label))
     compared = [Entry("baseline"), Entry("")] if found is None else [
