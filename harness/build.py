@@ -60,7 +60,7 @@ def loss(config: Config, task: Task, num_features: int) -> Loss | Sum:
         return Sum({name: loss(part, task, num_features) for name, part in config["parts"].items()}, config["terms"])
     sizes = {"num_classes": task.model_shape["num_classes"], "num_features": num_features}
     # where a model gives NaN the run has diverged, so masked items need no protection from it
-    built = Loss(fitted(instantiate(config), **sizes), shield=False)
+    built = Loss(fitted(instantiate(_with_counts(config, task)), **sizes), shield=False)
     if built.about.untrainable:
         raise UsageError(f"the loss {built.about.name} cannot be trained: {built.about.untrainable}")
     if built.about.takes not in task.takes:
@@ -69,6 +69,18 @@ def loss(config: Config, task: Task, num_features: int) -> Loss | Sum:
             f"{' and '.join(sorted(task.takes))}: choose another loss or task."
         )
     return built
+
+
+def _with_counts(config: Config, task: Task) -> Config:
+    """Return a loss's config with what it leaves open (null) of the training set: counts of its classes, or weights in
+    inverse proportion to them, of mean 1 over items (scikit-learn's "balanced").
+    """
+    if config.get("counts", 0) is None:
+        return {**config, "counts": task.class_counts.tolist()}
+    if config.get("weights", 0) is None:
+        counts = task.class_counts.double()
+        return {**config, "weights": (counts.sum() / (len(counts) * counts.clamp_min(1))).tolist()}
+    return config
 
 
 def optimizer(config: Config, *modules: nn.Module) -> torch.optim.Optimizer:

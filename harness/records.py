@@ -260,14 +260,14 @@ def _read_csv(path: Path) -> pd.DataFrame:
 def publish(name: str, results: Path = RESULTS) -> list[Path]:
     """Write the finished runs of a study to results/measured/, together with what earlier machines published.
 
-    Epochs are published without accuracies per class, which stay in the runs' own history.csv.
+    Validation accuracies per class are not published; they stay in the runs' own record.json and history.csv.
 
     Raises:
         UsageError: the study has no finished run, or a file would exceed 1 MiB.
     """
     study = load_study(name, results)
     runs = study.runs[study.runs["status"].isin(["done", "diverged"])].drop(
-        columns=["source", "traceback", "error"], errors="ignore"
+        columns=["source", "traceback", "error", "valid.per_class"], errors="ignore"
     )
     if runs.empty:
         raise UsageError(f"the study {name} has no finished run yet: run python -m harness study={name} first.")

@@ -8,7 +8,9 @@ import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from harness import compose, plan
-from harness.tasks.classification import metrics
+from harness.errors import UsageError
+from harness.tasks import robustness
+from harness.tasks.classification import area_under_curve, metrics
 from harness.train import Trainer
 
 
@@ -84,3 +86,87 @@ def test_levels_of_stress_are_cells():
     assert {setting.cell[2:] for setting in settings} == {("0",), ("0.4",)}
     planted = [setting for setting in settings if setting.role == "planted"]
     assert {setting.cell[2:] for setting in planted} == {("0",), ("0.4",)}
+
+
+# ---------------------------------------------------------------- rare classes
+
+
+def test_rare_classes_are_judged_as_scikit_learn_judges_them(scores):
+    logits, target = scores
+    found = metrics(logits, target, "softmax")
+    predicted = logits.argmax(1)
+    assert found["balanced_accuracy"] == pytest.approx(sklearn.metrics.balanced_accuracy_score(target, predicted))
+    recalls = sklearn.metrics.recall_score(target, predicted, average=None)
+    assert found["gmean"] == pytest.approx(float(recalls.prod() ** (1 / len(recalls))), abs=1e-9)
+    for link, believed in (("softmax", logits.softmax(1)), ("sigmoid", logits.sigmoid())):
+        each = [sklearn.metrics.roc_auc_score(target == c, believed[:, c]) for c in target.unique()]
+        assert metrics(logits, target, link)["auc"] == pytest.approx(sum(each) / len(each), rel=1e-6)
+
+
+def test_ties_count_half_under_the_curve():
+    assert float(area_under_curve(torch.zeros(6, 3), torch.tensor([0, 0, 1, 1, 2, 2]))) == 0.5
+    coarse = torch.tensor([[2.0, 0], [1, 0], [1, 0], [0, 0]])
+    target = torch.tensor([0, 0, 1, 1])
+    assert float(area_under_curve(coarse[:, :1].repeat(1, 2), target)) == pytest.approx((0.875 + 0.125) / 2)
+
+
+def test_a_class_is_a_minority_with_half_the_images_of_the_most_frequent():
+    logits, target = torch.eye(4)[[0, 1, 2, 0]], torch.tensor([0, 1, 2, 3])
+    counts = torch.tensor([100, 51, 50, 1])
+    assert metrics(logits, target, "none", counts)["minority_recall"] == pytest.approx(0.5)  # of classes 2 and 3
+    assert metrics(logits, target, "none", torch.tensor([100, 60, 60, 51]))["minority_recall"] is None
+    assert metrics(logits, target, "none")["gmean"] == 0.0
+
+
+# ---------------------------------------------------------------- robustness
+
+
+def test_robustness_is_measured_when_asked_for_and_part_of_the_key_only_then(described):
+    calm, asked = described(), described("robustness.noise=0.3", "robustness.attack=0.1")
+    assert "robustness" not in calm["task"]
+    assert compose.setting_hash(calm) != compose.setting_hash(asked)
+    trainer = Trainer(asked, 1, {"root": "nowhere", "download": False})
+    assert "noisy_top1" not in trainer.evaluate("valid")
+    found = trainer.evaluate("test")
+    assert 0 <= found["noisy_top1"] <= 1
+    assert found["attacked_top1"] <= found["top1"]
+    assert found == trainer.evaluate("test")  # the same noise each time
+    with pytest.raises(UsageError, match=r"robustness.attack is 2; it must be between 0"):
+        Trainer(described("robustness.attack=2"), 1, {"root": "nowhere", "download": False})
+
+
+def test_an_attack_moves_every_pixel_against_the_class_however_confident_the_scores():
+    weights = torch.tensor([[1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])  # (C, pixels)
+    images, target = torch.tensor([0.9, 0.2]).view(1, 1, 1, 2), torch.tensor([0])
+    for scale in (1.0, 1e4):  # at the second the gradient of cross-entropy is 0
+        moved = robustness.attacked(lambda x, scale=scale: scale * x.flatten(1) @ weights.T, images, target, 0.05)
+        torch.testing.assert_close(moved.flatten(), torch.tensor([0.85, 0.25]))
+    assert robustness.attacked(lambda x: x.flatten(1) @ weights.T, images, target, 0.5).amin() >= 0
+
+
+def test_robustness_of_segmentation_is_refused_in_one_sentence(described):
+    given = described("task=segmentation", "dataset=scenes", "model=unet_micro", "robustness.noise=0.1")
+    with pytest.raises(UsageError, match="robustness is measured for image classifiers"):
+        Trainer(given, 1, {"root": "nowhere", "download": False})
+
+
+# ---------------------------------------------------------------- what losses know of the training set
+
+
+def test_losses_that_weigh_classes_get_the_counts_of_the_training_set(described):
+    def values(loss, *more):
+        trainer = Trainer(described(f"loss={loss}", *more), 1, {"root": "nowhere", "download": False})
+        inputs, target = next(trainer.task.epoch(64, 0, 0))
+        return trainer.loss(trainer.model(inputs), target), trainer.task
+
+    hard = "stress.imbalance_ratio=20"
+    plain, task = values("cross_entropy", hard)
+    weights = (len(task.targets["train"]) / (10 * task.class_counts)).tolist()
+    assert values("weighted_cross_entropy", hard)[0] != plain
+    torch.testing.assert_close(
+        values("weighted_cross_entropy", hard)[0], values("weighted_cross_entropy", hard, f"loss.weights={weights}")[0]
+    )
+    counts = task.class_counts.tolist()
+    torch.testing.assert_close(
+        values("class_balanced", hard)[0], values("class_balanced", hard, f"loss.counts={counts}")[0]
+    )

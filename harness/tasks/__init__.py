@@ -19,6 +19,8 @@ class Task(Protocol):
     """The metric on validation data by which a run chooses the epoch that it tests; higher is better."""
     dense: bool
     """True if a prediction is (N, C, H, W), with a class for every pixel."""
+    class_counts: Tensor
+    """How many training items (of a dense task: pixels) each class has; only asked for by losses that weigh classes."""
     model_shape: Mapping[str, Any]
     """What a model must know of the data: ``in_channels``, ``image_size`` (of a dense task: height and width),
     ``num_classes``."""

@@ -53,6 +53,12 @@ class OnDevice:
         mean, std = (torch.tensor(x, device=device).view(1, -1, 1, 1) for x in (self.splits.mean, self.splits.std))
         self.scale, self.shift = 1 / (255 * std), -mean / std
 
+    @functools.cached_property
+    def class_counts(self) -> Tensor:
+        """How many training images, or pixels of them, each class has: (C,) on the device."""
+        targets = self.targets["train"].flatten()
+        return torch.bincount(targets, minlength=self.classes)[: self.classes]  # beyond the classes: void
+
     def steps_per_epoch(self, batch_size: int) -> int:
         """Return the number of whole batches in the training split (at least one)."""
         return max(1, len(self.targets["train"]) // batch_size)

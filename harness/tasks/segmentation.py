@@ -56,8 +56,11 @@ class Segmentation(OnDevice):
         overlap: float = 1 / 3,
         scales: Sequence[float] = (1.0,),
         mirror: bool = False,
+        robustness: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(dataset, data, device, channels_last)
+        if robustness is not None:
+            raise UsageError("robustness is measured for image classifiers; leave out the robustness settings here.")
         channels, *self.size = self.splits.train.images.shape[1:]
         self.crop = None if crop is None else _checked_crop(crop, self.size)
         self.overlap, self.scales, self.mirror = overlap, scales, mirror

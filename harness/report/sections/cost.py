@@ -14,7 +14,7 @@ from harness.report.sections.common import TONES, cell_entry, dash, loss_entry, 
 from harness.report.text import metric_of, number
 
 SECONDARY = (
-    "top1", "top5", "macro_f1",
+    "top1", "top5", "macro_f1", "balanced_accuracy", "gmean", "auc", "minority_recall", "noisy_top1", "attacked_top1",
     "miou", "foreground_iou", "dice", "pixel_accuracy", "miou_image", "boundary_f1",
     "nll", "ece",
 )  # fmt: skip
