@@ -194,7 +194,7 @@ def load_study(name: str, results: Path = RESULTS) -> StudyData:
 
     listed = results / name / "runs.csv"
     local = _local_rows(listed, results) if listed.exists() else pd.DataFrame()
-    measured = _read_csv(results / "measured" / f"{name}.csv").assign(source="measured")
+    measured = _read_csv(results / "measured" / f"{name}.csv").copy().assign(source="measured")
     if local.empty and measured.empty:
         known = sorted(path.parent.name for path in results.glob("*/runs.csv")) + sorted(
             path.stem for path in (results / "measured").glob("*.csv") if not path.stem.endswith("_history")

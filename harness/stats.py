@@ -121,6 +121,26 @@ def paired_tests(differences: ArrayLike, margin: float, level: float = 1 - ALPHA
     )
 
 
+def non_inferior(differences: ArrayLike, margin: float) -> tuple[float, float]:
+    """Return the one-sided p values that the mean of differences (n,) is above -``margin``, and that it is below it.
+
+    Student's t; where all differences are equal the exact sign test, as in :func:`paired_tests`.
+
+    >>> [round(p, 3) for p in non_inferior([0.0, 1.0, 2.0], margin=1.0)]
+    [0.037, 0.5]
+    """
+    d = np.asarray(differences, dtype=float)
+    if d.size < 2:
+        return math.nan, math.nan
+    if np.ptp(d) <= 1e-9 * abs(d.mean()) + 1e-12:
+        least = 2.0**-d.size
+        return (least if d.mean() > -margin else 1.0), (least if d.mean() < margin else 1.0)
+    ttest: Any = scipy_stats.ttest_1samp
+    sides = ((-margin, "greater"), (margin, "less"))
+    above, below = (float(ttest(d, bound, alternative=side).pvalue) for bound, side in sides)
+    return above, below
+
+
 def holm(p: ArrayLike) -> Values:
     """Return the p values (..., k) of families of k, adjusted by Holm's step-down method.
 

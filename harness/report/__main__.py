@@ -1,4 +1,4 @@
-"""python -m harness.report build NAME: rebuild a study's report from its records."""
+"""python -m harness.report build NAME | claims: a study's report, or the claims ledger, rebuilt from records."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument(
         "--mix", action="store_true", help="compare runs of different device types and major versions of torch"
     )
+    ledger = commands.add_parser("claims", help="decide the claims of conf/claims on all records, and write the ledger")
+    ledger.add_argument("--out", type=Path, help="folder of the ledger (default: results/claims)")
     given = parser.parse_args(arguments)
     from harness import records, report  # here, so that --help answers at once
     from harness.errors import UsageError
 
     try:
+        if given.command == "claims":
+            return _claims(given.out or records.RESULTS / "claims")
         study = records.load_study(given.study)
     except UsageError as error:
         print(error, file=sys.stderr)
@@ -33,6 +37,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     page = report.build(study, given.out or records.RESULTS / given.study / "report", given.mix)
     print(report.summary(study, given.mix))
     print(f"\nReport: {os.path.relpath(page)}")
+    return 0
+
+
+def _claims(folder: Path) -> int:
+    from harness.report import ledger
+    from harness.report.sections.claims import told
+
+    page, decisions = ledger.write(folder)
+    for decision in decisions:
+        if decision.verdict != "not decidable":
+            print(f"{decision.verdict:<13} {decision.claim.short}: {decision.claim.says}")
+    print(f"\n{told(decisions)}\nLedger: {os.path.relpath(page)}")
     return 0
 
 

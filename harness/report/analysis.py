@@ -108,7 +108,7 @@ class Analysis:
         self.baseline = str(study.spec.get("baseline", "cross_entropy"))
         self.margin = float(study.spec.get("margin") or 0.0)
         self.all = _with_cells(study.runs)
-        kept = pd.Series(True, index=self.all.index) if mix else _largest_group(self.all)
+        kept = pd.Series(True, index=self.all.index) if mix else largest_group(self.all)
         self.set_aside = rows(self.all, ~kept)
         self.runs = rows(self.all, kept & column(self.all, "role").isin(COMPARED))
         self.main = where(self.runs, role="run")
@@ -292,7 +292,7 @@ def _with_cells(runs: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _largest_group(runs: pd.DataFrame) -> pd.Series:
+def largest_group(runs: pd.DataFrame) -> pd.Series:
     """Return which runs may be compared: those of the commonest device type and major torch version, and all unrun."""
     group = group_of(runs)
     commonest = Counter(text for text in group if text).most_common(1)

@@ -10,6 +10,7 @@ from harness.report.analysis import Analysis
 from harness.report.frames import column
 from harness.report.items import Report
 from harness.report.sections import (
+    claims,
     classes,
     controls,
     cost,
@@ -26,7 +27,8 @@ from harness.report.sections import (
 from harness.report.text import count
 
 SECTIONS = (
-    verdicts, results, differences, classes, examples, curves, cost, controls, failures, setting, reproduce, runs,
+    claims, verdicts, results, differences, classes, examples, curves, cost, controls, failures, setting, reproduce,
+    runs,
 )  # fmt: skip
 
 
@@ -38,7 +40,11 @@ def write(study: StudyData, folder: Path, mix: bool = False) -> Path:
         folder: gets index.html, report.md, report.tex, tables/*.{csv,tex} and figures/*.{svg,png}.
         mix: compare runs of different device types and major versions of torch with each other.
     """
-    report = compose(study, mix)
+    return save(compose(study, mix), folder)
+
+
+def save(report: Report, folder: Path) -> Path:
+    """Have every writer write ``report`` into ``folder``, and return the page."""
     drawings = {}
     for item in report.figures():
         figures.save(item.draw(), folder / "figures" / item.id)
@@ -67,5 +73,6 @@ def compose(study: StudyData, mix: bool = False) -> Report:
     title = str(study.spec.get("question") or f"Study {study.name}")
     sections = [part.section(a) for part in SECTIONS]
     sections = [section for section in sections if section.items]
-    sections[1:1] = exhibits.sections(a)  # what a document says comes right after the verdicts
+    place = 1 + [section.id for section in sections].index("verdicts")
+    sections[place:place] = exhibits.sections(a)  # what a document shows comes right after the verdicts
     return Report(study.name, title, tuple(facts), tuple(sections))

@@ -1,0 +1,178 @@
+"""What the records say of sentences in the documents: supported, contradicted, or not decidable and what is missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from harness import stats
+from harness.report import claims
+from harness.report.analysis import Analysis
+from harness.report.claims import Claim, Decision
+from harness.report.items import Column, Entry, Item, Point, Points, Prose, Row, Scale, Section, Table, Tone
+from harness.report.sections.common import dash
+from harness.report.text import count, joined, metric_of, number, p_value, significant, slug
+
+TONES: dict[str, Tone] = {"supported": "better", "contradicted": "worse", "not decidable": "undecided"}
+DRAWN = 6.0  # margins on either side of the drawn axis
+EXPECTED = {
+    "more": "above 0",
+    "less": "below 0",
+    "at least": "above minus the margin",
+    "at most": "below the margin",
+    "different": "away from 0",
+}
+
+
+def section(a: Analysis) -> Section:
+    """Return the claims that this study's records are to decide, or an empty section if there are none."""
+    own = a.study
+    decisions = claims.ledger(lambda name: own if name == own.name else claims.recorded(name)) if _concerned(a) else []
+    shown = [decision for decision in decisions if decision.claim.study == own.name]
+    return Section("claims", "What the documents claim", tuple(overview(shown) if shown else ()))
+
+
+def _concerned(a: Analysis) -> bool:
+    return any(claim.study == a.study.name for claim in claims.load())
+
+
+def overview(decisions: Sequence[Decision]) -> list[Item]:
+    """Return how many claims were decided and how, and a table for each document."""
+    items: list[Item] = [Prose(_method(decisions)), Points(tuple(_points(decisions)))]
+    documents = dict.fromkeys(decision.claim.document for decision in decisions)
+    return [*items, *(_table([d for d in decisions if d.claim.document == name]) for name in documents)]
+
+
+def _method(decisions: Sequence[Decision]) -> tuple[str, ...]:
+    tested = sum(decision.evidence.n >= 2 for decision in decisions)
+    return (
+        f"{count(len(decisions), 'claim')}, {tested} of them tested. Each is a sentence of a document in our words, "
+        "with the runs that decide it, a direction, and a margin below which a difference does not matter, written in "
+        "conf/claims. Observations are differences between runs that share a seed (in a few claims, a loss), averaged "
+        "over whatever the claim leaves open, with 95 % t intervals. The claims of one document share an error rate of "
+        "5 % by Holm's correction.",
+        "A claim of a difference is supported if the difference is shown and not shown to lie within the margin; it is "
+        "contradicted by a difference in the other direction and by equivalence. A claim of being no worse is "
+        "supported if the difference is shown not to fall short by more than the margin. The studies losses, cifar10, "
+        "camvid and those of hybrid losses were run before their claims were written, with the same margins. "
+        "Verdicts hold for the data, models and training of the study named, not for the sentence at large.",
+    )
+
+
+def _points(decisions: Sequence[Decision]) -> list[Point]:
+    found = []
+    for verdict, tone in TONES.items():
+        lines = [(d.claim.says.rstrip("."), _brief(d)) for d in decisions if d.verdict == verdict]
+        if verdict == "not decidable":
+            open_ = [d for d in decisions if d.verdict == verdict]
+            untested = sum(d.evidence.n < 2 for d in open_)
+            lines = [(f"{len(open_) - untested} tested", "with too few seeds for the differences found")]
+            lines += [(f"{untested} untested", "for want of a task or of runs")] if untested else []
+            lines = lines if open_ else []
+        found.append(
+            Point(f"{verdict.capitalize()} ({sum(d.verdict == verdict for d in decisions)})", tone, tuple(lines))
+        )
+    return found
+
+
+def _brief(decision: Decision) -> str:
+    return f"{_effect(decision)} {_short_unit(decision.claim)}".rstrip() + f" (n = {decision.evidence.n})"
+
+
+def _effect(decision: Decision) -> str:
+    claim, evidence = decision.claim, decision.evidence
+    return f"{_amount(claim, evidence.estimate)} [{_amount(claim, evidence.low)}, {_amount(claim, evidence.high)}]"
+
+
+def _amount(claim: Claim, value: float) -> str:
+    if claim.relative:
+        return f"{number(100 * math.expm1(value), 1, sign=True)} %"
+    return metric_of(claim.metric).number(value, sign=True)
+
+
+def _short_unit(claim: Claim) -> str:
+    return "" if claim.relative else metric_of(claim.metric).difference_unit
+
+
+def _unit(claim: Claim) -> str:
+    if claim.relative:
+        return f"{claim.metric.rpartition('.')[2].replace('_', ' ')}, ratio"
+    metric = metric_of(claim.metric)
+    return f"{metric.title}, {metric.difference_unit}" if metric.difference_unit else metric.title
+
+
+def _margin(claim: Claim) -> str:
+    if claim.relative:
+        return f"{100 * claim.margin:g} %"
+    metric = metric_of(claim.metric)
+    return significant(claim.margin * metric.scale, 2).rstrip("0").rstrip(".")
+
+
+def _table(decisions: Sequence[Decision]) -> Table:
+    first = decisions[0].claim
+    columns = (
+        Column("claim", "claim", note="in our words; the name in conf/claims below the pointer"),
+        Column("source", "where"),
+        Column("verdict", "verdict"),
+        Column(
+            "effect", "effect, in margins", "number",
+            "difference with its 95 % t interval; drawn in units of the claim's margin, which is the shaded band",
+            Scale(-DRAWN, DRAWN, 1.0, f"{-DRAWN:.0f}", f"+{DRAWN:.0f}"),
+        ),
+        Column("metric", "in"),
+        Column("expected", "expected", note="where the claim puts the difference"),
+        Column("margin", "margin", "number", "what is too small to matter, in the unit of the effect"),
+        Column("n", "n", "number", "seeds (or losses) compared"),
+        Column("p", "p (Holm)", "number", "that the claim holds, corrected over the document's claims"),
+        Column("p_against", "p against", "number", "that it does not hold", detail=True),
+        Column("study", "study"),
+        Column("missing", "what would decide"),
+        Column("id", "id", "code", detail=True),
+        Column("estimate", "estimate", "number", "in the metric's own unit (logarithm of a ratio)", detail=True),
+        Column("estimate_low", "low", "number", detail=True),
+        Column("estimate_high", "high", "number", detail=True),
+        Column("keys", "keys", detail=True),
+    )  # fmt: skip
+    order = list(TONES)
+    ranked = sorted(decisions, key=lambda d: (order.index(d.verdict), d.evidence.n < 2))
+    caption = (
+        "Triangle up: supported; down: contradicted; open circle: not decidable; the band is the claim's margin. A "
+        "pointer at the edge stands for an effect of more than six margins."
+    )
+    return Table(f"claims-{slug(first.short)}", first.document, columns, tuple(map(_row, ranked)), caption)
+
+
+def _row(decision: Decision) -> Row:
+    claim, evidence = decision.claim, decision.evidence
+    tone = TONES[decision.verdict]
+    head = (Entry(claim.says, note=claim.id), Entry(claim.source), Entry(decision.verdict, tone=tone))
+    if evidence.n < 2:
+        missing = Entry(f"{'' if claim.study else 'needs '}{evidence.missing}")
+        nothing = (dash("not tested"),) * 2
+        empty = Entry(str(evidence.n), evidence.n)
+        entries = (dash("not tested"), *nothing, dash("not tested"), empty, *nothing, Entry(claim.study), missing)
+        return Row((*head, *entries, Entry(claim.id), *(dash("not tested"),) * 3, Entry("")))
+    margin = math.log1p(claim.margin) if claim.relative else claim.margin
+    low, high = (end / margin for end in (evidence.low, evidence.high))
+    effect = Entry(_effect(decision), evidence.estimate / margin, low, high, evidence.keys, tone=tone)
+    words = (Entry(_unit(claim)), Entry(EXPECTED[claim.expect]), Entry(_margin(claim), claim.margin))
+    n = Entry(str(evidence.n), evidence.n, note=f"{evidence.diverged} runs diverged" if evidence.diverged else "")
+    ps = (Entry(p_value(p), p) for p in (decision.p_for, decision.p_against))
+    ends = (Entry(f"{x:.6g}", float(x)) for x in (evidence.estimate, evidence.low, evidence.high))
+    keys = Entry(" ".join(evidence.keys))
+    return Row((*head, effect, *words, n, *ps, Entry(claim.study), _needed(decision), Entry(claim.id), *ends, keys))
+
+
+def _needed(decision: Decision) -> Entry:
+    if decision.verdict != "not decidable":
+        return Entry("")
+    if decision.seeds_needed is None:
+        return Entry(f"more than {stats.MOST_SEEDS:,} seeds")
+    what = "losses" if decision.claim.pair == "loss" else "seeds"
+    return Entry(f"about {decision.seeds_needed:,} {what}")
+
+
+def told(decisions: Sequence[Decision]) -> str:
+    """Return the ledger in one sentence."""
+    counts = [f"{sum(d.verdict == verdict for d in decisions)} {verdict}" for verdict in TONES]
+    return f"{count(len(decisions), 'claim')}: {joined(counts)}."
