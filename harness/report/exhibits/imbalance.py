@@ -1,0 +1,132 @@
+"""*Parameter-Free Loss* (Du et al., 2021): losses against imbalance, by G-mean, AUC and recall of the rare classes."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from harness import stats
+from harness.report.analysis import Analysis, Cell
+from harness.report.exhibits import drawings
+from harness.report.frames import column, numbers
+from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table
+from harness.report.sections.common import TONES, dash, loss_entry
+from harness.report.text import Metric, count, joined, metric_of, slug
+
+METRICS = ("test.gmean", "test.auc", "test.minority_recall")
+RATIO, PROFILE = "axis.stress.imbalance_ratio", "axis.stress.imbalance"
+NAMED = 5
+"""Losses that the figure names: the baseline, the reconstructions, and the best where classes are rarest."""
+
+
+def section(a: Analysis) -> Section:
+    """Return a figure against the imbalance ratio and a table per metric."""
+    if RATIO not in a.all.columns:
+        command = f"python -m harness study={a.study.name} axes.stress.imbalance_ratio=[1,10,50]"
+        text = f"This study has no axis stress.imbalance_ratio: {command}."
+        return Section("exhibit-imbalance", "Losses against imbalance", (Prose((text,)),))
+    about = (
+        "The paper claims that a loss without settings, which weighs classes by their share in each mini-batch, equals "
+        "or beats tuned losses in G-mean and area under ROC, the more so the more data are skewed (ratios up to 200). "
+        "Its equations could not be read: R1, R2 and R3 are reconstructions from its abstract (R1 is the mean false "
+        "error with cross-entropy). Training classes are made rare, test classes are balanced; tail: class sizes "
+        "fall evenly from the first class to the last; step: half of the classes keep all their images.",
+        "G-mean is the geometric mean of the recalls of all classes, so one class that is never found makes it 0. "
+        "Minority recall is the mean recall of classes with at most half as many training images as the most frequent.",
+    )
+    items: list[Item] = [Prose((*about, _leaders(a)))]
+    items.append(_figure(a))
+    items += [_table(a, metric_of(key)) for key in METRICS]
+    return Section("exhibit-imbalance", "The paper: losses against imbalance", tuple(items))
+
+
+def _place(a: Analysis, cell: Cell) -> tuple[str, float]:
+    """Return profile and ratio of a cell."""
+    columns = ["dataset", "model", *sorted(str(c) for c in a.all.columns if str(c).startswith("axis."))]
+    at = dict(zip(columns, cell.values, strict=True))
+    return at.get(PROFILE, "tail"), float(at[RATIO])
+
+
+def _leaders(a: Analysis) -> str:
+    rarest = max(_place(a, cell)[1] for cell in a.cells)
+    told = []
+    for cell in a.cells:
+        profile, ratio = _place(a, cell)
+        if ratio < rarest:
+            continue
+        better = [a.display(x) for x in a.challengers if (c := a.comparisons.get((cell, x))) and c.verdict == "better"]
+        named = joined(better) if better else "no loss"
+        told.append(f"{profile}, 1:{ratio:g}, {cell.model}: {named}")
+    metric = a.metric.title
+    return f"Better than {a.baseline} in {metric} where classes are rarest: {'; '.join(told)}."
+
+
+def _values(a: Analysis, cell: Cell, label: str, metric: Metric) -> Any:
+    outcome = a.outcomes.get((cell, label))
+    return None if outcome is None else numbers(a.records(outcome), metric.key).dropna()
+
+
+def _figure(a: Analysis) -> Figure:
+    panels: dict[tuple[str, str], dict[str, dict[float, tuple[float, float, float]]]] = {}
+    model = a.cells[0].model
+    cells = [cell for cell in a.cells if cell.model == model and cell.values[0] == a.cells[0].values[0]]
+    profiles = list(dict.fromkeys(_place(a, cell)[0] for cell in cells))
+    for key in METRICS:
+        metric = metric_of(key)
+        for cell in cells:
+            own, ratio = _place(a, cell)
+            for profile in profiles if ratio == 1 else [own]:  # balanced data have no profile
+                lines = panels.setdefault((metric.title, profile), {})
+                for label in a.labels:
+                    found = _values(a, cell, label, metric)
+                    if found is not None and len(found):
+                        x = stats.mean_interval(found)
+                        low, high = (x.low, x.high) if x.n > 1 else (x.mean, x.mean)
+                        scale = metric.scale
+                        lines.setdefault(a.display(label), {})[ratio] = (scale * x.mean, scale * low, scale * high)
+    named = _named(a, panels)
+    caption = (
+        f"{a.cells[0].values[0]}, {model}: mean over {count(len(a.seeds), 'seed')} with 95 % intervals, for "
+        f"{joined(named)}; the other losses are thin and grey. Balanced data have no minority."
+    )
+    draw = functools.partial(drawings.by_ratio, panels, named)
+    return Figure("imbalance-ratio", "Metrics against the imbalance ratio", caption, caption, draw, wide=True)
+
+
+def _named(a: Analysis, panels: dict[tuple[str, str], Any]) -> list[str]:
+    """Return the losses worth a colour: baseline, R1, and the best by the first metric at the greatest ratio."""
+    totals: dict[str, float] = {}
+    for (metric, _), lines in panels.items():
+        if metric == metric_of(METRICS[0]).title:
+            for label, points in lines.items():
+                totals[label] = totals.get(label, 0.0) + points[max(points)][0]
+    best = sorted(totals, key=lambda label: -totals[label])
+    wanted = [a.display(label) for label in (a.baseline, "pf_loss_r1", "focal") if label in a.labels]
+    return list(dict.fromkeys([*wanted, *best]))[:NAMED]
+
+
+def _table(a: Analysis, metric: Metric) -> Table:
+    cells = [cell for cell in a.cells if metric.key != METRICS[2] or _place(a, cell)[1] >= 2]
+    columns = (
+        Column("loss", "loss"),
+        *(Column(f"cell_{i + 1}", cell.short, "number", cell.title) for i, cell in enumerate(cells)),
+    )
+    rows = tuple(
+        Row((loss_entry(a, label), *(_entry(a, cell, label, metric) for cell in cells)), reference=label == a.baseline)
+        for label in a.labels
+    )
+    verdicts = " The mark is the study's verdict." if metric.key == a.metric.key else ""
+    caption = f"{metric.title} ({metric.unit}): mean over seeds ± half of the 95 % interval.{verdicts}"
+    return Table(f"imbalance-{slug(metric.key)}", metric.title, columns, rows, caption)
+
+
+def _entry(a: Analysis, cell: Cell, label: str, metric: Metric) -> Entry:
+    found = _values(a, cell, label, metric)
+    if found is None or not len(found):
+        return dash(f"no completed run recorded it: python -m harness study={a.study.name}")
+    interval = stats.mean_interval(found)
+    keys = tuple(column(a.records(a.outcomes[cell, label]), "key"))
+    low, high = (interval.low, interval.high) if interval.n > 1 else (None, None)
+    compared = a.comparisons.get((cell, label)) if metric.key == a.metric.key else None
+    tone = TONES[compared.verdict] if compared is not None and compared.n else ""
+    return Entry(metric.interval(interval), interval.mean, low, high, keys, tone=tone)

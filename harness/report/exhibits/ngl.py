@@ -1,0 +1,89 @@
+"""*Next Generation Loss* (Akhmedova and Körber, 2024): its table of losses over data sets, beside our own."""
+
+from __future__ import annotations
+
+import csv
+
+from harness.compose import ROOT
+from harness.report.analysis import Analysis, Cell
+from harness.report.items import Column, Entry, Prose, Row, Section, Table
+from harness.report.sections.common import TONES, dash
+from harness.report.text import number
+
+PRINTED = ROOT / "results" / "published" / "ngl_table.csv"
+LOSSES = ("symmetric_cross_entropy", "focal", "ngl")
+SAME = 0.5  # points: the paper calls a change this small the same
+
+
+def section(a: Analysis) -> Section:
+    """Return the printed differences to cross-entropy beside ours, data set by data set."""
+    about = (
+        "The authors' table gives the accuracy of cross-entropy and the differences of other losses to it, over seven "
+        f"data sets, and calls a change within ±{SAME} points the same. It averages InceptionV3 and ResNet50, trained "
+        "from scratch five times each; it prints no spread. Our models are far smaller and see fewer images for fewer "
+        "epochs, the learning rate is chosen for each loss alike, and intervals are over seeds: the difference in "
+        "protocol is large, so compare directions, not sizes.",
+        "The words same, more and less apply the paper's rule to a mean; the mark is our verdict, which asks whether "
+        "that mean could be chance.",
+    )
+    return Section("exhibit-ngl", "The paper: NGL over data sets", (Prose(about), _table(a)))
+
+
+def _printed() -> dict[tuple[str, str], float]:
+    with PRINTED.open(newline="") as file:
+        return {(line["dataset"], line["loss"]): float(line["value"]) for line in csv.DictReader(file)}
+
+
+def _table(a: Analysis) -> Table:
+    columns = (
+        Column("dataset", "data"),
+        Column("model", "model"),
+        Column("loss", "loss"),
+        Column("printed", "printed (points)", "number", "difference to cross-entropy in the authors' table"),
+        Column("said", "the paper's word"),
+        Column("ours", "ours (points)", "number", "difference to cross-entropy with its 95 % interval"),
+        Column("word", "by the paper's rule"),
+        Column("apart", "ours less printed", "number"),
+        Column("n", "n", "number", "seeds"),
+    )
+    printed = _printed()
+    rows = [_row(a, cell, loss, printed) for cell in a.cells for loss in LOSSES]
+    seen = {cell.values[0] for cell in a.cells}
+    for dataset in dict.fromkeys(name for name, _ in printed):
+        if dataset not in seen:
+            rows += [_only_printed(dataset, loss, printed[dataset, loss]) for loss in LOSSES]
+    caption = (
+        "Data sets of the paper that this study lacks have a dash on our side; for one that lossbench reads "
+        "(cifar10, cifar100, fashion_mnist) axes.dataset=[...] adds it."
+    )
+    return Table("ngl", "Differences to cross-entropy", columns, tuple(rows), caption)
+
+
+def _said(points: float) -> str:
+    return "same" if abs(points) <= SAME else "more" if points > 0 else "less"
+
+
+def _row(a: Analysis, cell: Cell, loss: str, printed: dict[tuple[str, str], float]) -> Row:
+    data, model = cell.values[:2]
+    theirs = printed.get((data, loss))
+    head = (Entry(data, note=cell.title), Entry(model if cell.short == cell.title else cell.short), Entry(loss))
+    said = (dash("not in the paper"),) * 2 if theirs is None else (
+        Entry(number(theirs, 2, sign=True), theirs), Entry(_said(theirs))
+    )  # fmt: skip
+    found = a.comparisons.get((cell, loss))
+    if found is None or not found.n:
+        missing = dash(f"python -m harness study={a.study.name} axes.loss=[cross_entropy,{','.join(LOSSES)}]")
+        return Row((*head, *said, *(missing,) * 4))
+    points = a.metric.scale * found.difference
+    keys = a.outcomes[cell, loss].paired_keys
+    ours = Entry(a.metric.difference(found), points, runs=keys, note=found.verdict, tone=TONES[found.verdict])
+    apart = (
+        dash("not in the paper") if theirs is None else Entry(number(points - theirs, 2, sign=True), points - theirs)
+    )
+    return Row((*head, *said, ours, Entry(_said(points)), apart, Entry(str(found.n), found.n)))
+
+
+def _only_printed(dataset: str, loss: str, value: float) -> Row:
+    missing = dash("not in this study")
+    entries = (Entry(dataset), missing, Entry(loss), Entry(number(value, 2, sign=True), value), Entry(_said(value)))
+    return Row((*entries, *(missing,) * 4))

@@ -1,0 +1,190 @@
+"""Exhibits of classification on planted truths: taxonomy, architectures, NGL's table, imbalance."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.records import StudyData
+from harness.report import writing
+from harness.report.analysis import Analysis
+from harness.report.exhibits import architectures, imbalance, ngl, taxonomy
+from harness.report.exhibits.drawings import Dot
+from harness.report.items import Figure, Table
+
+
+def records(value, *, labels, models=("cnn_micro",), axes=({},), seeds=range(1, 9), metrics=(), name="survey", **spec):
+    """Return records whose metric is ``value(label, model, axes)``, seeds moving all losses alike."""
+    random = np.random.default_rng(0)
+    rows = []
+    for model in models:
+        for at in axes:
+            for seed in seeds:
+                common = random.normal(0, 0.01)
+                for label in labels:
+                    found = value(label, model, at) + common + random.normal(0, 0.0015)
+                    rows.append({
+                        "role": "run", "status": "done", "label": label, "loss": label, "dataset": "digits",
+                        "model": model, "seed": seed, "pair_seed": seed, "key": f"{label}/{model}/{at}/{seed}",
+                        "setting": label, "source": "runs", "test.top1": found, "loss_name": label,
+                        "loss_family": FAMILIES.get(label, "probability"), "loss_link": "softmax",
+                        "loss_evidence": "R" if label.startswith("pf_") else "V", "loss_paper": "",
+                        "env.device": "cpu", "env.torch": "2.14.1", "numerics.losses": 99, "numerics.harness": 99,
+                        **{f"axis.{key}": part for key, part in at.items()}, **dict.fromkeys(metrics, found),
+                    })  # fmt: skip
+    content = {"name": name, "baseline": "cross_entropy", "metric": "test.top1", "margin": 0.005} | spec
+    history = pd.DataFrame([{"key": row["key"], "epoch": 1} for row in rows])
+    return StudyData(name, content, pd.DataFrame(rows), history)
+
+
+FAMILIES = {"arcface": "angular", "dice": "region", "brier": "quantity", "hinge_ovr": "margin"}
+LABELS = ("cross_entropy", "focal", "arcface", "dice", "brier", "hinge_ovr")
+SHIFTS = {"focal": 0.0, "arcface": 0.03, "dice": -0.02, "brier": -0.2, "hinge_ovr": 0.0}
+
+
+def first(section, kind, part=""):
+    return next(item for item in section.items if isinstance(item, kind) and part in item.id)
+
+
+# ---------------------------------------------------------------- taxonomy
+
+
+def test_the_taxonomy_shows_what_each_of_its_losses_did():
+    section = taxonomy.section(Analysis(records(lambda x, *_: 0.9 + SHIFTS.get(x, 0), labels=LABELS)))
+    table = first(section, Table)
+    by_loss = {row.entries[3].text: row for row in table.rows}
+    assert len({row.entries[0].text for row in table.rows}) == 55
+    assert by_loss["arcface"].entries[4].note == "better"
+    assert by_loss["arcface"].entries[1].text == "ArcFace (printed AcrFace)"
+    assert by_loss["brier"].entries[1].text.startswith("Mean Squared Error")
+    assert by_loss["hinge_ovr"].entries[0].text == "4.1.2"
+    assert by_loss["cross_entropy"].reference
+    missing = by_loss["poly1"].entries[4]
+    assert "axes.loss=[cross_entropy,poly1]" in missing.note
+    told = " ".join(section.items[0].paragraphs)
+    assert "angular is the best family" in told
+    assert "quantity the worst" in told
+
+
+def test_families_are_drawn_with_every_loss_and_what_is_far_away_is_counted():
+    study = records(lambda x, *_: 0.9 + SHIFTS.get(x, 0), labels=LABELS)
+    drawn = first(taxonomy.section(Analysis(study)), Figure)
+    figure = drawn.draw()
+    labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert labels == ["angular (1)", "margin (1)", "probability (1)", "quantity (1)", "region (1)"]
+    assert "1 further away" in [text.get_text() for text in figure.axes[0].texts]
+    assert "brier" in drawn.alt
+
+
+def test_losses_at_one_place_do_not_hide_each_other():
+    figure = taxonomy.drawings.families({"x": {"f": [Dot(0.1, "better", "a"), Dot(0.1, "better", "b")]}}, 0.5, 1, "d")
+    heights = [line.get_ydata()[0] for line in figure.axes[0].lines if line.get_marker() == "^"]
+    assert len(set(heights)) == 2
+
+
+# ---------------------------------------------------------------- architectures
+
+
+def gains(label, model, at):
+    return 0.9 + (SHIFTS.get(label, 0) if model == "cnn_micro" or label != "dice" else 0.03)
+
+
+def test_an_interaction_is_found_where_one_was_planted_and_only_there():
+    a = Analysis(records(gains, labels=LABELS, models=("cnn_micro", "vit_nano"), seeds=range(1, 13)))
+    section = architectures.section(a)
+    verdicts = {row.entries[0].text: row.entries[-1].text for row in first(section, Table).rows}
+    assert verdicts["dice"] == "gains more on the second"
+    assert {verdicts[x] for x in ("focal", "arcface", "brier")} == {"the same on both"}
+    told = section.items[0].paragraphs[1]
+    assert "arcface has the best mean on cnn_micro" in told or "arcface has the best mean on both" in told
+    assert "the gain of 1 loss of 5 depends" in told
+    figure = first(section, Figure).draw()
+    assert [text.get_text() for text in figure.axes[0].texts] == ["dice"]
+
+
+def test_chance_interactions_are_rare():
+    """Two losses, no interaction, 200 studies: at most 5 % may show one (binomially at most 20)."""
+    wrong = 0
+    random = np.random.default_rng(3)
+    a = Analysis(records(lambda *_: 0.9, labels=LABELS[:3], models=("cnn_micro", "vit_nano"), margin=0))
+    for _ in range(200):
+        found = a.family({label: random.normal(0, 0.01, 6) - random.normal(0, 0.01, 6) for label in LABELS[1:3]})
+        wrong += any(c.verdict in ("better", "worse") for c in found.values())
+    assert wrong <= 20
+
+
+def test_one_architecture_says_how_to_add_another():
+    section = architectures.section(Analysis(records(gains, labels=LABELS)))
+    assert "axes.model=[a,b]" in section.items[0].paragraphs[-1]
+
+
+# ---------------------------------------------------------------- NGL
+
+
+def test_printed_and_measured_differences_stand_side_by_side():
+    study = records(
+        lambda x, *_: 0.9 + {"ngl": 0.02, "focal": -0.002}.get(x, 0), labels=("cross_entropy", "ngl", "focal")
+    )
+    study.runs["dataset"] = "cifar10"
+    table = first(ngl.section(Analysis(study)), Table)
+    rows = {(row.entries[0].text, row.entries[2].text): row.entries for row in table.rows}
+    ours = rows["cifar10", "ngl"]
+    assert [entry.text for entry in ours[3:5]] == ["+0.12", "same"]
+    assert ours[6].text == "more"
+    assert ours[7].value == pytest.approx(2 - 0.12, abs=0.2)
+    assert rows["cifar10", "focal"][6].text == "same"
+    assert "axes.loss=[cross_entropy,symmetric_cross_entropy" in rows["cifar10", "symmetric_cross_entropy"][5].note
+    assert rows["pcam", "ngl"][3].text == "+7.07"
+
+
+# ---------------------------------------------------------------- imbalance
+
+AXES = [{"stress.imbalance": "tail", "stress.imbalance_ratio": ratio} for ratio in (1, 10, 50)]
+AXES += [{"stress.imbalance": "step", "stress.imbalance_ratio": ratio} for ratio in (10, 50)]
+METRICS = ("test.gmean", "test.auc", "test.minority_recall")
+
+
+def rare(label, _, at):
+    ratio = at["stress.imbalance_ratio"]
+    return 0.95 - 0.1 * np.log10(ratio) + (0.05 if label == "pf_loss_r1" and ratio == 50 else 0)
+
+
+def imbalanced():
+    study = records(rare, labels=("cross_entropy", "focal", "pf_loss_r1"), axes=AXES, metrics=METRICS,
+                    name="imbalance", exhibits=["imbalance"])  # fmt: skip
+    study.spec["metric"] = "test.gmean"
+    study.runs.loc[study.runs["axis.stress.imbalance_ratio"] == 1, "test.minority_recall"] = np.nan
+    return study
+
+
+def test_imbalance_is_told_by_ratio_profile_and_metric(tmp_path):
+    study = imbalanced()
+    section = imbalance.section(Analysis(study))
+    told = section.items[0].paragraphs[-1]
+    assert "tail, 1:50, cnn_micro: pf_loss_r1 (reconstruction)" in told
+    gmean = first(section, Table, "gmean")
+    assert len(gmean.columns) == 6
+    assert len(first(section, Table, "minority").columns) == 5  # balanced data have no minority
+    row = next(row for row in gmean.rows if row.entries[0].text.startswith("pf_loss_r1"))
+    assert [entry.tone for entry in row.entries[1:]].count("better") == 2
+    figure = first(section, Figure).draw()
+    assert [axes.get_ylabel() for axes in figure.axes][::2] == [
+        "test G-mean (%)", "test area under ROC (%)", "test minority recall (%)",
+    ]  # fmt: skip
+    assert [label.get_text() for label in figure.axes[-1].get_xticklabels()] == ["1", "10", "50"]
+    writing.write(study, tmp_path)
+    assert (tmp_path / "figures" / "imbalance-ratio.svg").exists()
+
+
+def test_partial_imbalance_is_a_partial_exhibit():
+    study = imbalanced()
+    study.runs.loc[(study.runs["label"] == "focal") & (study.runs["axis.stress.imbalance_ratio"] == 50), "status"] = (
+        "missing"
+    )
+    table = first(imbalance.section(Analysis(study)), Table, "gmean")
+    row = next(row for row in table.rows if row.entries[0].text == "focal")
+    assert ["python -m harness study=imbalance" in entry.note for entry in row.entries[1:]].count(True) == 2
+
+
+def test_a_study_without_ratios_says_so():
+    section = imbalance.section(Analysis(records(gains, labels=LABELS)))
+    assert "axes.stress.imbalance_ratio=[1,10,50]" in section.items[0].paragraphs[0]
