@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats as scipy_stats
 from statsmodels.stats.power import TTestPower
+from statsmodels.stats.proportion import proportion_confint
 
 ALPHA = 0.05
 POWER = 0.8
 MOST_SEEDS = 10_000  # beyond this a study "would need more than"
+LEAST_DATA_SETS = 8  # for ranks over data sets: with fewer their tests have hardly any power
 EXACT_FLIPS_UP_TO = 14  # seeds: 2^14 flips are enumerated; more are sampled
 
 Verdict = Literal["better", "worse", "equivalent", "not decidable"]
@@ -54,8 +57,10 @@ class Interval:
 class Comparison:
     """One loss against the baseline on ``n`` pairs: differences are loss minus baseline, in the metric's unit.
 
-    ``p_holm`` and ``p_equivalent_holm`` are adjusted over the family; ``seeds_needed`` is None where it is decided,
-    where nothing can be estimated (n < 2), and where more than :data:`MOST_SEEDS` would be needed.
+    ``effect`` is the difference in standard deviations of the differences (Cohen's d of pairs), ``improved`` the share
+    of pairs in which the loss did better, ties counting half, with ``improved_low`` and ``improved_high``, its Wilson
+    interval; ``p_holm`` and ``p_equivalent_holm`` are adjusted over the family; ``seeds_needed`` is None where it is
+    decided, where nothing can be estimated (n < 2), and where more than :data:`MOST_SEEDS` would be needed.
     """
 
     n: int
@@ -70,6 +75,10 @@ class Comparison:
     verdict: Verdict
     seeds_needed: int | None
     test: Test
+    effect: float = math.nan
+    improved: float = math.nan
+    improved_low: float = math.nan
+    improved_high: float = math.nan
 
 
 def mean_interval(values: ArrayLike, level: float = 1 - ALPHA) -> Interval:
@@ -244,6 +253,58 @@ def verdict(difference: float, p_holm: float, p_equivalent_holm: float, *, highe
     return "not decidable"
 
 
+def improvement(differences: ArrayLike, *, higher_is_better: bool = True) -> tuple[float, float, float]:
+    """Return the probability of improvement and its 95 % Wilson interval: the share of pairs (n,) in which the loss
+    did better, ties counting half. All nan where n = 0.
+
+    >>> [round(p, 2) for p in improvement([1.0, 2.0, -1.0, 0.0])]
+    [0.62, 0.24, 0.9]
+    """
+    d = np.asarray(differences, dtype=float) * (1 if higher_is_better else -1)
+    if not d.size:
+        return math.nan, math.nan, math.nan
+    wins = float((d > 0).sum() + 0.5 * (d == 0).sum())
+    interval: Any = proportion_confint(wins, d.size, ALPHA, method="wilson")
+    return wins / d.size, float(interval[0]), float(interval[1])
+
+
+def _improvement(differences: Values, higher_is_better: bool) -> dict[str, float]:
+    found = improvement(differences, higher_is_better=higher_is_better)
+    return dict(zip(("improved", "improved_low", "improved_high"), found, strict=True))
+
+
+class Ranks(NamedTuple):
+    """Results of :func:`ranks`: mean rank by method (1 is best), p of Friedman's test that all methods are alike, and
+    the p values of Nemenyi's test for every two of them.
+    """
+
+    mean: pd.Series
+    p: float
+    pairs: pd.DataFrame
+
+
+def ranks(scores: pd.DataFrame, *, higher_is_better: bool) -> Ranks:
+    """Compare methods over data sets (Demsar, JMLR 2006): Friedman's test, then Nemenyi's for every pair.
+
+    Args:
+        scores: a row for each data set, a column for each of three methods or more; no value missing.
+        higher_is_better: whether the greatest score of a row has rank 1.
+
+    Raises:
+        ValueError: fewer than three methods, or fewer data sets than :data:`LEAST_DATA_SETS`.
+    """
+    import scikit_posthocs
+
+    if scores.shape[1] < 3 or len(scores) < LEAST_DATA_SETS:
+        raise ValueError(
+            f"{scores.shape[1]} methods on {len(scores)} data sets cannot be ranked: it takes 3 methods and "
+            f"{LEAST_DATA_SETS} data sets or more."
+        )
+    mean = scores.rank(axis=1, ascending=not higher_is_better).mean()
+    p = scipy_stats.friedmanchisquare(*(scores[name] for name in scores)).pvalue
+    return Ranks(mean, float(p), scikit_posthocs.posthoc_nemenyi_friedman(scores))
+
+
 def compare_family(
     differences: Mapping[str, ArrayLike], *, margin: float, higher_is_better: bool, test: Test = "paired t"
 ) -> dict[str, Comparison]:
@@ -286,5 +347,7 @@ def compare_family(
             verdict=decided,
             seeds_needed=needed if needed is None else max(needed, pairs[name].size + 1),
             test=test,
+            effect=mean / sd if sd > 0 else math.nan,
+            **_improvement(pairs[name], higher_is_better),
         )
     return compared

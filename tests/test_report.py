@@ -19,7 +19,7 @@ from harness.records import StudyData
 from harness.report.__main__ import main
 from harness.report.analysis import Analysis
 from harness.report.items import Notice, Section, Table
-from harness.report.sections import classes, controls, cost, failures, reproduce, setting, verdicts
+from harness.report.sections import classes, controls, cost, failures, ranks, reproduce, setting, verdicts
 from tests import synthetic
 
 
@@ -488,3 +488,21 @@ def test_cells_that_differ_in_a_number_have_figures_of_their_own(study, tmp_path
     report.build(both, tmp_path)
     drawn = [path.stem for path in (tmp_path / "figures").glob("curves-valid-*.svg")]
     assert sum(name.endswith("-0.4") for name in drawn) == sum(name.endswith("-0") for name in drawn) > 0
+
+
+def test_losses_are_ranked_where_there_are_eight_data_sets(tmp_path):
+    whole = synthetic.study(models=("cnn_micro",), mishaps=False)
+    assert not ranks.section(Analysis(whole)).items
+    parts = []
+    for place in range(8):
+        part = whole.runs.copy()
+        part["dataset"], part["key"] = f"data{place}", part["key"] + f"-{place}"
+        parts.append(part)
+    many = dataclasses.replace(whole, runs=pd.concat(parts, ignore_index=True))
+    prose, figure = ranks.section(Analysis(many)).items
+    assert "ranked on each of 8 data sets" in prose.paragraphs[0]
+    assert "(ngl)" in prose.paragraphs[0]
+    assert len(figure.draw().axes) == 1
+    few = many.runs[~((many.runs["label"] == "focal") & (many.runs["dataset"] == "data3"))]
+    (told,) = ranks.section(Analysis(dataclasses.replace(many, runs=few))).items[0].paragraphs
+    assert "Left out, because a data set lacks them: focal." in told

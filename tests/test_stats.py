@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -209,3 +210,43 @@ def test_planted_differences_are_found_with_the_power_of_the_design(rng):
     found = np.mean(stats.holm(p)[:, 0] < stats.ALPHA)
     theory = TTestPower().power(0.02 / (0.01 * math.sqrt(2)), 12, stats.ALPHA / 11)
     assert abs(found - theory) < 0.08
+
+
+# ---------------------------------------------------------------- effect sizes and ranks
+
+
+def test_the_probability_of_improvement_is_the_share_of_pairs_ahead(rng):
+    share, low, high = stats.improvement([0.1, 0.2, -0.1, 0.0])
+    assert share == pytest.approx(2.5 / 4)
+    assert low < share < high
+    assert stats.improvement([0.1, 0.2, -0.1, 0.0], higher_is_better=False)[0] == pytest.approx(1.5 / 4)
+    covered = 0
+    for _ in range(400):  # true probability 0.8: the interval should hold it in 95 %, binomially at least 362 times
+        _, low, high = stats.improvement(np.where(rng.random(30) < 0.8, 1.0, -1.0))
+        covered += low <= 0.8 <= high
+    assert covered >= 362
+
+
+def test_effect_size_is_the_difference_in_deviations(rng):
+    d = rng.normal(0.5, 1.0, 50)
+    found = stats.compare_family({"x": d}, margin=0.0, higher_is_better=True)["x"]
+    assert found.effect == pytest.approx(d.mean() / d.std(ddof=1))
+    assert found.improved == pytest.approx((d > 0).mean())
+
+
+def test_ranks_find_a_planted_order_and_nothing_where_all_are_alike(rng):
+    names = list("abcd")
+    truth = np.array([0.3, 0.2, 0.1, 0.0])
+    ordered = pd.DataFrame(rng.normal(0, 0.01, (12, 4)) + truth, columns=names)
+    found = stats.ranks(ordered, higher_is_better=True)
+    assert found.mean.tolist() == [1, 2, 3, 4]
+    assert found.p < 1e-3
+    assert found.pairs.loc["a", "d"] < 0.01
+    assert stats.ranks(ordered, higher_is_better=False).mean.tolist() == [4, 3, 2, 1]
+    low = sum(stats.ranks(pd.DataFrame(rng.normal(size=(10, 4))), higher_is_better=True).p < 0.05 for _ in range(200))
+    assert low <= 20  # 5 % of 200, with binomial chance
+
+
+def test_few_data_sets_are_not_ranked():
+    with pytest.raises(ValueError, match="4 methods on 7 data sets cannot be ranked"):
+        stats.ranks(pd.DataFrame(np.eye(7)[:, :4]), higher_is_better=True)

@@ -18,6 +18,7 @@ from harness.report.sections import (
     differences,
     examples,
     failures,
+    ranks,
     reproduce,
     results,
     runs,
@@ -27,8 +28,8 @@ from harness.report.sections import (
 from harness.report.text import count
 
 SECTIONS = (
-    claims, verdicts, results, differences, classes, examples, curves, cost, controls, failures, setting, reproduce,
-    runs,
+    claims, verdicts, results, differences, ranks, classes, examples, curves, cost, controls, failures, setting,
+    reproduce, runs,
 )  # fmt: skip
 
 

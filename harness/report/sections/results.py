@@ -9,7 +9,7 @@ from harness.report.analysis import Across, Analysis, Cell, Outcome
 from harness.report.figures import limit
 from harness.report.items import Column, Entry, Item, Prose, Row, Scale, Section, Table
 from harness.report.sections.common import dash, loss_entry, number_entry, reason, remarks, verdict_entry
-from harness.report.text import DASH, count, p_value, slug
+from harness.report.text import DASH, count, number, p_value, slug
 from harness.stats import Comparison, Interval
 
 EVIDENCE = (
@@ -72,6 +72,8 @@ def _columns(a: Analysis, compared: list[Comparison], n_title: str, n_note: str)
             scale_of(a, compared),
         ),
         Column("n", n_title, "number", n_note),
+        Column("improved", "ahead", "number", "share of pairs in which it did better, ties counting half"),
+        Column("effect", "d", "number", "difference in standard deviations of the differences", detail=True),
         Column("p", "p", "number", "of the difference, before correction", detail=True),
         Column("p_holm", "p (Holm)", "number", "of the difference, corrected over the family"),
         Column("p_equivalent", "p equiv.", "number", "of two one-sided tests, Holm-corrected: small means equivalent"),
@@ -88,14 +90,18 @@ def _compared(
     mean = Entry(a.metric.interval(values), _finite(values.mean), _finite(values.low), _finite(values.high), keys)
     if found is None:
         n = Entry(str(values.n), values.n, runs=keys)
-        return [Entry("baseline"), mean, Entry(DASH), n, Entry(DASH), Entry(DASH), Entry(DASH), Entry(DASH)]
+        return [Entry("baseline"), mean, Entry(DASH), n, *(Entry(DASH) for _ in range(6))]
     difference = Entry(
         a.metric.difference(found), _finite(found.difference), _finite(found.low), _finite(found.high), paired,
         tone=verdict_entry(found).tone,
     )  # fmt: skip
     ps = [Entry(p_value(p), _finite(p)) for p in (found.p, found.p_holm, found.p_equivalent_holm)]
     needed = dash(reason(found)) if found.seeds_needed is None else number_entry(found.seeds_needed, 0)
-    return [verdict_entry(found), mean, difference, Entry(str(found.n), found.n, runs=paired), *ps, needed]
+    share, low, high = map(_finite, (found.improved, found.improved_low, found.improved_high))
+    ahead = Entry(f"{100 * found.improved:.0f} %" if found.n else DASH, share, low, high)
+    effect = Entry(number(found.effect, 2, sign=True), _finite(found.effect))
+    n = Entry(str(found.n), found.n, runs=paired)
+    return [verdict_entry(found), mean, difference, n, ahead, effect, *ps, needed]
 
 
 def _finite(value: float) -> float | None:
