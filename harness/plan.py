@@ -15,9 +15,14 @@ from harness.compose import CONF, GROUPS, Composed
 from harness.errors import UsageError, unknown
 
 SELF_SEEDS_FROM = 1000  # the baseline's other seeds, in the control "baseline against itself", are seed + 1000
-TRACKS = ("fixed", "lr")
+SEARCH: Mapping[str, tuple[str, ...]] = {"fixed": (), "lr": ("factors", "seeds"), "tuned": ("trials", "range", "seeds")}
+TRACKS = tuple(SEARCH)  # and what of a study's field search each of them uses
 Values = dict[str, Any]
-Place = tuple[tuple[object, ...], str]  # a cell and a label: where a learning rate is chosen
+Place = tuple[tuple[object, ...], str]  # a cell and a label: where a learning rate and a loss's settings are chosen
+
+
+def _search() -> Values:
+    return {"factors": [0.3, 1.0, 3.0], "trials": 12, "range": [0.1, 10.0], "seeds": [7001]}
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Study:
     exhibits: list[str] = field(default_factory=list)
     recipes: list[Mapping[str, Values]] = field(default_factory=list)
     controls: Mapping[str, Any] = field(default_factory=lambda: {"planted": "planted_worse", "self": True})
-    search: Mapping[str, Any] = field(default_factory=lambda: {"factors": [0.3, 1.0, 3.0], "seeds": [7001]})
+    search: Mapping[str, Any] = field(default_factory=_search)
 
     @property
     def seeds(self) -> list[int]:
@@ -47,7 +52,10 @@ class Study:
 
 @dataclass(frozen=True)
 class Setting:
-    """Everything of some runs but the seed: what is compared with what, and in which role."""
+    """Everything of some runs but the seed: what is compared with what, and in which role.
+
+    ``pinned`` are the loss's settings that the study itself gives, which no search may move.
+    """
 
     names: dict[str, str]
     label: str
@@ -55,16 +63,24 @@ class Setting:
     role: str
     described: compose.Config
     hash: str
+    pinned: frozenset[str] = frozenset()
+
+    @property
+    def place(self) -> Place:
+        """Where a learning rate and a loss's settings are chosen, once for all seeds and the control."""
+        return (self.cell, self.label)
 
     @property
     def cell(self) -> tuple[object, ...]:
         """Data, model and further axes: within a cell runs are compared, seed by seed."""
         return (self.names["dataset"], self.names["model"], *(str(value) for value in self.axes.values()))
 
-    def with_lr(self, lr: float) -> Setting:
-        """Return the same setting at another learning rate."""
-        described = compose.with_value(self.described, "optimizer.lr", lr)
-        return replace(self, described=described, hash=compose.setting_hash(described))
+    def at(self, values: Mapping[str, Any]) -> Setting:
+        """Return the same setting with other values, by dotted path, such as ``optimizer.lr`` and ``loss.gamma``."""
+        described = self.described
+        for path, value in values.items():
+            described = compose.with_value(described, path, value)
+        return replace(self, described=described, hash=compose.setting_hash(described)) if values else self
 
 
 @dataclass(frozen=True)
@@ -89,14 +105,20 @@ def load(name: str, overrides: Iterable[str] = ()) -> Study:
         raise unknown("study", name, compose.options("study"))
     content: dict[str, Any] = compose.plain(OmegaConf.load(CONF / "study" / f"{name}.yaml"))
     known = {entry.name for entry in fields(Study)} - {"name"}
-    for path, value in map(parsed, overrides):
+    given = list(map(parsed, overrides))
+    for path, value in given:
         part, _, key = path.partition(".")
         if part not in known:
             raise unknown("field of a study", part, [*known, "study", "plan_only", "engine", "tracking", "data"])
         content[part] = {**content.get(part, _default(part)), key: value} if key else value
     for part in content.keys() - known:
         raise unknown(f"field of the study {name}", part, known)
-    return _checked(Study(name=name, **content))
+    if not isinstance(content.get("search", {}), Mapping):
+        raise UsageError(f"search={content['search']} is not a mapping: write search.trials=12, for example.")
+    content["search"] = _search() | content.get("search", {})
+    study = _checked(Study(name=name, **content))
+    _check_track(study, [path for path, _ in given])
+    return study
 
 
 def _default(part: str) -> Any:
@@ -132,15 +154,43 @@ def _checked(study: Study) -> Study:
     for seed in study.seeds:
         if seed < 0 or seed >= SELF_SEEDS_FROM:
             raise UsageError(f"axes.seed contains {seed}: use seeds from 0 to {SELF_SEEDS_FROM - 1}.")
-    if set(study.search["seeds"]) & set(study.seeds):
-        raise UsageError(
-            "search.seeds and axes.seed share a seed: learning rates are chosen on seeds outside the study."
-        )
+    _check_search(study)
     return study
 
 
+def _check_search(study: Study) -> None:
+    search = study.search
+    if unfit := search.keys() - _search().keys():
+        raise unknown("field of a study", f"search.{min(unfit)}", [f"search.{key}" for key in _search()])
+    for name, kinds in {"factors": (int, float), "range": (int, float), "seeds": (int,)}.items():
+        values = search[name]
+        if not isinstance(values, list) or not values or any(type(v) not in kinds or v <= 0 for v in values):
+            what = "positive numbers" if float in kinds else "positive whole numbers"
+            raise UsageError(f"search.{name}={values} is not a list of {what}: write search.{name}=[a,b].")
+    if set(search["seeds"]) & {*study.seeds, *(seed + SELF_SEEDS_FROM for seed in study.seeds)}:
+        raise UsageError(
+            f"search.seeds and axes.seed share a seed (the control runs on seed + {SELF_SEEDS_FROM}): what is searched "
+            "is chosen on seeds outside the study."
+        )
+    if len(search["range"]) != 2 or not search["range"][0] < 1 < search["range"][1]:
+        raise UsageError(
+            f"search.range={search['range']} is not [low,high] with 1 between them: learning rates are searched "
+            "from low to high times the model's own."
+        )
+    if type(search["trials"]) is not int or search["trials"] < 1:
+        raise UsageError(f"search.trials={search['trials']} is not a whole number from 1 on.")
+
+
+def _check_track(study: Study, given: Iterable[str]) -> None:
+    """Refuse what was asked of a search that another track does."""
+    for part, _, key in (path.partition(".") for path in given):
+        if part == "search" and key and key not in SEARCH[study.track]:
+            tracks = " and ".join(f"track={track}" for track, keys in SEARCH.items() if key in keys)
+            raise UsageError(f"search.{key} is for {tracks}, but the track of this study is {study.track}.")
+
+
 def settings(study: Study) -> list[Setting]:
-    """Return every distinct setting of the study, controls included, at the learning rate of track ``fixed``.
+    """Return every distinct setting of the study, controls included, as on track ``fixed``.
 
     Raises:
         UsageError: an axis names something that does not exist, or the baseline is not among the losses.
@@ -209,17 +259,18 @@ def _setting(base: Composed, fixed: Values, values: Values, study: Study, role: 
         for key, value in values.items()
         if key not in ("loss", "model", "dataset") and not key.startswith("loss.")
     }
-    return Setting(run.names, _label(values), axes, role, described, compose.setting_hash(described))
+    pinned = frozenset(key for key in fixed | recipe | values if key.startswith("loss."))
+    return Setting(run.names, _label(values), axes, role, described, compose.setting_hash(described), pinned)
 
 
-def runs(settings: Iterable[Setting], study: Study, rates: Mapping[Place, float] | None = None) -> list[Run]:
-    """Return the runs to compare, each setting with every seed, at the learning ``rates`` chosen by (cell, label).
+def runs(settings: Iterable[Setting], study: Study, chosen: Mapping[Place, Values] | None = None) -> list[Run]:
+    """Return the runs to compare, each setting with every seed, at what was ``chosen`` at its place.
 
     Seeds come one after the other, so that a sweep that is stopped has compared whole blocks.
     """
     planned: dict[tuple[str, str], Run] = {}
     for setting in settings:
-        at = setting if rates is None else setting.with_lr(rates[(setting.cell, setting.label)])
+        at = setting.at(chosen[setting.place]) if chosen else setting
         seeds = [seed + SELF_SEEDS_FROM * (setting.role == "self") for seed in study.seeds]
         values = at.names | at.axes
         for key, seed, pair in zip(compose.keys(at.described, seeds), seeds, study.seeds, strict=True):
@@ -227,19 +278,6 @@ def runs(settings: Iterable[Setting], study: Study, rates: Mapping[Place, float]
                 planned.setdefault((key, setting.role), Run(key, at, seed, pair))
     order = {seed: place for place, seed in enumerate(study.seeds)}
     return sorted(planned.values(), key=lambda run: order[run.pair_seed])
-
-
-def search_runs(settings: Iterable[Setting], study: Study) -> list[Run]:
-    """Return the trials of track ``lr``: equally many learning rates for every loss, on seeds outside the study."""
-    planned: dict[str, Run] = {}
-    for setting in settings:
-        if setting.role == "self":  # the same setting as the baseline
-            continue
-        for factor in study.search["factors"]:
-            at = replace(setting.with_lr(float(f"{setting.described['optimizer']['lr'] * factor:.3g}")), role="search")
-            for key, seed in zip(compose.keys(at.described, study.search["seeds"]), study.search["seeds"], strict=True):
-                planned.setdefault(key, Run(key, at, seed, seed))
-    return list(planned.values())
 
 
 def as_dict(study: Study) -> dict[str, Any]:

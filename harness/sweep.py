@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 from harness import hardware, plan, records, tune
 from harness.engines import Event, LocalEngine
 from harness.errors import UsageError
-from harness.plan import Run, Study
+from harness.plan import Run, Setting, Study
 from harness.progress import Progress
 from harness.records import RESULTS
 
 Config = Mapping[str, Any]
+Names = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -44,44 +46,62 @@ def sweep(
     """
     began = time.monotonic()
     settings = plan.settings(study)
-    trials = plan.search_runs(settings, study) if study.track == "lr" else []
-    failed, before = [], 0
-    records.write_study(study, trials or plan.runs(settings, study), results)  # an interrupted sweep can be reported
-    if trials:
-        before, failed = _carry_out(trials, options, started, results)
-    rates = tune.choose(trials, study, results) if trials else None
-    runs = plan.runs(settings, study, rates)
-    if trials:
-        records.write_study(study, [*trials, *runs], results)
-    done, more = _carry_out(runs, options, started, results)
-    return Outcome(len(trials) + len(runs), before + done, failed + more, time.monotonic() - began)
+    search = tune.Search(settings, study)
+    with _Work(options, started, results) as work:
+        while trials := search.ask():
+            records.write_study(study, search.runs, results)  # an interrupted sweep can be reported
+            work.carry_out(trials)
+            search.tell(results)
+        runs = plan.runs(settings, study, search.chosen())
+        records.write_study(study, [*search.runs, *runs], results)
+        work.carry_out(runs)
+    return Outcome(work.planned, work.done, work.failed, time.monotonic() - began)
 
 
-def _carry_out(
-    runs: Sequence[Run], options: Config, started: Callable[[], None], results: Path
-) -> tuple[int, list[tuple[str, str]]]:
-    """Run what has no record yet; return how many had one, and what failed."""
-    here = records.finished(results)
-    missing = list({run.key: run for run in runs if run.key not in here}.values())
-    done = len({run.key for run in runs}) - len(missing)
-    if not missing:
-        return done, []
-    engine = options["engine"]
-    jobs = [job(run, options, results) for run in missing]
-    device, threads = missing[0].setting.described["device"], options["threads"]
-    with LocalEngine(device, threads, engine["workers"], engine["per_device"], engine["retries"]) as pool:
-        check(pool, jobs)
-        started()
-        return done, _watch(pool, jobs, results)
+class _Work:
+    """Carries out what has no record yet; the workers start with the first such run and stay warm between rounds."""
+
+    def __init__(self, options: Config, started: Callable[[], None], results: Path) -> None:
+        self.options, self.started, self.results = options, started, results
+        self.planned = self.done = 0
+        self.failed: list[tuple[str, str]] = []
+        self.pool: LocalEngine | None = None
+        self.checked: set[Names] = set()
+
+    def __enter__(self) -> _Work:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool:
+            self.pool.stop()
+
+    def carry_out(self, runs: Sequence[Run]) -> None:
+        """Run what is missing of ``runs``; count what was asked, what was there, and what failed."""
+        here = records.finished(self.results)
+        distinct = {run.key: run for run in runs}
+        missing = [run for key, run in distinct.items() if key not in here]
+        self.planned += len(distinct)
+        self.done += len(distinct) - len(missing)
+        if not missing:
+            return
+        if self.pool is None:
+            engine, device = self.options["engine"], missing[0].setting.described["device"]
+            workers = (engine["workers"], engine["per_device"], engine["retries"])
+            self.pool = LocalEngine(device, self.options["threads"], *workers)
+        jobs = [job(run, self.options, self.results) for run in missing]
+        self.checked |= check(self.pool, jobs, self.checked)
+        self.started()
+        self.failed += _watch(self.pool, jobs, self.results)
 
 
-def check(pool: LocalEngine, jobs: Sequence[Config]) -> None:
-    """Build every distinct combination of data, model and loss once, before anything is trained.
+def check(pool: LocalEngine, jobs: Sequence[Config], known: Set[Names] = frozenset()) -> set[Names]:
+    """Build every distinct combination of data, model and loss that is not yet ``known``, before anything is trained.
 
     Raises:
         UsageError: the first combination that cannot be built, with the reason.
     """
     distinct = {tuple(job["names"].values()): {**job, "kind": "check"} for job in jobs}
+    distinct = {names: job for names, job in distinct.items() if names not in known}
     for event in pool.run(list(distinct.values())):
         if event.kind == "checked" and event.content["problem"]:
             raise UsageError(str(event.content["problem"]))
@@ -90,6 +110,7 @@ def check(pool: LocalEngine, jobs: Sequence[Config]) -> None:
                 f"{describe(event.job)}: the worker died while it built this run (exit code "
                 f"{event.content['exitcode']}); is there enough memory?"
             )
+    return set(distinct)
 
 
 def job(run: Run, options: Config, results: Path) -> dict[str, Any]:
@@ -112,7 +133,7 @@ def job(run: Run, options: Config, results: Path) -> dict[str, Any]:
 
 def describe(job: Config) -> str:
     """Return a run in a few words."""
-    role = {"search": " (learning-rate trial)", "self": " (control)", "planted": " (control)"}.get(job["role"], "")
+    role = {"search": " (trial)", "self": " (control)", "planted": " (control)"}.get(job["role"], "")
     return f"{job['label']}, {job['names']['model']}, {job['names']['dataset']}, seed {job['seed']}{role}"
 
 
@@ -137,8 +158,8 @@ def _died(event: Event, results: Path) -> str:
     return reason
 
 
-def estimate(missing: Sequence[Run], runs: Sequence[Run], results: Path, sample: int = 200) -> float | None:
-    """Return the seconds of work that ``missing`` would take on one worker, from finished records of like runs.
+def estimate(missing: Sequence[Setting], runs: Sequence[Run], results: Path, sample: int = 200) -> float | None:
+    """Return the seconds of work that runs of ``missing`` would take on one worker, from finished records of like runs.
 
     A like run has the same data and model, if possible the same loss; None if there is no record to go by.
     """
@@ -153,8 +174,8 @@ def estimate(missing: Sequence[Run], runs: Sequence[Run], results: Path, sample:
     if not times:
         return None
     total = 0.0
-    for run in missing:
-        names = run.setting.names
+    for setting in missing:
+        names = setting.names
         likes = ((names["dataset"], names["model"], names["loss"]), (names["dataset"], names["model"]), ())
         known = next(times[like] for like in likes if like in times)
         total += sum(known) / len(known)
@@ -163,21 +184,25 @@ def estimate(missing: Sequence[Run], runs: Sequence[Run], results: Path, sample:
 
 def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
     """Return what a sweep would do: how many runs, how many are done, and how long the rest may take."""
-    settings = plan.settings(study)
-    trials = plan.search_runs(settings, study) if study.track == "lr" else []
-    here = records.finished(results)
-    chosen = tune.choose(trials, study, results) if trials and all(run.key in here for run in trials) else None
-    runs = [*trials, *plan.runs(settings, study, chosen)]
-    missing = [run for run in runs if run.key not in here]
-    cells = len({setting.cell for setting in settings})
+    settings, here = plan.settings(study), records.finished(results)
+    search, waits = tune.Search(settings, study), False
+    while not waits and (trials := search.ask()):
+        waits = any(run.key not in here for run in trials)
+        if not waits:
+            search.tell(results)
+    runs = [*search.runs, *plan.runs(settings, study, {} if waits else search.chosen())]
+    missing = [run.setting for run in runs if run.key not in here] + search.ahead
+    planned, cells = len(runs) + len(search.ahead), len({setting.cell for setting in settings})
+    counts = Counter(run.setting.role for run in runs) + Counter(search=len(search.ahead))
     lines = [
         f"{study.name}: {study.question}",
-        f"{len(runs)} runs: {_roles(runs)}; {len({s.label for s in settings})} losses in {cells} cells, "
-        f"{len(study.seeds)} seeds, track {study.track}.",
-        f"{len(runs) - len(missing)} done, {len(missing)} missing.",
+        f"{planned} runs: {_roles(counts)}; {len({s.label for s in settings})} losses in {cells} cells, "
+        f"{len(study.seeds)} seeds, track {study.track}"
+        + (f" with {search.budget} trials of every loss in every cell." if search.budget else "."),
+        f"{planned - len(missing)} done, {len(missing)} missing.",
     ]
-    if trials and chosen is None:
-        lines.append("The learning rates are not chosen yet, so runs other than trials count as missing.")
+    if waits:
+        lines.append("The search is not finished, so runs other than trials count as missing.")
     if missing:
         seconds = estimate(missing, runs, results)
         device, threads = runs[0].setting.described["device"], options["threads"]
@@ -190,15 +215,14 @@ def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
     return "\n".join(lines)
 
 
-def _roles(runs: Sequence[Run]) -> str:
+def _roles(counts: Mapping[str, int]) -> str:
     titles = {
-        "search": "learning-rate trials",
+        "search": "trials",
         "run": "to compare",
         "self": "baseline against itself",
         "planted": "planted worse loss",
     }
-    counts = {role: sum(run.setting.role == role for run in runs) for role in titles}
-    return ", ".join(f"{count} {titles[role]}" for role, count in counts.items() if count)
+    return ", ".join(f"{counts[role]} {title}" for role, title in titles.items() if counts.get(role))
 
 
 def _duration(seconds: float) -> str:

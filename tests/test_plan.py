@@ -65,18 +65,16 @@ def test_controls_stand_beside_every_cell():
     assert not {r.key for r in by_role["self"]} & {r.key for r in by_role["run"]}
 
 
-def test_track_lr_tries_the_same_number_of_rates_for_every_loss_on_other_seeds():
-    asked = study(track="lr", search={"factors": [0.1, 1, 10], "seeds": [7001, 7002]}, controls={"self": True})
+def test_runs_are_at_what_was_chosen_at_their_place():
+    asked = study(controls={"self": True})
     settings = plan.settings(asked)
-    trials = plan.search_runs(settings, asked)
-    places = {}
-    for trial in trials:
-        places.setdefault((trial.setting.cell, trial.setting.label), []).append(trial)
-    assert {len(found) for found in places.values()} == {6}
-    assert len(places) == 4
-    assert not {trial.seed for trial in trials} & set(asked.seeds)
-    rates = dict.fromkeys(places, 0.123)
-    assert {r.setting.described["optimizer"]["lr"] for r in plan.runs(settings, asked, rates)} == {0.123}
+    chosen = {setting.place: {"optimizer.lr": 0.123} for setting in settings}
+    focal = next(setting for setting in settings if setting.label == "focal")
+    chosen[focal.place]["loss.gamma"] = 0.5
+    runs = plan.runs(settings, asked, chosen)
+    assert {r.setting.described["optimizer"]["lr"] for r in runs} == {0.123}
+    assert [r.setting.described["loss"]["gamma"] for r in runs if r.setting.place == focal.place] == [0.5, 0.5]
+    assert {r.setting.label for r in runs} == {"cross_entropy", "focal"}
 
 
 @pytest.mark.parametrize(
@@ -105,12 +103,32 @@ def test_wrong_names_get_a_sentence(axes, said):
         ("track=tund", "unknown track 'tund': "),
         ("basline=focal", "did you mean baseline"),
         ("search.seeds=[1]", "share a seed"),
+        ("search.seeds=[1002]", "share a seed"),
+        ("search.seeds=[]", r"search.seeds=\[\] is not a list of positive whole numbers"),
+        ("search.seeds=[1.5]", "positive whole numbers"),
+        ("search.factors=[0,1]", r"search.factors=\[0, 1\] is not a list of positive numbers"),
+        ("search.trials=0", "search.trials=0 is not a whole number from 1 on"),
+        ("search.trials=2.5", "search.trials=2.5 is not a whole number"),
+        ("search.range=[2,4]", r"search.range=\[2, 4\] is not \[low,high\] with 1 between"),
+        ("search.range=[0.1]", "with 1 between"),
+        ("search.trails=5", "unknown field of a study 'search.trails': did you mean search.trials"),
+        ("search=5", "search=5 is not a mapping"),
+        ("search.trials=5", "search.trials is for track=tuned, but the track of this study is fixed"),
         ("axes.loss=[focal", "cannot read"),
     ],
 )
 def test_wrong_study_fields_get_a_sentence(override, said):
     with pytest.raises(UsageError, match=said):
         plan.load("smoke", [override])
+
+
+def test_a_search_is_told_from_another_tracks():
+    tuned = plan.load("smoke", ["track=tuned", "search.trials=5"])
+    assert tuned.search == {"factors": [0.3, 1.0, 3.0], "trials": 5, "range": [0.1, 10.0], "seeds": [7001]}
+    assert plan.load("smoke", ["search.factors=[1,2]", "track=lr"]).search["factors"] == [1, 2]
+    with pytest.raises(UsageError, match=r"search\.factors is for track=lr, but the track of this study is tuned"):
+        plan.load("smoke", ["track=tuned", "search.factors=[1,2]"])
+    assert plan.load("camvid", ["track=tuned"]).search["factors"] == [0.33, 1.0, 3.0], "a file may hold both"
 
 
 def test_overrides_reach_study_and_runs():

@@ -6,8 +6,10 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from harness.stats import Comparison, Interval
+if TYPE_CHECKING:  # a search asks which metrics are better when lower, and needs no statistics for it
+    from harness.stats import Comparison, Interval
 
 DASH = "–"
 MINUS = "−"
