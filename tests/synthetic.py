@@ -26,6 +26,7 @@ LOSSES: dict[str, tuple[str, str, str, str, str, float, float]] = {
     "pf_loss_r1": ("PF-loss, reconstruction 1", "probability", "softmax", "2024", "R", -0.001, 1.9),
 }
 MODELS = {"cnn_micro": 0.981, "vit_nano": 0.955, "mlp": 0.93}
+TRIALS = {"lr": (0.0015, 0.005, 0.015), "tuned": (0.005, 0.0007, 0.002, 0.009, 0.01, 0.03)}  # rates
 EPOCHS = 8
 
 
@@ -52,8 +53,9 @@ def study(
             for seed in seeds:
                 value = MODELS[model] + LOSSES[label][5] + common[seed] + rng.normal(0, noise)
                 rows.append(_run(rng, "run", label, model, seed, seed, value))
-            if track == "lr":
-                rows += [_run(rng, "search", label, model, 7001, 7001, 0.9, lr) for lr in (0.0015, 0.005, 0.015)]
+            for lr in TRIALS.get(track, ()):
+                own = {"config.loss.gamma": 200 * lr} if (track, label) == ("tuned", "focal") else {}
+                rows.append(_run(rng, "search", label, model, 7001, 7001, 0.9, lr) | own)
         for seed in seeds if controls else ():
             itself = MODELS[model] + self_shift + common[seed + 1000] + rng.normal(0, noise)
             worse = MODELS[model] + planted_shift + common[seed] + rng.normal(0, noise)

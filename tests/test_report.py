@@ -156,6 +156,65 @@ def test_step_time_is_relative_to_the_baseline(analysis):
     assert slow.low < slow.value < slow.high
 
 
+def by_loss(table: Table, column: str):
+    place = {column.key: i for i, column in enumerate(table.columns)}
+    return {row.entries[place["loss"]].text: row.entries[place[column]] for row in table.rows}
+
+
+@pytest.mark.parametrize(("track", "trials"), [("lr", 3), ("tuned", 6)])
+def test_a_search_is_part_of_the_cost(track, trials):
+    """Every made-up run takes equally long, so a loss with its search costs one run and its trials."""
+    a = Analysis(synthetic.study(seeds=(1, 2), models=("mlp",), track=track, mishaps=False, history=False))
+    table = table_of(cost.section(a), "cost")
+    assert f"The budget of the search was equal: {trials} trials of every loss in every cell." in table.caption
+    assert {entry.text for entry in by_loss(table, "trials").values()} == {str(trials)}
+    assert by_loss(table, "search_s")["arcface"].value == pytest.approx(trials * 2.6 * 1.31)
+    for entry in by_loss(table, "with_search").values():
+        assert entry.value == pytest.approx(trials + 1)
+        assert len(entry.runs) == trials + 2
+
+
+def test_without_a_search_there_is_no_cost_of_one():
+    a = Analysis(synthetic.study(seeds=(1, 2), track="fixed", mishaps=False, history=False))
+    table = table_of(cost.section(a), "cost")
+    assert "search" not in table.caption
+    assert not {"trials", "search_s", "with_search"} & {column.key for column in table.columns}
+
+
+def test_budgets_that_differ_are_said_to_differ_and_missing_trials_to_be_missing():
+    made = synthetic.study(seeds=(1, 2), models=("mlp",), mishaps=False, history=False)
+    search = made.runs["role"].eq("search")
+    late = search & made.runs["label"].eq("focal") & made.runs["lr"].eq(0.015)
+    made = with_changes(made, late, status="missing", **{"cost.wall_s": None})
+    failed = search & made.runs["label"].eq("ngl") & made.runs["lr"].eq(0.015)
+    made = with_changes(made, failed, status="failed", **{"cost.wall_s": None})
+    fewer = made.runs[~(search & made.runs["label"].eq("bce_ovr"))]
+    table = table_of(cost.section(Analysis(dataclasses.replace(made, runs=fewer))), "cost")
+    assert "were not equal: from 0 to 3 trials" in table.caption
+    assert by_loss(table, "trials")["bce_ovr"].text == "0"
+    assert by_loss(table, "with_search")["bce_ovr"].value == 1
+    assert by_loss(table, "trials")["focal"].text == "2 of 3"
+    assert by_loss(table, "with_search")["focal"].note == "1 trial missing"
+    assert by_loss(table, "trials")["ngl"].text == "3"
+    assert by_loss(table, "search_s")["ngl"].note == "without 1 trial that left no time"
+
+
+def test_what_was_chosen_and_out_of_what_is_shown():
+    made = synthetic.study(seeds=(1, 2), track="tuned", mishaps=False, history=False)
+    focal = made.runs["label"].eq("focal") & made.runs["role"].eq("run")
+    made = with_changes(made, focal, **{"config.loss.gamma": 0.4, "config.optimizer.lr": 0.002})
+    section = setting.section(Analysis(made))
+    table = table_of(section, "learning-rates")
+    assert by_loss(table, "lr")["focal"].text == "0.002"
+    assert by_loss(table, "grid")["focal"].text == "6 from 0.0007 to 0.03"
+    assert by_loss(table, "settings")["focal"].text == "gamma 0.4 (6 from 0.14 to 6)"
+    assert by_loss(table, "settings")["ngl"].text == "–"
+    summary = dict(tuple(entry.text for entry in row.entries) for row in table_of(section, "setting").rows)
+    assert summary["track"].startswith(
+        "tuned: learning rate and the loss's own settings chosen per loss on validation ("
+    )
+
+
 def test_an_unsteady_machine_is_said_to_be_one(study, analysis):
     assert not any(isinstance(item, Notice) for item in cost.section(analysis).items)
     busy = study.runs["cost.step_ms"] * np.random.default_rng(0).uniform(1, 3, len(study.runs))

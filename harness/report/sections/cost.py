@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
@@ -11,13 +13,14 @@ from harness.report.analysis import Analysis, Outcome
 from harness.report.frames import column, numbers, rows, where
 from harness.report.items import Column, Entry, Notice, Prose, Row, Section, Table
 from harness.report.sections.common import TONES, cell_entry, dash, loss_entry, number_entry
-from harness.report.text import metric_of, number
+from harness.report.text import count, metric_of, number
 
 SECONDARY = (
     "top1", "top5", "macro_f1", "balanced_accuracy", "gmean", "auc", "minority_recall", "noisy_top1", "attacked_top1",
     "miou", "foreground_iou", "dice", "pixel_accuracy", "miou_image", "boundary_f1",
     "nll", "ece",
 )  # fmt: skip
+Trials = dict[Any, pd.DataFrame]  # by cell and label
 UNSTEADY = 1.25  # greatest over least step time of one and the same setting
 NO_LINK = {
     "nll": "no likelihood: the scores of this loss are not probabilities over the classes",
@@ -69,11 +72,61 @@ def _cost_table(a: Analysis) -> Table:
         Column("diverged", "diverged", "number", "of the runs planned"),
         Column("failed", "failed", "number", "of the runs planned"),
     )
-    table_rows = tuple(_cost_row(a, outcome) for outcome in a.outcomes.values())
-    return Table("cost", "Cost", columns, table_rows, "What each loss costs, beside what it gains.")
+    trials = _trials(a)
+    if trials:
+        columns += (
+            Column("trials", "trials", "number", "runs that chose the learning rate, and settings"),
+            Column("search_s", "search (s)", "number", "wall time of all trials"),
+            Column("with_search", "with search", "number", "times the wall time of one run without any search"),
+        )
+    table_rows = tuple(_cost_row(a, outcome, trials) for outcome in a.outcomes.values())
+    caption = f"What each loss costs, beside what it gains.{_budget(a, trials)}"
+    return Table("cost", "Cost", columns, table_rows, caption)
 
 
-def _cost_row(a: Analysis, outcome: Outcome) -> Row:
+def _trials(a: Analysis) -> Trials:
+    """Return the trials of every loss in every cell, on machines whose runs are compared; none without a search."""
+    kept = rows(a.all, ~a.all.index.to_series().isin(list(a.set_aside.index)))
+    return dict(iter(where(kept, role="search").groupby(["cell", "label"], sort=False)))
+
+
+def _budget(a: Analysis, trials: Trials) -> str:
+    """Return what the budgets of the search were, as the records have them: equal, or not."""
+    if not trials:
+        return ""
+    counts = {len(trials.get((cell.values, label), ())) for cell, label in a.outcomes}
+    if len(counts) > 1:
+        return (
+            f" The budgets of the search were not equal: from {min(counts)} to {max(counts)} trials per loss and cell."
+        )
+    return (
+        f" The budget of the search was equal: {count(min(counts), 'trial')} of every loss in every cell. With search: "
+        "wall time of a loss's trials and of one run (the mean over seeds), divided by that of the run."
+    )
+
+
+def _search_entries(outcome: Outcome, own: pd.DataFrame, trials: Trials) -> tuple[Entry, ...]:
+    found = trials.get((outcome.cell.values, outcome.label), own.iloc[:0])
+    ended = rows(found, column(found, "status") != "missing")
+    keys = tuple(map(str, ended["key"]))
+    seconds = numbers(ended, "cost.wall_s")
+    missing = len(found) - len(ended)
+    times = Entry(number(float(seconds.sum()), 1), float(seconds.sum()), runs=keys)
+    if unknown := int(seconds.isna().sum()):
+        times = replace(times, note=f"without {count(unknown, 'trial')} that left no time")
+    run = numbers(own, "cost.wall_s").mean()
+    if missing:
+        factor = dash(f"{count(missing, 'trial')} missing")
+    elif not run > 0:
+        factor = dash("no completed run with a time")
+    else:
+        value = float((seconds.sum() + run) / run)
+        factor = Entry(number(value, 1), value, runs=(*keys, *outcome.keys))
+    done = f"{len(ended)} of {len(found)}" if missing else str(len(ended))
+    return (Entry(done, len(ended), runs=keys), times, factor)
+
+
+def _cost_row(a: Analysis, outcome: Outcome, trials: Trials) -> Row:
     own, keys = a.records(outcome), outcome.keys
     numeric = [
         Entry(number(value, digits), value, runs=keys)
@@ -93,6 +146,7 @@ def _cost_row(a: Analysis, outcome: Outcome) -> Row:
             _waiting(own, keys),
             *counts,
             *ended,
+            *(_search_entries(outcome, own, trials) if trials else ()),
         ),
         reference=outcome.label == a.baseline,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 
 import pandas as pd
 
@@ -12,6 +12,8 @@ from harness.report.items import Code, Column, Entry, Item, Notice, Row, Section
 from harness.report.sections.common import cell_entry, loss_entry
 from harness.report.sections.reproduce import yaml_of
 from harness.report.text import DASH, count, joined, plain, significant
+
+SEARCHED = {"lr": "learning rate", "tuned": "learning rate and the loss's own settings"}  # by track
 
 
 def section(a: Analysis) -> Section:
@@ -95,11 +97,11 @@ def _summary(a: Analysis) -> Table:
 
 def _track(a: Analysis) -> str:
     track = str(a.study.spec.get("track", "fixed"))
-    if track == "lr":
+    if track in SEARCHED:
         trials = where(a.all, role="search")
         seeds = joined(sorted({plain(seed) for seed in trials["seed"]})) if len(trials) else DASH
         used = f"{count(len(trials), 'trial')} on seed {seeds}, not compared"
-        return f"lr: learning rate chosen per loss on validation ({used})"
+        return f"{track}: {SEARCHED[track]} chosen per loss on validation ({used})"
     return "fixed: every loss at the learning rate of its model" if track == "fixed" else track
 
 
@@ -121,44 +123,73 @@ def _data(a: Analysis) -> Table:
 
 
 def _rates(a: Analysis) -> Table | None:
-    """Return the learning rates at which losses were compared, and on track ``lr`` the grid they were chosen from."""
+    """Return the learning rates at which losses were compared and, where they were searched, out of which; also the
+    settings of the losses that were searched.
+    """
     found = []
     for outcome in a.outcomes.values():
         rates = _lr(a.planned[outcome.cell, outcome.label]).dropna()
-        trials = where(a.all, role="search", cell=outcome.cell.values, label=outcome.label)
         if len(rates):
-            found.append((outcome, rates, sorted(set(_lr(trials).dropna()))))
+            found.append((outcome, rates, where(a.all, role="search", cell=outcome.cell.values, label=outcome.label)))
     if not found:
         return None
+    tuned = a.study.spec.get("track") == "tuned"
     columns = (
         Column("cell", "cell"),
         Column("loss", "loss"),
         Column("lr", "learning rate", "number"),
         Column("grid", "chosen from"),
-        Column("remarks", "remarks"),
+        Column("settings", "the loss's own settings", "text", "chosen (out of)")
+        if tuned
+        else Column("remarks", "remarks"),
     )
     table_rows = []
     for cell in a.cells:
         here = [entry for entry in found if entry[0].cell == cell]
-        if len({tally(rates) for _, rates, _ in here}) == 1 and not any(grid for *_, grid in here):
-            table_rows.append(_rate_row(a, here[0], Entry("all losses")))
+        if len({tally(rates) for _, rates, _ in here}) == 1 and not any(len(trials) for *_, trials in here):
+            table_rows.append(_rate_row(a, here[0], Entry("all losses"), tuned))
         else:
-            table_rows += [_rate_row(a, entry, loss_entry(a, entry[0].label)) for entry in here]
+            table_rows += [_rate_row(a, entry, loss_entry(a, entry[0].label), tuned) for entry in here]
     return Table("learning-rates", "Learning rates", columns, tuple(table_rows))
 
 
-def _rate_row(a: Analysis, found: tuple[Outcome, pd.Series, list[float]], loss: Entry) -> Row:
-    outcome, rates, grid = found
+def _rate_row(a: Analysis, found: tuple[Outcome, pd.Series, pd.DataFrame], loss: Entry, tuned: bool) -> Row:
+    outcome, rates, trials = found
+    grid = sorted(set(_lr(trials).dropna()))
     at_edge = len(grid) > 1 and rates.isin([grid[0], grid[-1]]).any()
-    note = "at the edge of the grid: a wider one might find better" if at_edge else ""
+    remark = Entry("at the edge of the grid: a wider one might find better", tone="undecided") if at_edge else Entry("")
     entries = (
         cell_entry(outcome.cell),
         loss,
         Entry(tally(rates), float(rates.iloc[0])),
-        Entry(", ".join(map(plain, grid)) or DASH),
-        Entry(note, tone="undecided" if at_edge else ""),
+        Entry(_tried(grid) or DASH),
+        _own_settings(a.planned[outcome.cell, outcome.label], trials) if tuned else remark,
     )
     return Row(entries, reference=loss.text == a.display(a.baseline))
+
+
+def _tried(values: Sequence[Hashable]) -> str:
+    """Return a few values as they are, many numbers by their ends.
+
+    >>> _tried([0.1, 0.3, 1.0]), _tried([0.5, 1.0, 2.0, 3.0, 4.0, 5.0])
+    ('0.1, 0.3, 1', '6 from 0.5 to 5')
+    """
+    if len(values) > 5 and all(isinstance(value, int | float) for value in values):
+        return f"{len(values)} from {plain(values[0])} to {plain(values[-1])}"
+    return ", ".join(map(plain, values))
+
+
+def _own_settings(runs: pd.DataFrame, trials: pd.DataFrame) -> Entry:
+    """Return the settings of a loss that differ among its trials, as the compared runs have them."""
+    texts = []
+    ended = rows(trials, column(trials, "status").isin(["done", "diverged"]))
+    for name in (name for name in ended.columns if str(name).startswith("config.loss.")):
+        values = {plain(value): value for value in column(ended, name)}
+        if len(values) > 1:
+            tried = sorted(values.values(), key=lambda value: (isinstance(value, str), value))
+            title = str(name).removeprefix("config.loss.").removeprefix("base.")
+            texts.append(f"{title} {tally(column(runs, name))} ({_tried(tried)})")
+    return Entry("; ".join(texts) or DASH)
 
 
 def _lr(runs: pd.DataFrame) -> pd.Series:
