@@ -233,9 +233,9 @@ def test_roles_have_parents_of_their_own(uri):
     store = Read(uri)
     names = {f"{name} · digits · cnn_micro{role}" for name, role in (
         ("cross_entropy", ""), ("cross_entropy", " (other seeds)"), ("worse", " (planted worse loss)"),
-        ("focal", " (learning-rate search)"))}  # fmt: skip
+        ("focal", " (search)"))}  # fmt: skip
     assert set(store.parents) == names
-    search = store.parents["focal · digits · cnn_micro (learning-rate search)"]
+    search = store.parents["focal · digits · cnn_micro (search)"]
     assert "test.top1.mean" not in search.data.metrics
     assert "optimizer.lr" not in search.data.params
     assert store.children["trial-0.001"].info.run_name.startswith("lr 0.001, seed 7001 · focal")

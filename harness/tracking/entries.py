@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 LONGEST_PARAM, LONGEST_TAG = 500, 5000  # what older tracking servers still take
 CELL = ("dataset", "model")
 NAMES = ("task", *CELL, "loss", "optimizer", "trainer", "label", "role", "seed")
-ROLES = {"self": "other seeds", "planted": "planted worse loss", "search": "learning-rate search"}
+ROLES = {"self": "other seeds", "planted": "planted worse loss", "search": "search"}
 Row = Mapping[str, Any]
 
 
@@ -76,7 +76,7 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 
 
 def groups(runs: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
-    """Return the runs by (setting, role), those not yet run included; trials of learning rates share one setting."""
+    """Return the runs by (setting, role), those not yet run included; trials of one search share one setting."""
     found: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in runs:
         setting = str(row["setting"])
@@ -202,7 +202,7 @@ def setting_entry(identity: tuple[str, str], rows: Sequence[Row]) -> Entry:
     others = (f"{count[name]} {word}" for name, word in words if count[name])
     state = ", ".join([f"{len(done)} of {len(rows)} done", *others])
     if identity[1] == "search":
-        note = "Its runs differ in the learning rate, so nothing is averaged."
+        note = "Its runs differ in what is searched, so nothing is averaged."
     elif len({row.get("env.device") for row in done}) > 1:
         note = "Its runs come from different kinds of device, so nothing is averaged."
     else:
