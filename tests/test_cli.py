@@ -26,6 +26,12 @@ def test_help_needs_no_torch(cli, module):
         (["harness", "study=smoke", "axes.model=[vit_nan]"], "unknown model 'vit_nan': did you mean vit_nano"),
         (["harness", "axes.loss=[focal]"], "give exactly one study=NAME"),
         (["harness", "study=smoke", "engine.workers=0"], "engine.workers=0"),
+        (["harness", "study=smoke", "track=tuend"], "unknown track 'tuend': did you mean tuned?"),
+        (
+            ["harness", "study=smoke", "search.trials=8"],
+            "search.trials is for track=tuned, but the track of this study",
+        ),
+        (["harness", "study=smoke", "track=tuned", "search.trials=none"], "search.trials=none is not a whole number"),
         (["harness", "study=smoke", "device=gpu"], "device=gpu is not a device: choose auto, cpu or cuda."),
         (["harness.run", "loss=fcal"], "unknown loss 'fcal': did you mean focal"),
         (["harness.run", "dataset=cifar11"], "unknown data set 'cifar11': did you mean cifar10"),

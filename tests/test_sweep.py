@@ -78,6 +78,45 @@ def test_kill_9_at_random_moments_loses_and_repeats_nothing(cli, recorded):
         pd.testing.assert_frame_equal(curves[0][columns], curves[1][columns], check_exact=True)
 
 
+@linux
+def test_a_search_killed_in_each_round_goes_on_with_nothing_repeated(cli, recorded):
+    """Twelve trials in two rounds, then six runs at what was chosen: what was asked is asked again, and found."""
+    tuned = (*SWEEP, "track=tuned", "search.trials=6", "controls.planted=null")
+    written: dict[str, dict] = {}
+    for enough in (3, 9):
+        process = cli(*tuned, start=True)
+        while len(list(cli.results.glob("runs/*/record.json"))) < enough:
+            assert process.poll() is None
+            time.sleep(0.01)
+        workers = children(process.pid)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        wait_until_gone(workers)
+        now = recorded(cli.results)
+        assert {key: now[key] for key in written} == written, "a finished trial was lost or repeated"
+        assert len(now) < 12
+        assert {record["seed"] for record in now.values()} == {7001}
+        written = now
+    planned = cli(*tuned, "plan_only=true").stdout
+    assert "18 runs: 12 trials, 4 to compare, 2 baseline against itself;" in planned
+    assert f"{len(written)} done, {18 - len(written)} missing.\nThe search is not finished" in planned
+    found = cli(*tuned)
+    assert found.returncode == 0, found.stderr
+    assert f"smoke: {18 - len(written)} runs in" in found.stdout
+    now = recorded(cli.results)
+    assert len(now) == 18
+    assert {key: now[key] for key in written} == written
+    straight = cli.results.parent / "straight"
+    assert cli(*tuned, "engine.workers=1", LOSSBENCH_RESULTS=str(straight)).returncode == 0
+    assert (straight / "smoke" / "runs.csv").read_text() == (cli.results / "smoke" / "runs.csv").read_text()
+    undisturbed = recorded(straight)
+    assert {k: (r["test"], r["valid"]) for k, r in now.items()} == {
+        k: (r["test"], r["valid"]) for k, r in undisturbed.items()
+    }
+    assert "all 18 runs are finished" in cli(*tuned).stdout
+    assert "18 done, 0 missing." in cli(*tuned, "plan_only=true").stdout
+
+
 def wait_until_gone(pids, seconds=30):
     deadline = time.monotonic() + seconds
     while any(os.path.exists(f"/proc/{pid}") for pid in pids):
