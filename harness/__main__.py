@@ -5,7 +5,11 @@ Plan a study, run what is missing, report.
   study=demo                    a file of conf/study/; its fields can be overridden:
   axes.loss=[focal,ngl]         what is crossed: loss, model, dataset, seed, or any setting (axes.loss.gamma=[1,2])
   base.trainer.epochs=30        any setting of conf/run.yaml, for every run
-  baseline=focal track=lr       the study's own fields: question, baseline, metric, margin, track, search.*, controls.*
+  baseline=focal margin=0.01    the study's own fields: question, baseline, metric, margin, controls.*
+  track=lr                      first choose a learning rate for every loss, out of search.factors=[0.3,1,3] times the
+                                model's own (track=fixed: run at that)
+  track=tuned search.trials=8   or the learning rate, within search.range=[0.1,10] times the model's own, and the
+                                loss's settings, within conf/search/; both on validation and search.seeds=[7001]
   plan_only=true                print what would run, how many are done, and how long the rest may take
   data.root=DIR                 where data sets lie (default: $LOSSBENCH_DATA, else data/); data.download=true fetches
   device=cpu  threads=1         where runs run; both are part of a run's identity
