@@ -4,6 +4,7 @@ from torch import Tensor
 
 from losses.loss import about
 from losses.probability import cross_entropy
+from losses.quantity import quantile
 
 
 @about(
@@ -44,3 +45,23 @@ def planted_blind(logits: Tensor, target: Tensor) -> Tensor:
     tensor([0.6931, 0.0000])
     """
     return cross_entropy(logits, target) * (target % 2 == 0)
+
+
+@about(
+    name="Planted high",
+    family="control",
+    takes="values",
+    link="none",
+    paper="none: a control",
+    evidence="H",
+)
+def planted_high(prediction: Tensor, target: Tensor) -> Tensor:
+    """The loss of the 95 % quantile, so that all predictions are too high.
+
+    L = max(0.95 u, -0.05 u), u = y - yh. Both of one shape, which is returned. Kink at 0.
+
+    >>> import torch
+    >>> planted_high(torch.zeros(2), torch.tensor([1.0, -1.0]))
+    tensor([0.9500, 0.0500])
+    """
+    return quantile(prediction, target, tau=0.95)

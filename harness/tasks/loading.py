@@ -92,6 +92,9 @@ def _load(target: str, root: str, download: bool, settings: str, device: str) ->
     named = json.loads(settings)
     harder = named.pop("stress", None)
     splits: Splits = get_method(target)(Path(root), download=download, **named)
+    if not isinstance(splits, Splits):
+        name = target.rpartition(".")[2]
+        raise UsageError(f"the data set {name} is a table with a number to predict for every row: use task=regression.")
     if harder is not None:
         splits = stress.applied(splits, **harder)
     parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}

@@ -1,0 +1,113 @@
+"""What tables hand over: rows of numbers with a value each to predict, in three fixed splits."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a table.
+
+    Attributes:
+        features: float32 (N, F).
+        values: float32 (N,), what is predicted.
+        index: int64 (N,), position of each row in the whole table, ascending.
+    """
+
+    features: np.ndarray
+    values: np.ndarray
+    index: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, rows: np.ndarray) -> "Rows":
+        """The given rows (distinct, any order), in the order of the table."""
+        chosen = np.sort(rows)
+        return Rows(self.features[chosen], self.values[chosen], self.index[chosen])
+
+
+@dataclass(frozen=True)
+class TableSplits:
+    """Training, validation and test rows of one table, with the names of its features."""
+
+    train: Rows
+    valid: Rows
+    test: Rows
+    names: tuple[str, ...]
+
+    @cached_property
+    def checksum(self) -> str:
+        """16 hex digits that change when any split gains, loses or changes a row."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.valid, self.test):
+            for numbers in (part.index.astype("<i8"), part.values.astype("<f4"), part.features.astype("<f4")):
+                digest.update(len(numbers).to_bytes(8, "little"))
+                digest.update(np.ascontiguousarray(numbers).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def split(
+    name: str,
+    features: np.ndarray,
+    values: np.ndarray,
+    names: tuple[str, ...],
+    *,
+    train_size: int | None,
+    valid_size: int,
+    test_size: int,
+    split_seed: int,
+    outliers: float,
+    outlier_size: float,
+) -> TableSplits:
+    """Divide a table at random: test rows from the beginning of one order, then validation, training from its end.
+
+    Args:
+        name: What an error message calls the table.
+        features: (N, F) numbers.
+        values: (N,) numbers to predict.
+        names: Name of each feature.
+        train_size: Number of training rows; None takes all that the others leave.
+        valid_size: Number of validation rows.
+        test_size: Number of test rows.
+        split_seed: Chooses which rows; at least 0.
+        outliers: Share of training values that are gross errors, at least 0 and below 0.5; a larger share keeps the
+            errors of a smaller one.
+        outlier_size: By how many of the training values' standard deviations gross errors are too high.
+
+    Raises:
+        ValueError: A size or a share cannot be had.
+    """
+    most = len(values) - valid_size - test_size
+    train_size = most if train_size is None else train_size
+    for what, size in (("train_size", train_size), ("valid_size", valid_size), ("test_size", test_size)):
+        if size < 1 or most < 1 or train_size > most:
+            raise ValueError(
+                f"{what} is {size}, but {name} has {len(values)} rows in all; each part needs one or more."
+            )
+    if not 0 <= outliers < 0.5:
+        raise ValueError(f"outliers is {outliers}; it must be at least 0 and below 0.5.")
+    if split_seed < 0:
+        raise ValueError(f"split_seed is {split_seed}; it must not be negative.")
+    whole = Rows(features.astype(np.float32), values.astype(np.float32), np.arange(len(values)))
+    order = np.argsort(np.random.PCG64(split_seed).random_raw(len(values)), kind="stable")
+    train = whole.take(order[len(order) - train_size :])
+    return TableSplits(
+        train=_with_outliers(train, outliers, outlier_size, split_seed),
+        valid=whole.take(order[test_size : test_size + valid_size]),
+        test=whole.take(order[:test_size]),
+        names=names,
+    )
+
+
+def _with_outliers(train: Rows, share: float, size: float, seed: int) -> Rows:
+    if not share:
+        return train
+    lottery = np.random.PCG64([seed, 1]).random_raw(int(train.index.max()) + 1)[train.index]
+    wrong = np.argsort(lottery, kind="stable")[: round(share * len(train))]
+    values = train.values.copy()
+    values[wrong] += np.float32(size * train.values.std())
+    return replace(train, values=values)
