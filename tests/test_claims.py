@@ -123,7 +123,7 @@ def test_relative_claims_compare_ratios():
     found = weigh(claim(metric="cost.step_ms", relative=True, margin=0.05), records)
     assert math.exp(found.estimate) == pytest.approx(1.2, rel=1e-3)
     (decision,) = decide([found])
-    assert told._effect(decision).startswith("+20.0 %")
+    assert told.effect(decision).startswith("+20.0 %")
 
 
 def test_spread_compares_ranges_with_a_loss_as_one_observation():
@@ -235,3 +235,13 @@ def test_wrong_claims_are_refused_in_one_sentence(tmp_path):
         with pytest.raises(UsageError, match=message):
             claims._claim(tmp_path / "d.yaml", entry)
     assert ledger.compose([]).sections[0].items
+
+
+def test_every_property_of_the_review_names_claims_that_exist():
+    known = {each.id for each in claims.load()}
+    named = [name for line in pd.read_csv(ledger.PROPERTIES)["claims"] for name in line.split()]
+    assert set(named) <= known
+    page = ledger.compose([decide([weigh(claim(id="focal_costs_more"), study({("a", 0): 0.95, ("b", 0): 0.9}))])[0]])
+    rows = {(row.entries[0].text, row.entries[2].text): row.entries[3] for row in page.sections[1].items[1].rows}
+    assert rows["Focal", "costs more than cross-entropy"].text.startswith("supported: +4.94")
+    assert rows["Dice", "harder to optimise"].note == "no claim stands for it"

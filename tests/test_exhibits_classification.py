@@ -7,7 +7,7 @@ import pytest
 from harness.records import StudyData
 from harness.report import writing
 from harness.report.analysis import Analysis
-from harness.report.exhibits import architectures, imbalance, ngl, taxonomy
+from harness.report.exhibits import architectures, imbalance, methods, ngl, taxonomy
 from harness.report.exhibits.drawings import Dot
 from harness.report.items import Figure, Table
 
@@ -188,3 +188,20 @@ def test_partial_imbalance_is_a_partial_exhibit():
 def test_a_study_without_ratios_says_so():
     section = imbalance.section(Analysis(records(gains, labels=LABELS)))
     assert "axes.stress.imbalance_ratio=[1,10,50]" in section.items[0].paragraphs[0]
+
+
+# ---------------------------------------------------------------- methods
+
+
+def test_methods_of_the_review_stand_beside_what_their_losses_did():
+    labels = ("cross_entropy", "dice", "focal", "cross_entropy_dice")
+    study = records(lambda x, model, _: 0.6 + {"dice": 0.05}.get(x, 0) * (model == "unet_micro"), labels=labels,
+                    models=("unet_micro", "vit_seg_micro"))  # fmt: skip
+    study.runs["task"] = "segmentation"
+    table = first(methods.section(Analysis(study)), Table)
+    rows = {row.entries[0].text: row.entries for row in table.rows}
+    assert "better" in rows["UNet"][3].text
+    assert rows["UNet"][4].note == "the method is no ViT"
+    assert rows["Tri-Net"][3].text.startswith("cross_entropy_dice")
+    assert rows["Segmenter"][4].text == "baseline"
+    assert "baseline" not in rows["SegFormer"][4].text

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from harness.compose import ROOT
 from harness.report import claims, writing
 from harness.report.claims import Decision
-from harness.report.items import Item, Report, Row, Section, Table
+from harness.report.items import Column, Entry, Item, Prose, Report, Row, Section, Table
 from harness.report.sections import claims as told
+from harness.report.sections.common import dash
+
+PROPERTIES = ROOT / "results" / "published" / "review_properties.csv"
 
 
 def write(folder: Path) -> tuple[Path, list[Decision]]:
@@ -30,7 +35,39 @@ def compose(decisions: Sequence[Decision]) -> Report:
     )
     items = tuple(_without_links(item) for item in told.overview(decisions))
     title = "What five documents claim about loss functions, and what our records say of it"
-    return Report("claims", title, facts, (Section("claims", "The ledger", items),))
+    return Report("claims", title, facts, (Section("claims", "The ledger", items), _properties(decisions)))
+
+
+def _properties(decisions: Sequence[Decision]) -> Section:
+    """Return the review's advantages and disadvantages of losses as measured properties."""
+    by_id = {decision.claim.id: decision for decision in decisions}
+    columns = (
+        Column("loss", "loss"),
+        Column("side", "said"),
+        Column("property", "what the review says"),
+        Column("verdicts", "measured", note="verdicts of the claims that stand for it, with effect and study"),
+    )
+    rows = []
+    with PROPERTIES.open(newline="") as file:
+        for line in csv.DictReader(file):
+            found = [by_id[name] for name in line["claims"].split() if name in by_id]
+            words = "; ".join(_measured(decision) for decision in found)
+            verdicts = {decision.verdict for decision in found}
+            tone = told.TONES[verdicts.pop()] if len(verdicts) == 1 else ""
+            measured = Entry(words, tone=tone) if found else dash("no claim stands for it")
+            rows.append(Row((Entry(line["loss"]), Entry(line["side"]), Entry(line["property"]), measured)))
+    about = (
+        "The review's table 9 lists advantages and disadvantages of losses in words. Each that can be measured stands "
+        "here with the verdicts of its claims; ease of implementation and of interpretation are not measured.",
+    )
+    table = Table("properties", "Table 9, measured", columns, tuple(rows))
+    return Section("properties", "Advantages and disadvantages, measured", (Prose(about), table))
+
+
+def _measured(decision: Decision) -> str:
+    if decision.evidence.n < 2:
+        return f"{decision.verdict} ({'needs ' if decision.claim.needs else ''}{decision.evidence.missing})"
+    return f"{decision.verdict}: {told.effect(decision)} ({decision.claim.study}, n = {decision.evidence.n})"
 
 
 def _without_links(item: Item) -> Item:

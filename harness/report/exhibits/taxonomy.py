@@ -39,7 +39,7 @@ def _listed() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _here(a: Analysis, names: Sequence[str]) -> list[str]:
+def labels_of(a: Analysis, names: Sequence[str]) -> list[str]:
     """Return the labels of this study that stand for losses of the taxonomy."""
     wanted = [OTHERWISE.get(name, name) + lift for name in names for lift in LIFTS]
     return [label for label in dict.fromkeys(wanted) if label in a.labels]
@@ -108,14 +108,14 @@ def _table(a: Analysis, listed: Sequence[dict[str, str]]) -> Table:
     for line in listed:
         names = line["losses"].split()
         head = (Entry(line["section"]), Entry(line["printed"]), Entry(line["family"]))
-        labels = _here(a, names)
+        labels = labels_of(a, names)
         for label in labels:
             entries = (_entry(a, cell, label) for cell in a.cells)
             rows.append(Row((*head, Entry(a.display(label)), *entries), reference=label == a.baseline))
         if not labels:
             why = _why_not(a, names)
             rows.append(Row((*head, Entry(" ".join(names)), *(dash(why) for _ in a.cells))))
-    measured = sum(bool(_here(a, line["losses"].split())) for line in listed)
+    measured = sum(bool(labels_of(a, line["losses"].split())) for line in listed)
     caption = (
         f"{measured} of {count(len(listed), 'entry', 'entries')} of the survey's taxonomy are measured in this study: "
         f"difference in {a.metric.title} to {a.baseline} with its 95 % interval. A dash says on hover why it is one."

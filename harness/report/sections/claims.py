@@ -76,10 +76,11 @@ def _points(decisions: Sequence[Decision]) -> list[Point]:
 
 
 def _brief(decision: Decision) -> str:
-    return f"{_effect(decision)} {_short_unit(decision.claim)}".rstrip() + f" (n = {decision.evidence.n})"
+    return f"{effect(decision)} {_short_unit(decision.claim)}".rstrip() + f" (n = {decision.evidence.n})"
 
 
-def _effect(decision: Decision) -> str:
+def effect(decision: Decision) -> str:
+    """Return the effect with its interval, in the unit in which it is read."""
     claim, evidence = decision.claim, decision.evidence
     return f"{_amount(claim, evidence.estimate)} [{_amount(claim, evidence.low)}, {_amount(claim, evidence.high)}]"
 
@@ -154,13 +155,13 @@ def _row(decision: Decision) -> Row:
         return Row((*head, *entries, Entry(claim.id), *(dash("not tested"),) * 3, Entry("")))
     margin = math.log1p(claim.margin) if claim.relative else claim.margin
     low, high = (end / margin for end in (evidence.low, evidence.high))
-    effect = Entry(_effect(decision), evidence.estimate / margin, low, high, evidence.keys, tone=tone)
+    drawn = Entry(effect(decision), evidence.estimate / margin, low, high, evidence.keys, tone=tone)
     words = (Entry(_unit(claim)), Entry(EXPECTED[claim.expect]), Entry(_margin(claim), claim.margin))
     n = Entry(str(evidence.n), evidence.n, note=f"{evidence.diverged} runs diverged" if evidence.diverged else "")
     ps = (Entry(p_value(p), p) for p in (decision.p_for, decision.p_against))
     ends = (Entry(f"{x:.6g}", float(x)) for x in (evidence.estimate, evidence.low, evidence.high))
     keys = Entry(" ".join(evidence.keys))
-    return Row((*head, effect, *words, n, *ps, Entry(claim.study), _needed(decision), Entry(claim.id), *ends, keys))
+    return Row((*head, drawn, *words, n, *ps, Entry(claim.study), _needed(decision), Entry(claim.id), *ends, keys))
 
 
 def _needed(decision: Decision) -> Entry:
