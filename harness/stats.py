@@ -258,7 +258,7 @@ def improvement(differences: ArrayLike, *, higher_is_better: bool = True) -> tup
     did better, ties counting half. All nan where n = 0.
 
     >>> [round(p, 2) for p in improvement([1.0, 2.0, -1.0, 0.0])]
-    [0.62, 0.24, 0.9]
+    [0.62, 0.22, 0.91]
     """
     d = np.asarray(differences, dtype=float) * (1 if higher_is_better else -1)
     if not d.size:
