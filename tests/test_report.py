@@ -501,6 +501,58 @@ def test_a_number_leads_to_its_runs(page):
     assert page.locator("tr:target").is_visible()
 
 
+def chooser(page, kind):
+    return page.get_by_role("combobox", name=kind, exact=True)
+
+
+def visible_rows(page, table):
+    return page.locator(f"{table} tbody tr:visible > th").all_inner_texts()
+
+
+def test_a_filter_hides_what_is_about_something_else(page):
+    every = page.locator("tr[data-about]").count()
+    chooser(page, "model").select_option("vit_nano")
+    assert not page.locator(RESULTS).is_visible()
+    assert page.get_by_text("No row of this table fits the filter.").first.is_visible()
+    assert len(visible_rows(page, "#table-results-digits-vit_nano")) == len(synthetic.LOSSES)
+    assert len(visible_rows(page, "#table-results-all-cells")) == len(synthetic.LOSSES)  # about no single model
+    assert page.locator("figure:visible h3").all_inner_texts()[0] == "vit_nano"
+    chooser(page, "family").select_option("angular")
+    assert sorted(visible_rows(page, "#table-results-digits-vit_nano")) == ["arcface", "cross_entropy"]
+    told = page.get_by_role("status")
+    left, total = map(int, re.findall(r"[0-9]+", told.inner_text().replace(",", "")))
+    assert 0 < left < total
+    page.get_by_role("button", name="Show all").click()
+    assert told.inner_text() == ""
+    assert page.locator("tr[data-about]:not([hidden])").count() == every
+    assert page.evaluate("document.activeElement.closest('form')?.id") == "filters"
+
+
+def test_losses_are_searched_by_part_of_their_name(page):
+    chooser(page, "loss").fill("FOCAL")
+    assert sorted(visible_rows(page, RESULTS)) == ["cross_entropy", "focal", "focal gamma=5"]  # the baseline stays
+    assert "focal gamma=5" in page.locator(".points li:visible").first.inner_text()
+    chooser(page, "loss").fill("no such loss")
+    assert page.get_by_text("none that fits the filter").count() > 1
+
+
+def test_a_link_into_what_is_filtered_away_shows_everything(page):
+    page.locator(f"{RESULTS} tbody tr").first.locator("a").first.click()
+    chooser(page, "family").select_option("margin")
+    link = page.locator("li:target a").first  # a run of another family
+    link.click()
+    page.wait_for_function("document.querySelector('tr:target:not([hidden])')")
+    assert chooser(page, "family").input_value() == ""
+
+
+def test_what_has_one_value_has_no_filter(tmp_path):
+    few = synthetic.study(seeds=(1, 2), losses=("cross_entropy", "ngl"), models=("mlp",), controls=False, history=False)
+    written = report.build(few, tmp_path).read_text()
+    assert "<label>loss <input" in written
+    assert "<label>model" not in written
+    assert "<label>family" not in written
+
+
 def test_it_prints_without_cutting_tables(page):
     page.emulate_media(media="print")
     assert page.locator("nav").is_hidden()

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from harness import stats
 from harness.records import StudyData
 from harness.report.frames import column, distinct, numbers, rows, where
-from harness.report.text import DASH, Metric, metric_of, plain
+from harness.report.text import DASH, Metric, axis_title, metric_of, plain
 from harness.stats import Comparison, Interval
 
 COMPARED = ("run", "self", "planted")  # roles that answer the question; search runs never do
@@ -272,8 +272,7 @@ def _cell_title(columns: Sequence[str], values: Sequence[str], skip: set[int]) -
     parts = []
     for i, (name, value) in enumerate(zip(columns, values, strict=True)):
         if i not in skip and value != DASH:
-            axis = name.removeprefix("axis.").rpartition(".")[2].replace("_", " ")
-            parts.append(f"{axis} {value}" if name.startswith("axis.") else value)
+            parts.append(f"{axis_title(name)} {value}" if name.startswith("axis.") else value)
     return " · ".join(parts) or " · ".join(values[:2])
 
 

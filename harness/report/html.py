@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup, escape
 
-from harness.report.items import Entry, Report, Scale
+from harness.report.items import About, Entry, Points, Report, Scale
 from harness.report.text import count
 
 HERE = Path(__file__).parent
@@ -40,6 +40,50 @@ class RunSets:
         return [(name, keys) for keys, name in self._names.items()]
 
 
+class Filters:
+    """What the tables and figures of a page are about: by kind (model, family) its values, in order of appearance.
+
+    Each value gets a short name, ``2.1``, the second value of the third kind, which rows and figures carry.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self._values: dict[str, list[str]] = {}
+        for about in _abouts(report):
+            for kind, value in about:
+                known = self._values.setdefault(kind, [])
+                if value not in known:
+                    known.append(value)
+        several = [kind for kind, values in self._values.items() if len(values) > 1]
+        self._kinds = sorted(several, key=("family", "loss").__contains__)  # losses last
+        self._names = {
+            (kind, value): f"{place}.{index}"
+            for place, kind in enumerate(self._kinds)
+            for index, value in enumerate(self._values[kind])
+        }
+
+    def choices(self) -> list[tuple[str, int, list[tuple[str, str]]]]:
+        """Return every kind with more than one value: its title, its number, and its values with their names."""
+        return [
+            (kind, place, [(self._names[kind, value], value) for value in self._values[kind]])
+            for place, kind in enumerate(self._kinds)
+        ]
+
+    def names(self, about: About) -> str:
+        """Return the names of what something is about, apart by blanks; of kinds with one value there is none."""
+        return " ".join(self._names[pair] for pair in about if pair in self._names)
+
+
+def _abouts(report: Report) -> Iterator[About]:
+    for section in report.sections:
+        for item in section.items:
+            if isinstance(item, Points):
+                for point in item.points:
+                    yield from point.about
+    for table in report.tables():
+        yield from (row.about for row in table.rows)
+    yield from (figure.about for figure in report.figures())
+
+
 def page(report: Report, drawings: Mapping[str, str]) -> str:
     """Return the page.
 
@@ -57,6 +101,7 @@ def page(report: Report, drawings: Mapping[str, str]) -> str:
         report=report,
         drawings={name: Markup(svg) for name, svg in drawings.items()},
         sets=RunSets(),
+        filters=Filters(report),
         strip=strip,
         count=count,
         style=Markup((HERE / "templates" / "page.css").read_text()),

@@ -12,6 +12,9 @@ from typing import Literal
 from matplotlib.figure import Figure as Drawing
 
 Tone = Literal["", "better", "worse", "equivalent", "undecided", "alarm", "good"]
+About = tuple[
+    tuple[str, str], ...
+]  # what is spoken of, by kind: ("model", "vit_nano"), ("family", "margin"); filters read it
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A row; ``anchor`` lets others point at it, ``reference`` marks the baseline."""
+    """A row; ``anchor`` lets others point at it, ``reference`` marks the baseline, ``about`` says whom it speaks of."""
 
     entries: tuple[Entry, ...]
     anchor: str = ""
     reference: bool = False
+    about: About = ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ class Figure:
     alt: str
     draw: Callable[[], Drawing]
     wide: bool = False
+    about: About = ()
 
 
 @dataclass(frozen=True)
@@ -102,11 +107,12 @@ class Prose:
 
 @dataclass(frozen=True)
 class Point:
-    """A term with its lines, each a name and what is said of it; ``tone`` marks the term."""
+    """A term with its lines, each a name and what is said of it; ``tone`` marks the term, ``about`` is of each line."""
 
     term: str
     tone: Tone
     lines: tuple[tuple[str, str], ...]
+    about: tuple[About, ...] = ()
 
 
 @dataclass(frozen=True)

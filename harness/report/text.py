@@ -174,6 +174,15 @@ def count(n: int, noun: str, plural: str = "") -> str:
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
+def axis_title(column: str) -> str:
+    """Return how an axis of a study is called by its column of the records.
+
+    >>> axis_title("axis.stress.label_noise")
+    'label noise'
+    """
+    return column.removeprefix("axis.").rpartition(".")[2].replace("_", " ")
+
+
 def slug(text: str) -> str:
     """Return a text as a name for files and anchors.
 

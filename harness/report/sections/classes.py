@@ -11,7 +11,7 @@ import pandas as pd
 from harness.report.analysis import Analysis, Cell, Outcome
 from harness.report.frames import column, where
 from harness.report.items import Column, Entry, Item, Prose, Row, Section, Table
-from harness.report.sections.common import dash, loss_entry
+from harness.report.sections.common import about_cells, about_loss, dash, loss_entry
 from harness.report.text import count, number, slug
 
 MOST = 25  # with more classes a table is no longer read
@@ -40,6 +40,7 @@ def _table(a: Analysis, cell: Cell) -> Table | None:
         Row(
             (loss_entry(a, label), *_entries(found, scores.get(a.baseline), a.outcomes[cell, label].keys)),
             reference=label == a.baseline,
+            about=(*about_cells(a, cell.values), *about_loss(a, label)),
         )
         for label, found in scores.items()
     )

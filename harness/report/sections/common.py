@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from harness.report.analysis import Analysis, Cell, Outcome
-from harness.report.items import Entry, Tone
-from harness.report.text import DASH, count, number
+import functools
+
+from harness.report.analysis import Analysis, Cell, Outcome, cell_columns
+from harness.report.frames import column
+from harness.report.items import About, Entry, Tone
+from harness.report.text import DASH, axis_title, count, number, plain
 from harness.stats import Comparison
 
 FEW_SEEDS = 5  # with fewer, only large differences can be told
@@ -26,6 +29,29 @@ def loss_entry(a: Analysis, label: str) -> Entry:
 def cell_entry(cell: Cell) -> Entry:
     """Return the entry that names a cell."""
     return Entry(cell.short, note=cell.title)
+
+
+def about_cells(a: Analysis, *cells: tuple[str, ...]) -> About:
+    """Return what the cells of these values are about: data, model, further axes, and task and track of their runs."""
+    kinds = ["data", "model", *(axis_title(name) for name in cell_columns(a.all)[2:])]
+    pairs = [pair for values in cells for pair in zip(kinds, values, strict=True) if pair[1] != DASH]
+    more = _tasks_and_tracks(a)
+    return tuple(dict.fromkeys([*pairs, *(pair for values in cells for pair in more.get(values, ()))]))
+
+
+@functools.lru_cache(maxsize=1)
+def _tasks_and_tracks(a: Analysis) -> dict[tuple[str, ...], About]:
+    found: dict[tuple[str, ...], dict[tuple[str, str], None]] = {}
+    for kind in ("task", "track"):
+        for cell, value in zip(a.main["cell"], map(plain, column(a.main, kind)), strict=True):
+            if value != DASH:
+                found.setdefault(cell, {})[kind, value] = None
+    return {cell: tuple(pairs) for cell, pairs in found.items()}
+
+
+def about_loss(a: Analysis, label: str) -> About:
+    """Return what a loss is about: its family and itself."""
+    return (("family", a.about[label].family or "unknown"), ("loss", a.display(label)))
 
 
 def dash(reason: str) -> Entry:

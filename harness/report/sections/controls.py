@@ -13,7 +13,7 @@ from harness import stats
 from harness.report.analysis import Analysis, Cell, class_count
 from harness.report.frames import column, numbers, where
 from harness.report.items import Column, Entry, Notice, Row, Section, Table, Tone
-from harness.report.sections.common import FEW_SEEDS, cell_entry, dash
+from harness.report.sections.common import FEW_SEEDS, about_cells, cell_entry, dash
 from harness.report.text import count, p_value
 from harness.stats import Comparison, Interval
 
@@ -94,7 +94,8 @@ def _row(a: Analysis, control: Control) -> Row:
         low, high = (found.low, found.high) if math.isfinite(found.low) else (None, None)
         difference, n = Entry(text, value, low, high, control.keys), Entry(str(found.n), found.n, runs=control.keys)
     p = Entry(p_value(control.p), control.p if math.isfinite(control.p) else None)
-    return Row((*head, outcome, difference, n, p, Entry(control.detail)))
+    about = about_cells(a, control.cell.values)
+    return Row((*head, outcome, difference, n, p, Entry(control.detail)), about=about)
 
 
 def _pairs(a: Analysis, cell: Cell, role: str, on: str) -> tuple[list[float], tuple[str, ...], int, int]:

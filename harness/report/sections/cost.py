@@ -12,7 +12,15 @@ from harness import stats
 from harness.report.analysis import Analysis, Outcome
 from harness.report.frames import column, numbers, rows, where
 from harness.report.items import Column, Entry, Notice, Prose, Row, Section, Table
-from harness.report.sections.common import TONES, cell_entry, dash, loss_entry, number_entry
+from harness.report.sections.common import (
+    TONES,
+    about_cells,
+    about_loss,
+    cell_entry,
+    dash,
+    loss_entry,
+    number_entry,
+)
 from harness.report.text import count, metric_of, number
 
 SECONDARY = (
@@ -149,6 +157,7 @@ def _cost_row(a: Analysis, outcome: Outcome, trials: Trials) -> Row:
             *(_search_entries(outcome, own, trials) if trials else ()),
         ),
         reference=outcome.label == a.baseline,
+        about=(*about_cells(a, outcome.cell.values), *about_loss(a, outcome.label)),
     )
 
 
@@ -214,7 +223,8 @@ def _metrics_table(a: Analysis) -> Table:
     for outcome in a.outcomes.values():
         entries = [_secondary(a, outcome, metric.key) for metric in metrics]
         head = (cell_entry(outcome.cell), loss_entry(a, outcome.label), number_entry(outcome.values.n, 0, outcome.keys))
-        table_rows.append(Row((*head, *entries), reference=outcome.label == a.baseline))
+        about = (*about_cells(a, outcome.cell.values), *about_loss(a, outcome.label))
+        table_rows.append(Row((*head, *entries), reference=outcome.label == a.baseline, about=about))
     caption = (
         "Other metrics: mean over completed runs ± half of the 95 % t interval. A dash: the metric means nothing for "
         "this loss (its scores are no probabilities), or was not recorded. No verdicts: these were not declared "

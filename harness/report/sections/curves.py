@@ -11,6 +11,7 @@ from harness.report.analysis import Analysis, Cell
 from harness.report.figures import Curve
 from harness.report.frames import column, numbers, rows, where
 from harness.report.items import Figure, Item, Prose, Section
+from harness.report.sections.common import about_cells
 from harness.report.text import metric_of, slug
 
 
@@ -64,8 +65,9 @@ def _valid(a: Analysis, cell: Cell, panels: dict[str, Curve], name: str) -> Figu
     )
     draw = functools.partial(figures.curves, panels, a.display(a.baseline), axis, metric.scale, True)
     return Figure(
-        f"curves-valid-{slug(cell.title)}", f"{cell.title}: {metric.title}", caption, f"{caption} {ends}.", draw, True
-    )
+        f"curves-valid-{slug(cell.title)}", f"{cell.title}: {metric.title}", caption, f"{caption} {ends}.", draw, True,
+        about_cells(a, cell.values),
+    )  # fmt: skip
 
 
 def _train(a: Analysis, cell: Cell, panels: dict[str, Curve]) -> Figure:
@@ -75,4 +77,7 @@ def _train(a: Analysis, cell: Cell, panels: dict[str, Curve]) -> Figure:
         "Every loss has its own unit, so every panel has its own axis."
     )
     draw = functools.partial(figures.curves, panels, a.display(a.baseline), "training loss", 1.0, False)
-    return Figure(f"curves-train-{slug(cell.title)}", f"{cell.title}: training loss", caption, caption, draw, True)
+    return Figure(
+        f"curves-train-{slug(cell.title)}", f"{cell.title}: training loss", caption, caption, draw, True,
+        about_cells(a, cell.values),
+    )  # fmt: skip

@@ -8,6 +8,7 @@ from harness.report import figures
 from harness.report.analysis import Analysis, Cell
 from harness.report.figures import Bar
 from harness.report.items import Figure, Item, Prose, Section
+from harness.report.sections.common import about_cells
 from harness.report.sections.results import scale_of
 from harness.report.text import slug
 
@@ -51,4 +52,5 @@ def _figure(a: Analysis, model: str, panels: dict[str, list[Bar]], half: float) 
         for title, bars in panels.items()
     )
     draw = functools.partial(figures.forest, panels, a.margin * a.metric.scale, half, axis)
-    return Figure(f"differences-{slug(model)}", model, caption, alt, draw)
+    about = about_cells(a, *(cell.values for cell in a.cells if cell.title in panels))
+    return Figure(f"differences-{slug(model)}", model, caption, alt, draw, about=about)

@@ -13,6 +13,7 @@ from harness import records
 from harness.report.analysis import Analysis, Cell
 from harness.report.figures import STYLE
 from harness.report.items import Figure, Item, Section
+from harness.report.sections.common import about_cells
 from harness.report.text import slug
 
 VOID = 255
@@ -47,8 +48,9 @@ def _figure(a: Analysis, cell: Cell) -> Figure | None:
     )
     alt = f"{caption} Correct pixels: {', '.join(f'{label} {share}' for label, share in shown.items())}."
     return Figure(
-        f"examples-{slug(cell.title)}", f"Examples, {cell.short}", caption, alt, functools.partial(draw, kept), True
-    )
+        f"examples-{slug(cell.title)}", f"Examples, {cell.short}", caption, alt, functools.partial(draw, kept), True,
+        about_cells(a, cell.values),
+    )  # fmt: skip
 
 
 def _accuracy(found: dict[str, Pictures]) -> float:

@@ -9,6 +9,7 @@ import pandas as pd
 from harness.report.analysis import Analysis
 from harness.report.frames import column, records, rows
 from harness.report.items import Code, Column, Entry, Item, Prose, Row, Section, Table
+from harness.report.sections.common import about_cells, about_loss
 from harness.report.sections.reproduce import command
 from harness.report.text import plain, significant
 
@@ -24,13 +25,13 @@ def section(a: Analysis) -> Section:
     prose = (
         "A diverged run is a result and is not repeated: its loss became infinite or not a number at the step given."
     )
-    items: list[Item] = [Prose((prose,)), _table(runs)]
+    items: list[Item] = [Prose((prose,)), _table(a, runs)]
     if set(runs["status"]) & {"failed", "missing"}:
         items.append(Code(command(a.study), "Runs whatever failed or is missing, and nothing else"))
     return Section("failures", "Failures", (*items, *_tracebacks(runs)))
 
 
-def _table(runs: pd.DataFrame) -> Table:
+def _table(a: Analysis, runs: pd.DataFrame) -> Table:
     columns = (
         Column("status", "status"),
         Column("loss", "loss"),
@@ -40,10 +41,10 @@ def _table(runs: pd.DataFrame) -> Table:
         Column("what", "what happened"),
         Column("key", "run", "code"),
     )
-    return Table("failures", "Runs that did not finish", columns, tuple(map(_row, records(runs))))
+    return Table("failures", "Runs that did not finish", columns, tuple(_row(a, run) for run in records(runs)))
 
 
-def _row(run: dict[str, Any]) -> Row:
+def _row(a: Analysis, run: dict[str, Any]) -> Row:
     if run["status"] == "diverged":
         what = f"at step {plain(run.get('diverged_step'))}"
         if (last := run.get("last_finite_loss")) is not None:
@@ -62,7 +63,8 @@ def _row(run: dict[str, Any]) -> Row:
             Entry(plain(run["seed"]), float(run["seed"])),
             Entry(what),
             Entry(key, runs=(key,)),
-        )
+        ),
+        about=(*about_cells(a, run["cell"]), *about_loss(a, str(run["label"]))),
     )
 
 

@@ -8,7 +8,16 @@ from harness import stats
 from harness.report.analysis import Across, Analysis, Cell, Outcome
 from harness.report.figures import limit
 from harness.report.items import Column, Entry, Item, Prose, Row, Scale, Section, Table
-from harness.report.sections.common import dash, loss_entry, number_entry, reason, remarks, verdict_entry
+from harness.report.sections.common import (
+    about_cells,
+    about_loss,
+    dash,
+    loss_entry,
+    number_entry,
+    reason,
+    remarks,
+    verdict_entry,
+)
 from harness.report.text import DASH, count, number, p_value, slug
 from harness.stats import Comparison, Interval
 
@@ -135,11 +144,12 @@ def _cell_table(a: Analysis, cell: Cell) -> Table:
 
 def _cell_row(a: Analysis, outcome: Outcome) -> Row:
     found = a.comparisons.get((outcome.cell, outcome.label))
-    about = a.about[outcome.label]
+    known = a.about[outcome.label]
     entries = _compared(a, found, outcome.values, outcome.keys, outcome.paired_keys)
-    kind = ", ".join(part for part in (about.family, about.evidence) if part)
-    rest = (Entry(kind), Entry(about.family), Entry(about.evidence), Entry("; ".join(remarks(outcome))))
-    return Row((loss_entry(a, outcome.label), *entries, *rest), reference=outcome.label == a.baseline)
+    kind = ", ".join(part for part in (known.family, known.evidence) if part)
+    rest = (Entry(kind), Entry(known.family), Entry(known.evidence), Entry("; ".join(remarks(outcome))))
+    about = (*about_cells(a, outcome.cell.values), *about_loss(a, outcome.label))
+    return Row((loss_entry(a, outcome.label), *entries, *rest), reference=outcome.label == a.baseline, about=about)
 
 
 def _across_table(a: Analysis) -> Table:
@@ -163,4 +173,5 @@ def _across_row(a: Analysis, across: Across) -> Row:
     left_out = f"{count(across.left_out, 'seed')} left out as incomplete" if across.left_out else ""
     entries = _compared(a, across.comparison, across.values, across.keys, across.keys)
     rest = (number_entry(across.cells, 0), Entry(left_out))
-    return Row((loss_entry(a, across.label), *entries, *rest), reference=across.label == a.baseline)
+    is_baseline = across.label == a.baseline
+    return Row((loss_entry(a, across.label), *entries, *rest), reference=is_baseline, about=about_loss(a, across.label))

@@ -8,6 +8,7 @@ from typing import Any
 from harness.report.analysis import Analysis
 from harness.report.frames import column, numbers, records
 from harness.report.items import Column, Entry, Row, Section, Table
+from harness.report.sections.common import about_cells, about_loss
 from harness.report.text import DASH, plain
 
 
@@ -51,4 +52,5 @@ def _row(a: Analysis, run: dict[str, Any], value: float, rate: float, first: boo
             Entry(source),
         ),
         anchor=f"run-{run['key']}" if first else "",  # a run may serve in two roles
+        about=(*about_cells(a, run["cell"]), *about_loss(a, str(run["label"]))),
     )

@@ -8,8 +8,8 @@ import pandas as pd
 
 from harness.report.analysis import Analysis, Outcome, class_count, group_of, tally
 from harness.report.frames import column, numbers, rows, where
-from harness.report.items import Code, Column, Entry, Item, Notice, Row, Section, Table
-from harness.report.sections.common import cell_entry, loss_entry
+from harness.report.items import About, Code, Column, Entry, Item, Notice, Row, Section, Table
+from harness.report.sections.common import about_cells, about_loss, cell_entry, loss_entry
 from harness.report.sections.reproduce import yaml_of
 from harness.report.text import DASH, count, joined, plain, significant
 
@@ -117,7 +117,7 @@ def _data(a: Analysis) -> Table:
         if "classes" in told:
             told["classes"] = [class_count(value) for value in told["classes"]]
         values = [Entry(tally(values)) for values in told.values()]
-        table_rows.append(Row((Entry(str(dataset)), *values)))
+        table_rows.append(Row((Entry(str(dataset)), *values), about=(("data", str(dataset)),)))
     caption = "Images per split, classes, and the checksum of indices and labels of the three splits."
     return Table("data", "Data", columns, tuple(table_rows), caption)
 
@@ -147,13 +147,19 @@ def _rates(a: Analysis) -> Table | None:
     for cell in a.cells:
         here = [entry for entry in found if entry[0].cell == cell]
         if len({tally(rates) for _, rates, _ in here}) == 1 and not any(len(trials) for *_, trials in here):
-            table_rows.append(_rate_row(a, here[0], Entry("all losses"), tuned))
+            table_rows.append(_rate_row(a, here[0], Entry("all losses"), (), tuned))
         else:
-            table_rows += [_rate_row(a, entry, loss_entry(a, entry[0].label), tuned) for entry in here]
+            table_rows += [
+                _rate_row(a, entry, loss_entry(a, label), about_loss(a, label), tuned)
+                for entry in here
+                for label in (entry[0].label,)
+            ]
     return Table("learning-rates", "Learning rates", columns, tuple(table_rows))
 
 
-def _rate_row(a: Analysis, found: tuple[Outcome, pd.Series, pd.DataFrame], loss: Entry, tuned: bool) -> Row:
+def _rate_row(
+    a: Analysis, found: tuple[Outcome, pd.Series, pd.DataFrame], loss: Entry, about: About, tuned: bool
+) -> Row:
     outcome, rates, trials = found
     grid = sorted(set(_lr(trials).dropna()))
     at_edge = len(grid) > 1 and rates.isin([grid[0], grid[-1]]).any()
@@ -165,7 +171,8 @@ def _rate_row(a: Analysis, found: tuple[Outcome, pd.Series, pd.DataFrame], loss:
         Entry(_tried(grid) or DASH),
         _own_settings(a.planned[outcome.cell, outcome.label], trials) if tuned else remark,
     )
-    return Row(entries, reference=loss.text == a.display(a.baseline))
+    about = (*about_cells(a, outcome.cell.values), *about)
+    return Row(entries, reference=loss.text == a.display(a.baseline), about=about)
 
 
 def _tried(values: Sequence[Hashable]) -> str:
@@ -199,7 +206,10 @@ def _lr(runs: pd.DataFrame) -> pd.Series:
 def _losses(a: Analysis) -> Table:
     columns = tuple(Column(name, name) for name in ("loss", "name", "family", "link", "evidence", "paper"))
     table_rows = tuple(
-        Row(tuple(Entry(text or DASH) for text in (label, x.name, x.family, x.link, x.evidence, x.paper)))
+        Row(
+            tuple(Entry(text or DASH) for text in (label, x.name, x.family, x.link, x.evidence, x.paper)),
+            about=about_loss(a, label),
+        )
         for label in a.labels
         for x in (a.about[label],)
     )

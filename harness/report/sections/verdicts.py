@@ -8,7 +8,7 @@ from harness import stats
 from harness.report.analysis import Analysis, Cell
 from harness.report.items import Column, Entry, Item, Notice, Point, Points, Prose, Row, Section, Table
 from harness.report.sections import controls
-from harness.report.sections.common import TONES, dash, loss_entry, reason
+from harness.report.sections.common import TONES, about_loss, dash, loss_entry, reason
 from harness.report.text import count, joined
 
 FEW_SEEDS = 5
@@ -87,7 +87,8 @@ def _points(a: Analysis) -> list[Point]:
             for label, cells in where.items()
             if cells
         ]
-        points.append(Point(term, TONES[verdict], tuple(lines)))
+        about = (about_loss(a, label) for label, cells in where.items() if cells)
+        points.append(Point(term, TONES[verdict], tuple(lines), tuple(about)))
     return points
 
 
@@ -125,7 +126,7 @@ def _matrix(a: Analysis) -> Table:
             keys = a.outcomes[cell, label].paired_keys
             tone = TONES[found.verdict]
             entries.append(Entry(text, found.difference if found.n else None, runs=keys, note=reason(found), tone=tone))
-        rows.append(Row(tuple(entries)))
+        rows.append(Row(tuple(entries), about=about_loss(a, label)))
     columns = [Column(f"cell_{i + 1}", cell.short, note=cell.title) for i, cell in enumerate(a.cells)]
     unit = a.metric.difference_unit or a.metric.title
     caption = f"Verdict and difference to {a.baseline} ({unit}) in every cell, best first."
