@@ -2,13 +2,16 @@
 
 import csv
 import dataclasses
+import io
 import itertools
 import json
 import re
 import shlex
 import subprocess
 import sys
+from xml.etree import ElementTree
 
+import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +19,7 @@ from scipy import stats as scipy_stats
 
 from harness import plan, report, stats
 from harness.records import StudyData
+from harness.report import figures
 from harness.report.__main__ import main
 from harness.report.analysis import Analysis
 from harness.report.items import Notice, Section, Table
@@ -444,7 +448,9 @@ def page(browser, folder):
         "console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None
     )
     opened.on("pageerror", lambda error: problems.append(str(error)))
-    opened.on("request", lambda sent: None if sent.url.startswith(("file:", "data:")) else problems.append(sent.url))
+    opened.on(
+        "request", lambda sent: None if sent.url.startswith(("file:", "data:", "blob:")) else problems.append(sent.url)
+    )
     opened.goto((folder / "index.html").as_uri())
     yield opened
     opened.close()
@@ -551,6 +557,47 @@ def test_what_has_one_value_has_no_filter(tmp_path):
     assert "<label>loss <input" in written
     assert "<label>model" not in written
     assert "<label>family" not in written
+
+
+def test_a_figure_is_enlarged_and_escape_leads_back(page):
+    button = page.get_by_role("button", name="Enlarge: vit_nano")
+    button.focus()
+    page.keyboard.press("Enter")
+    shown = page.get_by_role("dialog", name="vit_nano")
+    assert shown.is_visible()
+    inside, outside = (
+        at.bounding_box()["width"] for at in (shown.locator("svg"), page.locator("main figure svg").first)
+    )
+    assert inside > 1.5 * outside
+    page.keyboard.press("Escape")
+    assert not shown.is_visible()
+    assert page.evaluate("document.activeElement.textContent") == "Enlarge"
+    page.locator("#differences-cnn_micro .drawing").click()
+    assert page.get_by_role("dialog", name="cnn_micro").is_visible()
+
+
+def test_figures_are_saved_from_the_page_alone(browser, folder, tmp_path):
+    (tmp_path / "moved.html").write_bytes((folder / "index.html").read_bytes())
+    page = browser.new_page(color_scheme="dark")
+    page.goto((tmp_path / "moved.html").as_uri())
+    page.get_by_role("button", name="Enlarge: vit_nano").click()
+    found = {}
+    for kind in ("SVG", "PNG"):
+        with page.expect_download() as saving:
+            page.get_by_role("dialog").get_by_role("button", name=kind).click()
+        found[saving.value.suggested_filename] = saving.value.path().read_bytes()
+    page.close()
+    assert list(found) == ["differences-vit_nano.svg", "differences-vit_nano.png"]
+    drawing = found["differences-vit_nano.svg"].decode()
+    assert ElementTree.fromstring(drawing).tag == "{http://www.w3.org/2000/svg}svg"
+    assert "var(" not in drawing
+    assert figures.INK in drawing  # light colours, also from a dark page
+    picture, beside = (
+        matplotlib.image.imread(io.BytesIO(content))
+        for content in (found["differences-vit_nano.png"], (folder / "figures/differences-vit_nano.png").read_bytes())
+    )
+    assert np.allclose(picture.shape[:2], beside.shape[:2], atol=2)
+    assert np.abs(picture[..., :3].mean() - beside[..., :3].mean()) < 0.02
 
 
 def test_it_prints_without_cutting_tables(page):

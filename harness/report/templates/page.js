@@ -103,3 +103,65 @@ if (form) {
   });
   apply(); // a browser may keep choices when a page is loaded again
 }
+
+// Enlarge a figure by a click on it or by its button, and save it as SVG or PNG made from the drawing in this page.
+const dialog = document.getElementById("enlarged");
+const place = dialog.querySelector(".drawing");
+let current = "";
+
+// a drawing that stands alone, in the light colours: the first rule of the style sheet
+const alone = (drawing) => {
+  const copy = drawing.cloneNode(true);
+  const [, , width, height] = copy.getAttribute("viewBox").split(" ").map(Number);
+  copy.setAttribute("width", `${width}pt`);
+  copy.setAttribute("height", `${height}pt`);
+  const colours = document.styleSheets[0].cssRules[0].style;
+  const text = new XMLSerializer().serializeToString(copy);
+  return { width, height, text: text.replace(/var\((--\w+)\)/g, (_, name) => colours.getPropertyValue(name).trim()) };
+};
+
+const save = (blob, ending) => {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = `${current}.${ending}`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+};
+
+const savers = {
+  svg: () => save(new Blob([alone(place.firstElementChild).text], { type: "image/svg+xml" }), "svg"),
+  png: () => {
+    const { width, height, text } = alone(place.firstElementChild);
+    const canvas = document.createElement("canvas");
+    const scale = Math.min(200 / 72, 16000 / Math.max(width, height)); // 200 dots per inch, if a canvas may be so large
+    [canvas.width, canvas.height] = [Math.round(width * scale), Math.round(height * scale)];
+    const image = new Image();
+    image.onload = () => {
+      canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+      canvas.toBlob((blob) => save(blob, "png"), "image/png");
+    };
+    image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
+  },
+};
+for (const [ending, act] of Object.entries(savers)) dialog.querySelector(`[data-save=${ending}]`).addEventListener("click", act);
+dialog.addEventListener("click", (event) => event.target === dialog && dialog.close()); // beside it
+dialog.addEventListener("close", () => place.replaceChildren());
+
+for (const figure of document.querySelectorAll("figure")) {
+  const drawing = figure.querySelector(".drawing");
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "quiet";
+  button.textContent = "Enlarge";
+  button.setAttribute("aria-label", `Enlarge: ${figure.querySelector("h3").textContent}`);
+  button.addEventListener("click", () => {
+    current = figure.id;
+    dialog.querySelector("h2").textContent = figure.querySelector("h3").textContent;
+    place.replaceChildren(drawing.querySelector("svg").cloneNode(true));
+    button.focus({ preventScroll: true }); // where Escape leads back to, also after a click on the drawing
+    dialog.showModal();
+  });
+  drawing.classList.add("enlarges");
+  drawing.addEventListener("click", () => button.click());
+  figure.querySelector(".files").prepend(button, " · ");
+}
