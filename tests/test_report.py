@@ -15,6 +15,7 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from scipy import stats as scipy_stats
 
 from harness import plan, report, stats
@@ -485,6 +486,36 @@ def test_the_keyboard_sorts_numbers_by_value_and_leaves_gaps_last(page):
     numbers = [float(text) for text in found[:-1]]
     assert numbers == sorted(numbers)
     assert numbers[0] < -30
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Return the page of a small study: axe looks at every element."""
+    losses = ("cross_entropy", "ngl", "arcface", "pf_loss_r1")
+    return report.build(synthetic.study(seeds=(1, 2), losses=losses, track="fixed"), tmp_path_factory.mktemp("small"))
+
+
+def faults(page, within="html"):
+    """Return what axe finds: rule, impact, an element and how many there are."""
+    found = Axe().run(page, context=within).response["violations"]
+    return [(each["id"], each["impact"], each["nodes"][0]["html"][:200], len(each["nodes"])) for each in found]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_no_fault(browser, small, width, scheme):
+    page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page.goto(small.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    chooser(page, "loss").fill("r")  # most rows stay, and a verdict is left without any
+    found = faults(page)
+    page.get_by_role("button", name="Enlarge: vit_nano").click()
+    found += faults(page, "dialog")
+    page.evaluate("document.querySelector('dialog h2').style.color = 'var(--line)'")
+    planted = faults(page, "dialog")
+    page.close()
+    assert found == []
+    assert [rule for rule, *_ in planted] == ["color-contrast"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
