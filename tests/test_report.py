@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -458,6 +459,7 @@ def page(browser, folder):
     assert problems == []
 
 
+PAPER = 673  # pixels between the margins of an A4 sheet
 RESULTS = "#table-results-digits-cnn_micro"
 
 
@@ -631,10 +633,35 @@ def test_figures_are_saved_from_the_page_alone(browser, folder, tmp_path):
     assert np.abs(picture[..., :3].mean() - beside[..., :3].mean()) < 0.02
 
 
-def test_it_prints_without_cutting_tables(page):
-    page.emulate_media(media="print")
-    assert page.locator("nav").is_hidden()
-    assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+def test_it_prints_everything_on_light_paper_without_cutting_tables(page):
+    page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size({"width": PAPER, "height": 1000})
+    hidden = page.locator("nav, #filters, .files button")
+    assert not any(hidden.nth(place).is_visible() for place in range(hidden.count()))
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    page.evaluate("document.body.style.color = 'var(--alarm)'")
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(163, 18, 31)"
+    tables = page.evaluate(
+        "[...document.querySelectorAll('table')].map(t => [t.id, t.checkVisibility({contentVisibilityAuto: true}), "
+        "t.getBoundingClientRect().right])"
+    )
+    unprinted = {name for name, visible, _ in tables if not visible}
+    assert unprinted == {"table-runs"}  # folded and long; a folded short one, the settings, is opened
+    assert page.locator("details.long + .unprinted").first.is_visible()
+    cut = [(name, right) for name, visible, right in tables if visible and right > PAPER + 1]
+    assert cut == []
+
+
+def test_a_pdf_repeats_the_head_of_a_table_on_every_page(page, tmp_path):
+    if shutil.which("pdftotext") is None:
+        pytest.skip("no pdftotext to read the PDF with")
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    page.pdf(path=tmp_path / "report.pdf", format="A4", prefer_css_page_size=True)
+    text = subprocess.run(
+        ["pdftotext", "-layout", tmp_path / "report.pdf", "-"], capture_output=True, text=True, check=True
+    )
+    pages = text.stdout.split("\f")
+    assert sum("epoch selected" in re.sub(r"\s+", " ", text) for text in pages) > 2
 
 
 # ---------------------------------------------------------------------------- class by class

@@ -12,6 +12,7 @@ from harness.report.items import About, Entry, Points, Report, Scale
 from harness.report.text import count
 
 HERE = Path(__file__).parent
+LONG = 60  # rows of a folded table that is not printed unless the reader opened it
 STRIP_WIDTH, STRIP_HEIGHT = 120, 20
 # shapes around (0, 0), so that verdicts are told apart without colour
 MARKS = {
@@ -104,6 +105,7 @@ def page(report: Report, drawings: Mapping[str, str]) -> str:
         filters=Filters(report),
         strip=strip,
         count=count,
+        LONG=LONG,
         style=Markup((HERE / "templates" / "page.css").read_text()),
         script=Markup((HERE / "templates" / "page.js").read_text()),
     )
