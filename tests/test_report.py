@@ -415,6 +415,12 @@ def test_the_same_records_give_the_same_files(tmp_path):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
 
 
+def test_a_page_of_1000_runs_is_below_5_mb(tmp_path):
+    many = synthetic.study(seeds=range(1, 35), models=tuple(synthetic.MODELS), track="fixed", mishaps=False)
+    assert len(many.runs) > 1000
+    assert report.build(many, tmp_path).stat().st_size < 5e6 / 2  # many losses in many cells take twice as much
+
+
 def test_the_terminal_gets_a_table_of_at_most_100_columns(study):
     text = report.summary(study)
     assert max(map(len, text.splitlines())) <= 100

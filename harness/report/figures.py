@@ -170,7 +170,7 @@ def curves(panels: Mapping[str, Curve], reference: str, axis: str, scale: float,
         across = min(4, len(panels))
         down = math.ceil(len(panels) / across)
         figure = Figure(figsize=(0.6 + 1.85 * across, 0.55 + 1.25 * down))
-        _margins(figure, (down, across), left=0.65, gap=0.42)
+        _margins(figure, (down, across), left=0.65 if shared else 0.8, gap=0.42)
         grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=shared).ravel().tolist()
         for axes, (label, curve) in zip(grid, panels.items(), strict=False):
             if shared and reference in panels and label != reference:
@@ -223,6 +223,23 @@ def save(figure: Figure, stem: Path) -> None:
         figure.savefig(stem.with_name(f"{stem.name}.png"), dpi=200, metadata={"Software": None})
 
 
+def _slim(svg: str) -> str:
+    """Return a drawing in half the letters: hundredths of a point will do, and the page has its own font.
+
+    >>> _slim('<path d="M 46.812345 78 L 9 18 "/> <text style="font-family: X, y; fill: red" x="1.234">0.0625</text>')
+    '<path d="M 46.81 78 L 9 18"/> <text style="fill: red" x="1.23">0.0625</text>'
+    """
+
+    def short(found: re.Match[str]) -> str:
+        words = re.sub(r"(\.[0-9]{2})[0-9]+", r"\1", " ".join(found[2].split()))
+        return f' {found[1]}="{words}"'
+
+    svg = re.sub(r' (d|x|y)="([^"]*)"', short, svg)
+    svg = re.sub(r' transform="rotate\(-?0 [^"]*\)"', "", svg)
+    svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
+    return re.sub(r"\n\s*", "\n", svg)
+
+
 def inline(svg: str, alt: str) -> str:
     """Return a saved figure as an element for the page: colours by role, its width left to the page."""
     svg = svg[svg.index("<svg") :]
@@ -233,4 +250,4 @@ def inline(svg: str, alt: str) -> str:
     head = re.sub(r' (width|height)="[^"]*"', "", head)
     # matplotlib numbers its groups alike in every figure; only what is referred to (clip paths, marks) needs its id
     rest = re.sub(r'<g id="[a-zA-Z0-9.]*_[0-9]+(_[0-9]+)?"', "<g", rest)
-    return f'{head} role="img" aria-label="{escape(alt)}">{rest}'
+    return f'{head} role="img" aria-label="{escape(alt)}" font-family="sans-serif">{_slim(rest)}'
