@@ -21,11 +21,13 @@ from scipy import stats as scipy_stats
 
 from harness import plan, report, stats
 from harness.records import StudyData
-from harness.report import figures
+from harness.report import figures, latex
 from harness.report.__main__ import main
 from harness.report.analysis import Analysis
 from harness.report.items import Notice, Section, Table
 from harness.report.sections import classes, controls, cost, failures, ranks, reproduce, setting, verdicts
+from harness.report.items import Column, Entry, Notice, Row, Section, Table
+from harness.report.sections import classes, controls, cost, failures, reproduce, setting, verdicts
 from tests import synthetic
 
 
@@ -387,9 +389,21 @@ def test_latex_escapes_what_it_must(folder):
     for path in (folder / "tables").glob("*.tex"):
         text = path.read_text()
         assert text.isascii() or all(ord(letter) < 0x250 for letter in text)
-        body = text.split("\\midrule")[1]
-        assert not re.search(r"(?<!\\)[_%#]", body), path.name
-        assert text.count("\\toprule") == 1
+        bodies = re.findall(r"\\midrule(.*?)\\bottomrule", text, re.DOTALL)
+        assert not re.search(r"(?<!\\)[_%#]", "".join(bodies)), path.name
+        assert len(bodies) == text.count(r"\begin{table}") >= 1
+
+
+def test_latex_breaks_long_tables_and_titles_and_drops_empty_columns():
+    columns = (Column("a", "loss"), Column("b", "a very long title of numbers", "number"), Column("c", "remarks"))
+    rows = tuple(Row((Entry(f"loss {i}"), Entry(str(i)), Entry(""))) for i in range(100))
+    text = latex.table(Table("x", "Title", columns, rows, "Caption."))
+    assert text.count(r"\begin{table}") == 3
+    assert text.count("(continued)") == 2
+    assert text.count(r"\label{tab:x}") == 1
+    assert all(f"loss {i} & {i} " in text for i in range(100))
+    assert "remarks" not in text
+    assert r"\textbf{a very long} \\ \textbf{title of} \\ \textbf{numbers}" in text
 
 
 def test_every_link_of_the_page_leads_somewhere_and_none_leaves_it(folder):

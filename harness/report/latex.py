@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import replace
 
-from harness.report.items import Report, Table
+from harness.report.items import Column, Entry, Report, Row, Table
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -28,6 +32,13 @@ SPECIAL = {
     "≤": r"$\leq$",
 }
 SHRINK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"  # only what is wider than the line
+PAGE = 48  # lines that fit a page at the usual size
+HEAD, LINE, LONG = (
+    14,
+    40,
+    48,
+)  # letters: of a line in a title, in a text, and of a text that is not yet broken into lines
+LINES = r">{\raggedright\arraybackslash}p{7cm}"
 
 
 def escape(words: str) -> str:
@@ -41,12 +52,29 @@ def escape(words: str) -> str:
 
 
 def table(item: Table) -> str:
-    """Return one table environment; needs booktabs and graphicx."""
+    """Return table environments that fit a page each, without empty columns; needs array, booktabs, graphicx."""
     item = item.for_reading()
-    align = "".join("r" if column.kind == "number" else "l" for column in item.columns)
-    head = " & ".join(rf"\textbf{{{escape(column.title)}}}" for column in item.columns)
+    told = [
+        place for place in range(len(item.columns)) if not item.rows or any(r.entries[place].text for r in item.rows)
+    ]
+    rows = tuple(replace(row, entries=tuple(row.entries[place] for place in told)) for row in item.rows)
+    item = replace(item, columns=tuple(item.columns[place] for place in told), rows=rows)
+    pages: list[list[Row]] = [[]]
+    left = PAGE
+    for row in rows:
+        lines = max(math.ceil(len(entry.text) / LINE) for entry in (*row.entries, Entry("x")))
+        if lines > left and pages[-1]:
+            pages.append([])
+            left = PAGE
+        pages[-1].append(row)
+        left -= lines
+    return "\n".join(_environment(item, page, continued=place > 0) for place, page in enumerate(pages))
+
+
+def _environment(item: Table, rows: Sequence[Row], continued: bool) -> str:
+    head = " & ".join(_title(column) for column in item.columns)
     lines = []
-    for row in item.rows:
+    for row in rows:
         texts = [
             rf"\texttt{{{escape(entry.text)}}}" if column.kind == "code" else escape(entry.text)
             for column, entry in zip(item.columns, row.entries, strict=True)
@@ -54,7 +82,7 @@ def table(item: Table) -> str:
         lines.append(" & ".join(rf"\textit{{{text}}}" if row.reference and text else text for text in texts) + r" \\")
     body = "\n".join(
         [
-            rf"\begin{{tabular}}{{{align}}}",
+            rf"\begin{{tabular}}{{{''.join(_align(item))}}}",
             r"\toprule",
             rf"{head} \\",
             r"\midrule",
@@ -63,19 +91,37 @@ def table(item: Table) -> str:
             r"\end{tabular}",
         ]
     )
-    body = f"{SHRINK}{{%\n{body}}}"
-    caption = escape(f"{item.title}. {item.caption}".strip())
+    told = f"{item.title} (continued)." if continued else f"{item.title}. {item.caption}".strip()
     return "\n".join(
         [
             r"\begin{table}[htbp]",
             r"\centering",
-            rf"\caption{{{caption}}}",
-            rf"\label{{tab:{item.id}}}",
-            body,
+            rf"\caption{{{escape(told)}}}",
+            *([] if continued else [rf"\label{{tab:{item.id}}}"]),
+            f"{SHRINK}{{%\n{body}}}",
             r"\end{table}",
             "",
         ]
     )
+
+
+def _align(item: Table) -> list[str]:
+    """Return how each column is set: numbers to the right, long texts in lines of their own width."""
+    longest = [
+        max((len(row.entries[place].text) for row in item.rows), default=0) for place in range(len(item.columns))
+    ]
+    return [
+        "r" if column.kind == "number" else LINES if column.kind == "text" and most > LONG else "l"
+        for column, most in zip(item.columns, longest, strict=True)
+    ]
+
+
+def _title(column: Column) -> str:
+    """Return the title above a column, in lines if it is long: titles, not numbers, make most tables wide."""
+    side = "r" if column.kind == "number" else "l"
+    lines = textwrap.wrap(column.title, HEAD, break_long_words=False) or [""]
+    words = r" \\ ".join(rf"\textbf{{{escape(line)}}}" for line in lines)
+    return words if len(lines) == 1 else rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{words}\end{{tabular}}"
 
 
 def document(report: Report) -> str:
@@ -86,6 +132,7 @@ def document(report: Report) -> str:
 \usepackage[utf8]{{inputenc}}
 \usepackage[T1]{{fontenc}}
 \usepackage[margin=2cm]{{geometry}}
+\usepackage{{array}}
 \usepackage{{booktabs}}
 \usepackage{{graphicx}}
 \title{{{escape(report.title)}}}
