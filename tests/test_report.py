@@ -653,6 +653,13 @@ def test_figures_are_saved_from_the_page_alone(browser, folder, tmp_path):
     assert np.abs(picture[..., :3].mean() - beside[..., :3].mean()) < 0.02
 
 
+def test_the_runs_say_how_mlflow_finds_them(page, study):
+    said = page.locator("#runs p").first.inner_text()
+    key = re.search("tags.`lossbench.key` = '([0-9a-f]+)'", said)
+    assert key is not None
+    assert key[1] in set(study.runs["key"])
+
+
 def test_it_prints_everything_on_light_paper_without_cutting_tables(page):
     page.emulate_media(media="print", color_scheme="dark")
     page.set_viewport_size({"width": PAPER, "height": 1000})

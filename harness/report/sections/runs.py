@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.report.analysis import Analysis
 from harness.report.frames import column, numbers, records
-from harness.report.items import Column, Entry, Row, Section, Table
+from harness.report.items import Column, Entry, Prose, Row, Section, Table
 from harness.report.sections.common import about_cells, about_loss
 from harness.report.text import DASH, plain
 
@@ -32,7 +32,14 @@ def section(a: Analysis) -> Section:
     found = zip(records(a.all), values, lr, ~column(a.all, "key").duplicated(), strict=True)
     table_rows = tuple(_row(a, run, float(value), float(rate), first) for run, value, rate, first in found)
     caption = "results/runs/RUN/record.json holds everything about a run, history.csv its epochs."
-    return Section("runs", "Runs", (Table("runs", "All runs", columns, table_rows, caption, folded=True),))
+    example = next((str(run["key"]) for run in records(a.all) if run["status"] != "missing"), "RUN")
+    prose = (
+        "Every number above leads to its runs here. Where this study was mirrored to MLflow (make ui), its experiment "
+        f"there is {a.study.name}, and the filter tags.`lossbench.key` = '{example}' finds this run below its setting, "
+        "and so any other by its key."
+    )
+    table = Table("runs", "All runs", columns, table_rows, caption, folded=True)
+    return Section("runs", "Runs", (Prose((prose,)), table))
 
 
 def _row(a: Analysis, run: dict[str, Any], value: float, rate: float, first: bool) -> Row:
