@@ -24,10 +24,8 @@ from harness.records import StudyData
 from harness.report import figures, latex
 from harness.report.__main__ import main
 from harness.report.analysis import Analysis
-from harness.report.items import Notice, Section, Table
-from harness.report.sections import classes, controls, cost, failures, ranks, reproduce, setting, verdicts
 from harness.report.items import Column, Entry, Notice, Row, Section, Table
-from harness.report.sections import classes, controls, cost, failures, reproduce, setting, verdicts
+from harness.report.sections import classes, controls, cost, failures, ranks, reproduce, setting, verdicts
 from tests import synthetic
 
 
