@@ -14,7 +14,7 @@ from scipy import stats as scipy_stats
 from harness.report.analysis import Analysis, Cell
 from harness.report.exhibits import drawings
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table, Tone
-from harness.report.sections.common import dash, loss_entry
+from harness.report.sections.common import about_cells, about_loss, dash, loss_entry
 from harness.report.text import count, p_value, slug
 from harness.stats import Comparison
 
@@ -125,7 +125,7 @@ def _table(a: Analysis, pair: Pair) -> Table:
 
 def _row(a: Analysis, pair: Pair, label: str, found: Comparison) -> Row:
     if not found.n:
-        return Row((loss_entry(a, label), *(dash("no seed completed on both"),) * 6))
+        return Row((loss_entry(a, label), *(dash("no seed completed on both"),) * 6), about=about_loss(a, label))
     sides = [
         Entry(a.metric.difference(c), c.difference, runs=a.outcomes[cell, label].paired_keys)
         for cell in pair
@@ -138,7 +138,7 @@ def _row(a: Analysis, pair: Pair, label: str, found: Comparison) -> Row:
         loss_entry(a, label), *sides, Entry(a.metric.difference(found), found.difference, runs=keys, tone=tone),
         Entry(str(found.n), found.n), Entry(p_value(found.p_holm), found.p_holm), Entry(word, note=needed, tone=tone),
     )  # fmt: skip
-    return Row(entries)
+    return Row(entries, about=(*about_cells(a, *(cell.values for cell in pair)), *about_loss(a, label)))
 
 
 def _figure(a: Analysis, names: tuple[str, str], pairs: list[Pair]) -> Figure:

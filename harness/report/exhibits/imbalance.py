@@ -10,7 +10,7 @@ from harness.report.analysis import Analysis, Cell
 from harness.report.exhibits import drawings
 from harness.report.frames import column, numbers
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table
-from harness.report.sections.common import TONES, dash, loss_entry
+from harness.report.sections.common import TONES, about_loss, dash, loss_entry
 from harness.report.text import Metric, count, joined, metric_of, slug
 
 METRICS = ("test.gmean", "test.auc", "test.minority_recall")
@@ -112,7 +112,11 @@ def _table(a: Analysis, metric: Metric) -> Table:
         *(Column(f"cell_{i + 1}", cell.short, "number", cell.title) for i, cell in enumerate(cells)),
     )
     rows = tuple(
-        Row((loss_entry(a, label), *(_entry(a, cell, label, metric) for cell in cells)), reference=label == a.baseline)
+        Row(
+            (loss_entry(a, label), *(_entry(a, cell, label, metric) for cell in cells)),
+            reference=label == a.baseline,
+            about=about_loss(a, label),
+        )
         for label in a.labels
     )
     verdicts = " The mark is the study's verdict." if metric.key == a.metric.key else ""

@@ -7,7 +7,7 @@ import csv
 from harness.compose import ROOT
 from harness.report.analysis import Analysis, Cell
 from harness.report.items import Column, Entry, Prose, Row, Section, Table
-from harness.report.sections.common import TONES, dash
+from harness.report.sections.common import TONES, about_cells, about_loss, dash
 from harness.report.text import number
 
 PRINTED = ROOT / "results" / "published" / "ngl_table.csv"
@@ -71,16 +71,17 @@ def _row(a: Analysis, cell: Cell, loss: str, printed: dict[tuple[str, str], floa
         Entry(number(theirs, 2, sign=True), theirs), Entry(_said(theirs))
     )  # fmt: skip
     found = a.comparisons.get((cell, loss))
+    about = (*about_cells(a, cell.values), *(about_loss(a, loss) if loss in a.about else ()))
     if found is None or not found.n:
         missing = dash(f"python -m harness study={a.study.name} axes.loss=[cross_entropy,{','.join(LOSSES)}]")
-        return Row((*head, *said, *(missing,) * 4))
+        return Row((*head, *said, *(missing,) * 4), about=about)
     points = a.metric.scale * found.difference
     keys = a.outcomes[cell, loss].paired_keys
     ours = Entry(a.metric.difference(found), points, runs=keys, note=found.verdict, tone=TONES[found.verdict])
     apart = (
         dash("not in the paper") if theirs is None else Entry(number(points - theirs, 2, sign=True), points - theirs)
     )
-    return Row((*head, *said, ours, Entry(_said(points)), apart, Entry(str(found.n), found.n)))
+    return Row((*head, *said, ours, Entry(_said(points)), apart, Entry(str(found.n), found.n)), about=about)
 
 
 def _only_printed(dataset: str, loss: str, value: float) -> Row:

@@ -12,7 +12,7 @@ from harness.report.exhibits import drawings
 from harness.report.exhibits.drawings import Dot
 from harness.report.figures import limit
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table
-from harness.report.sections.common import TONES, dash
+from harness.report.sections.common import TONES, about_loss, dash
 from harness.report.text import count, joined
 
 PRINTED = ROOT / "results" / "published" / "survey_taxonomy.csv"
@@ -111,7 +111,8 @@ def _table(a: Analysis, listed: Sequence[dict[str, str]]) -> Table:
         labels = labels_of(a, names)
         for label in labels:
             entries = (_entry(a, cell, label) for cell in a.cells)
-            rows.append(Row((*head, Entry(a.display(label)), *entries), reference=label == a.baseline))
+            row = (*head, Entry(a.display(label)), *entries)
+            rows.append(Row(row, reference=label == a.baseline, about=about_loss(a, label)))
         if not labels:
             why = _why_not(a, names)
             rows.append(Row((*head, Entry(" ".join(names)), *(dash(why) for _ in a.cells))))
