@@ -54,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted: finished runs are safe; the same command goes on from here.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output (head, say) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _print_studies() -> None:
@@ -80,7 +83,7 @@ def _run(given: Sequence[str]) -> int:
     identity = [f"base.{entry}" for entry in of_run if entry.startswith(("device=", "threads="))]
     study = plan.load(named[0].partition("=")[2], [*of_study, *identity])
     if plan_only:
-        print(sweep.planned_only(study, options))
+        print(sweep.planned_only(study, options), flush=True)
         return 0
     return _sweep_and_report(study, options)
 

@@ -96,3 +96,10 @@ def test_a_worker_and_this_process_give_the_same_numbers(cli, recorded, tmp_path
     assert {k: (r["test"], r["valid"]) for k, r in swept.items()} == {
         k: (r["test"], r["valid"]) for k, r in single.items()
     }
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(cli):
+    with cli("harness", "study=demo", "plan_only=true", start=True) as process:
+        process.stdout.close()
+        assert process.wait(120) == 141
+        assert process.stderr.read() == ""
