@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness import plan
+from harness import plan, tune
 from harness.errors import UsageError
 from harness.records import StudyData
 from harness.report import __main__ as command
@@ -181,7 +181,7 @@ def test_every_claim_finds_its_runs_in_the_plan_of_its_study(name):
     """With every planned run finished and equal, each claim has as many observations as the study has seeds."""
     asked = plan.load(name)
     settings = plan.settings(asked)
-    runs = [*plan.runs(settings, asked), *(plan.search_runs(settings, asked) if asked.track == "lr" else [])]
+    runs = [*plan.runs(settings, asked), *tune.Search(settings, asked).ask()]
     rows = [
         {"key": run.key, "role": run.setting.role, "status": "done", "label": run.setting.label, "seed": run.seed,
          **run.setting.names, "lr": run.setting.described["optimizer"]["lr"],
