@@ -112,6 +112,7 @@ class Analysis:
         self.set_aside = rows(self.all, ~kept)
         self.runs = rows(self.all, kept & column(self.all, "role").isin(COMPARED))
         self.main = where(self.runs, role="run")
+        self._records: dict[tuple[Cell, str], pd.DataFrame] = {}
 
     # ------------------------------------------------------------------ names
 
@@ -199,15 +200,17 @@ class Analysis:
 
     def records(self, outcome: Outcome) -> pd.DataFrame:
         """Return the completed runs of an outcome with all their columns."""
-        runs = self.planned[outcome.cell, outcome.label]
-        return rows(runs, column(runs, "key").isin(list(outcome.keys)))
+        place = (outcome.cell, outcome.label)
+        if place not in self._records:
+            runs = self.planned[place]
+            self._records[place] = rows(runs, column(runs, "key").isin(list(outcome.keys)))
+        return self._records[place]
 
     def completed(self, runs: pd.DataFrame) -> pd.DataFrame:
         """Return key, seed and value (the study's metric) of the runs that finished with a value; one per seed."""
-        done = where(runs, status="done")
-        frame = pd.DataFrame({"key": column(done, "key"), "seed": column(done, "seed")})
-        frame["value"] = numbers(done, self.metric.key)
-        finite = rows(frame, column(frame, "value").notna())
+        columns = {name: column(runs, name) for name in ("key", "seed")} | {"value": numbers(runs, self.metric.key)}
+        frame = pd.DataFrame(columns)
+        finite = rows(frame, column(frame, "value").notna() & (column(runs, "status") == "done"))
         return rows(finite, ~column(finite, "seed").duplicated())
 
     @functools.cached_property
@@ -252,7 +255,8 @@ class Analysis:
         }
 
     def _keys(self, label: str, seeds: Iterable[int]) -> tuple[str, ...]:
-        runs = where(self.main, label=label, status="done")
+        runs = pd.DataFrame({name: column(self.main, name) for name in ("key", "seed", "label", "status")})
+        runs = where(runs, label=label, status="done")
         return tuple(column(rows(runs, column(runs, "seed").isin(list(seeds))), "key"))
 
     def _by_seed_and_cell(self, label: str) -> pd.DataFrame:
@@ -311,7 +315,10 @@ def tally(values: Iterable[Hashable]) -> str:
     >>> tally(["cpu", "cpu", None]), tally([3.0, 3.0, 5.0])
     ('cpu', '3 (2), 5 (1)')
     """
-    counts = Counter(text for text in map(plain, values) if text != DASH)
+    counts: Counter[str] = Counter()
+    for (_, value), n in Counter((type(value), value) for value in values).items():
+        counts[plain(value)] += n
+    del counts[DASH]
     if len(counts) <= 1:
         return next(iter(counts), DASH)
     return ", ".join(f"{text} ({n})" for text, n in counts.most_common())

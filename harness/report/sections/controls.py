@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -70,7 +71,12 @@ def section(a: Analysis) -> Section:
 
 def controls(a: Analysis) -> list[Control]:
     """Return all controls of all cells."""
-    return [*_against_itself(a), *_planted(a), *_above_chance(a)]
+    return list(_controls(a))
+
+
+@functools.lru_cache(maxsize=1)  # several sections ask
+def _controls(a: Analysis) -> tuple[Control, ...]:
+    return (*_against_itself(a), *_planted(a), *_above_chance(a))
 
 
 def alarms(a: Analysis) -> list[str]:

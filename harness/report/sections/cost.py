@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness import stats
 from harness.report.analysis import Analysis, Outcome
-from harness.report.frames import column, numbers, rows, where
+from harness.report.frames import column, numbers, where
 from harness.report.items import Column, Entry, Notice, Prose, Row, Section, Table
 from harness.report.sections.common import (
     TONES,
@@ -236,12 +236,12 @@ def _metrics_table(a: Analysis) -> Table:
 
 def _secondary(a: Analysis, outcome: Outcome, key: str) -> Entry:
     own = a.records(outcome)
-    found = rows(own, numbers(own, key).notna())
+    found = numbers(own, key).dropna()
     if found.empty:
         name = key.rpartition(".")[2]
         link = a.about[outcome.label].link
         forbidden = (name == "nll" and link in ("none", "sigmoid")) or (name == "ece" and link == "none")
         return dash(NO_LINK[name] if forbidden else "no completed run recorded it")
-    interval = stats.mean_interval(numbers(found, key))
+    interval = stats.mean_interval(found)
     low, high = (interval.low, interval.high) if interval.n > 1 else (None, None)
-    return Entry(metric_of(key).interval(interval), interval.mean, low, high, tuple(column(found, "key")))
+    return Entry(metric_of(key).interval(interval), interval.mean, low, high, tuple(column(own, "key")[found.index]))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from harness.report import figures
 from harness.report.analysis import Analysis, Cell
 from harness.report.figures import Curve
-from harness.report.frames import column, numbers, rows, where
+from harness.report.frames import column, numbers
 from harness.report.items import Figure, Item, Prose, Section
 from harness.report.sections.common import about_cells
 from harness.report.text import metric_of, slug
@@ -20,37 +22,42 @@ def section(a: Analysis) -> Section:
     history = a.study.history
     items: list[Item] = []
     valid = f"valid.{a.metric.key.rpartition('.')[2]}"
+    found = {name: Epochs(history, name) for name in (valid, "train.loss") if name in history.columns}
     for cell in a.cells:
-        judged = _panels(a, cell, history, valid)
-        if judged:
+        if valid in found and (judged := _panels(a, cell, found[valid])):
             items.append(_valid(a, cell, judged, valid))
-        trained = _panels(a, cell, history, "train.loss")
-        if trained:
+        if "train.loss" in found and (trained := _panels(a, cell, found["train.loss"])):
             items.append(_train(a, cell, trained))
     return Section("curves", "Learning curves", tuple(items or [Prose(("These records have no history of epochs.",))]))
 
 
-def _panels(a: Analysis, cell: Cell, history: pd.DataFrame, name: str) -> dict[str, Curve]:
-    if name not in history.columns:
-        return {}
+class Epochs:
+    """The finite values of one column of the history, to be looked up by run."""
+
+    def __init__(self, history: pd.DataFrame, name: str) -> None:
+        values = numbers(history, name).replace([float("inf"), float("-inf")], float("nan"))
+        self._points = pd.DataFrame({"epoch": numbers(history, "epoch"), "value": values})
+        self._places = history.groupby("key").indices if len(history) else {}
+
+    def of(self, keys: Iterable[str]) -> pd.DataFrame:
+        """Return epoch and value of the runs ``keys``, in the order of the history."""
+        places = [self._places[key] for key in keys if key in self._places]
+        return self._points.iloc[np.unique(np.concatenate(places)) if places else []].dropna()
+
+
+def _panels(a: Analysis, cell: Cell, epochs: Epochs) -> dict[str, Curve]:
     panels = {}
     for label in a.labels:
         if (cell, label) in a.planned:
             planned = a.planned[cell, label]
-            runs = {status: list(where(planned, status=status)["key"]) for status in ("done", "diverged")}
-            done = _points(history, runs["done"], name).groupby("epoch")["value"]
+            runs = {name: list(column(planned, "key")[planned["status"] == name]) for name in ("done", "diverged")}
+            done = epochs.of(runs["done"]).groupby("epoch")["value"]
             over = pd.DataFrame({"mean": done.mean(), "low": done.min(), "high": done.max()})
-            broken = (column(_points(history, [key], name).set_index("epoch"), "value") for key in runs["diverged"])
+            broken = (column(epochs.of([key]).set_index("epoch"), "value") for key in runs["diverged"])
             curve = Curve(over, tuple(run for run in broken if len(run)))
             if len(over) or curve.broken:
                 panels[a.display(label)] = curve
     return panels
-
-
-def _points(history: pd.DataFrame, keys: list[str], name: str) -> pd.DataFrame:
-    own = rows(history, column(history, "key").isin(keys))
-    values = numbers(own, name).replace([float("inf"), float("-inf")], float("nan"))
-    return pd.DataFrame({"epoch": numbers(own, "epoch"), "value": values}).dropna()
 
 
 def _valid(a: Analysis, cell: Cell, panels: dict[str, Curve], name: str) -> Figure:

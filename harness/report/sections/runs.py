@@ -11,6 +11,8 @@ from harness.report.items import Column, Entry, Prose, Row, Section, Table
 from harness.report.sections.common import about_cells, about_loss
 from harness.report.text import DASH, plain
 
+SHOWN = ("key", "role", "label", "cell", "seed", "status", "selected_epoch", "source", "old")
+
 
 def section(a: Analysis) -> Section:
     """Return the table of all runs; each row is the target of the numbers it contributes to."""
@@ -29,8 +31,10 @@ def section(a: Analysis) -> Section:
     )
     lr = numbers(a.all, "config.optimizer.lr").fillna(numbers(a.all, "lr"))
     values = numbers(a.all, a.metric.key)
-    found = zip(records(a.all), values, lr, ~column(a.all, "key").duplicated(), strict=True)
-    table_rows = tuple(_row(a, run, float(value), float(rate), first) for run, value, rate, first in found)
+    found = zip(
+        records(a.all.reindex(columns=list(SHOWN))), values, lr, ~column(a.all, "key").duplicated(), strict=True
+    )
+    table_rows = tuple(_row(a, run, float(value), float(rate), new) for run, value, rate, new in found)
     caption = "results/runs/RUN/record.json holds everything about a run, history.csv its epochs."
     example = next((str(run["key"]) for run in records(a.all) if run["status"] != "missing"), "RUN")
     prose = (
