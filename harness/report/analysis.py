@@ -170,17 +170,16 @@ class Analysis:
     @functools.cached_property
     def outcomes(self) -> dict[tuple[Cell, str], Outcome]:
         """What became of every loss in every cell where it was planned."""
-        bases: dict[Cell, pd.DataFrame] = {
-            cell: runs for (cell, label), runs in self.planned.items() if label == self.baseline
-        }
+        bases = {cell: self.completed(runs) for (cell, label), runs in self.planned.items() if label == self.baseline}
+        none = self.completed(self.main.iloc[:0])
         return {
-            (cell, label): self._outcome(cell, label, runs, bases[cell] if cell in bases else self.main.iloc[:0])
+            (cell, label): self._outcome(cell, label, runs, bases.get(cell, none))
             for (cell, label), runs in self.planned.items()
         }
 
     def _outcome(self, cell: Cell, label: str, runs: pd.DataFrame, base: pd.DataFrame) -> Outcome:
         done = self.completed(runs)
-        against = self.completed(base.iloc[:0] if label == self.baseline else base)
+        against = done.iloc[:0] if label == self.baseline else base
         pairs = done.merge(against, on="seed", suffixes=("", "_base")).sort_values("seed")
         status = list(runs["status"])
         return Outcome(
@@ -315,10 +314,13 @@ def tally(values: Iterable[Hashable]) -> str:
     >>> tally(["cpu", "cpu", None]), tally([3.0, 3.0, 5.0])
     ('cpu', '3 (2), 5 (1)')
     """
-    counts: Counter[str] = Counter()
-    for (_, value), n in Counter((type(value), value) for value in values).items():
-        counts[plain(value)] += n
-    del counts[DASH]
+    if isinstance(values, pd.Series) and values.dtype != object:  # a column of many runs has few distinct values
+        found = values.value_counts(sort=False)
+        counts: Counter[str] = Counter()
+        for value, n in zip(found.index.tolist(), found.tolist(), strict=True):
+            counts[plain(value)] += n
+    else:
+        counts = Counter(text for text in map(plain, values) if text != DASH)
     if len(counts) <= 1:
         return next(iter(counts), DASH)
     return ", ".join(f"{text} ({n})" for text, n in counts.most_common())

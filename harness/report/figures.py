@@ -16,10 +16,8 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 INK, MUTED, FAINT, PAPER = "#22262e", "#6a7180", "#dfe2e8", "#fefefd"
 BLUE, ORANGE, TEAL = "#0b63a5", "#c2500a", "#0f7b6c"
@@ -141,78 +139,6 @@ def _forest_panel(axes: Axes, bars: Sequence[Bar], margin: float, half: float) -
     axes.set_yticklabels([bar.label for bar in bars])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One panel of learning curves.
-
-    Args:
-        over: of the completed runs, by epoch, with columns mean, low and high.
-        broken: of each diverged run, by epoch.
-    """
-
-    over: pd.DataFrame
-    broken: tuple[pd.Series, ...]
-
-
-def curves(panels: Mapping[str, Curve], reference: str, axis: str, scale: float, shared: bool) -> Figure:
-    """Return learning curves as small multiples: mean over seeds, range from least to greatest, diverged runs.
-
-    Args:
-        panels: by loss.
-        reference: the baseline, drawn in grey behind every other loss where the axis is ``shared``.
-        axis: what is drawn.
-        scale: factor from the metric's unit to the axis.
-        shared: one vertical axis for all panels.
-    """
-    with mpl.rc_context(STYLE):
-        across = min(4, len(panels))
-        down = math.ceil(len(panels) / across)
-        figure = Figure(figsize=(0.6 + 1.85 * across, 0.55 + 1.25 * down))
-        _margins(figure, (down, across), left=0.65 if shared else 0.8, gap=0.42)
-        grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=shared).ravel().tolist()
-        for axes, (label, curve) in zip(grid, panels.items(), strict=False):
-            if shared and reference in panels and label != reference:
-                axes.plot(panels[reference].over["mean"] * scale, color=MUTED, lw=0.9, ls=(0, (3, 2)))
-            over = curve.over * scale
-            axes.fill_between(over.index, over["low"], over["high"], color=BLUE, alpha=0.18, lw=0)
-            axes.plot(over["mean"], color=BLUE, lw=1.3)
-            for run in curve.broken:
-                axes.plot(run * scale, color=ORANGE, lw=0.8)
-                axes.plot(run.index[-1], run.iloc[-1] * scale, color=ORANGE, marker="x", ms=4, mew=1.2)
-            if curve.broken:
-                axes.text(0.97, 0.22, f"{len(curve.broken)} diverged", **NOTE, transform=axes.transAxes, color=ORANGE)
-            axes.set_title(label, fontsize=8)
-            axes.margins(x=0.02)
-            axes.yaxis.set_major_locator(MaxNLocator(4))
-            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-            axes.grid(axis="y", color=FAINT, lw=0.5)
-        if shared:
-            _focus(grid, panels, scale)
-        for axes in grid[max(0, len(panels) - across) : len(panels)]:  # the lowest of each column
-            axes.tick_params(labelbottom=True)
-        for axes in grid[len(panels) :]:
-            axes.set_visible(False)
-        figure.supxlabel("epoch", fontsize=9)
-        figure.supylabel(axis, fontsize=9)
-        return figure
-
-
-def _focus(grid: Sequence[Axes], panels: Mapping[str, Curve], scale: float) -> None:
-    """Give the vertical axis to where curves end: the first epochs and a loss that fails would flatten all others."""
-    late = [curve.over.iloc[len(curve.over) // 4 :] for curve in panels.values() if len(curve.over)]
-    if not late:
-        return
-    lows = np.array([frame["low"].min() for frame in late]) * scale
-    highs = np.array([frame["high"].max() for frame in late]) * scale
-    low, high = float(np.nanquantile(lows, 0.25)), float(np.nanmax(highs))
-    if math.isfinite(low) and high > low:
-        floor = low - 0.15 * (high - low)
-        grid[0].set_ylim(floor, high + 0.05 * (high - low))
-        for axes, curve in zip(grid, panels.values(), strict=False):
-            if len(curve.over) and (end := curve.over["mean"].iloc[-1] * scale) < floor:
-                axes.text(0.97, 0.06, f"ends at {end:.3g}, below", **NOTE, transform=axes.transAxes)
 
 
 def save(figure: Figure, stem: Path) -> None:

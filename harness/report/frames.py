@@ -31,14 +31,11 @@ def where(frame: pd.DataFrame, **wanted: Hashable) -> pd.DataFrame:
     >>> where(pd.DataFrame({"a": [1, 2], "b": [3, 4]}), a=2)["b"].tolist()
     [4]
     """
-    kept = pd.Series(True, index=frame.index)
-    for name, value in wanted.items():
+    for name, value in sorted(wanted.items(), key=lambda item: isinstance(item[1], tuple)):
         own = column(frame, name)
-        if isinstance(value, tuple):  # pandas takes it for a column
-            kept &= pd.Series([x == value for x in own], index=frame.index, dtype=bool)
-        else:
-            kept &= (own == value).astype(bool)
-    return rows(frame, kept)
+        alike = [x == value for x in own] if isinstance(value, tuple) else own == value  # pandas takes it for a column
+        frame = rows(frame, pd.Series(alike, index=frame.index, dtype=bool))
+    return frame
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from harness.report import figures
+from harness.report import multiples
 from harness.report.analysis import Analysis, Cell
-from harness.report.figures import Curve
 from harness.report.frames import column, numbers
 from harness.report.items import Figure, Item, Prose, Section
 from harness.report.sections.common import about_cells
+from harness.report.multiples import Curve
 from harness.report.text import metric_of, slug
 
 
@@ -70,7 +70,7 @@ def _valid(a: Analysis, cell: Cell, panels: dict[str, Curve], name: str) -> Figu
         f"dashed: {a.baseline}; crossed out: a diverged run. The axis shows where curves end; the first epochs may lie "
         "below it."
     )
-    draw = functools.partial(figures.curves, panels, a.display(a.baseline), axis, metric.scale, True)
+    draw = functools.partial(multiples.curves, panels, a.display(a.baseline), axis, metric.scale, True)
     return Figure(
         f"curves-valid-{slug(cell.title)}", f"{cell.title}: {metric.title}", caption, f"{caption} {ends}.", draw, True,
         about_cells(a, cell.values),
@@ -83,7 +83,7 @@ def _train(a: Analysis, cell: Cell, panels: dict[str, Curve]) -> Figure:
         "diverged run. "
         "Every loss has its own unit, so every panel has its own axis."
     )
-    draw = functools.partial(figures.curves, panels, a.display(a.baseline), "training loss", 1.0, False)
+    draw = functools.partial(multiples.curves, panels, a.display(a.baseline), "training loss", 1.0, False)
     return Figure(
         f"curves-train-{slug(cell.title)}", f"{cell.title}: training loss", caption, caption, draw, True,
         about_cells(a, cell.values),

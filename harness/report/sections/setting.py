@@ -127,10 +127,12 @@ def _rates(a: Analysis) -> Table | None:
     settings of the losses that were searched.
     """
     found = []
+    searched = where(a.all, role="search")
     for outcome in a.outcomes.values():
         rates = _lr(a.planned[outcome.cell, outcome.label]).dropna()
+        trials = where(searched, cell=outcome.cell.values, label=outcome.label)
         if len(rates):
-            found.append((outcome, rates, where(a.all, role="search", cell=outcome.cell.values, label=outcome.label)))
+            found.append((outcome, rates, trials))
     if not found:
         return None
     tuned = a.study.spec.get("track") == "tuned"
