@@ -17,15 +17,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from scipy import stats as scipy_stats
 
 from harness import plan, report, stats
 from harness.records import StudyData
-from harness.report import figures, latex
+from harness.report import figures, latex, multiples
 from harness.report.__main__ import main
 from harness.report.analysis import Analysis
 from harness.report.items import Column, Entry, Notice, Row, Section, Table
-from harness.report.sections import classes, controls, cost, failures, ranks, reproduce, setting, verdicts
+from harness.report.sections import classes, controls, cost, failures, ranks, reproduce, runs, setting, verdicts
 from tests import synthetic
 
 
@@ -747,3 +749,43 @@ def test_losses_are_ranked_where_there_are_eight_data_sets(tmp_path):
     few = many.runs[~((many.runs["label"] == "focal") & (many.runs["dataset"] == "data3"))]
     (told,) = ranks.section(Analysis(dataclasses.replace(many, runs=few))).items[0].paragraphs
     assert "Left out, because a data set lacks them: focal." in told
+
+
+# ---------------------------------------------------------------------------- many runs
+
+
+def test_more_runs_than_a_page_holds_are_listed_in_csv_alone(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "MOST", len(study.runs) - 1)
+    page = report.build(study, tmp_path).read_text()
+    listed = (tmp_path / "tables" / "runs.csv").read_text()
+    assert all(key in listed for key in study.runs["key"])
+    assert 'href="tables/runs.csv"' in page
+    assert f'id="run-{study.runs["key"].iloc[0]}"' not in page
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(re.findall(r'\sid="([^"]+)"', page))
+    said = f"{len(study.runs)} runs, too many for a page"
+    assert said in page
+    assert said in (tmp_path / "report.md").read_text()
+    first = study.runs["key"].iloc[0]
+    assert first in page.split('id="run-sets"')[1]  # what a number comes from is still there
+    monkeypatch.setattr(runs, "MOST", len(study.runs))
+    assert f'id="run-{first}"' in report.build(study, tmp_path).read_text()
+
+
+def test_curves_lie_where_their_numbers_say():
+    epochs = pd.Index(range(1, 9), name="epoch")
+    mean = pd.Series(np.linspace(0.5, 0.9, 8), index=epochs)
+    good = multiples.Curve(pd.DataFrame({"mean": mean, "low": mean - 0.01, "high": mean + 0.01}), ())
+    broken = multiples.Curve(good.over.iloc[:0], (mean.iloc[:3],))
+    figure = multiples.curves({"base": good, "other": good, "lost": broken}, "base", "accuracy", 100.0, True)
+    figure.canvas.draw()
+    lines = [artist for artist in figure.artists if isinstance(artist, Line2D)]
+    firsts = [line for line in lines if line.get_color() == figures.BLUE and len(line.get_xdata())]
+    assert [list(line.get_ydata()) for line in firsts] == [list(mean * 100)] * 2
+    corners = [line.get_transform().transform([(1, 90), (8, 90)]) for line in firsts]
+    assert np.allclose(corners[0][:, 1], corners[1][:, 1])  # one vertical axis
+    assert corners[1][0, 0] > corners[0][1, 0]  # the second panel is to the right of the first
+    words = {artist.get_text() for artist in figure.artists if isinstance(artist, Text)}
+    assert {"base", "other", "lost", "1 diverged"} <= words
+    ticks = {artist.get_text(): artist.get_position() for artist in figure.artists if isinstance(artist, Text)}
+    at = firsts[0].get_transform() - figure.dpi_scale_trans
+    assert ticks["80"][1] == pytest.approx(at.transform((1, 80))[1])

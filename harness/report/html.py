@@ -24,15 +24,19 @@ MARKS = {
 
 
 class RunSets:
-    """The distinct sets of runs behind the numbers of a page, each with an anchor of its own."""
+    """The distinct sets of runs behind the numbers of a page, each with an anchor of its own.
 
-    def __init__(self) -> None:
+    ``listed``: whether every run has a row on the page, to which its key leads.
+    """
+
+    def __init__(self, listed: bool = True) -> None:
+        self.listed = listed
         self._names: dict[tuple[str, ...], str] = {}
 
     def anchor(self, runs: tuple[str, ...]) -> str:
         """Return where a number leads that comes from ``runs``."""
         distinct = tuple(dict.fromkeys(runs))
-        if len(distinct) == 1:
+        if len(distinct) == 1 and self.listed:
             return f"run-{distinct[0]}"
         return self._names.setdefault(distinct, f"set-{len(self._names) + 1}")
 
@@ -101,7 +105,7 @@ def page(report: Report, drawings: Mapping[str, str]) -> str:
     return environment.get_template("page.html.j2").render(
         report=report,
         drawings={name: Markup(svg) for name, svg in drawings.items()},
-        sets=RunSets(),
+        sets=RunSets(not any(table.in_csv_only for table in report.tables())),
         filters=Filters(report),
         strip=strip,
         count=count,

@@ -69,7 +69,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a name of its own (``id``: file name and anchor); ``folded`` ones start closed in HTML."""
+    """A table with a name of its own (``id``: file name and anchor); ``folded`` ones start closed in HTML.
+
+    One ``in_csv_only`` is too long to be read: every other format says where its rows are.
+    """
 
     id: str
     title: str
@@ -77,11 +80,13 @@ class Table:
     rows: tuple[Row, ...]
     caption: str = ""
     folded: bool = False
+    in_csv_only: bool = False
 
     def for_reading(self) -> Table:
-        """Return the table without the columns that only CSV has."""
+        """Return the table without the columns, or rows, that only CSV has."""
         kept = [i for i, column in enumerate(self.columns) if not column.detail]
-        shown = (replace(row, entries=tuple(row.entries[i] for i in kept)) for row in self.rows)
+        found = () if self.in_csv_only else self.rows
+        shown = (replace(row, entries=tuple(row.entries[i] for i in kept)) for row in found)
         return replace(self, columns=tuple(self.columns[i] for i in kept), rows=tuple(shown))
 
 

@@ -31,6 +31,7 @@ SPECIAL = {
     "≥": r"$\geq$",
     "≤": r"$\leq$",
 }
+FOUND = re.compile("|".join(map(re.escape, SPECIAL)))
 SHRINK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"  # only what is wider than the line
 PAGE = 48  # lines that fit a page at the usual size
 HEAD, LINE, LONG = (
@@ -47,7 +48,7 @@ def escape(words: str) -> str:
     >>> escape("50 % of a_b, −0.3 ± 0.1")
     '50 \\% of a\\_b, $-$0.3 $\\pm$ 0.1'
     """
-    known = re.sub("|".join(map(re.escape, SPECIAL)), lambda found: SPECIAL[found.group()], words)
+    known = FOUND.sub(lambda found: SPECIAL[found.group()], words)
     return re.sub(r"[^\x00-\u024f]", "?", known)  # what the usual fonts lack
 
 

@@ -17,6 +17,8 @@ def text(report: Report) -> str:
 
 def table(item: Table) -> str:
     """Return a pipe table, numbers to the right."""
+    if item.in_csv_only:
+        return f"### {escape(item.title)}\n\n{escape(item.caption)}"
     item = item.for_reading()
     head = [escape(column.title) for column in item.columns]
     rule = ["--:" if column.kind == "number" else "---" for column in item.columns]

@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import Affine2D, Bbox, TransformedBbox, nonsingular
+from matplotlib.transforms import Affine2D, Bbox, TransformedBbox
 
 from harness.report.figures import BLUE, FAINT, INK, MUTED, NOTE, ORANGE, STYLE
 from harness.report.text import MINUS
@@ -193,7 +193,9 @@ def _values(curve: Curve) -> Iterable[float]:
 
 def _around(values: Iterable[float], margin: float) -> Span:
     found = list(values) or [0.0, 1.0]
-    low, high = nonsingular(min(found), max(found), expander=0.05)
+    low, high = min(found), max(found)
+    if high - low <= 1e-9 * max(abs(low), abs(high)):  # one epoch, or a level line
+        low, high = low - (0.05 * abs(low) or 0.05), high + (0.05 * abs(high) or 0.05)
     return low - margin * (high - low), high + margin * (high - low)
 
 

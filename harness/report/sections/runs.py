@@ -9,8 +9,9 @@ from harness.report.analysis import Analysis
 from harness.report.frames import column, numbers, records
 from harness.report.items import Column, Entry, Prose, Row, Section, Table
 from harness.report.sections.common import about_cells, about_loss
-from harness.report.text import DASH, plain
+from harness.report.text import DASH, count, plain
 
+MOST = 2000  # a page with more rows takes longer to open than anyone waits
 SHOWN = ("key", "role", "label", "cell", "seed", "status", "selected_epoch", "source", "old")
 
 
@@ -42,7 +43,10 @@ def section(a: Analysis) -> Section:
         f"there is {a.study.name}, and the filter tags.`lossbench.key` = '{example}' finds this run below its setting, "
         "and so any other by its key."
     )
-    table = Table("runs", "All runs", columns, table_rows, caption, folded=True)
+    long = len(table_rows) > MOST
+    if long:
+        caption = f"{count(len(table_rows), 'run')}, too many for a page: tables/runs.csv lists them. {caption}"
+    table = Table("runs", "All runs", columns, table_rows, caption, folded=True, in_csv_only=long)
     return Section("runs", "Runs", (Prose((prose,)), table))
 
 
