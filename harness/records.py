@@ -324,6 +324,27 @@ def publish(name: str, results: Path = RESULTS) -> list[Path]:
     return [results / "measured" / file for file in written]
 
 
+def load_published(file: Path) -> StudyData:
+    """Read a published <study>.csv wherever it lies, with the .json beside it if there is one; without its epochs.
+
+    Raises:
+        UsageError: it does not exist or is no published study.
+    """
+    import pandas as pd
+
+    runs = _published_rows(file).copy().assign(source="measured")
+    beside = file.with_suffix(".json")
+    spec = json.loads(beside.read_text()) if beside.exists() else {}
+    return StudyData(file.stem, spec, runs, pd.DataFrame(columns=["key", "epoch"]))
+
+
+def _published_rows(file: Path) -> pd.DataFrame:
+    rows = _read_csv(file)
+    if rows.empty or not {"key", "status", "setting", "label"} <= set(rows.columns):
+        raise UsageError(f"{file} is not a published study: give a <study>.csv that `publish` wrote.")
+    return rows
+
+
 def import_files(files: Iterable[Path], results: Path = RESULTS) -> dict[str, int]:
     """Add rows published elsewhere to results/measured/; return how many were new, by study.
 
@@ -334,9 +355,7 @@ def import_files(files: Iterable[Path], results: Path = RESULTS) -> dict[str, in
     """
     added = {}
     for file in files:
-        rows = _read_csv(file)
-        if rows.empty or not {"key", "status", "setting", "label"} <= set(rows.columns):
-            raise UsageError(f"{file} is not a published study: give a <study>.csv that `publish` wrote.")
+        rows = _published_rows(file)
         target = results / "measured"
         before = _read_csv(target / file.name)
         joined = _joined(before, rows, ["key", "role"])

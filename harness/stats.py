@@ -151,6 +151,33 @@ def non_inferior(differences: ArrayLike, margin: float) -> tuple[float, float]:
     return above, below
 
 
+def welch_tests(first: ArrayLike, second: ArrayLike, margin: float, level: float = 1 - ALPHA) -> PairedTests:
+    """Test second (m,) minus first (n,), two samples without pairs, as :func:`paired_tests` does differences.
+
+    Welch's t: the spreads need not be equal. Where neither side has any spread the exact permutation test stands in,
+    whose least p value is 2 in as many as there are ways to deal the values. ``sd`` is that of the difference of means.
+    Where a side has fewer than two values, everything but the mean is nan.
+    """
+    sides = [np.asarray(side, dtype=float) for side in (first, second)]
+    n, m = (side.size for side in sides)
+    mean = float(sides[1].mean() - sides[0].mean()) if n and m else math.nan
+    if min(n, m) < 2:
+        return PairedTests(*(np.asarray(value) for value in (mean, *[math.nan] * 5)))
+    parts = [side.var(ddof=1) / side.size for side in sides]
+    error = math.sqrt(sum(parts))
+    if error <= 1e-9 * abs(mean) + 1e-12:
+        least = 1 / math.comb(n + m, n)
+        p = 1.0 if abs(mean) <= 1e-12 else min(1.0, 2 * least)
+        return PairedTests(*map(np.asarray, (mean, 0.0, mean, mean, p, least if abs(mean) < margin else 1.0)))
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / (n - 1) + parts[1] ** 2 / (m - 1))
+    p, above, below = (
+        special.stdtr(freedom, t) for t in (-abs(mean / error), -(mean + margin) / error, (mean - margin) / error)
+    )
+    half = special.stdtrit(freedom, 1 - (1 - level) / 2) * error
+    equivalent = max(above, below) if margin > 0 else 1.0
+    return PairedTests(*map(np.asarray, (mean, error, mean - half, mean + half, 2 * p, equivalent)))
+
+
 def holm(p: ArrayLike) -> Values:
     """Return the p values (..., k) of families of k, adjusted by Holm's step-down method.
 

@@ -1,4 +1,4 @@
-"""python -m harness.report build NAME | claims: a study's report, or the claims ledger, rebuilt from records."""
+"""python -m harness.report build NAME | claims | compare A B: reports, the claims ledger and comparisons, from records."""
 
 from __future__ import annotations
 
@@ -23,33 +23,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     ledger = commands.add_parser("claims", help="decide the claims of conf/claims on all records, and write the ledger")
     ledger.add_argument("--out", type=Path, help="folder of the ledger (default: results/claims)")
+    command = commands.add_parser("compare", help="what changed from one study to another, and whether beyond noise")
+    what = "a study by name, a published CSV, or a folder of results or of a study elsewhere"
+    command.add_argument("a", metavar="A", help=what)
+    command.add_argument("b", metavar="B", help="the other, likewise")
+    command.add_argument("--out", type=Path, help="folder of the comparison (default: results/compare/A_B)")
     given = parser.parse_args(arguments)
-    from harness import records, report  # here, so that --help answers at once
-    from harness.errors import UsageError
+    from harness.errors import UsageError  # here, so that --help answers at once
 
     try:
-        if given.command == "claims":
-            return _claims(given.out or records.RESULTS / "claims")
-        study = records.load_study(given.study)
+        page = {"build": _build, "compare": _compare, "claims": _claims}[given.command](given)
     except UsageError as error:
         print(error, file=sys.stderr)
         return 2
-    page = report.build(study, given.out or records.RESULTS / given.study / "report", given.mix)
-    print(report.summary(study, given.mix))
     print(f"\nReport: {os.path.relpath(page)}")
     return 0
 
 
-def _claims(folder: Path) -> int:
+def _claims(given: argparse.Namespace) -> Path:
+    from harness import records
     from harness.report import ledger
     from harness.report.sections.claims import told
 
-    page, decisions = ledger.write(folder)
+    page, decisions = ledger.write(given.out or records.RESULTS / "claims")
     for decision in decisions:
         if decision.verdict != "not decidable":
             print(f"{decision.verdict:<13} {decision.claim.short}: {decision.claim.says}")
-    print(f"\n{told(decisions)}\nLedger: {os.path.relpath(page)}")
-    return 0
+    print(f"\n{told(decisions)}")
+    return page
+
+
+def _build(given: argparse.Namespace) -> Path:
+    from harness import records, report
+
+    study = records.load_study(given.study)
+    page = report.build(study, given.out or records.RESULTS / given.study / "report", given.mix)
+    print(report.summary(study, given.mix))
+    return page
+
+
+def _compare(given: argparse.Namespace) -> Path:
+    from harness import records
+    from harness.report import compare
+    from harness.report.text import slug
+
+    studies = compare.load(given.a, given.b), compare.load(given.b, given.a)
+    found = compare.difference(*studies, names=compare.short_names(given.a, given.b))
+    page = compare.write(found, given.out or records.RESULTS / "compare" / f"{slug(given.a)}_{slug(given.b)}")
+    print(compare.summary(found))
+    return page
 
 
 if __name__ == "__main__":

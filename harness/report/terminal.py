@@ -17,7 +17,7 @@ def summary_of(a: Analysis) -> str:
     blocks = [textwrap.fill(f"{a.study.name}: {a.metric.title} against {a.baseline}", WIDTH)]
     blocks += [_block(a, cell) for cell in a.cells]
     marked = (f"{'!' if notice.tone == 'alarm' else '*'} {notice.text}" for notice in notices(a))
-    said = "\n".join(textwrap.fill(text, WIDTH, subsequent_indent="  ") for text in marked)
+    said = "\n".join(filled(text) for text in marked)
     return "\n\n".join([*blocks, said]).strip()
 
 
@@ -29,10 +29,20 @@ def _block(a: Analysis, cell: Cell) -> str:
     sign = -1 if a.metric.higher_is_better else 1
     outcomes.sort(key=lambda o: (o.values.n == 0, sign * o.values.mean if o.values.n else 0.0))
     lines += [_line(a, outcome) for outcome in outcomes]
+    return "\n".join([cell.title, *lined(lines)])
+
+
+def lined(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table that fits the terminal, with a rule below its head; the first column gives way."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     widths[0] -= max(0, sum(widths) + 2 * (len(widths) - 1) - WIDTH)
     rows = ["  ".join(_fitted(line, widths)).rstrip() for line in lines]
-    return "\n".join([cell.title, rows[0], "-" * max(map(len, rows)), *rows[1:]])
+    return [rows[0], "-" * max(map(len, rows)), *rows[1:]]
+
+
+def filled(text: str) -> str:
+    """Return a paragraph broken into lines that fit the terminal, all but the first a little to the right."""
+    return textwrap.fill(text, WIDTH, subsequent_indent="  ")
 
 
 def _line(a: Analysis, outcome: Outcome) -> tuple[str, str, str, str, str]:

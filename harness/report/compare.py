@@ -1,0 +1,380 @@
+"""Two studies side by side: what changed, whether beyond noise, and what else differs between them.
+
+``python -m harness.report compare A B``. Each loss in each cell that both have is compared in the metric of A: B minus
+A, by seed where at least two seeds are shared (paired t), else as two samples (Welch's t); Holm's correction goes over
+all comparisons, and verdicts are those of :mod:`harness.stats`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness import records, stats
+from harness.errors import UsageError
+from harness.records import StudyData, write_text
+from harness.report import html, markdown, table_csv
+from harness.report.analysis import Analysis, Cell, Outcome, cell_columns, tally
+from harness.report.frames import column
+from harness.report.items import Column, Entry, Item, Notice, Prose, Report, Row, Section, Table
+from harness.report.sections.common import TONES
+from harness.report.sections.runs import MOST
+from harness.report.text import DASH, Metric, count, joined, number, p_value, plain, slug
+from harness.stats import Interval, Verdict
+
+Place = tuple[tuple[tuple[str, str], ...], str]  # named values of a cell, and a loss
+ORDER = ("better", "worse", "not decidable", "equivalent", "identical")
+ENVIRONMENT = {
+    "env.device": "device", "env.device_name": "processor", "env.threads": "threads per run", "env.torch": "torch",
+    "env.torchvision": "torchvision", "env.timm": "timm", "env.python": "Python", "env.platform": "platform",
+    "env.commit": "commit", "env.dirty": "uncommitted changes", "numerics.losses": "numerics of losses",
+    "numerics.harness": "numerics of the harness", "data.checksum": "data checksum",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Change:
+    """One loss in one cell, on both sides: ``difference`` is B minus A, ``pairs`` the shared seeds.
+
+    A pair is (seed, key in A, key in B, value in A, value in B); ``identical`` counts those with one key and one value.
+    """
+
+    cell: str
+    label: str
+    a: Interval
+    b: Interval
+    test: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    p_equivalent: float
+    verdict: Verdict
+    pairs: tuple[tuple[int, str, str, float, float], ...]
+    identical: int
+    remarks: str
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether both sides are the very same runs."""
+        return 0 < self.identical == len(self.pairs) == self.a.n == self.b.n
+
+    @property
+    def word(self) -> str:
+        """The verdict, or that there is nothing to judge."""
+        return "identical" if self.unchanged else self.verdict
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Everything there is to say of two studies."""
+
+    names: tuple[str, str]
+    metric: Metric
+    margin: float
+    changes: tuple[Change, ...]
+    only: tuple[tuple[str, str, str, int], ...]
+    environment: tuple[tuple[str, str, str], ...]
+    settings: tuple[tuple[str, str, str], ...]
+    asked: tuple[tuple[str, str, str], ...]
+
+
+def load(given: str, other: str = "", results: Path = records.RESULTS) -> StudyData:
+    """Return the study that ``given`` names.
+
+    Args:
+        given: a study run here or published; a published CSV; a study's folder, or a results folder, of elsewhere.
+        other: the other side, which names the study in a results folder that holds several.
+        results: the results folder of names.
+
+    Raises:
+        UsageError: there is no such study.
+    """
+    path = Path(given)
+    if path.suffix == ".csv":
+        return records.load_published(path)
+    named = [results / given / "runs.csv", results / "measured" / f"{given}.csv"]
+    if path.name == given and (not path.is_dir() or any(listed.exists() for listed in named)):
+        return records.load_study(given, results)
+    if not path.is_dir():
+        raise UsageError(f"{given} is neither a published CSV nor a folder of results.")
+    if (path / "runs.csv").exists():
+        return records.load_study(path.resolve().name, path.resolve().parent)
+    there = sorted(listed.parent.name for listed in path.glob("*/runs.csv"))
+    name = Path(other).stem if Path(other).stem in there else there[0] if len(there) == 1 else ""
+    if not name:
+        found = f"it holds {joined(there)}: give FOLDER/STUDY" if there else "it holds no study"
+        raise UsageError(f"{given} does not say which study is meant: {found}.")
+    return records.load_study(name, path)
+
+
+def short_names(a: str, b: str) -> tuple[str, str]:
+    """Return names for the two sides: as short as tells them apart.
+
+    >>> short_names("a/demo.csv", "b/camvid.csv"), short_names("b/old/demo", "b/new/demo"), short_names("x", "x")
+    (('demo', 'camvid'), ('old/demo', 'new/demo'), ('x (A)', 'x (B)'))
+    """
+    sides = Path(a), Path(b)
+    if sides[0].stem != sides[1].stem:
+        return sides[0].stem, sides[1].stem
+    if sides[0].parent.name != sides[1].parent.name:
+        return f"{sides[0].parent.name}/{sides[0].stem}".strip("/"), f"{sides[1].parent.name}/{sides[1].stem}".strip(
+            "/"
+        )
+    return (a, b) if a != b else (f"{a} (A)", f"{b} (B)")
+
+
+def difference(a: StudyData, b: StudyData, names: tuple[str, str] = ("A", "B")) -> Difference:
+    """Return what changed from ``a`` to ``b``.
+
+    Raises:
+        UsageError: they share no loss in any cell.
+    """
+    asked = {field: a.spec.get(field, b.spec.get(field)) for field in ("metric", "margin")}
+    sides = [Analysis(replace(s, spec={**s.spec, **{k: v for k, v in asked.items() if v}}), mix=True) for s in (a, b)]
+    found = [_outcomes(side) for side in sides]
+    shared = [place for place in found[0] if place in found[1]]
+    if not shared:
+        raise UsageError(f"{names[0]} and {names[1]} have no loss in a common cell: there is nothing to compare.")
+    metric, margin = sides[0].metric, sides[0].margin
+    raw = [_change(found[0][place], found[1][place], sides[0], sides[1]) for place in shared]
+    changes = _judged(raw, metric)
+    only = [
+        (name, outcome.cell.title, side.display(outcome.label), outcome.planned)
+        for name, side, own, others in zip(names, sides, found, found[::-1], strict=True)
+        for place, outcome in own.items()
+        if place not in others
+    ]
+    return Difference(
+        names, metric, margin, changes, tuple(only), tuple(_environment(sides[0], sides[1])),
+        tuple(_settings(shared, sides[0], sides[1], found[0], found[1])), tuple(_asked(a, b)),
+    )  # fmt: skip
+
+
+def _outcomes(a: Analysis) -> dict[Place, Outcome]:
+    columns = cell_columns(a.all)
+
+    def named(cell: Cell) -> tuple[tuple[str, str], ...]:
+        return tuple((n, v) for n, v in zip(columns, cell.values, strict=True) if v != DASH)
+
+    return {(named(cell), label): outcome for (cell, label), outcome in a.outcomes.items()}
+
+
+def _change(a: Outcome, b: Outcome, of_a: Analysis, of_b: Analysis) -> Change:
+    first, second = (x.completed(x.planned[o.cell, o.label]) for x, o in ((of_a, a), (of_b, b)))
+    joint = first.merge(second, on="seed", suffixes=("_a", "_b")).sort_values("seed")
+    pairs = tuple(
+        (int(seed), str(key_a), str(key_b), float(x), float(y))
+        for seed, key_a, key_b, x, y in joint[["seed", "key_a", "key_b", "value_a", "value_b"]].itertuples(index=False)
+    )
+    exact = "measured" not in {*column(of_a.main, "source"), *column(of_b.main, "source")}
+    identical = sum(p[1] == p[2] and (p[3] == p[4] if exact else f"{p[3]:.6g}" == f"{p[4]:.6g}") for p in pairs)
+    values = [[x[3] for x in pairs], [x[4] for x in pairs]]
+    if len(pairs) >= 2:
+        test, found = "paired t", stats.paired_tests([y - x for x, y in zip(*values, strict=True)], of_a.margin)
+    else:
+        test, found = "Welch's t", stats.welch_tests(first["value"], second["value"], of_a.margin)
+    ended = [
+        f"{what}: {x} of {a.planned} before, {y} of {b.planned} now"
+        for what, x, y in (("diverged", a.diverged, b.diverged), ("failed", a.failed, b.failed))
+        if x != y
+    ]
+    mean, _, low, high, p, equivalent = (float(value) for value in found)
+    return Change(
+        a.cell.title, of_a.display(a.label), a.values, b.values, test, mean, low, high, p, p, equivalent,
+        "not decidable", pairs, identical, "; ".join(ended),
+    )  # fmt: skip
+
+
+def _judged(changes: list[Change], metric: Metric) -> tuple[Change, ...]:
+    """Correct the p values over all comparisons and give the verdicts."""
+    ps = stats.holm([change.p for change in changes])
+    equivalents = stats.holm([change.p_equivalent for change in changes])
+    better = metric.higher_is_better
+    return tuple(
+        replace(c, p_holm=float(p), verdict=stats.verdict(c.difference, p, equivalent, higher_is_better=better))
+        for c, p, equivalent in zip(changes, ps, equivalents, strict=True)
+    )
+
+
+def _environment(a: Analysis, b: Analysis) -> Iterable[tuple[str, str, str]]:
+    for name, what in ENVIRONMENT.items():
+        if _distinct(a.main, name) != _distinct(b.main, name):
+            yield what, tally(column(a.main, name)), tally(column(b.main, name))
+
+
+def _distinct(runs: pd.DataFrame, name: str) -> frozenset[str]:
+    return frozenset(plain(value) for value in column(runs, name).unique()) - {DASH}
+
+
+def _settings(
+    shared: Iterable[Place], a: Analysis, b: Analysis, in_a: dict[Place, Outcome], in_b: dict[Place, Outcome]
+) -> Iterable[tuple[str, str, str]]:
+    """Yield what differs in the settings of runs that go by one name: cell, loss, keys with both values."""
+    for place in shared:
+        runs = [x.planned[o.cell, o.label] for x, o in ((a, in_a[place]), (b, in_b[place]))]
+        if _distinct(runs[0], "setting") == _distinct(runs[1], "setting"):
+            continue
+        names = sorted({str(n) for x in runs for n in x.columns if str(n).startswith(("config.", "numerics."))})
+        values = ((n.removeprefix("config."), *(_distinct(x, n) for x in runs)) for n in names)
+        told = [f"{n}: {_any(x)} → {_any(y)}" for n, x, y in values if x != y]
+        yield in_a[place].cell.title, a.display(place[1]), "; ".join(told) or "nothing that the records tell"
+
+
+def _any(values: frozenset[str]) -> str:
+    return " or ".join(sorted(values)) or DASH
+
+
+def _asked(a: StudyData, b: StudyData) -> Iterable[tuple[str, str, str]]:
+    for field in ("baseline", "metric", "margin", "track"):
+        before, now = (plain(study.spec.get(field)) for study in (a, b))
+        if before != now and DASH not in (before, now):
+            yield f"study: {field}", before, now
+
+
+# ---------------------------------------------------------------------------- in words and tables
+
+
+def lead(d: Difference) -> str:
+    """Return what changed, in two or three sentences."""
+    runs, identical = sum(len(c.pairs) for c in d.changes), sum(c.identical for c in d.changes)
+    seen = f"{d.names[1]} against {d.names[0]}, by {d.metric.title}"
+    if all(change.unchanged for change in d.changes):
+        return f"{seen}: nothing changed. All {count(runs, 'run')} that both have are identical to the last bit."
+    verdicts = Counter(change.word for change in d.changes)
+    told = [f"{verdicts[word]} {word}" for word in ("better", "worse", "equivalent", "identical") if verdicts[word]]
+    text = f"{seen}: of {count(len(d.changes), 'comparison')}, {', '.join(told) or 'none is beyond noise'}"
+    if open_ := verdicts["not decidable"]:
+        text += f"; {open_} not decidable, which is what noise looks like"
+    text += "."
+    if runs:
+        text += f" Of {count(runs, 'pair')} of runs with one seed, {identical} are identical to the last bit."
+    return text
+
+
+def report(d: Difference) -> Report:
+    """Return what there is to say as a report, in no format yet."""
+    a, b = d.names
+    method = (
+        f"Differences are {b} minus {a}: by seed where at least two seeds are shared (paired t), else as two samples "
+        f"(Welch's t), with 95 % intervals. Holm's correction goes over all {count(len(d.changes), 'comparison')}. "
+        + (f"Equivalent: within ±{d.metric.with_unit(d.margin)}, shown by two one-sided tests. " if d.margin else "")
+        + "Identical runs have one key and one value; values that were published are kept to six digits, and compared "
+        "to as many."
+    )
+    warning = _notice(d)
+    items: list[Item] = [Prose((lead(d),)), *([Notice(warning)] if warning else []), _changes(d), Prose((method,))]
+    sections = [Section("changes", "What changed", tuple(items))]
+    if d.only:
+        table = _plain_table("only", "On one side only", ("side", "cell", "loss", "runs planned"), d.only)
+        sections.append(Section("only", "On one side only", (table,)))
+    if pairs := [*d.asked, *d.environment]:
+        table = _plain_table("environment", "What the runs were made with", ("what", a, b), pairs)
+        sections.append(Section("environment", "Environment", (table,)))
+    if d.settings:
+        heads = ("cell", "loss", f"what differs ({a} → {b})")
+        table = _plain_table("settings", "Same name, another setting", heads, d.settings)
+        sections.append(Section("settings", "Settings", (table,)))
+    if any(change.pairs for change in d.changes):
+        sections.append(Section("runs", "Runs", (_pairs(d),)))
+    facts = (count(len(d.changes), "comparison"), f"{len(d.only)} on one side only", d.metric.title)
+    return Report(f"{a} and {b}", f"What changed from {a} to {b}", facts, tuple(sections))
+
+
+def _notice(d: Difference) -> str:
+    """Return what stands in the way of comparing at all, if anything does."""
+    parts = []
+    if d.settings:
+        parts.append(f"{len(d.settings)} of {count(len(d.changes), 'comparison')} are of different settings")
+    if changed := [what for what, _, _ in d.environment if what in ("device", "torch", "data checksum")]:
+        parts.append(f"the two differ in {joined(changed)}")
+    return f"Not like with like: {' and '.join(parts)}; see below." if parts else ""
+
+
+def _interval(d: Difference, found: Interval) -> Entry:
+    ends = (found.low, found.high) if found.n > 1 else (None, None)
+    return Entry(d.metric.interval(found), found.mean if found.n else None, *ends)
+
+
+def _changes(d: Difference) -> Table:
+    a, b = d.names
+    unit = f" ({d.metric.unit})" if d.metric.unit else ""
+    apart = f" ({d.metric.difference_unit})" if d.metric.difference_unit else ""
+    columns = (
+        Column("cell", "cell"), Column("loss", "loss"), Column("verdict", "verdict", note=f"{b} against {a}"),
+        Column("a", f"{a}{unit}", "number"), Column("b", f"{b}{unit}", "number"),
+        Column("difference", f"difference{apart}", "number"), Column("p", "p", "number"),
+        Column("p_holm", "p (Holm)", "number"), Column("test", "test"),
+        Column("pairs", "pairs", "number", "seeds that both completed"),
+        Column("identical", "identical", "number", "one key and one value"), Column("remarks", "remarks"),
+    )  # fmt: skip
+    rows = []
+    for c in d.changes:
+        known = c.low == c.low
+        text = d.metric.number(c.difference, sign=True)
+        text += f" [{d.metric.number(c.low, sign=True)}, {d.metric.number(c.high, sign=True)}]" if known else ""
+        ends = (c.low, c.high) if known else (None, None)
+        value = c.difference if c.difference == c.difference else None
+        ps = [Entry(p_value(p), p if p == p else None) for p in (c.p, c.p_holm)]
+        verdict = Entry(c.word, tone="" if c.unchanged else TONES[c.verdict])
+        counts = [Entry(str(n), n) for n in (len(c.pairs), c.identical)]
+        values = (_interval(d, c.a), _interval(d, c.b), Entry(text, value, *ends), *ps)
+        rows.append(Row((Entry(c.cell), Entry(c.label), verdict, *values, Entry(c.test), *counts, Entry(c.remarks))))
+    return Table("changes", "Every loss in every cell that both have", columns, tuple(rows))
+
+
+def _plain_table(identity: str, title: str, heads: tuple[str, ...], lines: Iterable[tuple[Any, ...]]) -> Table:
+    columns = tuple(Column(slug(head).replace("-", "_"), head) for head in heads)
+    return Table(identity, title, columns, tuple(Row(tuple(Entry(str(word)) for word in line)) for line in lines))
+
+
+def _pairs(d: Difference) -> Table:
+    heads = ("cell", "loss", "seed", "run_a", "run_b", "value_a", "value_b", "difference")
+    kinds: tuple[Any, ...] = ("text", "text", "number", "code", "code", "number", "number", "number")
+    columns = tuple(Column(head, head.replace("_", " "), kind) for head, kind in zip(heads, kinds, strict=True))
+    rows = []
+    for c in d.changes:
+        for seed, key_a, key_b, x, y in c.pairs:
+            values = (Entry(number(v * d.metric.scale, d.metric.digits + 2), v) for v in (x, y, y - x))
+            head = (Entry(c.cell), Entry(c.label), Entry(str(seed), seed), Entry(key_a), Entry(key_b))
+            rows.append(Row((*head, *values)))
+    long = len(rows) > MOST
+    caption = f"{count(len(rows), 'pair')} of runs: tables/pairs.csv lists them." if long else ""
+    return Table("pairs", "Runs with one seed", columns, tuple(rows), caption, folded=True, in_csv_only=long)
+
+
+def write(d: Difference, folder: Path) -> Path:
+    """Write index.html, report.md and tables/*.csv into ``folder`` and return the page."""
+    made = report(d)
+    for table in made.tables():
+        write_text(folder / "tables" / f"{table.id}.csv", table_csv.text(table))
+    write_text(folder / "report.md", markdown.text(made))
+    write_text(folder / "index.html", html.page(made, {}))
+    return folder / "index.html"
+
+
+def summary(d: Difference, most: int = 30) -> str:
+    """Return what changed as plain text for a terminal, at most 100 columns wide: what is decided first."""
+    from harness.report.terminal import filled, lined
+
+    order = sorted(d.changes, key=lambda c: ORDER.index(c.word))
+    unit = f" ({d.metric.difference_unit})" if d.metric.difference_unit else ""
+    cells = len({c.cell for c in d.changes})
+    lines = [("loss and cell" if cells > 1 else "loss", f"difference{unit}", "n", "identical", "verdict")]
+    for c in order[:most]:
+        n = str(len(c.pairs)) if c.test == "paired t" else f"{c.a.n}+{c.b.n}"
+        name = f"{c.label} · {c.cell}" if cells > 1 else c.label
+        lines.append((name, d.metric.number(c.difference, sign=True), n, str(c.identical), c.word))
+    said = [lead(d), *([f"* {_notice(d)}"] if _notice(d) else [])]
+    said += [f"* {what}: {x} → {y}" for what, x, y in (*d.asked, *d.environment)]
+    said += [f"* {cell}, {label}: {told}" for cell, label, told in d.settings[:most]]
+    said += [f"* only in {side}: {label} on {cell} ({count(n, 'run')})" for side, cell, label, n in d.only[:most]]
+    if (hidden := len(order) - most) > 0:
+        said.append(f"{count(hidden, 'more comparison')} in the report.")
+    return "\n\n".join([filled(said[0]), "\n".join(lined(lines)), *["\n".join(map(filled, said[1:]))]]).strip()
