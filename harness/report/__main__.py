@@ -1,4 +1,4 @@
-"""python -m harness.report build NAME | claims | compare A B: reports, the claims ledger and comparisons, from records."""
+"""python -m harness.report build NAME | claims | compare A B: reports, the ledger and comparisons, from records."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness import stats
 from harness.report.analysis import Analysis, Outcome
-from harness.report.frames import column, numbers, where
+from harness.report.frames import column, numbers, rows, where
 from harness.report.items import Column, Entry, Notice, Prose, Row, Section, Table
 from harness.report.sections.common import (
     TONES,

@@ -12,8 +12,8 @@ from harness.report import multiples
 from harness.report.analysis import Analysis, Cell
 from harness.report.frames import column, numbers
 from harness.report.items import Figure, Item, Prose, Section
-from harness.report.sections.common import about_cells
 from harness.report.multiples import Curve
+from harness.report.sections.common import about_cells
 from harness.report.text import metric_of, slug
 
 
