@@ -112,7 +112,7 @@ def _margin(claim: Claim) -> str:
 def _table(decisions: Sequence[Decision]) -> Table:
     first = decisions[0].claim
     columns = (
-        Column("claim", "claim", note="in our words; the name in conf/claims below the pointer"),
+        Column("claim", "claim", note="in our words; its name in conf/claims and what it expects show on hover"),
         Column("source", "where"),
         Column("verdict", "verdict"),
         Column(
@@ -121,7 +121,7 @@ def _table(decisions: Sequence[Decision]) -> Table:
             Scale(-DRAWN, DRAWN, 1.0, f"{-DRAWN:.0f}", f"+{DRAWN:.0f}"),
         ),
         Column("metric", "in"),
-        Column("expected", "expected", note="where the claim puts the difference"),
+        Column("expected", "expected", note="where the claim puts the difference", detail=True),
         Column("margin", "margin", "number", "what is too small to matter, in the unit of the effect"),
         Column("n", "n", "number", "seeds (or losses) compared"),
         Column("p", "p (Holm)", "number", "that the claim holds, corrected over the document's claims"),
@@ -146,7 +146,8 @@ def _table(decisions: Sequence[Decision]) -> Table:
 def _row(decision: Decision) -> Row:
     claim, evidence = decision.claim, decision.evidence
     tone = TONES[decision.verdict]
-    head = (Entry(claim.says, note=claim.id), Entry(claim.source), Entry(decision.verdict, tone=tone))
+    expected = f"{claim.id}: the claim puts the difference {EXPECTED[claim.expect]}"
+    head = (Entry(claim.says, note=expected), Entry(claim.source), Entry(decision.verdict, tone=tone))
     if evidence.n < 2:
         missing = Entry(f"{'' if claim.study else 'needs '}{evidence.missing}")
         nothing = (dash("not tested"),) * 2

@@ -82,14 +82,18 @@ def _points(a: Analysis) -> list[Point]:
             label: [cell for cell in a.cells if (c := a.comparisons.get((cell, label))) and c.verdict == verdict]
             for label in a.challengers
         }
-        lines = [
-            (a.display(label), "; ".join(_in_cell(a, cell, label) for cell in cells))
-            for label, cells in where.items()
-            if cells
-        ]
+        lines = [(a.display(label), _in_cells(a, cells, label, verdict)) for label, cells in where.items() if cells]
         about = (about_loss(a, label) for label, cells in where.items() if cells)
         points.append(Point(term, TONES[verdict], tuple(lines), tuple(about)))
     return points
+
+
+def _in_cells(a: Analysis, cells: list[Cell], label: str, verdict: str) -> str:
+    if verdict == "not decidable" and len(a.cells) > 2:  # nothing is known in many places: the table below has them
+        diverged = sum(a.outcomes[cell, label].diverged for cell in cells)
+        told = f"in {'all' if len(cells) == len(a.cells) else f'{len(cells)} of'} {len(a.cells)} cells"
+        return f"{told}, {count(diverged, 'run')} diverged" if diverged else told
+    return "; ".join(_in_cell(a, cell, label) for cell in cells)
 
 
 def _in_cell(a: Analysis, cell: Cell, label: str) -> str:
