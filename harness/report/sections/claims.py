@@ -99,7 +99,8 @@ def _unit(claim: Claim) -> str:
     if claim.relative:
         return f"{claim.metric.rpartition('.')[2].replace('_', ' ')}, ratio"
     metric = metric_of(claim.metric)
-    return f"{metric.title}, {metric.difference_unit}" if metric.difference_unit else metric.title
+    title = metric.title.removeprefix("test ")
+    return f"{title}, {metric.difference_unit}" if metric.difference_unit else title
 
 
 def _margin(claim: Claim) -> str:
