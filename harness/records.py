@@ -18,6 +18,7 @@ import csv
 import io
 import itertools
 import json
+import math
 import os
 import shutil
 import sys
@@ -295,7 +296,8 @@ def _parsed(source: Path | io.StringIO) -> pd.DataFrame:
 def publish(name: str, results: Path = RESULTS) -> list[Path]:
     """Write the finished runs of a study to results/measured/, together with what earlier machines published.
 
-    Validation accuracies per class are not published; they stay in the runs' own record.json and history.csv.
+    Validation accuracies per class are not published; they stay in the runs' own record.json and history.csv. Where
+    epochs take more than 1 MiB, only every second (third ...) is published, and the first and last of each run.
 
     Raises:
         UsageError: the study has no finished run, or a file would exceed 1 MiB.
@@ -307,21 +309,34 @@ def publish(name: str, results: Path = RESULTS) -> list[Path]:
     if runs.empty:
         raise UsageError(f"the study {name} has no finished run yet: run python -m harness study={name} first.")
     history = study.history[study.history["key"].isin(runs["key"])].drop(columns="valid.per_class", errors="ignore")
-    digits = {"float_format": "%.6g", "index": False}
     written = {
-        f"{name}.csv": runs.sort_values(["role", "label", "key"]).dropna(axis="columns", how="all").to_csv(**digits),
-        f"{name}_history.csv": history.sort_values(["key", "epoch"]).to_csv(**digits),
+        f"{name}.csv": _csv(runs.sort_values(["role", "label", "key"]).dropna(axis="columns", how="all")),
+        f"{name}_history.csv": _epochs_that_fit(history.sort_values(["key", "epoch"])),
         f"{name}.json": json.dumps(_finite(study.spec), indent=1) + "\n",
     }
     for file, text in written.items():
         if len(text.encode()) > MEASURED_LIMIT:
             raise UsageError(
                 f"{file} would have {len(text) >> 10} KiB, over the limit of 1024 KiB for committed evidence: "
-                "publish fewer runs or epochs."
+                "publish fewer runs."
             )
     for file, text in written.items():
         write_text(results / "measured" / file, text)
     return [results / "measured" / file for file in written]
+
+
+def _csv(table: pd.DataFrame) -> str:
+    return table.to_csv(float_format="%.6g", index=False)
+
+
+def _epochs_that_fit(history: pd.DataFrame) -> str:
+    """Return epochs as CSV: all, or evenly fewer of them, so that their file stays below the limit."""
+    ends = (history["epoch"] == 1) | (history["epoch"] == history.groupby("key")["epoch"].transform("max"))
+    text, step = _csv(history), 1
+    while len(text) > MEASURED_LIMIT and step < history["epoch"].max():
+        step = max(step + 1, math.ceil(step * len(text) / MEASURED_LIMIT * 0.9))
+        text = _csv(history[ends | (history["epoch"] % step == 0)])
+    return text
 
 
 def load_published(file: Path) -> StudyData:

@@ -1,5 +1,6 @@
 """Records: atomic, flat with pandas alone, published, imported, merged; and what the report reads of them."""
 
+import io
 import json
 import os
 import shutil
@@ -174,6 +175,24 @@ def test_too_much_evidence_is_refused(study, runs, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="publish fewer"):
         records.publish("small", tmp_path)
     assert not (tmp_path / "measured").exists()
+
+
+def test_long_histories_are_published_thinned_with_both_ends(study, runs, tmp_path, monkeypatch):
+    records.write_study(study, runs, tmp_path)
+    finish(runs, tmp_path)
+    for run in runs:
+        epochs = pd.DataFrame({"epoch": range(1, 101), "train.loss": 0.5, "valid.top1": 0.9})
+        epochs.to_csv(records.run_folder(run.key, tmp_path) / "history.csv", index=False)
+    whole = records.load_study("small", tmp_path).history
+    size = len(whole.to_csv(index=False))
+    monkeypatch.setattr(records, "MEASURED_LIMIT", size // 5)
+    kept = pd.read_csv(io.StringIO(records._epochs_that_fit(whole)), dtype={"key": str})
+    assert len(kept.to_csv(index=False)) <= size // 5
+    for _, own in kept.groupby("key"):
+        assert (own["epoch"].iloc[0], own["epoch"].iloc[-1]) == (1, 100)
+        assert len(own["epoch"].iloc[1:-1].diff().dropna().unique()) == 1
+    monkeypatch.setattr(records, "MEASURED_LIMIT", 10 * size)
+    assert len(pd.read_csv(io.StringIO(records._epochs_that_fit(whole)))) == len(whole)
 
 
 def test_a_killed_write_leaves_the_old_content_or_the_new(tmp_path):
