@@ -1,12 +1,14 @@
 """A table of your own: any CSV file with a column of numbers to predict."""
 
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 
+from datasets import tables
 from datasets.splits import MissingData
-from datasets.tables import TableSplits, split
+from datasets.tables import TableSplits
 
 
 def table(
@@ -15,12 +17,7 @@ def table(
     download: bool = False,
     path: str,
     target: str,
-    train_size: int | None,
-    valid_size: int,
-    test_size: int,
-    split_seed: int,
-    outliers: float,
-    outlier_size: float,
+    **common: Unpack[tables.Common],
 ) -> TableSplits:
     """Rows of a CSV file with a header: columns of numbers as they are, columns of words as one column for each word.
 
@@ -29,12 +26,7 @@ def table(
         download: Not used.
         path: The file.
         target: Name of the column to predict.
-        train_size: Number of training rows; None takes all that the others leave.
-        valid_size: Number of validation rows.
-        test_size: Number of test rows.
-        split_seed: Chooses which rows; at least 0.
-        outliers: Share of training values that are gross errors.
-        outlier_size: By how many standard deviations gross errors are too high.
+        common: Sizes of the parts and gross errors; see `datasets.tables.Common`.
 
     Raises:
         MissingData: There is no such file.
@@ -51,15 +43,10 @@ def table(
     if not pd.api.types.is_numeric_dtype(frame[target]):
         raise ValueError(f"the column {target} of {file} holds words, not numbers to predict.")
     features = pd.get_dummies(frame.drop(columns=target), dtype=float)
-    return split(
+    return tables.split(
         file.name,
         features.to_numpy(dtype=np.float64),
         frame[target].to_numpy(dtype=np.float64),
         tuple(map(str, features.columns)),
-        train_size=train_size,
-        valid_size=valid_size,
-        test_size=test_size,
-        split_seed=split_seed,
-        outliers=outliers,
-        outlier_size=outlier_size,
+        **common,
     )

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypedDict, Unpack
 
 import numpy as np
 
@@ -50,18 +51,33 @@ class TableSplits:
         return digest.hexdigest()[:16]
 
 
+class Common(TypedDict):
+    """What all tables have in common.
+
+    Attributes:
+        train_size: Number of training rows; None takes all that the others leave.
+        valid_size: Number of validation rows.
+        test_size: Number of test rows.
+        split_seed: Chooses which rows; at least 0.
+        outliers: Share of training values that are gross errors, at least 0 and below 0.5; a larger share keeps the
+            errors of a smaller one.
+        outlier_size: By how many of the training values' standard deviations gross errors are too high.
+    """
+
+    train_size: int | None
+    valid_size: int
+    test_size: int
+    split_seed: int
+    outliers: float
+    outlier_size: float
+
+
 def split(
     name: str,
     features: np.ndarray,
     values: np.ndarray,
     names: tuple[str, ...],
-    *,
-    train_size: int | None,
-    valid_size: int,
-    test_size: int,
-    split_seed: int,
-    outliers: float,
-    outlier_size: float,
+    **common: Unpack[Common],
 ) -> TableSplits:
     """Divide a table at random: test rows from the beginning of one order, then validation, training from its end.
 
@@ -70,19 +86,15 @@ def split(
         features: (N, F) numbers.
         values: (N,) numbers to predict.
         names: Name of each feature.
-        train_size: Number of training rows; None takes all that the others leave.
-        valid_size: Number of validation rows.
-        test_size: Number of test rows.
-        split_seed: Chooses which rows; at least 0.
-        outliers: Share of training values that are gross errors, at least 0 and below 0.5; a larger share keeps the
-            errors of a smaller one.
-        outlier_size: By how many of the training values' standard deviations gross errors are too high.
+        common: Sizes of the parts and gross errors.
 
     Raises:
         ValueError: A size or a share cannot be had.
     """
+    valid_size, test_size, split_seed = common["valid_size"], common["test_size"], common["split_seed"]
+    outliers = common["outliers"]
     most = len(values) - valid_size - test_size
-    train_size = most if train_size is None else train_size
+    train_size = most if common["train_size"] is None else common["train_size"]
     for what, size in (("train_size", train_size), ("valid_size", valid_size), ("test_size", test_size)):
         if size < 1 or most < 1 or train_size > most:
             raise ValueError(
@@ -96,7 +108,7 @@ def split(
     order = np.argsort(np.random.PCG64(split_seed).random_raw(len(values)), kind="stable")
     train = whole.take(order[len(order) - train_size :])
     return TableSplits(
-        train=_with_outliers(train, outliers, outlier_size, split_seed),
+        train=_with_outliers(train, outliers, common["outlier_size"], split_seed),
         valid=whole.take(order[test_size : test_size + valid_size]),
         test=whole.take(order[:test_size]),
         names=names,

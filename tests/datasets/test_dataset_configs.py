@@ -6,7 +6,7 @@ import torch
 from hydra.utils import get_method
 from omegaconf import OmegaConf
 
-from datasets import augment, joint, masks
+from datasets import augment, joint
 
 FOLDER = Path(__file__).resolve().parents[2] / "conf" / "dataset"
 
@@ -19,7 +19,8 @@ def test_every_yaml_fits_its_function_and_every_augmentation_is_known(path):
     assert function.__name__ == path.stem
     parameters = set(inspect.signature(function).parameters)
     if "common" in parameters:
-        parameters = parameters - {"common"} | set(masks.Common.__annotations__)
+        room = function.__globals__.get("masks") or function.__globals__["tables"]
+        parameters = parameters - {"common"} | set(room.Common.__annotations__)
     assert parameters == {"root", "download", *config}
     known = joint if set(wanted) <= set(joint.ALLOWED) else augment
     drawn = known.draw(3, wanted, torch.Generator())
