@@ -33,7 +33,7 @@ def compose(decisions: Sequence[Decision]) -> Report:
     facts = (
         (told.told(decisions), f"Decided on the studies {', '.join(studies)}.") if studies else (told.told(decisions),)
     )
-    items = tuple(_without_links(item) for item in told.overview(decisions))
+    items = tuple(_for_all_studies(item) for item in told.overview(decisions))
     title = "What five documents claim about loss functions, and what our records say of it"
     return Report("claims", title, facts, (Section("claims", "The ledger", items), _properties(decisions)))
 
@@ -70,9 +70,16 @@ def _measured(decision: Decision) -> str:
     return f"{decision.verdict}: {told.effect(decision)} ({decision.claim.study}, n = {decision.evidence.n})"
 
 
-def _without_links(item: Item) -> Item:
-    """Return the item without references to runs, which are listed in the reports of their studies."""
+def _for_all_studies(item: Item) -> Item:
+    """Return a table that can be filtered by verdict and study, without links to runs: their studies' reports have
+    those.
+    """
     if not isinstance(item, Table):
         return item
-    rows = (Row(tuple(replace(entry, runs=()) for entry in row.entries)) for row in item.rows)
+    keys = [column.key for column in item.columns]
+    rows = []
+    for row in item.rows:
+        at = dict(zip(keys, row.entries, strict=True))
+        about = (("verdict", at["verdict"].text), ("study", at["study"].text or "none yet"))
+        rows.append(Row(tuple(replace(entry, runs=()) for entry in row.entries), about=about))
     return replace(item, rows=tuple(rows))
