@@ -245,3 +245,10 @@ def test_every_property_of_the_review_names_claims_that_exist():
     rows = {(row.entries[0].text, row.entries[2].text): row.entries[3] for row in page.sections[1].items[1].rows}
     assert rows["Focal", "costs more than cross-entropy"].text.startswith("supported: +4.94")
     assert rows["Dice", "harder to optimise"].note == "no claim stands for it"
+
+
+def test_runs_that_diverged_are_told_where_the_verdict_stands():
+    records = study({("a", 0): 0.95, ("b", 0): 0.9})
+    records.runs.loc[records.runs["key"].isin(["a-0-3", "a-0-4"]), "status"] = "diverged"
+    (row,) = told.overview(decide([weigh(claim(), records)]))[2].rows
+    assert "2 runs diverged and could not be compared" in [entry.text for entry in row.entries]

@@ -159,7 +159,7 @@ def _row(decision: Decision) -> Row:
     low, high = (end / margin for end in (evidence.low, evidence.high))
     drawn = Entry(effect(decision), evidence.estimate / margin, low, high, evidence.keys, tone=tone)
     words = (Entry(_unit(claim)), Entry(EXPECTED[claim.expect]), Entry(_margin(claim), claim.margin))
-    n = Entry(str(evidence.n), evidence.n, note=f"{evidence.diverged} runs diverged" if evidence.diverged else "")
+    n = Entry(str(evidence.n), evidence.n)
     ps = (Entry(p_value(p), p) for p in (decision.p_for, decision.p_against))
     ends = (Entry(f"{x:.6g}", float(x)) for x in (evidence.estimate, evidence.low, evidence.high))
     keys = Entry(" ".join(evidence.keys))
@@ -167,12 +167,14 @@ def _row(decision: Decision) -> Row:
 
 
 def _needed(decision: Decision) -> Entry:
-    if decision.verdict != "not decidable":
-        return Entry("")
-    if decision.seeds_needed is None:
-        return Entry(f"more than {stats.MOST_SEEDS:,} seeds")
-    what = "losses" if decision.claim.pair == "loss" else "seeds"
-    return Entry(f"about {decision.seeds_needed:,} {what}")
+    told = []
+    if decision.verdict == "not decidable":
+        what = "losses" if decision.claim.pair == "loss" else "seeds"
+        needed = decision.seeds_needed
+        told.append(f"more than {stats.MOST_SEEDS:,} {what}" if needed is None else f"about {needed:,} {what}")
+    if diverged := decision.evidence.diverged:  # what is left may be the lucky ones
+        told.append(f"{count(diverged, 'run')} diverged and could not be compared")
+    return Entry("; ".join(told), tone="alarm" if diverged else "")
 
 
 def told(decisions: Sequence[Decision]) -> str:
