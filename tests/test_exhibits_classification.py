@@ -205,3 +205,21 @@ def test_methods_of_the_review_stand_beside_what_their_losses_did():
     assert rows["Tri-Net"][3].text.startswith("cross_entropy_dice")
     assert rows["Segmenter"][4].text == "baseline"
     assert "baseline" not in rows["SegFormer"][4].text
+
+
+def test_the_middle_of_two_losses_lies_between_them():
+    labels = ("cross_entropy", "focal", "poly1", "arcface", "cosface")
+    shifts = {"arcface": 0.06, "cosface": -0.02, "focal": 0.03, "poly1": 0.03}
+    study = records(lambda x, *_: 0.9 + shifts.get(x, 0), labels=labels)
+    study.runs["loss_family"] = ["angular" if label in ("arcface", "cosface") else "probability"
+                                 for label in study.runs["label"]]  # fmt: skip
+    told = " ".join(taxonomy.section(Analysis(study)).items[0].paragraphs)
+    assert "probability is the best family (+2.9" in told
+    assert "angular the worst (+1.98)" in told  # the middle of about +6 and -2
+
+
+def test_a_method_trained_with_a_sum_that_was_not_trained_has_a_dash():
+    study = records(lambda *_: 0.9, labels=("cross_entropy", "focal"), models=("vit_nano",))
+    study.runs["task"] = "classification"
+    rows = {row.entries[0].text: row.entries for row in first(methods.section(Analysis(study)), Table).rows}
+    assert rows["MGViT"][3].note == "this study lacks what it is trained with"

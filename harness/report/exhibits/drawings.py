@@ -67,7 +67,7 @@ def _line(axes: Axes, dots: Sequence[Dot], y: int, half: float) -> None:
             colour = MARKS[beyond[0].verdict]["color"]
             axes.plot(side * half * 0.985, y, marker=pointer, ms=5, color=colour, clip_on=False)
             count = f"{len(beyond)} further away"
-            axes.text(side * half * 0.965, y, count, va="center", ha=align, fontsize=7.5, color=colour)
+            axes.text(side * half * 0.965, y - 0.2, count, va="center", ha=align, fontsize=7.5, color=colour)
 
 
 def slopes(panels: Mapping[str, Sequence[tuple[str, float, float, str]]], names: tuple[str, str], axis: str) -> Figure:

@@ -76,7 +76,7 @@ def _entry(a: Analysis, cell: Cell, line: dict[str, str]) -> Entry:
     others = [label for label in labels if label != a.baseline and (cell, label) in a.comparisons]
     others = [label for label in others if a.comparisons[cell, label].n]
     if not others:
-        return Entry("baseline") if a.baseline in labels else dash("none of its losses is in this study")
+        return Entry("baseline") if names == [a.baseline] else dash("this study lacks what it is trained with")
     told = [(label, a.comparisons[cell, label]) for label in others]
     text = joined(f"{a.display(label)} {a.metric.number(c.difference, sign=True)}, {c.verdict}" for label, c in told)
     keys = tuple(key for label in others for key in a.outcomes[cell, label].paired_keys)

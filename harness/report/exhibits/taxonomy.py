@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import statistics
 from collections.abc import Sequence
 
 from harness.compose import ROOT, options
@@ -63,7 +64,7 @@ def _sentences(a: Analysis) -> list[str]:
         found = _by_family(a, cell)
         if len(found) < 2:
             continue
-        middle = {family: sorted(dot.value for dot in dots)[len(dots) // 2] for family, dots in found.items()}
+        middle = {family: statistics.median(dot.value for dot in dots) for family, dots in found.items()}
         best, worst = (pick(middle, key=lambda family: sign * middle[family]) for pick in (max, min))
         told.append(
             f"{cell.title}: by the median of its losses {best} is the best family "
