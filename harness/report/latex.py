@@ -34,11 +34,8 @@ SPECIAL = {
 FOUND = re.compile("|".join(map(re.escape, SPECIAL)))
 SHRINK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"  # only what is wider than the line
 PAGE = 48  # lines that fit a page at the usual size
-HEAD, LINE, LONG = (
-    14,
-    40,
-    48,
-)  # letters: of a line in a title, in a text, and of a text that is not yet broken into lines
+HEAD, LINE = 14, 40  # letters of a line in a title, and in a text
+LONG = 48  # letters of a text that is not yet broken into lines
 LINES = r">{\raggedright\arraybackslash}p{7cm}"
 
 
