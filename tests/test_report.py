@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import io
 import itertools
 import json
@@ -28,6 +29,7 @@ from harness.report.__main__ import main
 from harness.report.analysis import Analysis
 from harness.report.items import Column, Entry, Notice, Row, Section, Table
 from harness.report.sections import classes, controls, cost, failures, ranks, reproduce, runs, setting, verdicts
+from harness.report.writing import compose
 from tests import synthetic
 
 
@@ -769,6 +771,30 @@ def test_more_runs_than_a_page_holds_are_listed_in_csv_alone(study, tmp_path, mo
     assert first in page.split('id="run-sets"')[1]  # what a number comes from is still there
     monkeypatch.setattr(runs, "MOST", len(study.runs))
     assert f'id="run-{first}"' in report.build(study, tmp_path).read_text()
+
+
+@pytest.mark.parametrize("cores", [2, 3])
+def test_figures_drawn_side_by_side_are_the_same_bytes(study, tmp_path, monkeypatch, cores):
+    drawn = {item.id: item.draw for item in compose(study).figures()}
+    drawn["local"] = lambda: drawn["differences-cnn_micro"]()
+    monkeypatch.setattr(figures.hardware, "cores", lambda: 1)
+    figures.save_all(drawn, tmp_path / "one")
+    monkeypatch.setattr(figures.hardware, "cores", lambda: cores)
+    monkeypatch.setattr(figures, "FEW", 1)
+    figures.save_all(drawn, tmp_path / "many")
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert len(files) == 2 * len(drawn)
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "many" / file).read_bytes(), file
+
+
+def test_an_error_in_a_figure_is_raised_wherever_it_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures.hardware, "cores", lambda: 2)
+    monkeypatch.setattr(figures, "FEW", 1)
+    bars = {"cell": [figures.Bar("a", 0.0, 0.0, 0.0, "no verdict", "")]}
+    bad = functools.partial(figures.forest, bars, 0.1, 1.0, "x")
+    with pytest.raises(KeyError, match="no verdict"):
+        figures.save_all(dict.fromkeys("abcd", bad), tmp_path)
 
 
 def test_curves_lie_where_their_numbers_say():

@@ -108,6 +108,7 @@ class Analysis:
         self.baseline = str(study.spec.get("baseline", "cross_entropy"))
         self.margin = float(study.spec.get("margin") or 0.0)
         self.all = _with_cells(study.runs)
+        self.cell_columns = cell_columns(self.all)
         kept = pd.Series(True, index=self.all.index) if mix else largest_group(self.all)
         self.set_aside = rows(self.all, ~kept)
         self.runs = rows(self.all, kept & column(self.all, "role").isin(COMPARED))
@@ -119,7 +120,7 @@ class Analysis:
     @functools.cached_property
     def cells(self) -> tuple[Cell, ...]:
         """All cells, in the order of the records."""
-        columns = cell_columns(self.all)
+        columns = self.cell_columns
         found: list[Any] = distinct(self.main["cell"])
         shared = {i for i in range(len(columns)) if len({values[i] for values in found}) == 1}
         return tuple(
@@ -168,19 +169,22 @@ class Analysis:
         return {(cell, label): groups[cell.values, label] for cell, label in order if (cell.values, label) in groups}
 
     @functools.cached_property
+    def done(self) -> dict[tuple[Cell, str], pd.DataFrame]:
+        """Key, seed and value of the completed runs of every loss in every cell where it was planned."""
+        return {place: self.completed(runs) for place, runs in self.planned.items()}
+
+    @functools.cached_property
     def outcomes(self) -> dict[tuple[Cell, str], Outcome]:
         """What became of every loss in every cell where it was planned."""
-        bases = {cell: self.completed(runs) for (cell, label), runs in self.planned.items() if label == self.baseline}
-        none = self.completed(self.main.iloc[:0])
-        return {
-            (cell, label): self._outcome(cell, label, runs, bases.get(cell, none))
-            for (cell, label), runs in self.planned.items()
-        }
+        return {(cell, label): self._outcome(cell, label) for cell, label in self.planned}
 
-    def _outcome(self, cell: Cell, label: str, runs: pd.DataFrame, base: pd.DataFrame) -> Outcome:
-        done = self.completed(runs)
-        against = done.iloc[:0] if label == self.baseline else base
-        pairs = done.merge(against, on="seed", suffixes=("", "_base")).sort_values("seed")
+    def _outcome(self, cell: Cell, label: str) -> Outcome:
+        runs, done = self.planned[cell, label], self.done[cell, label]
+        base = None if label == self.baseline else self.done.get((cell, self.baseline))
+        others = {} if base is None else {seed: (key, value) for key, seed, value in base.itertuples(index=False)}
+        own = sorted((seed, key, value) for key, seed, value in done.itertuples(index=False) if seed in others)
+        paired = [(*run, *others[run[0]]) for run in own]
+        seeds, keys, values, base_keys, base_values = zip(*paired, strict=True) if paired else ((),) * 5
         status = list(runs["status"])
         return Outcome(
             cell=cell,
@@ -191,9 +195,9 @@ class Analysis:
             missing=status.count("missing"),
             values=stats.mean_interval(column(done, "value")),
             keys=tuple(done["key"]),
-            paired_keys=(*pairs["key"], *pairs["key_base"]),
-            seeds=tuple(int(seed) for seed in pairs["seed"]),
-            differences=tuple(column(pairs, "value") - column(pairs, "value_base")),
+            paired_keys=(*keys, *base_keys),
+            seeds=tuple(int(seed) for seed in seeds),
+            differences=tuple(value - base for value, base in zip(values, base_values, strict=True)),
             old=int(column(runs, "old").sum()),
         )
 
@@ -261,7 +265,7 @@ class Analysis:
     def _by_seed_and_cell(self, label: str) -> pd.DataFrame:
         """Return the metric of completed runs, one row per planned seed, one column per cell where it was planned."""
         planned = {cell: runs for (cell, name), runs in self.planned.items() if name == label}
-        columns = {cell.title: self.completed(runs).set_index("seed")["value"] for cell, runs in planned.items()}
+        columns = {cell.title: self.done[cell, label].set_index("seed")["value"] for cell in planned}
         seeds = sorted({int(seed) for runs in planned.values() for seed in runs["seed"]})
         return pd.DataFrame({title: values.reindex(seeds) for title, values in columns.items()}, index=pd.Index(seeds))
 

@@ -19,7 +19,7 @@ from harness import records, stats
 from harness.errors import UsageError
 from harness.records import StudyData, write_text
 from harness.report import html, markdown, table_csv
-from harness.report.analysis import Analysis, Cell, Outcome, cell_columns, tally
+from harness.report.analysis import Analysis, Cell, Outcome, tally
 from harness.report.frames import column
 from harness.report.items import Column, Entry, Item, Notice, Prose, Report, Row, Section, Table
 from harness.report.sections.common import TONES
@@ -158,7 +158,7 @@ def difference(a: StudyData, b: StudyData, names: tuple[str, str] = ("A", "B")) 
 
 
 def _outcomes(a: Analysis) -> dict[Place, Outcome]:
-    columns = cell_columns(a.all)
+    columns = a.cell_columns
 
     def named(cell: Cell) -> tuple[tuple[str, str], ...]:
         return tuple((n, v) for n, v in zip(columns, cell.values, strict=True) if v != DASH)

@@ -46,10 +46,11 @@ def write(study: StudyData, folder: Path, mix: bool = False) -> Path:
 
 def save(report: Report, folder: Path) -> Path:
     """Have every writer write ``report`` into ``folder``, and return the page."""
-    drawings = {}
-    for item in report.figures():
-        figures.save(item.draw(), folder / "figures" / item.id)
-        drawings[item.id] = figures.inline((folder / "figures" / f"{item.id}.svg").read_text(), item.alt)
+    found = list(report.figures())
+    figures.save_all({item.id: item.draw for item in found}, folder / "figures")
+    drawings = {
+        item.id: figures.inline((folder / "figures" / f"{item.id}.svg").read_text(), item.alt) for item in found
+    }
     for table in report.tables():
         write_text(folder / "tables" / f"{table.id}.csv", table_csv.text(table))
         write_text(folder / "tables" / f"{table.id}.tex", latex.table(table))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from harness.report.analysis import Analysis, Cell, Outcome, cell_columns
+from harness.report.analysis import Analysis, Cell, Outcome
 from harness.report.frames import column
 from harness.report.items import About, Entry, Tone
 from harness.report.text import DASH, axis_title, count, number, plain
@@ -33,7 +33,7 @@ def cell_entry(cell: Cell) -> Entry:
 
 def about_cells(a: Analysis, *cells: tuple[str, ...]) -> About:
     """Return what the cells of these values are about: data, model, further axes, and task and track of their runs."""
-    kinds = ["data", "model", *(axis_title(name) for name in cell_columns(a.all)[2:])]
+    kinds = ["data", "model", *(axis_title(name) for name in a.cell_columns[2:])]
     pairs = [pair for values in cells for pair in zip(kinds, values, strict=True) if pair[1] != DASH]
     more = _tasks_and_tracks(a)
     return tuple(dict.fromkeys([*pairs, *(pair for values in cells for pair in more.get(values, ()))]))

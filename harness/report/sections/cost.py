@@ -220,8 +220,10 @@ def _metrics_table(a: Analysis) -> Table:
         for m in metrics
     ]
     table_rows = []
+    values = {metric.key: numbers(a.main, metric.key) for metric in metrics}
     for outcome in a.outcomes.values():
-        entries = [_secondary(a, outcome, metric.key) for metric in metrics]
+        own = a.records(outcome).index
+        entries = [_secondary(a, outcome, key, found.loc[own].dropna()) for key, found in values.items()]
         head = (cell_entry(outcome.cell), loss_entry(a, outcome.label), number_entry(outcome.values.n, 0, outcome.keys))
         about = (*about_cells(a, outcome.cell.values), *about_loss(a, outcome.label))
         table_rows.append(Row((*head, *entries), reference=outcome.label == a.baseline, about=about))
@@ -234,9 +236,7 @@ def _metrics_table(a: Analysis) -> Table:
     return Table("metrics", "Other metrics", (*head, *columns), tuple(table_rows), caption)
 
 
-def _secondary(a: Analysis, outcome: Outcome, key: str) -> Entry:
-    own = a.records(outcome)
-    found = numbers(own, key).dropna()
+def _secondary(a: Analysis, outcome: Outcome, key: str, found: pd.Series) -> Entry:
     if found.empty:
         name = key.rpartition(".")[2]
         link = a.about[outcome.label].link
@@ -244,4 +244,4 @@ def _secondary(a: Analysis, outcome: Outcome, key: str) -> Entry:
         return dash(NO_LINK[name] if forbidden else "no completed run recorded it")
     interval = stats.mean_interval(found)
     low, high = (interval.low, interval.high) if interval.n > 1 else (None, None)
-    return Entry(metric_of(key).interval(interval), interval.mean, low, high, tuple(column(own, "key")[found.index]))
+    return Entry(metric_of(key).interval(interval), interval.mean, low, high, tuple(a.main.loc[found.index, "key"]))

@@ -36,27 +36,34 @@ class Epochs:
 
     def __init__(self, history: pd.DataFrame, name: str) -> None:
         values = numbers(history, name).replace([float("inf"), float("-inf")], float("nan"))
-        self._points = pd.DataFrame({"epoch": numbers(history, "epoch"), "value": values})
+        self._points = pd.DataFrame({"key": history["key"], "epoch": numbers(history, "epoch"), "value": values})
         self._places = history.groupby("key").indices if len(history) else {}
 
     def of(self, keys: Iterable[str]) -> pd.DataFrame:
-        """Return epoch and value of the runs ``keys``, in the order of the history."""
+        """Return key, epoch and value of the runs ``keys``, in the order of the history."""
         places = [self._places[key] for key in keys if key in self._places]
         return self._points.iloc[np.unique(np.concatenate(places)) if places else []].dropna()
 
 
 def _panels(a: Analysis, cell: Cell, epochs: Epochs) -> dict[str, Curve]:
+    runs = [
+        (label, key, status)
+        for label in a.labels
+        if (planned := a.planned.get((cell, label))) is not None
+        for key, status in zip(planned["key"], planned["status"], strict=True)
+    ]
+    label_of = {key: label for label, key, status in runs if status == "done"}
+    points = epochs.of(label_of)
+    grouped = points.groupby([points["key"].map(label_of), "epoch"])["value"]
+    every = grouped.agg(mean="mean", low="min", high="max")
     panels = {}
-    for label in a.labels:
-        if (cell, label) in a.planned:
-            planned = a.planned[cell, label]
-            runs = {name: list(column(planned, "key")[planned["status"] == name]) for name in ("done", "diverged")}
-            done = epochs.of(runs["done"]).groupby("epoch")["value"]
-            over = pd.DataFrame({"mean": done.mean(), "low": done.min(), "high": done.max()})
-            broken = (column(epochs.of([key]).set_index("epoch"), "value") for key in runs["diverged"])
-            curve = Curve(over, tuple(run for run in broken if len(run)))
-            if len(over) or curve.broken:
-                panels[a.display(label)] = curve
+    for label in dict.fromkeys(label for label, *_ in runs):
+        over = pd.DataFrame(every.loc[label]) if label in every.index else every.iloc[:0].droplevel(0)
+        diverged = [key for own, key, status in runs if own == label and status == "diverged"]
+        broken = (column(epochs.of([key]).set_index("epoch"), "value") for key in diverged)
+        curve = Curve(over, tuple(run for run in broken if len(run)))
+        if len(over) or curve.broken:
+            panels[a.display(label)] = curve
     return panels
 
 

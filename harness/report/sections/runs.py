@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from harness.report.analysis import Analysis
-from harness.report.frames import column, numbers, records
+from harness.report.frames import column, numbers, records, rows
 from harness.report.items import Column, Entry, Prose, Row, Section, Table
 from harness.report.sections.common import about_cells, about_loss
 from harness.report.text import DASH, count, plain
@@ -37,7 +37,8 @@ def section(a: Analysis) -> Section:
     )
     table_rows = tuple(_row(a, run, float(value), float(rate), new) for run, value, rate, new in found)
     caption = "results/runs/RUN/record.json holds everything about a run, history.csv its epochs."
-    example = next((str(run["key"]) for run in records(a.all) if run["status"] != "missing"), "RUN")
+    present = rows(a.all, column(a.all, "status") != "missing")
+    example = str(column(present, "key").iloc[0]) if len(present) else "RUN"
     prose = (
         "Every number above leads to its runs here. Where this study was mirrored to MLflow (make ui), its experiment "
         f"there is {a.study.name}, and the filter tags.`lossbench.key` = '{example}' finds this run below its setting, "
