@@ -58,7 +58,7 @@ def _panels(a: Analysis, cell: Cell, epochs: Epochs) -> dict[str, Curve]:
     every = grouped.agg(mean="mean", low="min", high="max")
     panels = {}
     for label in dict.fromkeys(label for label, *_ in runs):
-        over = pd.DataFrame(every.loc[label]) if label in every.index else every.iloc[:0].droplevel(0)
+        over = pd.DataFrame(every.loc[label] if label in every.index else every.iloc[:0].droplevel(0))
         diverged = [key for own, key, status in runs if own == label and status == "diverged"]
         broken = (column(epochs.of([key]).set_index("epoch"), "value") for key in diverged)
         curve = Curve(over, tuple(run for run in broken if len(run)))
