@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from harness import build, hardware, probe, records
 from harness.errors import UsageError
+from harness.tasks import DataSetup
 from losses.loss import Output
 
 Config = Mapping[str, Any]
@@ -73,9 +74,8 @@ class Trainer:
             torch.set_num_threads(described["threads"])
         model_config = described["model"]
         settings = {name: value for name, value in described["task"].items() if name != "_target_"}
-        self.task = get_class(described["task"]["_target_"])(
-            described["dataset"], data, self.device, model_config["channels_last"], **settings
-        )
+        setup = DataSetup(described["dataset"], data, self.device, model_config["channels_last"])
+        self.task = get_class(described["task"]["_target_"])(setup, **settings)
         self.model, self.loss = build.model_and_loss(
             described, self.task, seed_for(seed, "model"), seed_for(seed, "loss")
         )

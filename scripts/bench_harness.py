@@ -381,10 +381,11 @@ def bench_data(repeats: int) -> Iterator[Row]:
     from torch.utils.data import DataLoader, Dataset
     from torchvision import transforms
 
+    from harness.tasks import DataSetup
     from harness.tasks.classification import Classification
 
     torch.set_num_threads(1)
-    task = Classification(NOISE, {"root": "", "download": False}, torch.device("cpu"), channels_last=False)
+    task = Classification(DataSetup(NOISE, {"root": "", "download": False}, torch.device("cpu")))
     arrays = task.images["train"].permute(0, 2, 3, 1).contiguous().numpy()
     steps = [
         transforms.ToPILImage(),

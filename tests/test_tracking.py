@@ -2,16 +2,18 @@ import contextlib
 import json
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 
 import pandas as pd
 import pytest
 
-from harness import stats
+from harness import report, stats
 from harness.compose import ROOT
 from harness.errors import UsageError
 from harness.records import StudyData
@@ -19,7 +21,8 @@ from harness.tracking import LiveMirror, entries
 from harness.tracking.__main__ import main
 from harness.tracking.dashboard import ui_command
 from harness.tracking.mirroring import Mirror, Mirrored, attempt, mirror
-from harness.tracking.store import alone, database_of, default_uri
+from harness.tracking.store import alone, database_of, default_uri, runs_address
+from tests import synthetic
 
 EPOCHS = 3
 
@@ -295,6 +298,23 @@ def test_runs_of_other_origin_are_left_alone(uri):
     others = [store.client.create_run(store.experiment.experiment_id).info.run_id for _ in range(2)]
     assert mirror(study, uri) == Mirrored(unchanged=1)
     assert {store.client.get_run(run_id).info.lifecycle_stage for run_id in others} == {"active"}
+
+
+def test_a_report_knows_where_its_runs_are_in_the_dashboard(uri, tmp_path, monkeypatch):
+    mirror(study_of(run_row()), uri)
+    number = Read(uri).experiment.experiment_id
+    found = runs_address("trial", uri)
+    assert found == f"http://127.0.0.1:5000/#/experiments/{number}/runs?workflowType=machine_learning&searchFilter="
+    assert not runs_address("unheard", uri)
+    assert not runs_address("trial", f"sqlite:///{tmp_path / 'absent.db'}")
+    assert not runs_address("trial", "http://elsewhere:5000")
+    (tmp_path / "damaged.db").write_bytes(b"no database" * 100)
+    assert not runs_address("trial", f"sqlite:///{tmp_path / 'damaged.db'}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    page = report.build(synthetic.study(seeds=(1, 2), mishaps=False, name="trial"), tmp_path / "page").read_text()
+    link = re.search(rf'<a href="{re.escape(found).replace("&", "&amp;")}([^"]*)"><code>(\w+)</code>', page)
+    assert urllib.parse.unquote(link[1]) == f"tags.`lossbench.key` = '{link[2]}'"
+    assert f'id="run-{link[2]}"' in page
 
 
 def test_a_store_without_room_for_files_gets_everything_else(uri, monkeypatch):

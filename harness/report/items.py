@@ -158,12 +158,15 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """The whole report: ``facts`` stand below its title (runs, seeds, dates)."""
+    """The whole report: ``facts`` stand below its title (runs, seeds, dates); ``runs_at`` is where a filter of MLflow,
+    appended to it, shows its runs, empty where that is not known.
+    """
 
     name: str
     title: str
     facts: tuple[str, ...]
     sections: tuple[Section, ...] = field(default_factory=tuple)
+    runs_at: str = ""
 
     def tables(self) -> list[Table]:
         """Return all tables, in order."""

@@ -26,6 +26,7 @@ from harness.report.sections import (
     verdicts,
 )
 from harness.report.text import count
+from harness.tracking.store import runs_address
 
 SECTIONS = (
     claims, verdicts, results, differences, ranks, classes, examples, curves, cost, controls, failures, setting,
@@ -77,4 +78,4 @@ def compose(study: StudyData, mix: bool = False) -> Report:
     sections = [section for section in sections if section.items]
     place = 1 + [section.id for section in sections].index("verdicts")
     sections[place:place] = exhibits.sections(a)  # what a document shows comes right after the verdicts
-    return Report(study.name, title, tuple(facts), tuple(sections))
+    return Report(study.name, title, tuple(facts), tuple(sections), runs_address(study.name))

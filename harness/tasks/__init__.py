@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class DataSetup:
+    """Which data a task is about, and where its batches live.
+
+    Attributes:
+        dataset: config of the data set.
+        data: ``root`` and ``download``.
+        device: where the data live and batches are made.
+        channels_last: memory format of batches of images.
+    """
+
+    dataset: Mapping[str, Any]
+    data: Mapping[str, Any]
+    device: torch.device
+    channels_last: bool = False
 
 
 class Task(Protocol):

@@ -11,7 +11,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from datasets import augment
 from harness.errors import UsageError
-from harness.tasks import robustness
+from harness.tasks import DataSetup, robustness
 from harness.tasks.loading import OnDevice
 
 CALIBRATION_BINS = 15
@@ -25,15 +25,8 @@ class Classification(OnDevice):
     selects = "top1"
     dense = False
 
-    def __init__(
-        self,
-        dataset: Mapping[str, Any],
-        data: Mapping[str, Any],
-        device: torch.device,
-        channels_last: bool,
-        robustness: Mapping[str, float] | None = None,
-    ) -> None:
-        super().__init__(dataset, data, device, channels_last)
+    def __init__(self, setup: DataSetup, robustness: Mapping[str, float] | None = None) -> None:
+        super().__init__(setup)
         self.robustness = dict(robustness or {})
         for name, value in self.robustness.items():
             if not 0 <= value <= 1:

@@ -15,6 +15,7 @@ from torch import Tensor
 from datasets import stress
 from datasets.splits import Splits
 from harness.errors import UsageError
+from harness.tasks import DataSetup
 
 Parts = dict[str, Tensor]
 
@@ -22,22 +23,15 @@ Parts = dict[str, Tensor]
 class OnDevice:
     """A data set that lives on the device: its splits, their order in an epoch, and normalised batches.
 
-    Args:
-        dataset: config of the data set.
-        data: ``root`` and ``download``.
-        device: where images live and batches are made.
-        channels_last: memory format of the batches.
-
     Raises:
         UsageError: the data set belongs to the other task.
     """
 
     dense: bool
 
-    def __init__(
-        self, dataset: Mapping[str, Any], data: Mapping[str, Any], device: torch.device, channels_last: bool
-    ) -> None:
-        self.splits, self.images, self.targets = load(dataset, data, device)
+    def __init__(self, setup: DataSetup) -> None:
+        dataset, device = setup.dataset, setup.device
+        self.splits, self.images, self.targets = load(dataset, setup.data, device)
         if (self.targets["train"].ndim == 3) != self.dense:
             has, other = (
                 ("image, not every pixel", "classification")
@@ -48,7 +42,7 @@ class OnDevice:
             raise UsageError(f"the data set {name} has a class for every {has}: use task={other}.")
         self.augment = dataset["augment"]
         self.device = device
-        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        self.format = torch.channels_last if setup.channels_last else torch.contiguous_format
         self.classes = len(self.splits.classes)
         mean, std = (torch.tensor(x, device=device).view(1, -1, 1, 1) for x in (self.splits.mean, self.splits.std))
         self.scale, self.shift = 1 / (255 * std), -mean / std

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from datasets.tables import TableSplits
 from harness.errors import UsageError
+from harness.tasks import DataSetup
 
 NORMAL_QUARTILES = 1.349  # distance of a normal distribution's quartiles, in standard deviations
 
@@ -24,10 +25,7 @@ class Regression:
     of their spread, both judged by quartiles of the training part, which gross errors hardly move.
 
     Args:
-        dataset: config of the data set.
-        data: ``root`` and ``download``.
-        device: where rows live and batches are made.
-        channels_last: not used.
+        setup: which table; ``channels_last`` is not used.
         robustness: refused; it is measured for classifiers.
 
     Raises:
@@ -39,20 +37,13 @@ class Regression:
     selects = "r2"
     dense = False
 
-    def __init__(
-        self,
-        dataset: Mapping[str, Any],
-        data: Mapping[str, Any],
-        device: torch.device,
-        channels_last: bool,
-        robustness: Mapping[str, float] | None = None,
-    ) -> None:
+    def __init__(self, setup: DataSetup, robustness: Mapping[str, float] | None = None) -> None:
         if robustness is not None:
             raise UsageError("robustness is measured for image classifiers; leave out the robustness settings here.")
-        if "stress" in dataset:
+        if "stress" in setup.dataset:
             raise UsageError("stress changes labels of images; tables have dataset.outliers and dataset.train_size.")
-        self.device = device
-        self.splits = load(dataset, data)
+        self.device = device = setup.device
+        self.splits = load(setup.dataset, setup.data)
         train = self.splits.train
         mean, deviation = train.features.mean(0), train.features.std(0)
         low, self.middle, high = (float(x) for x in np.quantile(train.values, (0.25, 0.5, 0.75)))

@@ -12,7 +12,7 @@ from torch.nn import functional
 from datasets import joint
 from datasets.splits import VOID
 from harness.errors import UsageError
-from harness.tasks import views
+from harness.tasks import DataSetup, views
 from harness.tasks.loading import OnDevice
 from harness.tasks.views import Predict
 
@@ -27,10 +27,7 @@ class Segmentation(OnDevice):
     """Images with a mask each, cropped, zoomed, mirrored and tinted on the device in batches.
 
     Args:
-        dataset: config of the data set.
-        data: ``root`` and ``download``.
-        device: where images live and batches are made.
-        channels_last: memory format of the batches.
+        setup: which data, and where.
         crop: height and width on which the model is trained, cut out at random places; whole images are then judged
             by windows of this size that slide over them. None takes whole images in both.
         overlap: least share of such a window that its neighbour sees too.
@@ -48,17 +45,14 @@ class Segmentation(OnDevice):
 
     def __init__(
         self,
-        dataset: Mapping[str, Any],
-        data: Mapping[str, Any],
-        device: torch.device,
-        channels_last: bool,
+        setup: DataSetup,
         crop: Sequence[int] | None = None,
         overlap: float = 1 / 3,
         scales: Sequence[float] = (1.0,),
         mirror: bool = False,
         robustness: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(dataset, data, device, channels_last)
+        super().__init__(setup)
         if robustness is not None:
             raise UsageError("robustness is measured for image classifiers; leave out the robustness settings here.")
         channels, *self.size = self.splits.train.images.shape[1:]

@@ -15,9 +15,8 @@ from pathlib import Path
 from harness.compose import RESULTS
 from harness.errors import UsageError
 from harness.tracking.mirroring import VIEW
-from harness.tracking.store import check_writable, database_of, default_uri, printable, quiet, sentence
+from harness.tracking.store import PORT, check_writable, database_of, default_uri, printable, quiet, sentence
 
-PORT = 5000
 START_S = 120.0  # what a dashboard may take to start on a slow machine
 
 

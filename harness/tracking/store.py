@@ -18,6 +18,7 @@ from harness.compose import RESULTS
 from harness.errors import UsageError
 
 LOCK_WAIT_S = 60.0
+PORT = 5000
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -40,6 +41,24 @@ def default_uri(results: Path = RESULTS) -> str:
 def database_of(uri: str) -> Path | None:
     """Return the file of a store that is a SQLite database, None for any other."""
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+
+
+def runs_address(study: str, uri: str | None = None) -> str:
+    """Return where the dashboard (make ui) lists the runs of a study that a filter, appended to it, finds.
+
+    Empty where the store is no SQLite database of this machine, or has no such study: a report is written without
+    asking a server.
+    """
+    database = database_of(uri or default_uri())
+    if database is None or not database.exists():
+        return ""
+    with contextlib.suppress(sqlite3.Error):  # another version of MLflow may keep its experiments otherwise
+        with contextlib.closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            asked = "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'active'"
+            found = connection.execute(asked, (study,)).fetchone()
+        if found:
+            return f"http://127.0.0.1:{PORT}/#/experiments/{found[0]}/runs?workflowType=machine_learning&searchFilter="
+    return ""
 
 
 def sentence(error: BaseException) -> str:

@@ -42,7 +42,7 @@ def section(a: Analysis) -> Section:
     prose = (
         "Every number above leads to its runs here. Where this study was mirrored to MLflow (make ui), its experiment "
         f"there is {a.study.name}, and the filter tags.`lossbench.key` = '{example}' finds this run below its setting, "
-        "and so any other by its key."
+        "and so any other by its key; a key that is a link leads there."
     )
     long = len(table_rows) > MOST
     if long:
