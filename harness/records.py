@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
 
 SCHEMA = 1
 MEASURED_LIMIT = 1 << 20  # bytes: evidence is committed, so it stays small
+SHARED = ("config.", "data.", "env.", "numerics.")  # columns that are published once where all runs agree
 LISTED = ("key", "role", "label", "seed", "pair_seed", "setting")
 
 
@@ -198,7 +199,7 @@ def load_study(name: str, results: Path = RESULTS) -> StudyData:
 
     listed = results / name / "runs.csv"
     local, history = _local(listed, results) if listed.exists() else (pd.DataFrame(), pd.DataFrame())
-    measured = _read_csv(results / "measured" / f"{name}.csv").copy().assign(source="measured")
+    measured = _measured(results / "measured" / f"{name}.csv")
     if local.empty and measured.empty:
         known = sorted(path.parent.name for path in results.glob("*/runs.csv")) + sorted(
             path.stem for path in (results / "measured").glob("*.csv") if not path.stem.endswith("_history")
@@ -225,7 +226,7 @@ def load_study(name: str, results: Path = RESULTS) -> StudyData:
 def _spec(name: str, results: Path) -> dict[str, Any]:
     for path in (results / name / "study.json", results / "measured" / f"{name}.json"):
         if path.exists():
-            return json.loads(path.read_text())
+            return {key: value for key, value in json.loads(path.read_text()).items() if key != "shared"}
     from harness import plan
 
     return as_dict(plan.load(name))
@@ -293,11 +294,22 @@ def _parsed(source: Path | io.StringIO) -> pd.DataFrame:
     )
 
 
+def _measured(file: Path) -> pd.DataFrame:
+    """Return the rows of a published <study>.csv, with what all of them share from the .json beside it."""
+    import pandas as pd
+
+    rows, beside = _read_csv(file), file.with_suffix(".json")
+    given = json.loads(beside.read_text()).get("shared", {}) if beside.exists() else {}
+    shared = {name: value for name, value in given.items() if name not in rows}
+    return pd.concat([rows, pd.DataFrame(shared, index=rows.index)], axis=1).copy().assign(source="measured")
+
+
 def publish(name: str, results: Path = RESULTS) -> list[Path]:
     """Write the finished runs of a study to results/measured/, together with what earlier machines published.
 
     Validation accuracies per class are not published; they stay in the runs' own record.json and history.csv. Where
     epochs take more than 1 MiB, only every second (third ...) is published, and the first and last of each run.
+    What configuration, data and environment of all runs have in common is written once, in the .json.
 
     Raises:
         UsageError: the study has no finished run, or a file would exceed 1 MiB.
@@ -309,10 +321,13 @@ def publish(name: str, results: Path = RESULTS) -> list[Path]:
     if runs.empty:
         raise UsageError(f"the study {name} has no finished run yet: run python -m harness study={name} first.")
     history = study.history[study.history["key"].isin(runs["key"])].drop(columns="valid.per_class", errors="ignore")
+    runs = runs.dropna(axis="columns", how="all")
+    alike = [str(name) for name in runs if str(name).startswith(SHARED) and runs[name].nunique(dropna=False) == 1]
+    shared = {name: runs[name].tolist()[0] for name in alike}  # as types of Python
     written = {
-        f"{name}.csv": _csv(runs.sort_values(["role", "label", "key"]).dropna(axis="columns", how="all")),
+        f"{name}.csv": _csv(runs.drop(columns=list(shared)).sort_values(["role", "label", "key"])),
         f"{name}_history.csv": _epochs_that_fit(history.sort_values(["key", "epoch"])),
-        f"{name}.json": json.dumps(_finite(study.spec), indent=1) + "\n",
+        f"{name}.json": json.dumps(_finite(study.spec) | {"shared": _finite(shared)}, indent=1) + "\n",
     }
     for file, text in written.items():
         if len(text.encode()) > MEASURED_LIMIT:
@@ -347,14 +362,15 @@ def load_published(file: Path) -> StudyData:
     """
     import pandas as pd
 
-    runs = _published_rows(file).copy().assign(source="measured")
+    runs = _published_rows(file)
     beside = file.with_suffix(".json")
     spec = json.loads(beside.read_text()) if beside.exists() else {}
+    spec.pop("shared", None)
     return StudyData(file.stem, spec, runs, pd.DataFrame(columns=["key", "epoch"]))
 
 
 def _published_rows(file: Path) -> pd.DataFrame:
-    rows = _read_csv(file)
+    rows = _measured(file)
     if rows.empty or not {"key", "status", "setting", "label"} <= set(rows.columns):
         raise UsageError(f"{file} is not a published study: give a <study>.csv that `publish` wrote.")
     return rows
@@ -370,9 +386,9 @@ def import_files(files: Iterable[Path], results: Path = RESULTS) -> dict[str, in
     """
     added = {}
     for file in files:
-        rows = _published_rows(file)
+        rows = _published_rows(file).drop(columns="source", errors="ignore")
         target = results / "measured"
-        before = _read_csv(target / file.name)
+        before = _measured(target / file.name).drop(columns="source", errors="ignore")
         joined = _joined(before, rows, ["key", "role"])
         write_text(target / file.name, joined.to_csv(index=False))
         beside = f"{file.stem}_history.csv"

@@ -84,6 +84,10 @@ def test_publish_then_a_clean_clone_reads_the_same(study, runs, tmp_path):
     original, copy = records.load_study("small", here), records.load_study("small", clone)
     assert set(copy.runs["source"]) == {"measured"}
     assert copy.spec == original.spec
+    once = json.loads((clone / "measured" / "small.json").read_text())["shared"]  # said once, not in every row
+    assert {"config.trainer.epochs", "numerics.losses"} <= set(once) <= set(copy.runs.columns)
+    assert not set(once) & set(pd.read_csv(clone / "measured" / "small.csv").columns)
+    assert set(original.runs.dropna(axis="columns", how="all").columns) <= set(copy.runs.columns)
     columns = ["key", "role", "label", "seed", "status", "test.top1", "config.optimizer.lr", "env.commit", "setting"]
     by_key = [frame.runs.sort_values("key")[columns].reset_index(drop=True) for frame in (original, copy)]
     pd.testing.assert_frame_equal(*by_key, check_dtype=False)
