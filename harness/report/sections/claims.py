@@ -40,7 +40,8 @@ def overview(decisions: Sequence[Decision]) -> list[Item]:
     """Return how many claims were decided and how, and a table for each document."""
     items: list[Item] = [Prose(_method(decisions)), Points(tuple(_points(decisions)))]
     documents = dict.fromkeys(decision.claim.document for decision in decisions)
-    return [*items, *(_table([d for d in decisions if d.claim.document == name]) for name in documents)]
+    one_study = len({decision.claim.study for decision in decisions}) == 1  # whose report this is
+    return [*items, *(_table([d for d in decisions if d.claim.document == name], one_study) for name in documents)]
 
 
 def _method(decisions: Sequence[Decision]) -> tuple[str, ...]:
@@ -110,7 +111,16 @@ def _margin(claim: Claim) -> str:
     return significant(claim.margin * metric.scale, 2).rstrip("0").rstrip(".")
 
 
-def _table(decisions: Sequence[Decision]) -> Table:
+def _least(claim: Claim) -> str:
+    """Return the margin in words: 0.5 points of top-1 accuracy, 5 % of step ms."""
+    if claim.relative:
+        return f"{_margin(claim)} of {claim.metric.rpartition('.')[2].replace('_', ' ')}"
+    metric = metric_of(claim.metric)
+    unit = metric.difference_unit.removesuffix("s") if _margin(claim) == "1" else metric.difference_unit
+    return " ".join(f"{_margin(claim)} {unit} of {metric.title.removeprefix('test ')}".split())
+
+
+def _table(decisions: Sequence[Decision], one_study: bool) -> Table:
     first = decisions[0].claim
     columns = (
         Column("claim", "claim", note="in our words; its name in conf/claims and what it expects show on hover"),
@@ -121,13 +131,14 @@ def _table(decisions: Sequence[Decision]) -> Table:
             "difference with its 95 % t interval; drawn in units of the claim's margin, which is the shaded band",
             Scale(-DRAWN, DRAWN, 1.0, f"{-DRAWN:.0f}", f"+{DRAWN:.0f}"),
         ),
-        Column("metric", "in"),
+        Column("metric", "in", detail=True),
         Column("expected", "expected", note="where the claim puts the difference", detail=True),
-        Column("margin", "margin", "number", "what is too small to matter, in the unit of the effect"),
+        Column("least", "margin", note="what is too small to matter, in the unit of the effect"),
+        Column("margin", "margin", "number", detail=True),
         Column("n", "n", "number", "seeds (or losses) compared"),
         Column("p", "p (Holm)", "number", "that the claim holds, corrected over the document's claims"),
         Column("p_against", "p against", "number", "that it does not hold", detail=True),
-        Column("study", "study"),
+        Column("study", "study", detail=one_study),
         Column("missing", "what would decide"),
         Column("id", "id", "code", detail=True),
         Column("estimate", "estimate", "number", "in the metric's own unit (logarithm of a ratio)", detail=True),
@@ -147,18 +158,18 @@ def _table(decisions: Sequence[Decision]) -> Table:
 def _row(decision: Decision) -> Row:
     claim, evidence = decision.claim, decision.evidence
     tone = TONES[decision.verdict]
-    expected = f"{claim.id}: the claim puts the difference {EXPECTED[claim.expect]}"
-    head = (Entry(claim.says, note=expected), Entry(claim.source), Entry(decision.verdict, tone=tone))
+    hint = f"{claim.id}: the claim puts the difference {EXPECTED[claim.expect]}"
+    head = (Entry(claim.says, note=hint), Entry(claim.source), Entry(decision.verdict, tone=tone))
     if evidence.n < 2:
         missing = Entry(f"{'' if claim.study else 'needs '}{evidence.missing}")
-        nothing = (dash("not tested"),) * 2
-        empty = Entry(str(evidence.n), evidence.n)
-        entries = (dash("not tested"), *nothing, dash("not tested"), empty, *nothing, Entry(claim.study), missing)
+        nothing, empty = (dash("not tested"),), Entry(str(evidence.n), evidence.n)
+        entries = (*nothing * 5, empty, *nothing * 2, Entry(claim.study), missing)
         return Row((*head, *entries, Entry(claim.id), *(dash("not tested"),) * 3, Entry("")))
     margin = math.log1p(claim.margin) if claim.relative else claim.margin
     low, high = (end / margin for end in (evidence.low, evidence.high))
     drawn = Entry(effect(decision), evidence.estimate / margin, low, high, evidence.keys, tone=tone)
-    words = (Entry(_unit(claim)), Entry(EXPECTED[claim.expect]), Entry(_margin(claim), claim.margin))
+    expected = Entry(EXPECTED[claim.expect])
+    words = (Entry(_unit(claim)), expected, Entry(_least(claim)), Entry(_margin(claim), claim.margin))
     n = Entry(str(evidence.n), evidence.n)
     ps = (Entry(p_value(p), p) for p in (decision.p_for, decision.p_against))
     ends = (Entry(f"{x:.6g}", float(x)) for x in (evidence.estimate, evidence.low, evidence.high))
