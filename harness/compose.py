@@ -163,9 +163,10 @@ def identity(config: Config) -> Config:
     if trainer["precision"] is None:
         trainer = {**trainer, "precision": hardware.fast_precision(device, model["precision"])}
     own = {key: value for key, value in model.items() if key not in ("lr", "precision")}
-    stress, robustness = config["stress"], config["robustness"]  # what is not asked for is no part of a run
+    stress = config["stress"]  # what is not asked for is no part of a run
+    robustness = {kind: size for kind, size in config["robustness"].items() if size}
     return {
-        "task": config["task"] | ({"robustness": robustness} if any(robustness.values()) else {}),
+        "task": config["task"] | ({"robustness": robustness} if robustness else {}),
         "dataset": config["dataset"] | ({"stress": stress} if _stressed(stress) else {}),
         "model": own,
         "loss": expanded(config["loss"]),

@@ -122,17 +122,37 @@ def test_a_class_is_a_minority_with_half_the_images_of_the_most_frequent():
 
 
 def test_robustness_is_measured_when_asked_for_and_part_of_the_key_only_then(described):
-    calm, asked = described(), described("robustness.noise=0.3", "robustness.attack=0.1")
+    harder = ("robustness.noise=0.3", "robustness.blur=0.1", "robustness.fade=0.7", "robustness.attack=0.1")
+    calm, asked = described(), described(*harder)
+    assert described("robustness.noise=0.3")["task"]["robustness"] == {"noise": 0.3}  # what is off is no part of a run
     assert "robustness" not in calm["task"]
     assert compose.setting_hash(calm) != compose.setting_hash(asked)
     trainer = Trainer(asked, 1, {"root": "nowhere", "download": False})
     assert "noisy_top1" not in trainer.evaluate("valid")
     found = trainer.evaluate("test")
-    assert 0 <= found["noisy_top1"] <= 1
+    assert all(0 <= found[f"{kind}_top1"] <= 1 for kind in ("noisy", "blurred", "faded"))
     assert found["attacked_top1"] <= found["top1"]
     assert found == trainer.evaluate("test")  # the same noise each time
     with pytest.raises(UsageError, match=r"robustness.attack is 2; it must be between 0"):
         Trainer(described("robustness.attack=2"), 1, {"root": "nowhere", "download": False})
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 8, 8), (2, 3, 32, 20)])
+def test_blur_and_lost_contrast_take_detail_and_keep_the_mean(shape):
+    images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    for change in (robustness.blurred, robustness.faded):
+        spread = [change(images, size).std() for size in (0.01, 0.1, 0.5, 1.0)]
+        assert spread == sorted(spread, reverse=True)
+        assert spread[0] <= images.std()
+        torch.testing.assert_close(change(torch.full(shape, 0.3), 0.5), torch.full(shape, 0.3))
+    means = images.mean((1, 2, 3))
+    torch.testing.assert_close(robustness.faded(images, 0.4).mean((1, 2, 3)), means)
+    torch.testing.assert_close(robustness.faded(images, 1.0), means.view(-1, 1, 1, 1).expand(shape))
+    dot = torch.zeros(1, 1, 9, 9)
+    dot[..., 4, 4] = 1.0
+    seen = robustness.blurred(dot, 1 / 9)[0, 0]  # a deviation of one pixel
+    assert float(seen[4, 5] / seen[4, 4]) == pytest.approx(math.exp(-0.5), rel=1e-4)
+    assert float(seen.sum()) == pytest.approx(1, abs=1e-4)
 
 
 def test_an_attack_moves_every_pixel_against_the_class_however_confident_the_scores():

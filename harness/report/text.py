@@ -62,6 +62,8 @@ def metric_of(key: str) -> Metric:
         "auc": Metric(key, "area under ROC", **percent),
         "minority_recall": Metric(key, "minority recall", **percent),
         "noisy_top1": Metric(key, "top-1 under noise", **percent),
+        "blurred_top1": Metric(key, "top-1 under blur", **percent),
+        "faded_top1": Metric(key, "top-1 at less contrast", **percent),
         "attacked_top1": Metric(key, "top-1 under attack", **percent),
         "r2": Metric(key, "R²", difference_unit="", digits=3),
         "rmse": Metric(key, "root mean squared error", digits=2, higher_is_better=False),

@@ -66,7 +66,7 @@ class Classification(OnDevice):
         return found | self._robustness(predict, batch_size) if split == "test" else found
 
     def _robustness(self, predict: Callable[[Tensor], Tensor], batch_size: int) -> dict[str, float]:
-        """Return top-1 on test images with noise, and on test images changed to mislead, where that is asked for."""
+        """Return top-1 on test images made harder in the ways that were asked for."""
 
         def scores(images: Tensor) -> Tensor:
             return predict(self.ready(255 * images))
@@ -74,18 +74,19 @@ class Classification(OnDevice):
         generator = torch.Generator().manual_seed(0)  # the same noise for every loss and seed
         harder = {
             "noise": ("noisy_top1", lambda x, _, size: robustness.noisy(x, size, generator)),
+            "blur": ("blurred_top1", lambda x, _, size: robustness.blurred(x, size)),
+            "fade": ("faded_top1", lambda x, _, size: robustness.faded(x, size)),
             "attack": ("attacked_top1", lambda x, target, size: robustness.attacked(scores, x, target, size)),
         }
         images, targets = self.images["test"].split(batch_size), self.targets["test"].split(batch_size)
         found = {}
         for kind, size in self.robustness.items():
-            if size:
-                name, change = harder[kind]
-                hits = [
-                    scores(change(x.float() / 255, target, size)).argmax(1) == target
-                    for x, target in zip(images, targets, strict=True)
-                ]
-                found[name] = float(torch.cat(hits).double().mean())
+            name, change = harder[kind]
+            hits = [
+                scores(change(x.float() / 255, target, size)).argmax(1) == target
+                for x, target in zip(images, targets, strict=True)
+            ]
+            found[name] = float(torch.cat(hits).double().mean())
         return found
 
     def examples(self, predict: Callable[[Tensor], Tensor]) -> None:

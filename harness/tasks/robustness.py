@@ -1,11 +1,13 @@
-"""Test images made harder: by noise, and by a small change that misleads."""
+"""Test images made harder: by noise, blur and lost contrast, and by a small change that misleads."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torchvision.transforms.v2.functional import gaussian_blur
 
 
 def noisy(images: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
@@ -18,6 +20,19 @@ def noisy(images: Tensor, deviation: float, generator: torch.Generator) -> Tenso
     """
     noise = torch.randn(images.shape, generator=generator).to(images.device)
     return (images + deviation * noise).clamp(0, 1)
+
+
+def blurred(images: Tensor, deviation: float) -> Tensor:
+    """Return images (N, C, H, W) seen through a Gaussian blur; its deviation is a share of the shorter side."""
+    side = min(images.shape[-2:])
+    sigma = deviation * side
+    reach = min(math.ceil(3 * sigma), side - 1)  # beyond the border images are mirrored, which ends there
+    return gaussian_blur(images, [2 * reach + 1] * 2, [sigma] * 2)
+
+
+def faded(images: Tensor, share: float) -> Tensor:
+    """Return images (N, C, H, W) that have lost this share of their contrast: all pixels move towards their mean."""
+    return torch.lerp(images, images.mean((1, 2, 3), keepdim=True), share)
 
 
 def attacked(predict: Callable[[Tensor], Tensor], images: Tensor, target: Tensor, size: float) -> Tensor:

@@ -24,8 +24,8 @@ from harness.report.sections.common import (
 from harness.report.text import count, metric_of, number
 
 SECONDARY = (
-    "top1", "top5", "macro_f1", "balanced_accuracy", "gmean", "auc", "minority_recall", "noisy_top1", "attacked_top1",
-    "miou", "foreground_iou", "dice", "pixel_accuracy", "miou_image", "boundary_f1",
+    "top1", "top5", "macro_f1", "balanced_accuracy", "gmean", "auc", "minority_recall", "noisy_top1", "blurred_top1",
+    "faded_top1", "attacked_top1", "miou", "foreground_iou", "dice", "pixel_accuracy", "miou_image", "boundary_f1",
     "nll", "ece", "r2", "rmse", "mae", "mdae",
 )  # fmt: skip
 Trials = dict[Any, pd.DataFrame]  # by cell and label

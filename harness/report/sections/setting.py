@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -128,9 +129,10 @@ def _rates(a: Analysis) -> Table | None:
     """
     found = []
     searched = where(a.all, role="search")
+    by_loss: dict[Any, pd.DataFrame] = dict(iter(searched.groupby(["cell", "label"], sort=False)))
     for outcome in a.outcomes.values():
         rates = _lr(a.planned[outcome.cell, outcome.label]).dropna()
-        trials = where(searched, cell=outcome.cell.values, label=outcome.label)
+        trials = by_loss.get((outcome.cell.values, outcome.label), searched.iloc[:0])
         if len(rates):
             found.append((outcome, rates, trials))
     if not found:
