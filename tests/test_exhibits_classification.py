@@ -134,6 +134,10 @@ def test_printed_and_measured_differences_stand_side_by_side():
     assert rows["cifar10", "focal"][6].text == "same"
     assert "axes.loss=[cross_entropy,symmetric_cross_entropy" in rows["cifar10", "symmetric_cross_entropy"][5].note
     assert rows["pcam", "ngl"][3].text == "+7.07"
+    study.runs["config.dataset.stress.label_noise"] = 0.4
+    table = first(ngl.section(Analysis(study)), Table)
+    noisy = next(row.entries for row in table.rows if row.entries[2].text == "ngl")
+    assert (noisy[3].text, noisy[3].note) == ("–", "the paper trained on whole, clean data")
 
 
 # ---------------------------------------------------------------- imbalance

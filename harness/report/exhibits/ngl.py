@@ -63,11 +63,18 @@ def _said(points: float) -> str:
     return "same" if abs(points) <= SAME else "more" if points > 0 else "less"
 
 
+def _stressed(a: Analysis, cell: Cell) -> bool:
+    """Return whether training was made harder in this cell: by wrong labels, rare classes or fewer images."""
+    runs = a.main[[values == cell.values for values in a.main["cell"]]]
+    return any(runs[name].notna().any() for name in runs if str(name).startswith("config.dataset.stress."))
+
+
 def _row(a: Analysis, cell: Cell, loss: str, printed: dict[tuple[str, str], float]) -> Row:
     data, model = cell.values[:2]
-    theirs = printed.get((data, loss))
+    theirs = None if _stressed(a, cell) else printed.get((data, loss))
+    absent = "the paper trained on whole, clean data" if (data, loss) in printed else "not in the paper"
     head = (Entry(data, note=cell.title), Entry(model if cell.short == cell.title else cell.short), Entry(loss))
-    said = (dash("not in the paper"),) * 2 if theirs is None else (
+    said = (dash(absent),) * 2 if theirs is None else (
         Entry(number(theirs, 2, sign=True), theirs), Entry(_said(theirs))
     )  # fmt: skip
     found = a.comparisons.get((cell, loss))
@@ -79,7 +86,7 @@ def _row(a: Analysis, cell: Cell, loss: str, printed: dict[tuple[str, str], floa
     keys = a.outcomes[cell, loss].paired_keys
     ours = Entry(a.metric.difference(found), points, runs=keys, note=found.verdict, tone=TONES[found.verdict])
     apart = (
-        dash("not in the paper") if theirs is None else Entry(number(points - theirs, 2, sign=True), points - theirs)
+        dash(absent) if theirs is None else Entry(number(points - theirs, 2, sign=True), points - theirs)
     )
     return Row((*head, *said, ours, Entry(_said(points)), apart, Entry(str(found.n), found.n)), about=about)
 
