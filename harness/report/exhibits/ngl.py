@@ -85,9 +85,7 @@ def _row(a: Analysis, cell: Cell, loss: str, printed: dict[tuple[str, str], floa
     points = a.metric.scale * found.difference
     keys = a.outcomes[cell, loss].paired_keys
     ours = Entry(a.metric.difference(found), points, runs=keys, note=found.verdict, tone=TONES[found.verdict])
-    apart = (
-        dash(absent) if theirs is None else Entry(number(points - theirs, 2, sign=True), points - theirs)
-    )
+    apart = dash(absent) if theirs is None else Entry(number(points - theirs, 2, sign=True), points - theirs)
     return Row((*head, *said, ours, Entry(_said(points)), apart, Entry(str(found.n), found.n)), about=about)
 
 
