@@ -2,29 +2,20 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from datasets.cifar10 import SOURCE, cifar10
-from datasets.splits import MissingData, Splits
+from datasets.splits import Common, MissingData, Splits
 
 LABELS = ("worse", "aggre", "random1", "random2", "random3")
 FILES = ("CIFAR-10_human.pt", "cifar10n_labels.npz")
 
 
-def cifar10n(
-    root: Path,
-    *,
-    labels: str,
-    download: bool = False,
-    train_size: int | None,
-    valid_size: int,
-    test_size: int | None,
-    split_seed: int,
-) -> Splits:
+def cifar10n(root: Path, *, labels: str, download: bool = False, **common: Unpack[Common]) -> Splits:
     """The same splits as ``cifar10``, where training labels are what people answered; validation and test are clean.
 
     Args:
@@ -33,10 +24,7 @@ def cifar10n(
         labels: `worse` (a wrong answer among three where there is one: 40 % wrong), `aggre` (the majority of
             three: 9 %) or one answer, `random1`, `random2` or `random3` (17 to 18 %).
         download: Whether to fetch the images where they are absent; the labels are not fetched.
-        train_size: Number of training images; None takes all of the 50,000 that validation leaves.
-        valid_size: Number of validation images, taken from the official training images.
-        test_size: Number of test images; None takes all 10,000.
-        split_seed: Chooses which images; at least 0.
+        common: Settings as in `splits.Common`.
 
     Raises:
         MissingData: The files are absent or damaged, or could not be downloaded.
@@ -48,14 +36,7 @@ def cifar10n(
     if labels not in LABELS:
         raise ValueError(f"dataset.labels is {labels}; CIFAR-10N has {', '.join(LABELS)}.")
     path, answers = _answers(SOURCE.home(root))
-    clean = cifar10(
-        root,
-        download=download,
-        train_size=train_size,
-        valid_size=valid_size,
-        test_size=test_size,
-        split_seed=split_seed,
-    )
+    clean = cifar10(root, download=download, **common)
     place = clean.train.index
     if len(answers["clean"]) <= int(place.max()) or not torch.equal(answers["clean"][place], clean.train.targets):
         raise MissingData(f"{path.resolve()} belongs to other images than these of CIFAR-10; fetch both again.")

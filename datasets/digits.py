@@ -1,25 +1,18 @@
 """The handwritten digits that come with scikit-learn: 1,797 grey images of 8x8 pixels, no download."""
 
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from sklearn.datasets import load_digits
 
-from datasets.splits import Splits, numbered, split, stratified_order
+from datasets.splits import Common, Splits, numbered, split, stratified_order
 
 TEST_SIZE = 360
 TEST_SEED = 0
 
 
-def digits(
-    root: Path | None = None,
-    *,
-    download: bool = False,
-    train_size: int | None,
-    valid_size: int,
-    test_size: int | None,
-    split_seed: int,
-) -> Splits:
+def digits(root: Path | None = None, *, download: bool = False, **common: Unpack[Common]) -> Splits:
     """Digits 0 to 9 in 8x8 pixels with one channel.
 
     The set has no official test part, so a stratified fifth (360 images) is set aside, the same for every `split_seed`.
@@ -27,10 +20,7 @@ def digits(
     Args:
         root: Not used; the images are part of scikit-learn. Every data set is called alike.
         download: Not used.
-        train_size: Number of training images; None takes all that validation leaves.
-        valid_size: Number of validation images.
-        test_size: Number of test images, at most 360; None takes all.
-        split_seed: Chooses which images; at least 0.
+        common: Settings as in `splits.Common`; of test images there are at most 360.
 
     Raises:
         ValueError: A size cannot be had.
@@ -48,8 +38,5 @@ def digits(
         everything.take(order[TEST_SIZE:]),
         everything.take(order[:TEST_SIZE]),
         tuple("0123456789"),
-        train_size=train_size,
-        valid_size=valid_size,
-        test_size=test_size,
-        split_seed=split_seed,
+        **common,
     )

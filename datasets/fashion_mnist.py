@@ -1,11 +1,12 @@
 """Fashion-MNIST: 70,000 grey pictures of clothes of 28x28 pixels in 10 classes."""
 
 from pathlib import Path
+from typing import Unpack
 
 from torchvision.datasets import FashionMNIST
 
 from datasets.official import Source, load
-from datasets.splits import Splits
+from datasets.splits import Common, Splits
 
 CHECKSUMS = {
     "FashionMNIST/raw/train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
@@ -18,24 +19,13 @@ CHECKSUMS = {
 SOURCE = Source("Fashion-MNIST", "fashion_mnist", FashionMNIST, lambda: CHECKSUMS)
 
 
-def fashion_mnist(
-    root: Path,
-    *,
-    download: bool = False,
-    train_size: int | None,
-    valid_size: int,
-    test_size: int | None,
-    split_seed: int,
-) -> Splits:
+def fashion_mnist(root: Path, *, download: bool = False, **common: Unpack[Common]) -> Splits:
     """Clothes, shoes and bags in 28x28 pixels with one channel, 10 classes.
 
     Args:
         root: Folder of all data sets; the files lie in `root/fashion_mnist/FashionMNIST/raw`.
         download: Whether to fetch what is absent or damaged.
-        train_size: Number of training images; None takes all of the 60,000 that validation leaves.
-        valid_size: Number of validation images, taken from the official training images.
-        test_size: Number of test images; None takes all 10,000.
-        split_seed: Chooses which images; at least 0.
+        common: Settings as in `splits.Common`.
 
     Raises:
         MissingData: The files are absent or damaged, or could not be downloaded.
@@ -44,12 +34,4 @@ def fashion_mnist(
     Source:
         Xiao, Rasul and Vollgraf, Fashion-MNIST: a Novel Image Dataset, arXiv:1708.07747.
     """
-    return load(
-        SOURCE,
-        root,
-        download=download,
-        train_size=train_size,
-        valid_size=valid_size,
-        test_size=test_size,
-        split_seed=split_seed,
-    )
+    return load(SOURCE, root, download=download, **common)

@@ -13,14 +13,14 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from torch import Tensor
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity
 
-from datasets.splits import Images, MissingData, Splits, numbered, split
+from datasets.splits import Common, Images, MissingData, Splits, numbered, split
 
 PATIENCE = 60
 """Seconds without a byte after which a download gives up."""
@@ -73,14 +73,14 @@ def cifar_checksums(kind: type[CIFAR10]) -> dict[str, str]:
     return {f"{kind.base_folder}/{file}": md5 for file, md5 in listed}
 
 
-def load(source: Source, root: Path, *, download: bool, **sizes: Any) -> Splits:
+def load(source: Source, root: Path, *, download: bool, **common: Unpack[Common]) -> Splits:
     """Read a data set and divide it as ``splits.split`` does.
 
     Args:
         source: Which one.
         root: Folder of all data sets.
         download: Whether to fetch what is absent or damaged.
-        sizes: ``train_size``, ``valid_size``, ``test_size`` and ``split_seed`` of ``splits.split``.
+        common: Settings as in `splits.Common`.
 
     Raises:
         MissingData: The files are absent or damaged, or could not be downloaded.
@@ -92,7 +92,7 @@ def load(source: Source, root: Path, *, download: bool, **sizes: Any) -> Splits:
     elif problem:
         raise source.missing(root, f"is {problem} in")
     train, test = (source.kind(source.home(root), train=train) for train in (True, False))
-    return split(source.title, _images(train), _images(test), tuple(train.classes), **sizes)
+    return split(source.title, _images(train), _images(test), tuple(train.classes), **common)
 
 
 def _images(official: Any) -> Images:

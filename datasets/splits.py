@@ -7,6 +7,7 @@ or on the version of a library (the only random numbers are raw PCG64 words, who
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -14,6 +15,22 @@ from torch import Tensor
 
 VOID = 255
 """What a mask says of pixels that belong to no class: they are neither trained on nor judged."""
+
+
+class Common(TypedDict):
+    """What the settings of every set of images with a class each have in common.
+
+    Attributes:
+        train_size: Number of training images; None takes all that validation leaves.
+        valid_size: Number of validation images, taken from the official training images.
+        test_size: Number of test images; None takes all.
+        split_seed: Chooses which images; at least 0.
+    """
+
+    train_size: int | None
+    valid_size: int
+    test_size: int | None
+    split_seed: int
 
 
 class MissingData(FileNotFoundError):
@@ -118,11 +135,7 @@ def split(
     pool: Images,
     test: Images,
     classes: tuple[str, ...],
-    *,
-    train_size: int | None,
-    valid_size: int,
-    test_size: int | None,
-    split_seed: int,
+    **common: Unpack[Common],
 ) -> Splits:
     """Divide the official training images into training and validation, and take a part of the test images.
 
@@ -134,21 +147,19 @@ def split(
         pool: The official training images.
         test: The official test images.
         classes: Name of each class.
-        train_size: Number of training images; None takes all that validation leaves.
-        valid_size: Number of validation images.
-        test_size: Number of test images; None takes all.
-        split_seed: Chooses which images; at least 0.
+        common: Settings as in `Common`.
 
     Raises:
         ValueError: A size is below one image per class or above what the data set has.
     """
+    valid_size, train_size, test_size = common["valid_size"], common["train_size"], common["test_size"]
     _check_size(name, "valid_size", valid_size, len(classes), len(pool) - len(classes))
     train_size = len(pool) - valid_size if train_size is None else train_size
     _check_size(name, "train_size", train_size, len(classes), len(pool) - valid_size)
     test_size = len(test) if test_size is None else test_size
     _check_size(name, "test_size", test_size, len(classes), len(test))
-    order = stratified_order(pool.targets.numpy(), split_seed)
-    test_order = stratified_order(test.targets.numpy(), split_seed)
+    order = stratified_order(pool.targets.numpy(), common["split_seed"])
+    test_order = stratified_order(test.targets.numpy(), common["split_seed"])
     return Splits(
         train=pool.take(order[len(order) - train_size :]),
         valid=pool.take(order[:valid_size]),

@@ -1,5 +1,6 @@
 import inspect
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -19,8 +20,8 @@ def test_every_yaml_fits_its_function_and_every_augmentation_is_known(path):
     assert function.__name__ == path.stem
     parameters = set(inspect.signature(function).parameters)
     if "common" in parameters:
-        room = function.__globals__.get("masks") or function.__globals__["tables"]
-        parameters = parameters - {"common"} | set(room.Common.__annotations__)
+        (common,) = get_args(get_type_hints(function)["common"])  # of Unpack
+        parameters = parameters - {"common"} | set(common.__annotations__)
     assert parameters == {"root", "download", *config}
     known = joint if set(wanted) <= set(joint.ALLOWED) else augment
     drawn = known.draw(3, wanted, torch.Generator())
