@@ -63,6 +63,16 @@ def test_planted_truths_are_found(expect, difference, expected):
     assert verdict(expect, difference) == expected
 
 
+def test_a_metric_at_the_end_of_its_range_decides_nothing():
+    records = study({("a", 0): 0.0, ("b", 0): 0.0})
+    records.runs["test.top1"] = 0.0
+    (found,) = decide([weigh(claim(expect="more"), records)])
+    assert found.verdict == "not decidable"
+    assert found.evidence.missing == "a metric that tells runs apart: test.top1 is 0 in all of them"
+    records.runs.loc[0, "test.top1"] = 0.5
+    assert weigh(claim(expect="more"), records).n == 12
+
+
 def test_a_slight_loss_within_the_margin_is_no_worse():
     records = study({("a", 0): 0.894, ("b", 0): 0.9}, seeds=40, noise=0.002)
     (found,) = decide([weigh(claim(expect="at least"), records)])

@@ -178,6 +178,9 @@ def weigh(claim: Claim, study: StudyData | None) -> Evidence:
     if len(shared) < 2:
         missing = f"python -m harness study={claim.study}"
         return Evidence(claim, n=len(shared), keys=keys, diverged=diverged, missing=missing)
+    if len(alike := {side.values[name] for side in sides for name in shared}) == 1:  # at the end of its range, say
+        missing = f"a metric that tells runs apart: {claim.metric} is {alike.pop():g} in all of them"
+        return Evidence(claim, keys=keys, diverged=diverged, missing=missing)
     differences = [sum(sign * side.values[name] for sign, side in zip(signs, sides, strict=True)) for name in shared]
     return _tested(claim, differences, keys, diverged)
 
