@@ -199,7 +199,9 @@ def test_every_claim_finds_its_runs_in_the_plan_of_its_study(name):
     for each in claims.load():
         if each.study != name:
             continue
-        records = StudyData(name, {}, pd.DataFrame(rows).assign(**{each.metric: np.linspace(0.1, 0.9, len(rows))}), pd.DataFrame())
+        records = StudyData(
+            name, {}, pd.DataFrame(rows).assign(**{each.metric: np.linspace(0.1, 0.9, len(rows))}), pd.DataFrame()
+        )
         found = weigh(each, records)
         assert found.n >= 5, (each.id, found.missing)
 
