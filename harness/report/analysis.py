@@ -114,6 +114,7 @@ class Analysis:
         self.runs = rows(self.all, kept & column(self.all, "role").isin(COMPARED))
         self.main = where(self.runs, role="run")
         self._records: dict[tuple[Cell, str], pd.DataFrame] = {}
+        self._numbers: dict[str, pd.Series] = {}
 
     # ------------------------------------------------------------------ names
 
@@ -209,6 +210,12 @@ class Analysis:
             complete = len(outcome.keys) == len(runs)  # selecting rows of so many columns takes milliseconds
             self._records[place] = runs if complete else rows(runs, column(runs, "key").isin(list(outcome.keys)))
         return self._records[place]
+
+    def measured(self, outcome: Outcome, name: str) -> pd.Series:
+        """Return one column of the completed runs of an outcome as floats; what is absent or no number is nan."""
+        if name not in self._numbers:  # of all runs at once: every conversion costs as much as a thousand numbers
+            self._numbers[name] = numbers(self.main, name)
+        return self._numbers[name].loc[self.records(outcome).index]
 
     def completed(self, runs: pd.DataFrame) -> pd.DataFrame:
         """Return key, seed and value (the study's metric) of the runs that finished with a value; one per seed."""

@@ -80,7 +80,7 @@ def _table(a: Analysis, cell: Cell, labels: dict[str, dict[Pair, str]]) -> Table
 def _row(a: Analysis, cell: Cell, file: str, found: dict[Pair, str], pairs: list[Pair]) -> Row:
     outcomes = [a.outcomes[cell, label] for label in found.values()]
     means = [a.metric.scale * outcome.values.mean for outcome in outcomes if outcome.values.n]
-    spreads = [a.metric.scale * float(numbers(a.records(outcome), a.metric.key).std()) for outcome in outcomes]
+    spreads = [a.metric.scale * float(a.measured(outcome, a.metric.key).std()) for outcome in outcomes]
     spreads = [spread for spread in spreads if spread == spread]
     few = dash("too few completed runs")
     apart = number_entry(max(means) - min(means), 2) if len(means) > 1 else few
@@ -104,7 +104,7 @@ def _entry(a: Analysis, cell: Cell, label: str | None) -> Entry:
 def _bars(a: Analysis, cell: Cell, labels: dict[str, dict[Pair, str]]) -> Figure:
     panels = {}
     for file, found in labels.items():
-        values = {pair: numbers(a.records(a.outcomes[cell, label]), a.metric.key) * a.metric.scale
+        values = {pair: a.measured(a.outcomes[cell, label], a.metric.key) * a.metric.scale
                   for pair, label in found.items()}  # fmt: skip
         panels[f"{_number_of(file)}: {file.removeprefix('hybrid_')}"] = [
             (f"{pair[0]:g}\n{pair[1]:g}", float(x.mean()), float(x.std())) for pair, x in values.items() if len(x)

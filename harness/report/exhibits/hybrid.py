@@ -339,7 +339,7 @@ def _bars(a: Analysis, cell: Cell, first: float, second: float) -> Figure:
     for place, each in enumerate(EXPERIMENTS):
         outcome = a.outcomes.get((cell, same_as(each, first, second).label))
         if outcome is not None and outcome.values.n:
-            metric.append((place + 1, *_spread(numbers(a.records(outcome), a.metric.key) * a.metric.scale)))
+            metric.append((place + 1, *_spread(a.measured(outcome, a.metric.key) * a.metric.scale)))
             loss.append((place + 1, *_spread(_last_loss(a, outcome))))
     caption = (
         f"Figure 9 of the paper on {cell.title}: mean over seeds and standard deviation for each of the 27 "

@@ -8,7 +8,7 @@ from typing import Any
 from harness import stats
 from harness.report.analysis import Analysis, Cell
 from harness.report.exhibits import drawings
-from harness.report.frames import column, numbers
+from harness.report.frames import column
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table
 from harness.report.sections.common import TONES, about_loss, dash, loss_entry
 from harness.report.text import Metric, count, joined, metric_of, slug
@@ -63,7 +63,7 @@ def _leaders(a: Analysis) -> str:
 
 def _values(a: Analysis, cell: Cell, label: str, metric: Metric) -> Any:
     outcome = a.outcomes.get((cell, label))
-    return None if outcome is None else numbers(a.records(outcome), metric.key).dropna()
+    return None if outcome is None else a.measured(outcome, metric.key).dropna()
 
 
 def _figure(a: Analysis) -> Figure:

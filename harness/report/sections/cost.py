@@ -113,8 +113,8 @@ def _budget(a: Analysis, trials: Trials) -> str:
     )
 
 
-def _search_entries(outcome: Outcome, own: pd.DataFrame, trials: Trials) -> tuple[Entry, ...]:
-    found = trials.get((outcome.cell.values, outcome.label), own.iloc[:0])
+def _search_entries(a: Analysis, outcome: Outcome, trials: Trials) -> tuple[Entry, ...]:
+    found = trials.get((outcome.cell.values, outcome.label), a.main.iloc[:0])
     ended = rows(found, column(found, "status") != "missing")
     keys = tuple(map(str, ended["key"]))
     seconds = numbers(ended, "cost.wall_s")
@@ -122,7 +122,7 @@ def _search_entries(outcome: Outcome, own: pd.DataFrame, trials: Trials) -> tupl
     times = Entry(number(float(seconds.sum()), 1), float(seconds.sum()), runs=keys)
     if unknown := int(seconds.isna().sum()):
         times = replace(times, note=f"without {count(unknown, 'trial')} that left no time")
-    run = numbers(own, "cost.wall_s").mean()
+    run = a.measured(outcome, "cost.wall_s").mean()
     if missing:
         factor = dash(f"{count(missing, 'trial')} missing")
     elif not run > 0:
@@ -135,14 +135,14 @@ def _search_entries(outcome: Outcome, own: pd.DataFrame, trials: Trials) -> tupl
 
 
 def _cost_row(a: Analysis, outcome: Outcome, trials: Trials) -> Row:
-    own, keys = a.records(outcome), outcome.keys
+    keys = outcome.keys
     numeric = [
         Entry(number(value, digits), value, runs=keys)
-        if (value := _median(own, f"cost.{name}")) is not None
+        if (value := _median(a.measured(outcome, f"cost.{name}"))) is not None
         else dash("not recorded")
         for name, digits in (("step_ms", 2), ("train_s", 1), ("peak_memory_mb", 1))
     ]
-    counts = [_whole(own, f"cost.{name}", keys) for name in ("parameters", "loss_parameters")]
+    counts = [_whole(a.measured(outcome, f"cost.{name}"), keys) for name in ("parameters", "loss_parameters")]
     ended = [Entry(f"{n} of {outcome.planned}" if n else "0", n) for n in (outcome.diverged, outcome.failed)]
     return Row(
         (
@@ -151,10 +151,10 @@ def _cost_row(a: Analysis, outcome: Outcome, trials: Trials) -> Row:
             _difference(a, outcome),
             _step_ratio(a, outcome),
             *numeric,
-            _waiting(own, keys),
+            _waiting(a, outcome),
             *counts,
             *ended,
-            *(_search_entries(outcome, own, trials) if trials else ()),
+            *(_search_entries(a, outcome, trials) if trials else ()),
         ),
         reference=outcome.label == a.baseline,
         about=(*about_cells(a, outcome.cell.values), *about_loss(a, outcome.label)),
@@ -175,7 +175,7 @@ def _step_ratio(a: Analysis, outcome: Outcome) -> Entry:
     base = a.outcomes.get((outcome.cell, a.baseline))
     if base is None:
         return dash(f"no run of {a.baseline} here")
-    own, other = (_by_seed(a.records(side), "cost.step_ms") for side in (outcome, base))
+    own, other = (_by_seed(a, side, "cost.step_ms") for side in (outcome, base))
     ratios = [own[seed] / other[seed] for seed in own.keys() & other.keys()]
     if not ratios:
         return dash("no pair of completed runs with a step time")
@@ -184,25 +184,22 @@ def _step_ratio(a: Analysis, outcome: Outcome) -> Entry:
     return Entry(text, middle, low, high, outcome.paired_keys)
 
 
-def _by_seed(runs: pd.DataFrame, name: str) -> dict[int, float]:
-    values = zip(column(runs, "seed"), numbers(runs, name), strict=True)
+def _by_seed(a: Analysis, outcome: Outcome, name: str) -> dict[int, float]:
+    values = zip(a.measured(outcome, "seed"), a.measured(outcome, name), strict=True)
     return {int(seed): float(value) for seed, value in values if value > 0}
 
 
-def _median(frame: pd.DataFrame, name: str) -> float | None:
-    values = numbers(frame, name).dropna()
-    return float(values.median()) if len(values) else None
+def _median(values: pd.Series) -> float | None:
+    return float(values.median()) if values.notna().any() else None
 
 
-def _waiting(frame: pd.DataFrame, keys: tuple[str, ...]) -> Entry:
-    shares = (100 * numbers(frame, "cost.data_s") / numbers(frame, "cost.train_s")).dropna()
-    if not len(shares):
-        return dash("not recorded")
-    return Entry(number(float(shares.median()), 1), float(shares.median()), runs=keys)
+def _waiting(a: Analysis, outcome: Outcome) -> Entry:
+    share = _median(100 * a.measured(outcome, "cost.data_s") / a.measured(outcome, "cost.train_s"))
+    return dash("not recorded") if share is None else Entry(number(share, 1), share, runs=outcome.keys)
 
 
-def _whole(frame: pd.DataFrame, name: str, keys: tuple[str, ...]) -> Entry:
-    value = _median(frame, name)
+def _whole(values: pd.Series, keys: tuple[str, ...]) -> Entry:
+    value = _median(values)
     return dash("not recorded") if value is None else Entry(f"{value:,.0f}", value, runs=keys)
 
 
@@ -220,10 +217,8 @@ def _metrics_table(a: Analysis) -> Table:
         for m in metrics
     ]
     table_rows = []
-    values = {metric.key: numbers(a.main, metric.key) for metric in metrics}
     for outcome in a.outcomes.values():
-        own = a.records(outcome).index
-        entries = [_secondary(a, outcome, key, found.loc[own].dropna()) for key, found in values.items()]
+        entries = [_secondary(a, outcome, metric.key) for metric in metrics]
         head = (cell_entry(outcome.cell), loss_entry(a, outcome.label), number_entry(outcome.values.n, 0, outcome.keys))
         about = (*about_cells(a, outcome.cell.values), *about_loss(a, outcome.label))
         table_rows.append(Row((*head, *entries), reference=outcome.label == a.baseline, about=about))
@@ -236,7 +231,8 @@ def _metrics_table(a: Analysis) -> Table:
     return Table("metrics", "Other metrics", (*head, *columns), tuple(table_rows), caption)
 
 
-def _secondary(a: Analysis, outcome: Outcome, key: str, found: pd.Series) -> Entry:
+def _secondary(a: Analysis, outcome: Outcome, key: str) -> Entry:
+    found = a.measured(outcome, key).dropna()
     if found.empty:
         name = key.rpartition(".")[2]
         link = a.about[outcome.label].link
