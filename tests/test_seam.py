@@ -30,7 +30,8 @@ class Boxes:
     dense = False
     model_shape: ClassVar = {"in_channels": 1, "image_size": 8, "num_classes": 4}
 
-    def __init__(self, dataset, data, device, channels_last):
+    def __init__(self, setup):
+        dataset = setup.dataset
         generator = torch.Generator().manual_seed(0)
         low = torch.randint(0, 4, (dataset["count"], 2), generator=generator)
         high = low + torch.randint(2, 5, (dataset["count"], 2), generator=generator)

@@ -133,7 +133,7 @@ const savers = {
   png: () => {
     const { width, height, text } = alone(place.firstElementChild);
     const canvas = document.createElement("canvas");
-    const scale = Math.min(200 / 72, 16000 / Math.max(width, height)); // 200 dots per inch, if a canvas may be so large
+    const scale = Math.min(160 / 72, 16000 / Math.max(width, height)); // 160 dots per inch, as in the files, if a canvas may be so large
     [canvas.width, canvas.height] = [Math.round(width * scale), Math.round(height * scale)];
     const image = new Image();
     image.onload = () => {
