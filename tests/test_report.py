@@ -584,7 +584,7 @@ def test_a_filter_hides_what_is_about_something_else(page):
     left, total = map(int, re.findall(r"[0-9]+", told.inner_text().replace(",", "")))
     assert 0 < left < total
     page.get_by_role("button", name="Show all").click()
-    page.wait_for_function("!document.querySelector('#filtered output').textContent")  # a reset is told before it is done
+    page.wait_for_function("!document.querySelector('#filtered output').textContent")  # told before it is done
     assert page.locator("tr[data-about]:not([hidden])").count() == every
     assert page.evaluate("document.activeElement.closest('form')?.id") == "filters"
 
