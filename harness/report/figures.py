@@ -160,7 +160,7 @@ def save(figure: Figure, stem: Path) -> None:
     """Write ``figure`` as SVG and PNG; equal figures give equal files."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     # a product of small matrices may set the flag of overflow for lanes that it does not use
-    with mpl.rc_context({**STYLE, "svg.hashsalt": stem.name}), np.errstate(over="ignore", invalid="ignore"):
+    with mpl.rc_context({**STYLE, "svg.hashsalt": stem.name}), np.errstate(over="ignore"):
         figure.savefig(stem.with_name(f"{stem.name}.svg"), metadata={"Date": None})
         figure.savefig(stem.with_name(f"{stem.name}.png"), metadata={"Software": None}, **BITMAP)
 
