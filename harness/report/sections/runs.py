@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.report.analysis import Analysis
 from harness.report.frames import column, numbers, records, rows
-from harness.report.items import Column, Entry, Prose, Row, Section, Table
+from harness.report.items import About, Column, Entry, Prose, Row, Section, Table
 from harness.report.sections.common import about_cells, about_loss
 from harness.report.text import DASH, count, plain
 
@@ -35,7 +35,8 @@ def section(a: Analysis) -> Section:
     found = zip(
         records(a.all.reindex(columns=list(SHOWN))), values, lr, ~column(a.all, "key").duplicated(), strict=True
     )
-    table_rows = tuple(_row(a, run, float(value), float(rate), new) for run, value, rate, new in found)
+    cells = {cell: about_cells(a, cell) for cell in dict.fromkeys(a.all["cell"])}
+    table_rows = tuple(_row(a, run, float(value), float(rate), new, cells) for run, value, rate, new in found)
     caption = "results/runs/RUN/record.json holds everything about a run, history.csv its epochs."
     present = rows(a.all, column(a.all, "status") != "missing")
     example = str(column(present, "key").iloc[0]) if len(present) else "RUN"
@@ -51,7 +52,7 @@ def section(a: Analysis) -> Section:
     return Section("runs", "Runs", (Prose((prose,)), table))
 
 
-def _row(a: Analysis, run: dict[str, Any], value: float, rate: float, first: bool) -> Row:
+def _row(a: Analysis, run: dict[str, Any], value: float, rate: float, first: bool, cells: dict[Any, About]) -> Row:
     epoch = run.get("selected_epoch")
     source = plain(run.get("source")) + (", older numerics" if run["old"] else "")
     return Row(
@@ -68,5 +69,5 @@ def _row(a: Analysis, run: dict[str, Any], value: float, rate: float, first: boo
             Entry(source),
         ),
         anchor=f"run-{run['key']}" if first else "",  # a run may serve in two roles
-        about=(*about_cells(a, run["cell"]), *about_loss(a, str(run["label"]))),
+        about=(*cells[run["cell"]], *about_loss(a, str(run["label"]))),
     )
