@@ -43,7 +43,8 @@ def section(a: Analysis) -> Section:
     prose = (
         "Every number above leads to its runs here. Where this study was mirrored to MLflow (make ui), its experiment "
         f"there is {a.study.name}, and the filter tags.`lossbench.key` = '{example}' finds this run below its setting, "
-        "and so any other by its key; a key that is a link leads there."
+        "and so any other by its key. A key that is a link leads there; a report that was written before its study was "
+        f"mirrored gets these links by python -m harness.report build {a.study.name}."
     )
     long = len(table_rows) > MOST
     if long:
