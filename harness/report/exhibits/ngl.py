@@ -6,6 +6,7 @@ import csv
 
 from harness.compose import ROOT
 from harness.report.analysis import Analysis, Cell
+from harness.report.frames import where
 from harness.report.items import Column, Entry, Prose, Row, Section, Table
 from harness.report.sections.common import TONES, about_cells, about_loss, dash
 from harness.report.text import number
@@ -65,7 +66,7 @@ def _said(points: float) -> str:
 
 def _stressed(a: Analysis, cell: Cell) -> bool:
     """Return whether training was made harder in this cell: by wrong labels, rare classes or fewer images."""
-    runs = a.main[[values == cell.values for values in a.main["cell"]]]
+    runs = where(a.main, cell=cell.values)
     return any(runs[name].notna().any() for name in runs if str(name).startswith("config.dataset.stress."))
 
 
