@@ -14,6 +14,7 @@ from torch.nn import functional
 from losses.checks import check_choice, check_features, check_range
 from losses.lift import is_target
 from losses.loss import about
+from losses.shared import in_full_precision
 
 
 class CosineHead(nn.Module):
@@ -26,6 +27,7 @@ class CosineHead(nn.Module):
         self.margin = margin
         self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_classes, num_features)))
 
+    @in_full_precision
     def cosines(self, features: Tensor) -> Tensor:
         """Return the cosines (N,C) of features (N,F) with the class weights."""
         features = features.to(self.weight.dtype)
@@ -157,6 +159,7 @@ class SubcenterArcFace(ArcFace):
         super().__init__(num_classes=num_classes * centres, num_features=num_features, scale=scale, margin=margin)
         self.weight = nn.Parameter(self.weight.detach().view(num_classes, centres, num_features))
 
+    @in_full_precision
     def cosines(self, features: Tensor) -> Tensor:
         """Return the cosines (N,C) of features (N,F) with the nearest centre of each class."""
         classes, centres, _ = self.weight.shape
@@ -428,6 +431,7 @@ class LSoftmax(CosineHead):
         k = (m * c.detach().clamp(-1, 1).acos() / math.pi).floor().clamp_max(m - 1)
         return (1 - 2 * k.remainder(2)) * multiple - 2 * k
 
+    @in_full_precision
     def logits(self, features: Tensor) -> Tensor:
         """Return the logits (N,C) without margin: W x, or |x| cos with normalised weights."""
         weight = functional.normalize(self.weight) if self.normalises_weight else self.weight

@@ -13,7 +13,7 @@ from torch.nn import functional
 from losses.checks import check_choice, check_features, check_pair, check_range
 from losses.lift import is_target
 from losses.loss import about
-from losses.shared import root
+from losses.shared import ByHand, in_full_precision, root
 
 
 @about(
@@ -56,6 +56,7 @@ class Center(nn.Module):
         return away.square().sum(1) / 2
 
     @torch.no_grad()
+    @in_full_precision
     def _follow(self, away: Tensor, target: Tensor, mask: Tensor | None) -> None:
         # a matrix product, because adding at an index is not reproducible on a GPU
         member = is_target(target, len(self.centres)).to(away.dtype)
@@ -73,15 +74,14 @@ def _squared_distances(features: Tensor, exact: bool = True) -> Tensor:
     return _SquaredDistances.apply(features.to(torch.promote_types(features.dtype, torch.float32)), exact)
 
 
-class _SquaredDistances(torch.autograd.Function):
+class _SquaredDistances(ByHand):
     """By differences, or by products of matrices, many times faster, where no root makes much of small distances.
 
     By hand, because autograd would keep N x N x F differences for the gradient, which is a product of matrices.
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
+    @in_full_precision
     def forward(x: Tensor, exact: bool) -> Tensor:
         if exact:
             return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").square()
@@ -95,6 +95,7 @@ class _SquaredDistances(torch.autograd.Function):
         ctx.save_for_backward(inputs[0])
 
     @staticmethod
+    @in_full_precision
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (x,) = ctx.saved_tensors
         both = slope + slope.mT
@@ -201,6 +202,7 @@ def triplet(
     evidence="H",
     whole_batch=True,
 )
+@in_full_precision
 def range_loss(
     features: Tensor,
     target: Tensor,
@@ -309,7 +311,7 @@ def margin_ranking(scores: Tensor, target: Tensor, *, margin: float = 0.5) -> Te
         raise ValueError(f"scores: shape {tuple(scores.shape)}, allowed is (N, 2) beside a target (N,)")
     check_range("margin", margin, 0)
     first, second = scores.unbind(1)  # whose backward is one copy, that of two selections is four
-    return (margin - (2 * target - 1) * (first - second)).clamp_min(0)
+    return (margin + torch.rsub(target, 1, alpha=2) * (first - second)).relu()
 
 
 @about(
@@ -322,6 +324,7 @@ def margin_ranking(scores: Tensor, target: Tensor, *, margin: float = 0.5) -> Te
     aliases=("clip", "info_nce", "nt_xent"),
     whole_batch=True,
 )
+@in_full_precision
 def clip_contrastive(
     prediction: Tensor, target: Tensor, *, temperature: float = 0.07, mask: Tensor | None = None
 ) -> Tensor:
@@ -380,6 +383,7 @@ def av_consistency(
     aliases=("text_image_matching",),
     whole_batch=True,
 )
+@in_full_precision
 def damsm(
     prediction: Tensor,
     target: Tensor,

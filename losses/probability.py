@@ -1,7 +1,7 @@
 """Losses on the probability given to the true class."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from losses.checks import check_choice, check_class_logits, check_pair, check_range
 from losses.lift import OverClasses, is_target, one_hot, reduce_classes
-from losses.loss import Reduction, about
-from losses.shared import rest
+from losses.loss import EXACT, Reduction, about
+from losses.shared import ByHand, rest
 
 
 @about(
@@ -31,18 +31,56 @@ def cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction = "non
     tensor([0.6931])
     """
     check_class_logits(logits, target)
-    if torch.compiler.is_compiling():  # in this form nothing but the logits is kept, and nothing else written
-        shifted = logits - logits.detach().amax(1, keepdim=True)
-        values = shifted.exp().sum(1).log() - torch.where(is_target(target, logits.shape[1]), shifted, 0).sum(1)
-        return values.mean() if reduction == "mean" else values
     return _entropy(logits, target, reduction)
 
 
 def _entropy(logits: Tensor, target: Tensor, reduction: Reduction, smoothing: float = 0.0) -> Tensor:
-    # torch's own mean over pixels adds up in any order on a GPU
-    at_once = reduction if logits.ndim == 2 else "none"
-    values = functional.cross_entropy(logits, target, reduction=at_once, label_smoothing=smoothing)
-    return values if at_once == reduction else values.mean()
+    dense = logits.ndim > 2
+    if torch.compiler.is_compiling():  # in this form nothing but the logits is kept, and nothing else written
+        shifted = logits - logits.detach().amax(1, keepdim=True)
+        true = torch.where(is_target(target, logits.shape[1]), shifted, 0).sum(1)
+        if smoothing:
+            true = (1 - smoothing) * true + smoothing * shifted.mean(1)
+        values = shifted.exp().sum(1).log() - true
+    elif dense and logits.device.type == "cpu" and logits.dtype in EXACT:
+        values = _PixelEntropy.apply(logits, target, smoothing)[0]
+    else:  # torch's own mean over pixels adds up in any order on a GPU
+        at_once = "none" if dense else reduction
+        values = functional.cross_entropy(logits, target, reduction=at_once, label_smoothing=smoothing)
+    return values.mean() if reduction == "mean" and values.ndim else values
+
+
+class _PixelEntropy(ByHand):
+    """Cross-entropy of pixels by hand: between forward and backward nothing of the size of the logits is kept.
+
+    Returns the values (N,...), and the greatest logit and the sum of exponentials (N,1,...), for the gradient.
+    """
+
+    @staticmethod
+    def forward(logits: Tensor, target: Tensor, smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
+        top = logits.amax(1, keepdim=True)
+        shifted = logits - top
+        true = shifted.gather(1, target.unsqueeze(1))
+        if smoothing:
+            true = (1 - smoothing) * true + smoothing * shifted.mean(1, keepdim=True)
+        total = shifted.exp_().sum(1, keepdim=True)
+        return (total.log() - true).squeeze(1), top, total
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        *tensors, ctx.smoothing = inputs
+        ctx.save_for_backward(*tensors, *output[1:])
+        ctx.mark_non_differentiable(*output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        logits, target, top, total = ctx.saved_tensors
+        slope = slopes[0].unsqueeze(1)
+        again = torch.is_grad_enabled()  # to be differentiated again
+        gradient = logits.softmax(1) * slope if again else (logits - top).exp_().mul_(slope / total)
+        if ctx.smoothing:
+            gradient = gradient.sub_(ctx.smoothing / logits.shape[1] * slope)
+        return gradient.scatter_add_(1, target.unsqueeze(1), (ctx.smoothing - 1) * slope), None, None
 
 
 @about(
@@ -137,7 +175,7 @@ def binary_focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: f
     """
     check_range("gamma", gamma, 0)
     check_pair(logits, target)
-    against = (1 - 2 * target) * logits
+    against = torch.rsub(target, 1, alpha=2) * logits
     wrong = against.sigmoid()
     if gamma < 1:  # the slope of such a power is infinite where 1 - p_t rounds to 0
         wrong = wrong.clamp_min(torch.finfo(wrong.dtype).tiny)
@@ -145,7 +183,7 @@ def binary_focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: f
     if alpha is None:
         return values
     check_range("alpha", alpha, 0, 1)
-    return values * (alpha * target + (1 - alpha) * (1 - target))
+    return values * ((2 * alpha - 1) * target + (1 - alpha))
 
 
 @about(
@@ -216,7 +254,13 @@ def kl_divergence(logits: Tensor, target: Tensor, *, temperature: float = 1.0, r
     """
     check_pair(logits, target)
     check_range("temperature", temperature, 0, above=True)
-    log_p = (logits if temperature == 1 else logits / temperature).log_softmax(1)
+    scaled = logits if temperature == 1 else logits / temperature
+    if torch.compiler.is_compiling():  # in this form nothing but the logits and the target is kept
+        shifted = scaled - scaled.detach().amax(1, keepdim=True)
+        total = shifted.exp().sum(1).log()
+        values = temperature**2 * ((torch.xlogy(target, target) - target * shifted).sum(1) + target.sum(1) * total)
+        return values.mean() if reduction == "mean" else values
+    log_p = scaled.log_softmax(1)
     if reduction == "mean":  # one sum over everything is faster than one over classes and another over items
         items = logits.numel() // logits.shape[1]
         return temperature**2 / items * functional.kl_div(log_p, target, reduction="sum")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch.nn import functional
 
 from losses.checks import check_pair, check_range
 from losses.loss import Reduction, about
-from losses.shared import harmony, presence, root
+from losses.shared import ByHand, harmony, presence, root
 
 
 @about(
@@ -168,20 +169,37 @@ def log_cosh(prediction: Tensor, target: Tensor) -> Tensor:
     tensor([1.2011e-01, 9.9931e+02])
     """
     check_pair(prediction, target)
-    return _log_cosh(prediction - target)
+    return _LogCosh.apply(prediction - target)
 
 
-def _log_cosh(error: Tensor) -> Tensor:
-    """Return ln cosh, without overflow."""
-    size = error.abs()
-    if not torch.compiler.is_compiling():
-        return size - size.tanh().log1p()
-    # ln(1 + sinh^2) / 2, as precise: compilers have a quick exponential, and a slow tanh. From 15 on it is a line
-    size = size.to(torch.promote_types(size.dtype, torch.float32))
-    near = size.clamp_max(15)
-    growth = near.exp()
-    sinh = (growth - 1 / growth) / 2
-    return (sinh.square().log1p() / 2 + (size - near)).to(error.dtype)
+class _LogCosh(ByHand):
+    """ln cosh, without overflow, by hand, because no chain of slopes arrives at tanh.
+
+    Compilers have a quick exponential and a slow tanh, so that it is made of exponentials there, as precisely.
+    """
+
+    @staticmethod
+    def forward(error: Tensor) -> Tensor:
+        size = error.abs()
+        if not torch.compiler.is_compiling():
+            return size - size.tanh().log1p()
+        size = size.to(torch.promote_types(size.dtype, torch.float32))
+        near = size.clamp_max(15)  # where it becomes a line
+        growth = near.exp()
+        sinh = (growth - 1 / growth) / 2
+        return (sinh.square().log1p() / 2 + (size - near)).to(error.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (error,) = ctx.saved_tensors
+        if not torch.compiler.is_compiling():
+            return slope * error.tanh()
+        decay = (-2 * error.abs()).exp()
+        return slope * torch.copysign((1 - decay) / (1 + decay), error)
 
 
 @about(

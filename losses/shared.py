@@ -1,11 +1,45 @@
 """Mathematics that several families share."""
 
+import functools
+import inspect
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from losses.checks import check_range
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def in_full_precision(function: F) -> F:
+    """Decorator: products inside are as precise as the data, also where autocast would round them to half precision.
+
+    Autocast casts products of matrices and convolutions, whose rounding a difference of large numbers, or a scale of
+    64, makes into an error of the whole loss.
+    """
+
+    @functools.wraps(function)
+    def precise(*args: Any, **keywords: Any) -> Any:
+        device = next(arg.device.type for arg in (*args, *keywords.values()) if isinstance(arg, Tensor))
+        if not torch.is_autocast_enabled(device):
+            return function(*args, **keywords)
+        with torch.autocast(device, enabled=False):
+            return function(*args, **keywords)
+
+    return precise  # pyright: ignore[reportReturnType]
+
+
+class ByHand(torch.autograd.Function):
+    """A function of tensors whose gradient is written by hand; it can be mapped, and is quick to call."""
+
+    generate_vmap_rule = True
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # torch asks for it in every call, and to find it out takes longer than a small loss
+        cls.forward.__signature__ = inspect.signature(cls.forward)  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def root(square: Tensor) -> Tensor:
@@ -21,13 +55,28 @@ def root(square: Tensor) -> Tensor:
 def rest(entropy: Tensor) -> Tensor:
     """Return 1 - exp(-entropy), the probability not given to the true class, precise where it is small.
 
-    2 t / (1 + t) with t = tanh(entropy / 2), because compilers have vectors of tanh but not of expm1.
-
     >>> rest(torch.tensor([0.0, 1e-6, 0.6931472, 100.0]))
     tensor([0.0000e+00, 1.0000e-06, 5.0000e-01, 1.0000e+00])
     """
-    t = torch.tanh(entropy / 2)
-    return 2 * t / (1 + t)
+    return _Rest.apply(entropy) if torch.compiler.is_compiling() else -torch.expm1(-entropy)
+
+
+class _Rest(ByHand):
+    """1 - exp(-h) for compilers: they have vectors of tanh but not of expm1, and do not see that its slope is e^-h."""
+
+    @staticmethod
+    def forward(entropy: Tensor) -> Tensor:
+        t = torch.tanh(entropy / 2)
+        return 2 * t / (1 + t)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (wrong,) = ctx.saved_tensors
+        return slope * (1 - wrong)
 
 
 def presence(values: Tensor, mask: Tensor | None) -> Tensor:

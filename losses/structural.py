@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from losses.checks import check_choice, check_pair, check_range
 from losses.loss import about
-from losses.shared import presence, root
+from losses.shared import in_full_precision, presence, root
 
 
 @about(
@@ -100,6 +100,7 @@ def _at_least_single(*images: Tensor) -> list[Tensor]:
     return [image.to(torch.promote_types(image.dtype, torch.float32)) for image in images]
 
 
+@in_full_precision
 def _similarity(x: Tensor, y: Tensor, window: int, sigma: float, data_range: float) -> tuple[Tensor, Tensor]:
     """Return SSIM's two factors, of brightness and of structure, wherever the whole window lies in the image."""
     check_range("window", window, 1)
@@ -188,6 +189,7 @@ def style(prediction: Tensor, target: Tensor, *, scaling: str = "gatys") -> Tens
     return squares / 4 if scaling == "gatys" else squares
 
 
+@in_full_precision
 def _gram(maps: Tensor) -> Tensor:
     flat = maps.flatten(2)
     return flat @ flat.mT
@@ -201,6 +203,7 @@ def _gram(maps: Tensor) -> Tensor:
     paper="Mechrez et al., ECCV 2018, arXiv 1803.02077, eq. 2-5; the review does not define its context loss",
     evidence="R",
 )
+@in_full_precision
 def context(prediction: Tensor, target: Tensor, *, h: float = 0.5, epsilon: float = 1e-5) -> Tensor:
     """Ask every feature of one image to be found somewhere in the other.
 

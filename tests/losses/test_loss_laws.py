@@ -170,6 +170,17 @@ def test_bf16_is_close_to_float64(name):
     assert_same(value.double(), expected, rtol=2e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_autocast_rounds_nothing(name):
+    output, target = batch(build(name), dtype=torch.float32)
+    expected, gradients = value_and_gradients(build(name, dtype=torch.float32), output, target)
+    loss = build(name, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        value = loss(output, target)
+    assert_same(value.detach(), expected, rtol=1e-5, atol=1e-5)
+    assert_same(torch.autograd.grad(value, leaves(loss, output)), gradients, rtol=1e-4, atol=1e-5)
+
+
 def test_compiles_as_one_graph(loss, twin):
     output, target = batch(loss)
     mask = torch.arange(len(target)) % 2 == 0
