@@ -257,14 +257,14 @@ def kl_divergence(logits: Tensor, target: Tensor, *, temperature: float = 1.0, r
     scaled = logits if temperature == 1 else logits / temperature
     if torch.compiler.is_compiling():  # in this form nothing but the logits and the target is kept
         shifted = scaled - scaled.detach().amax(1, keepdim=True)
-        total = shifted.exp().sum(1).log()
-        values = temperature**2 * ((torch.xlogy(target, target) - target * shifted).sum(1) + target.sum(1) * total)
-        return values.mean() if reduction == "mean" else values
-    log_p = scaled.log_softmax(1)
+        log_p = shifted - shifted.exp().sum(1, keepdim=True).log()
+        parts = target * (target.clamp_min(torch.finfo(target.dtype).tiny).log() - log_p)
+    else:
+        parts = functional.kl_div(scaled.log_softmax(1), target, reduction="none" if reduction == "none" else "sum")
     if reduction == "mean":  # one sum over everything is faster than one over classes and another over items
-        items = logits.numel() // logits.shape[1]
-        return temperature**2 / items * functional.kl_div(log_p, target, reduction="sum")
-    return temperature**2 * functional.kl_div(log_p, target, reduction="none").sum(1)
+        whole = parts.sum() if parts.ndim else parts
+        return whole * (temperature**2 * logits.shape[1] / logits.numel())
+    return temperature**2 * parts.sum(1)
 
 
 @about(
