@@ -46,11 +46,13 @@ def model_and_loss(described: Config, task: Task, model_seed: int, loss_seed: in
     if built.is_head:
         torch.manual_seed(model_seed)
         model = models.build(settings, **shape, num_classes=None)
-    elif task.judges not in built.about.takes.split("+"):
+    elif not task.judges & set(built.about.takes.split("+")):
         raise UsageError(
             f"the loss {built.about.name} trains {built.about.takes} alone, but this task is judged by "
-            f"{task.judges}: add it to another loss, as conf/loss/center_cross_entropy.yaml does."
+            f"{' or '.join(sorted(task.judges))}: add it to another loss, as conf/loss/center_cross_entropy.yaml does."
         )
+    if task.decode is not None and model.head is not None:
+        model.head = nn.Sequential(model.head, task.decode)
     return model, built
 
 

@@ -40,7 +40,7 @@ class Model(nn.Module):
         self.body = body
         self.num_features = num_features
         self.dense: bool = getattr(body, "dense", False)
-        self.head = None
+        self.head: nn.Module | None = None
         if num_classes is not None:
             self.head = nn.Conv2d(num_features, num_classes, 1) if self.dense else nn.Linear(num_features, num_classes)
 
@@ -137,29 +137,32 @@ class Mlp(nn.Sequential):
         self.num_features = in_features
 
 
-def mlp(*, in_channels: int, image_size: int, widths: Sequence[int]) -> Mlp:
+def mlp(*, in_channels: int, image_size: int | tuple[int, int], widths: Sequence[int]) -> Mlp:
     """Linear layers of these widths, each followed by ReLU."""
-    return Mlp(in_channels * image_size**2, widths)
+    return Mlp(in_channels * math.prod(_sides(image_size)), widths)
 
 
 class Cnn(nn.Sequential):
     """3x3 convolutions, each with batch normalisation and ReLU, halved by max-pooling in between, then averaged."""
 
-    def __init__(self, in_channels: int, widths: Sequence[int]) -> None:
+    def __init__(self, in_channels: int, widths: Sequence[int], grid: int) -> None:
         layers: list[nn.Module] = []
         for width in widths:
             if layers:
                 layers.append(nn.MaxPool2d(2))
             layers += [nn.Conv2d(in_channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
             in_channels = width
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.num_features = in_channels
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(grid), nn.Flatten())
+        self.num_features = in_channels * grid**2
 
 
-def cnn(*, in_channels: int, image_size: int, widths: Sequence[int]) -> Cnn:
-    """Convolutions of these widths at full, half, quarter ... resolution."""
+def cnn(*, in_channels: int, image_size: int | tuple[int, int], widths: Sequence[int], grid: int = 1) -> Cnn:
+    """Convolutions of these widths at full, half, quarter ... resolution, averaged over grid x grid parts of the image.
+
+    A grid of 1 forgets where things are, as classifiers do.
+    """
     _check_reduction("cnn", image_size, 2 ** (len(widths) - 1))
-    return Cnn(in_channels, widths)
+    return Cnn(in_channels, widths, grid)
 
 
 def _require(condition: bool, sentence: str) -> None:
@@ -167,10 +170,11 @@ def _require(condition: bool, sentence: str) -> None:
         raise ValueError(sentence)
 
 
-def _check_reduction(name: str, image_size: int, reduction: int) -> None:
+def _check_reduction(name: str, image_size: int | tuple[int, int], reduction: int) -> None:
+    height, width = _sides(image_size)
     _require(
-        image_size >= reduction,
-        f"{name} shrinks its input {reduction} times, so images of {image_size}x{image_size} pixels are too small; "
+        min(height, width) >= reduction,
+        f"{name} shrinks its input {reduction} times, so images of {height}x{width} pixels are too small; "
         f"choose a model with fewer stages, or larger images.",
     )
 

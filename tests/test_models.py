@@ -13,6 +13,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "conf" / "model"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if "harness.models." in path.read_text())
 # millions of parameters with ten classes on 32x32x3: at least, at most
 SIZES = {
+    "cnn_grid": (0.04, 0.05),
     "cnn_micro": (0.09, 0.1),
     "convnext_micro": (0.6, 0.7),
     "convnext_tiny": (27, 28.6),

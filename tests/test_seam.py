@@ -25,9 +25,10 @@ class Boxes:
     """Find a bright rectangle in a dark image."""
 
     takes = frozenset({"values"})
-    judges = "values"
+    judges = frozenset({"values"})
     selects = "overlap"
     dense = False
+    decode = None
     model_shape: ClassVar = {"in_channels": 1, "image_size": 8, "num_classes": 4}
 
     def __init__(self, setup):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,16 @@ class Task(Protocol):
 
     takes: frozenset[str]
     """What this task's losses may compare, for instance ``{"class_logits", "features"}``."""
-    judges: str
-    """What its metrics look at, for instance ``class_logits``: a loss that trains no such thing is refused."""
+    judges: frozenset[str]
+    """What its metrics look at, for instance ``{"class_logits"}``: a loss that trains no such thing is refused."""
     selects: str
     """The metric on validation data by which a run chooses the epoch that it tests; higher is better."""
     dense: bool
     """True if a prediction is (N, C, H, W), with a class for every pixel."""
     class_counts: Tensor
     """How many training items (of a dense task: pixels) each class has; only asked for by losses that weigh classes."""
+    decode: nn.Module | None
+    """What makes predictions of the numbers that a model's head gives (boxes, say), or None: they are predictions."""
     model_shape: Mapping[str, Any]
     """What a model must know of the data: ``in_channels``, ``image_size`` (of a dense task: height and width),
     ``num_classes``."""

@@ -21,9 +21,9 @@ class Classification(OnDevice):
     """Images with a class each, augmented on the device in batches."""
 
     takes = frozenset({"class_logits", "features"})
-    judges = "class_logits"
+    judges = frozenset({"class_logits"})
     selects = "top1"
-    dense = False
+    masked = dense = False
 
     def __init__(self, setup: DataSetup, robustness: Mapping[str, float] | None = None) -> None:
         super().__init__(setup)

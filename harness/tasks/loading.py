@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from hydra.utils import get_method
-from torch import Tensor
+from torch import Tensor, nn
 
 from datasets import stress
 from datasets.splits import Splits
@@ -27,15 +27,17 @@ class OnDevice:
         UsageError: the data set belongs to the other task.
     """
 
-    dense: bool
+    masked: bool
+    """True if the data set has a class for every pixel, False if for every image."""
+    decode: nn.Module | None = None
 
     def __init__(self, setup: DataSetup) -> None:
         dataset, device = setup.dataset, setup.device
         self.splits, self.images, self.targets = load(dataset, setup.data, device)
-        if (self.targets["train"].ndim == 3) != self.dense:
+        if (self.targets["train"].ndim == 3) != self.masked:
             has, other = (
                 ("image, not every pixel", "classification")
-                if self.dense
+                if self.masked
                 else ("pixel, not every image", "segmentation")
             )
             name = dataset["_target_"].rpartition(".")[2]

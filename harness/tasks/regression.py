@@ -33,9 +33,10 @@ class Regression:
     """
 
     takes = frozenset({"values"})
-    judges = "values"
+    judges = frozenset({"values"})
     selects = "r2"
     dense = False
+    decode = None
 
     def __init__(self, setup: DataSetup, robustness: Mapping[str, float] | None = None) -> None:
         if robustness is not None:

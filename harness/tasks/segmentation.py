@@ -39,9 +39,9 @@ class Segmentation(OnDevice):
     """
 
     takes = frozenset({"class_logits"})
-    judges = "class_logits"
+    judges = frozenset({"class_logits"})
     selects = "miou"
-    dense = True
+    masked = dense = True
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ TASKS = {
     "segmentation": "semantic segmentation",
     "segmentation_windows": "semantic segmentation",
     "regression": "tabular data prediction",
+    "localisation": "object detection",
 }
 """Option of conf/task -> the review's word."""
 

@@ -26,7 +26,7 @@ from harness.report.text import count, metric_of, number
 SECONDARY = (
     "top1", "top5", "macro_f1", "balanced_accuracy", "gmean", "auc", "minority_recall", "noisy_top1", "blurred_top1",
     "faded_top1", "attacked_top1", "miou", "foreground_iou", "dice", "pixel_accuracy", "miou_image", "boundary_f1",
-    "nll", "ece", "r2", "rmse", "mae", "mdae",
+    "nll", "ece", "r2", "rmse", "mae", "mdae", "iou", "found50", "found75", "corner_error",
 )  # fmt: skip
 Trials = dict[Any, pd.DataFrame]  # by cell and label
 UNSTEADY = 1.25  # greatest over least step time of one and the same setting

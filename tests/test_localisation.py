@@ -1,0 +1,122 @@
+"""Localisation: boxes around masks, metrics against torchvision, and a study of box losses from end to end."""
+
+import pytest
+import torch
+from torchvision.ops import box_iou, masks_to_boxes
+
+from datasets.splits import VOID
+from harness import records
+from harness.errors import UsageError
+from harness.tasks.localisation import Corners, Localisation, around, filled, metrics
+from harness.train import Trainer
+
+DATA = {"root": "nowhere", "download": False}
+SMALL = ("dataset.size=[32,32]", "dataset.train_size=128", "dataset.valid_size=32", "dataset.test_size=32")
+BASE = ("task=localisation", "dataset=scenes", *SMALL, "model=cnn_grid", "trainer.batch_size=32")
+
+
+def test_boxes_are_those_of_torchvision_with_their_last_pixel():
+    draw = torch.Generator().manual_seed(0)
+    masks = (torch.rand(50, 9, 13, generator=draw) < 0.04).to(torch.uint8)
+    masks[:, 4, 6] = 3  # never empty
+    truth = masks_to_boxes(masks > 0) + torch.tensor([0, 0, 1, 1])
+    torch.testing.assert_close(around(masks), truth)
+    masks[0, 0, 0] = VOID  # void is nowhere
+    torch.testing.assert_close(around(masks), truth)
+    assert not around(torch.full((1, 4, 4), VOID)).any()
+    assert not around(torch.zeros(1, 4, 4)).any()
+
+
+def test_a_filled_box_has_that_box_around_it():
+    boxes = torch.tensor([[1.0, 2.0, 5.0, 3.0], [0.0, 0.0, 8.0, 6.0]])
+    masks = filled(boxes, [6, 8])
+    assert masks.shape == (2, 6, 8)
+    torch.testing.assert_close(around(masks), boxes)
+
+
+def test_metrics_are_torchvisions():
+    draw = torch.Generator().manual_seed(0)
+    corner, side = torch.rand(2, 300, 2, generator=draw).double() * torch.tensor([[[20.0]], [[10.0]]])
+    truth = torch.cat([corner, corner + side + 1], 1)
+    found = truth + torch.tensor([1.0, -0.5, 1.0, 0.5])
+    iou = box_iou(found, truth).diagonal()
+    scores = metrics(found, truth)
+    assert scores["iou"] == pytest.approx(float(iou.mean()))
+    assert scores["found50"] == pytest.approx(float((iou >= 0.5).double().mean()))
+    assert scores["found75"] == pytest.approx(float((iou >= 0.75).double().mean()))
+    assert 0 < scores["found75"] < scores["found50"] < 1
+    assert scores["corner_error"] == pytest.approx(0.75)
+    assert metrics(truth, truth) == {"iou": 1, "found50": 1, "found75": 1, "corner_error": 0}
+
+
+def test_corners_are_never_inside_out():
+    numbers = 50 * torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
+    boxes = Corners(20, 40)(numbers)
+    assert (boxes[:, :2] <= boxes[:, 2:]).all()
+    torch.testing.assert_close(Corners(20, 40)(torch.zeros(1, 4)), torch.tensor([[10.0, 5.0, 30.0, 15.0]]))
+
+
+def test_losses_of_boxes_and_of_values_see_the_same_corners(described):
+    task = Trainer(described(*BASE, "loss=giou"), 1, DATA).task
+    assert isinstance(task, Localisation)
+    images, boxes = next(iter(task.epoch(32, 1, 1)))
+    assert (images.shape, boxes.shape) == ((32, 3, 32, 32), (32, 4))
+    assert task.mask(boxes) is None
+    other = Trainer(described(*BASE, "loss=smooth_l1"), 1, DATA).task
+    torch.testing.assert_close(next(iter(other.epoch(32, 1, 1)))[1], boxes)
+    truth = task.boxes["test"]
+    assert task.evaluate("test", lambda images: truth, "none", 512)["iou"] == 1
+    shown = task.examples(lambda images: truth[:: len(truth) // 4][: len(images)])
+    assert shown["prediction"].shape == shown["truth"].shape == (4, 32, 32)
+
+
+def test_images_whose_object_was_cut_away_are_left_out(described):
+    cut = ("dataset.augment.zoom=[3,4]", "loss=giou")  # windows so small that many miss every digit
+    task = Trainer(described(*BASE, *cut), 1, DATA).task
+    seen = [(boxes, task.mask(boxes)) for _, boxes in task.epoch(32, 1, 1)]
+    boxes, counted = (torch.cat(parts) for parts in zip(*seen, strict=True))
+    assert 0 < counted.sum() < len(counted)
+    assert not boxes[~counted].any()
+    trainer = Trainer(described(*BASE, *cut), 1, DATA)
+    trainer.step(*next(iter(trainer.task.epoch(32, 1, 1))))
+    assert trainer.tally["loss"].isfinite()
+
+
+def test_a_network_overlaps_more_than_the_mean_box(described, tmp_path):
+    trainer = Trainer(described(*BASE, "loss=giou", "dataset.train_size=400", "trainer.epochs=12"), 1, DATA)
+    record = trainer.run(tmp_path, 1e9, lambda: False, lambda *_: None)
+    assert record["status"] == "done"
+    assert record["test"]["iou"] > record["data"]["trivial"]["iou"] + 0.05
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (("loss=focal",), "compares class_logits, but this task offers only boxes and values"),
+        (("loss=gwd",), "compares rotated_boxes"),
+        (("loss=giou", "model=unet_micro"), "classifies every pixel"),
+        (("loss=giou", "robustness.noise=0.2"), "robustness is measured for image classifiers"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_sentence(described, changes, message):
+    with pytest.raises(UsageError, match=message):
+        Trainer(described(*BASE, *changes), 1, DATA)
+
+
+def test_images_without_masks_are_refused(described):
+    with pytest.raises(UsageError, match="digits has a class for every image, not every pixel: use task=class"):
+        Trainer(described("task=localisation", "dataset=digits", "model=cnn_micro", "loss=giou"), 1, DATA)
+
+
+def test_a_study_of_boxes_from_end_to_end(cli):
+    done = cli(
+        "harness", "study=localisation", "axes.loss=[smooth_l1,giou]", "axes.seed=[1,2]", "track=fixed",
+        "base.trainer.epochs=3", "base.dataset.train_size=128", "tracking.enabled=false",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    runs = records.load_study("localisation", cli.results).runs
+    assert set(runs["status"]) == {"done"}
+    assert runs["test.iou"].between(0, 1).all()
+    page = (cli.results / "localisation" / "report" / "index.html").read_text()
+    assert "test IoU of boxes" in page
+    assert "boxes found at IoU 0.75" in page
