@@ -43,7 +43,7 @@ class Task(Protocol):
     decode: nn.Module | None
     """What makes predictions of the numbers that a model's head gives (boxes, say), or None: they are predictions."""
     model_shape: Mapping[str, Any]
-    """What a model must know of the data: ``in_channels``, ``image_size`` (of a dense task: height and width),
+    """What a model must know of the data: ``in_channels``, ``image_size`` (of images with masks: height and width),
     ``num_classes``."""
 
     def steps_per_epoch(self, batch_size: int) -> int:
