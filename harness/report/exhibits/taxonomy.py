@@ -42,7 +42,7 @@ def _listed() -> list[dict[str, str]]:
 
 def labels_of(a: Analysis, names: Sequence[str]) -> list[str]:
     """Return the labels of this study that stand for losses of the taxonomy."""
-    wanted = [OTHERWISE.get(name, name) + lift for name in names for lift in LIFTS]
+    wanted = [stem + lift for name in names for stem in (name, OTHERWISE.get(name, name)) for lift in LIFTS]
     return [label for label in dict.fromkeys(wanted) if label in a.labels]
 
 
