@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from datasets.splits import VOID
 from harness.errors import UsageError
 from harness.tasks import DataSetup
-from harness.tasks.segmentation import EXAMPLES, Segmentation
+from harness.tasks.segmentation import Segmentation
+from losses.geometric import iou
 
 SHARES = {"found50": 0.5, "found75": 0.75}
 """Overlap from which on a box counts as found, by name of the metric."""
@@ -76,10 +77,10 @@ class Localisation(Segmentation):
 
     def examples(self, predict: Callable[[Tensor], Tensor]) -> dict[str, Any]:
         """Return a few test images, evenly spaced in the list, and true and predicted boxes as filled masks, uint8."""
-        images = self.images["test"]
-        place = torch.linspace(0, len(images) - 1, min(EXAMPLES, len(images)), device=images.device).round().long()
-        truth, found = self.boxes["test"][place], predict(self.ready(images[place]))
-        kept = {"images": images[place], "truth": filled(truth, self.size), "prediction": filled(found, self.size)}
+        place = self._shown()
+        images, truth = self.images["test"][place], self.boxes["test"][place]
+        found = predict(self.ready(images))
+        kept = {"images": images, "truth": filled(truth, self.size), "prediction": filled(found, self.size)}
         return {name: values.cpu().numpy() for name, values in kept.items()}
 
     def _trivial(self) -> dict[str, float]:
@@ -142,9 +143,7 @@ def metrics(found: Tensor, truth: Tensor) -> dict[str, float]:
         ``iou``, the mean overlap (intersection over union); ``found50`` and ``found75``, the shares of boxes with at
         least half and three quarters of it; ``corner_error``, the mean distance of an edge from its place, in pixels.
     """
-    low, high = torch.maximum(found[:, :2], truth[:, :2]), torch.minimum(found[:, 2:], truth[:, 2:])
-    both = (high - low).clamp_min(0).prod(1)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (found, truth)]
-    iou = both / (areas[0] + areas[1] - both)
-    scalars = [iou.mean(), *((iou >= least).double().mean() for least in SHARES.values()), (found - truth).abs().mean()]
+    overlap = 1 - iou(found, truth)
+    shares = ((overlap >= least).double().mean() for least in SHARES.values())
+    scalars = [overlap.mean(), *shares, (found - truth).abs().mean()]
     return dict(zip(("iou", *SHARES, "corner_error"), torch.stack(scalars).tolist(), strict=True))

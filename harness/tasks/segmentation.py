@@ -117,11 +117,16 @@ class Segmentation(OnDevice):
             tally.add(predict(self.ready(part)), target)
         return tally.scores(self.splits.classes)
 
+    def _shown(self) -> Tensor:
+        """Return the places of the test images that a run keeps."""
+        count = len(self.images["test"])
+        return torch.linspace(0, count - 1, min(EXAMPLES, count), device=self.device).round().long()
+
     def examples(self, predict: Predict) -> dict[str, Any]:
         """Return a few test images, evenly spaced in the list, their masks and the predicted ones, all uint8."""
         images, targets = self.images["test"], self.targets["test"]
         predict = self._seen(predict, "test", "none")
-        place = torch.linspace(0, len(images) - 1, min(EXAMPLES, len(images)), device=images.device).round().long()
+        place = self._shown()
         predicted = predict(self.ready(images[place])).argmax(1)
         kept = {"images": images[place], "truth": targets[place], "prediction": predicted.to(torch.uint8)}
         return {name: values.cpu().numpy() for name, values in kept.items()}
