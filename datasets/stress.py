@@ -14,45 +14,69 @@ NOISES = ("symmetric", "next")
 PROFILES = ("tail", "step")
 
 
-def applied(
-    splits: Splits, *, share: float, imbalance_ratio: float, imbalance: str, label_noise: float, noise: str, seed: int
-) -> Splits:
-    """Return the same splits with another training part; rare classes are drawn first, labels are changed last.
+def label_noise(splits: Splits, *, rate: float, kind: str, seed: int) -> Splits:
+    """Return the same splits with some training labels wrong; a higher rate keeps the wrong labels of a lower one.
 
     Args:
         splits: Images with a class each.
-        share: Share of the training images that is kept, stratified, above 0 and at most 1.
-        imbalance_ratio: How many times fewer images the rarest class keeps than the most frequent one, 1 or more.
-        imbalance: `tail` (class c keeps ratio^(-c / (C - 1)) of the most frequent class's number; Cao et al., LDAM,
-            NeurIPS 2019) or `step` (the second half of the classes keeps 1 / ratio of it).
-        label_noise: Share of training labels that are wrong, at least 0 and below 1.
-        noise: `symmetric` (any other class) or `next` (the class after it, as in Patrini et al., CVPR 2017).
+        rate: Share of training labels that are wrong, at least 0 and below 1.
+        kind: `symmetric` (any other class) or `next` (the class after it, as in Patrini et al., CVPR 2017).
         seed: Chooses which images; at least 0.
 
     Raises:
-        ValueError: A setting is out of its range, or the images have masks.
+        ValueError: A setting is out of its range, or the data are not images with a class each.
     """
-    _check(splits, share, imbalance_ratio, imbalance, label_noise, noise)
-    train, classes = splits.train, len(splits.classes)
-    train = _imbalanced(train, classes, imbalance_ratio, imbalance, seed)
-    if share < 1:
-        order = stratified_order(train.targets.numpy(), seed)
-        train = train.take(order[: max(classes, round(share * len(train)))])
-    return replace(splits, train=_mislabelled(train, classes, label_noise, noise, seed))
+    train, classes = _labelled(splits), len(splits.classes)
+    _check("rate", rate, 0 <= rate < 1, "at least 0 and below 1")
+    _check("kind", kind, kind in NOISES, " or ".join(NOISES))
+    return replace(splits, train=_mislabelled(train, classes, rate, kind, seed))
 
 
-def _check(splits: Splits, share: float, ratio: float, imbalance: str, label_noise: float, noise: str) -> None:
-    if splits.train.targets.ndim != 1:
-        raise ValueError("stress changes labels of images, but this data set has masks; leave out the stress settings.")
-    for name, value, right, allowed in (
-        ("share", share, 0 < share <= 1, "above 0 and at most 1"),
-        ("imbalance_ratio", ratio, ratio >= 1, "1 or more"),
-        ("label_noise", label_noise, 0 <= label_noise < 1, "at least 0 and below 1"),
-        ("imbalance", imbalance, imbalance in PROFILES, " or ".join(PROFILES)),
-        ("noise", noise, noise in NOISES, " or ".join(NOISES)),
-    ):
-        if not right:
-            raise ValueError(f"stress.{name} is {value}; it must be {allowed}.")
+def imbalance(splits: Splits, *, ratio: float, profile: str, seed: int) -> Splits:
+    """Return the same splits with rare classes among the training images.
+
+    Args:
+        splits: Images with a class each.
+        ratio: How many times fewer images the rarest class keeps than the most frequent one, 1 or more.
+        profile: `tail` (class c keeps ratio^(-c / (C - 1)) of the most frequent class's number; Cao et al., LDAM,
+            NeurIPS 2019) or `step` (the second half of the classes keeps 1 / ratio of it).
+        seed: Chooses which images; at least 0.
+
+    Raises:
+        ValueError: A setting is out of its range, or the data are not images with a class each.
+    """
+    train = _labelled(splits)
+    _check("ratio", ratio, ratio >= 1, "1 or more")
+    _check("profile", profile, profile in PROFILES, " or ".join(PROFILES))
+    return replace(splits, train=_imbalanced(train, len(splits.classes), ratio, profile, seed))
+
+
+def few(splits: Splits, *, share: float, seed: int) -> Splits:
+    """Return the same splits with a stratified part of the training images.
+
+    Args:
+        splits: Images with a class each.
+        share: Share of the training images that is kept, above 0 and at most 1.
+        seed: Chooses which images; at least 0.
+
+    Raises:
+        ValueError: The share is out of its range, or the data are not images with a class each.
+    """
+    train = _labelled(splits)
+    _check("share", share, 0 < share <= 1, "above 0 and at most 1")
+    order = stratified_order(train.targets.numpy(), seed)
+    return replace(splits, train=train.take(order[: max(len(splits.classes), round(share * len(train)))]))
+
+
+def _labelled(splits: Splits) -> Images:
+    if not isinstance(splits, Splits) or splits.train.targets.ndim != 1:
+        raise ValueError("stress changes images with a class each, which these data are not: use stress=none.")
+    return splits.train
+
+
+def _check(name: str, value: object, right: bool, allowed: str) -> None:
+    if not right:
+        raise ValueError(f"stress.{name} is {value}; it must be {allowed}.")
 
 
 def _imbalanced(train: Images, classes: int, ratio: float, profile: str, seed: int) -> Images:

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.plan import Study
 
-RUN_OPTIONS = ("data", "engine", "tracking", "device", "threads")
+RUN_OPTIONS = ("data", "feed", "engine", "tracking", "device", "threads")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_studies() -> None:
-    from harness.compose import CONF
+    from harness.paths import CONF
 
     print("Studies:")
     for path in sorted((CONF / "study").glob("*.yaml")):
@@ -71,7 +71,8 @@ def _print_studies() -> None:
 
 
 def _run(given: Sequence[str]) -> int:
-    from harness import compose, plan, sweep
+    from harness import compose, plan
+    from harness.studies import sweep
 
     named = [entry for entry in given if entry.startswith("study=")]
     if len(named) != 1:
@@ -89,7 +90,8 @@ def _run(given: Sequence[str]) -> int:
 
 
 def _sweep_and_report(study: Study, options: dict[str, Any]) -> int:
-    from harness import records, report, sweep, tracking
+    from harness import records, report, tracking
+    from harness.studies import sweep
 
     mirrors: list[tracking.LiveMirror] = []
     with contextlib.ExitStack() as stack:

@@ -7,30 +7,25 @@ set, because composing each run through Hydra costs about a thousand times more.
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
-import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import losses
-from harness import NUMERICS, hardware
 from harness.errors import UsageError, unknown
+from harness.paths import CONF
 
-ROOT = Path(__file__).resolve().parent.parent
-CONF = ROOT / "conf"
-RESULTS = Path(os.environ.get("LOSSBENCH_RESULTS", ROOT / "results")).absolute()
-GROUPS = ("task", "dataset", "model", "loss", "optimizer", "trainer")
-IDENTITY = (*GROUPS, "threads", "device")
+GROUPS = ("task", "dataset", "model", "loss", "optimizer", "trainer", "stress", "shift")
 
 Config = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Composed:
-    """A composed run: ``names`` of the chosen options, and ``config`` with every value."""
+    """A composed run: ``names`` of the chosen options, and ``config`` with every value.
+
+    Where a task has several losses, one for each of its roles, ``names`` has ``loss.ROLE`` too, and ``loss`` lists all.
+    """
 
     names: dict[str, str]
     config: Config
@@ -73,11 +68,46 @@ def compose_run(overrides: Sequence[str] = ()) -> Composed:
 
     try:
         with _hydra():
-            composed = compose(config_name="run", overrides=list(overrides), return_hydra_config=True)
+            composed = compose(config_name="run", overrides=for_hydra(overrides), return_hydra_config=True)
     except HydraException as error:
         raise explain(error, overrides) from error
-    names = {group: str(composed.hydra.runtime.choices[group]) for group in GROUPS}
-    return Composed(names, {str(key): plain(composed[key]) for key in composed if key != "hydra"})
+    config = {"shift": {}, **{str(key): plain(composed[key]) for key in composed if key != "hydra"}}
+    return Composed(chosen(composed.hydra.runtime.choices), config)
+
+
+def chosen(choices: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names of the options that Hydra chose, by group, and by role where a task has several losses."""
+    roles = {key.partition("@")[2]: str(name) for key, name in choices.items() if key.startswith("loss@loss.")}
+    names = {group: str(choices[group]) for group in GROUPS if group in choices and group != "shift"}
+    listed = choices.get("shift") or []
+    shifts = re.findall(r"\w+", listed) if isinstance(listed, str) else [str(name) for name in listed]
+    names |= {"shift": "+".join(shifts) or "none", **roles}
+    return names | ({"loss": joined_roles(names)} if roles else {})
+
+
+def joined_roles(names: Mapping[str, str]) -> str:
+    """Return how the losses of several roles are called together.
+
+    >>> joined_roles({"loss.classes": "focal", "loss.boxes": "giou"})
+    'focal + giou'
+    """
+    return " + ".join(name for key, name in names.items() if key.startswith("loss."))
+
+
+@functools.cache
+def roles() -> frozenset[str]:
+    """Return the keys ``loss.ROLE`` of all roles that tasks of conf/task/ have for their losses."""
+    texts = (path.read_text() for path in (CONF / "task").glob("*.yaml"))
+    return frozenset(name for text in texts for name in re.findall(r"/loss@(loss\.\w+):", text))
+
+
+def for_hydra(overrides: Iterable[str]) -> list[str]:
+    """Return overrides as Hydra writes them: ``loss.boxes=giou`` chooses the option of a role.
+
+    >>> for_hydra(["loss=focal", "loss.gamma=1"])
+    ['loss=focal', 'loss.gamma=1']
+    """
+    return [f"loss@{entry}" if entry.partition("=")[0] in roles() else entry for entry in overrides]
 
 
 def plain(node: Any) -> Any:
@@ -142,84 +172,29 @@ def _paths(config: Mapping[str, Any]) -> list[str]:
 
 
 def swapped(base: Composed, values: Mapping[str, Any]) -> Composed:
-    """Return ``base`` with options swapped (keys that are config groups) and single values set (dotted keys)."""
-    names = base.names | {key: str(value) for key, value in values.items() if key in GROUPS}
-    config = base.config | {group: option(group, name) for group, name in names.items() if name != base.names[group]}
+    """Return ``base`` with options swapped (keys that are config groups, or roles) and single values set (dotted keys).
+
+    Raises:
+        UsageError: there is no such option, role or setting.
+    """
+    names, config = dict(base.names), dict(base.config)
+    for key, value in values.items():
+        if key == "shift":
+            listed = [value] if isinstance(value, str) else list(value)
+            names[key], config[key] = "+".join(listed) or "none", {name: option(key, name)[name] for name in listed}
+        elif key in GROUPS:
+            if key == "loss" and any(name.startswith("loss.") for name in names):
+                known = [name for name in names if name.startswith("loss.")]
+                raise UsageError(f"the task {names['task']} has several losses: set {' and '.join(known)}, not loss.")
+            if str(value) != names[key]:
+                names[key], config[key] = str(value), option(key, str(value))
+        elif key in roles():
+            require_path(config, key)
+            names[key], config = str(value), with_value(config, key, option("loss", str(value)))
     for path, value in values.items():
-        if path not in GROUPS:
+        if path not in GROUPS and path not in roles():
             require_path(config, path)
             config = with_value(config, path, value)
+    if any(name.startswith("loss.") for name in names):
+        names["loss"] = joined_roles(names)
     return Composed(names, config)
-
-
-def identity(config: Config) -> Config:
-    """Return everything that decides a run's numbers apart from its seed, with every ``null`` that means "the model's
-    own" or "what the hardware has" resolved.
-    """
-    device = hardware.device_type(config["device"])
-    model, optimizer, trainer = config["model"], config["optimizer"], config["trainer"]
-    if optimizer["lr"] is None:
-        optimizer = {**optimizer, "lr": model["lr"]}
-    if trainer["precision"] is None:
-        trainer = {**trainer, "precision": hardware.fast_precision(device, model["precision"])}
-    own = {key: value for key, value in model.items() if key not in ("lr", "precision")}
-    stress = config["stress"]  # what is not asked for is no part of a run
-    robustness = {kind: size for kind, size in config["robustness"].items() if size}
-    return {
-        "task": config["task"] | ({"robustness": robustness} if robustness else {}),
-        "dataset": config["dataset"] | ({"stress": stress} if _stressed(stress) else {}),
-        "model": own,
-        "loss": expanded(config["loss"]),
-        "optimizer": optimizer,
-        "trainer": trainer,
-        "device": device,
-        "threads": config["threads"] if device == "cpu" else None,
-        "numerics": {"losses": losses.NUMERICS, "harness": NUMERICS},
-    }
-
-
-def _stressed(stress: Config) -> bool:
-    """Return whether anything is asked for: without, data are described as they always were."""
-    return stress["share"] != 1 or stress["imbalance_ratio"] != 1 or stress["label_noise"] != 0
-
-
-def expanded(loss: Config) -> Config:
-    """Return a loss with the terms of a sum written out, so that its description does not depend on other files."""
-    if "terms" not in loss:
-        return loss
-    return {**loss, "parts": {name: expanded(option("loss", name)) for name in loss["terms"]}}
-
-
-def setting_hash(described: Config) -> str:
-    """Return the hash of what is compared: a run's identity without seed, device, threads and numerics."""
-    return _sha({group: described[group] for group in GROUPS})[:12]
-
-
-def keys(described: Config, seeds: Iterable[int]) -> list[str]:
-    """Return the keys of the runs that differ in their seed alone: content hashes of 16 hexadecimal digits."""
-    setting = hashlib.sha256(_canonical(described).encode())
-    out = []
-    for seed in seeds:
-        digest = setting.copy()
-        digest.update(f"seed {seed}".encode())
-        out.append(digest.hexdigest()[:16])
-    return out
-
-
-def _sha(content: object) -> str:
-    return hashlib.sha256(_canonical(content).encode()).hexdigest()
-
-
-def _canonical(content: object) -> str:
-    """Return JSON in which equal settings are equal text: sorted keys, and 2.0 written as 2."""
-    return json.dumps(_plain(content), sort_keys=True, separators=(",", ":"))
-
-
-def _plain(content: object) -> object:
-    if isinstance(content, dict):
-        return {str(key): _plain(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_plain(value) for value in content]
-    if isinstance(content, float) and content.is_integer():
-        return int(content)
-    return content

@@ -5,20 +5,23 @@ A study crosses its axes, adds ``include``, drops ``exclude``, applies ``recipes
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from harness import compose
-from harness.compose import CONF, GROUPS, Composed
+from harness import address, compose
+from harness.address import Addresses, RunSpec
+from harness.compose import GROUPS, Composed
 from harness.errors import UsageError, unknown
+from harness.paths import CONF
 
-SELF_SEEDS_FROM = 1000  # the baseline's other seeds, in the control "baseline against itself", are seed + 1000
+REPEAT_SEEDS_FROM = 1000  # the baseline's other seeds, in the control "baseline repeated", are seed + 1000
 SEARCH: Mapping[str, tuple[str, ...]] = {"fixed": (), "lr": ("factors", "seeds"), "tuned": ("trials", "range", "seeds")}
 TRACKS = tuple(SEARCH)  # and what of a study's field search each of them uses
 Values = dict[str, Any]
-Place = tuple[tuple[object, ...], str]  # a cell and a label: where a learning rate and a loss's settings are chosen
+Contender = tuple[tuple[object, ...], str]  # a loss in a cell: a learning rate and settings are chosen for each
 
 
 def _search() -> Values:
@@ -27,7 +30,10 @@ def _search() -> Values:
 
 @dataclass(frozen=True)
 class Study:
-    """A named set of runs that answers a question; the fields of conf/study/<name>.yaml."""
+    """A named set of runs that answers a question; the fields of conf/study/<name>.yaml.
+
+    ``name`` is its address in results/; ``study`` the file it comes from, ``overrides`` what was asked otherwise.
+    """
 
     name: str
     question: str
@@ -41,8 +47,10 @@ class Study:
     exclude: list[Values] = field(default_factory=list)
     exhibits: list[str] = field(default_factory=list)
     recipes: list[Mapping[str, Values]] = field(default_factory=list)
-    controls: Mapping[str, Any] = field(default_factory=lambda: {"planted": "planted_worse", "self": True})
+    controls: Mapping[str, Any] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=_search)
+    study: str = ""
+    overrides: list[str] = field(default_factory=list)
 
     @property
     def seeds(self) -> list[int]:
@@ -61,13 +69,13 @@ class Setting:
     label: str
     axes: Values
     role: str
-    described: compose.Config
+    spec: RunSpec
     hash: str
     pinned: frozenset[str] = frozenset()
 
     @property
-    def place(self) -> Place:
-        """Where a learning rate and a loss's settings are chosen, once for all seeds and the control."""
+    def contender(self) -> Contender:
+        """The loss in its cell: its learning rate and settings are chosen once for all seeds."""
         return (self.cell, self.label)
 
     @property
@@ -77,10 +85,8 @@ class Setting:
 
     def at(self, values: Mapping[str, Any]) -> Setting:
         """Return the same setting with other values, by dotted path, such as ``optimizer.lr`` and ``loss.gamma``."""
-        described = self.described
-        for path, value in values.items():
-            described = compose.with_value(described, path, value)
-        return replace(self, described=described, hash=compose.setting_hash(described)) if values else self
+        spec = self.spec.at(values)
+        return replace(self, spec=spec, hash=address.setting_hash(spec)) if values else self
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,8 @@ def load(name: str, overrides: Iterable[str] = ()) -> Study:
     if name not in compose.options("study"):
         raise unknown("study", name, compose.options("study"))
     content: dict[str, Any] = compose.plain(OmegaConf.load(CONF / "study" / f"{name}.yaml"))
-    known = {entry.name for entry in fields(Study)} - {"name"}
+    known = {entry.name for entry in fields(Study)} - {"study", "overrides"}
+    overrides = list(overrides)
     given = list(map(parsed, overrides))
     for path, value in given:
         part, _, key = path.partition(".")
@@ -116,9 +123,20 @@ def load(name: str, overrides: Iterable[str] = ()) -> Study:
     if not isinstance(content.get("search", {}), Mapping):
         raise UsageError(f"search={content['search']} is not a mapping: write search.trials=12, for example.")
     content["search"] = _search() | content.get("search", {})
-    study = _checked(Study(name=name, **content))
+    own = content.pop("name", None) or _name(name, overrides)
+    study = _checked(Study(name=str(own), study=name, overrides=overrides, **content))
     _check_track(study, [path for path, _ in given])
     return study
+
+
+def _name(study: str, overrides: Iterable[str]) -> str:
+    """Return the address of a sweep: the study's name, with a hash of what was asked otherwise.
+
+    >>> _name("demo", []), _name("demo", ["axes.seed=[1,2]"]) == _name("demo", ["axes.seed=[1,2]"])
+    ('demo', True)
+    """
+    asked = sorted(overrides)
+    return f"{study}-{hashlib.sha256(chr(10).join(asked).encode()).hexdigest()[:6]}" if asked else study
 
 
 def _default(part: str) -> Any:
@@ -145,15 +163,15 @@ def _checked(study: Study) -> Study:
     for key, values in study.axes.items():
         if not isinstance(values, list) or not values:
             raise UsageError(f"axes.{key}={values} is not a list with at least one value: write axes.{key}=[a,b].")
-    if "seed" not in study.axes or "loss" not in study.axes:
+    if "seed" not in study.axes or not (study.axes.keys() & {"loss", *compose.roles()}):
         raise UsageError(
             f"the study {study.name} needs the axes loss and seed: add axes.loss=[...] and axes.seed=[...]."
         )
     if study.track not in TRACKS:
         raise unknown("track", study.track, TRACKS)
     for seed in study.seeds:
-        if seed < 0 or seed >= SELF_SEEDS_FROM:
-            raise UsageError(f"axes.seed contains {seed}: use seeds from 0 to {SELF_SEEDS_FROM - 1}.")
+        if seed < 0 or seed >= REPEAT_SEEDS_FROM:
+            raise UsageError(f"axes.seed contains {seed}: use seeds from 0 to {REPEAT_SEEDS_FROM - 1}.")
     _check_search(study)
     return study
 
@@ -167,9 +185,9 @@ def _check_search(study: Study) -> None:
         if not isinstance(values, list) or not values or any(type(v) not in kinds or v <= 0 for v in values):
             what = "positive numbers" if float in kinds else "positive whole numbers"
             raise UsageError(f"search.{name}={values} is not a list of {what}: write search.{name}=[a,b].")
-    if set(search["seeds"]) & {*study.seeds, *(seed + SELF_SEEDS_FROM for seed in study.seeds)}:
+    if set(search["seeds"]) & {*study.seeds, *(seed + REPEAT_SEEDS_FROM for seed in study.seeds)}:
         raise UsageError(
-            f"search.seeds and axes.seed share a seed (the control runs on seed + {SELF_SEEDS_FROM}): what is searched "
+            f"search.seeds and axes.seed share a seed (the control runs on seed + {REPEAT_SEEDS_FROM}): what is searched "
             "is chosen on seeds outside the study."
         )
     if len(search["range"]) != 2 or not search["range"][0] < 1 < search["range"][1]:
@@ -196,7 +214,7 @@ def settings(study: Study) -> list[Setting]:
         UsageError: an axis names something that does not exist, or the baseline is not among the losses.
     """
     groups = {key: value for key, value in study.base.items() if key in GROUPS}
-    base = compose.compose_run([f"{key}={value}" for key, value in groups.items()])
+    base = compose.compose_run([f"{key}={_listed(value)}" for key, value in groups.items()])
     fixed = {key: value for key, value in study.base.items() if key not in GROUPS}
     planned = [_setting(base, fixed, values, study, "run") for values in _combinations(study)]
     labels = {setting.label for setting in planned}
@@ -205,16 +223,29 @@ def settings(study: Study) -> list[Setting]:
             f"baseline={study.baseline} is not among the losses of the study: {', '.join(sorted(labels))}."
         )
     baselines = [setting for setting in planned if setting.label == study.baseline]
-    if study.controls.get("self"):
-        planned += [replace(setting, role="self") for setting in baselines]
-    if planted := study.controls.get("planted"):
-        worse = (
-            {key: value for key, value in values.items() if not key.startswith("loss.")} | {"loss": planted}
+    if study.controls.get("baseline_repeat", True):
+        planned += [replace(setting, role="baseline_repeat") for setting in baselines]
+    if worse := _negative_control(study, base.config):
+        swapped = (
+            {key: value for key, value in values.items() if not key.startswith("loss")} | worse
             for values in _combinations(study)
             if _label(values) == study.baseline
         )
-        planned += [_setting(base, fixed, values, study, "planted") for values in worse]
+        planned += [_setting(base, fixed, values, study, "negative_control") for values in swapped]
     return list({(setting.cell, setting.label, setting.role): setting for setting in planned}.values())
+
+
+def _negative_control(study: Study, config: compose.Config) -> Values:
+    """Return the loss that must be found to be worse, by the key of its axis: the study's, else the task's own."""
+    asked = study.controls.get("negative_control", True)
+    named = config.get("negative_control") if asked is True else asked
+    if not named:
+        return {}
+    return {f"loss.{role}": name for role, name in named.items()} if isinstance(named, Mapping) else {"loss": named}
+
+
+def _listed(value: object) -> str:
+    return f"[{','.join(map(str, value))}]" if isinstance(value, list | tuple) else str(value)
 
 
 def _combinations(study: Study) -> Iterator[Values]:
@@ -241,10 +272,15 @@ def _matches(rule: Values, values: Values) -> bool:
 
 
 def _label(values: Values) -> str:
+    """Return what the study calls a loss: its name, or those of its roles, with the settings that are crossed."""
+    roles = {key.removeprefix("loss."): value for key, value in values.items() if key in compose.roles()}
+    named = next(iter(roles.values())) if len(roles) == 1 else ", ".join(f"{k}={v}" for k, v in roles.items())
     details = ", ".join(
-        f"{key.removeprefix('loss.')}={value}" for key, value in values.items() if key.startswith("loss.")
+        f"{key.removeprefix('loss.')}={value}"
+        for key, value in values.items()
+        if key.startswith("loss.") and key not in compose.roles()
     )
-    return f"{values['loss']} {details}".strip()
+    return f"{values.get('loss', named)} {details}".strip()
 
 
 def _setting(base: Composed, fixed: Values, values: Values, study: Study, role: str) -> Setting:
@@ -253,30 +289,35 @@ def _setting(base: Composed, fixed: Values, values: Values, study: Study, role: 
         if _matches(rule["when"], base.names | values):
             recipe |= rule["set"]
     run = compose.swapped(base, fixed | recipe | values)
-    described = compose.identity(run.config)
+    spec = address.spec_of(run.config)
     axes = {
         key: value
         for key, value in values.items()
         if key not in ("loss", "model", "dataset") and not key.startswith("loss.")
     }
     pinned = frozenset(key for key in fixed | recipe | values if key.startswith("loss."))
-    return Setting(run.names, _label(values), axes, role, described, compose.setting_hash(described), pinned)
+    return Setting(run.names, _label(values), axes, role, spec, address.setting_hash(spec), pinned)
 
 
-def runs(settings: Iterable[Setting], study: Study, chosen: Mapping[Place, Values] | None = None) -> list[Run]:
-    """Return the runs to compare, each setting with every seed, at what was ``chosen`` at its place.
+def runs(
+    settings: Iterable[Setting],
+    study: Study,
+    addresses: Addresses,
+    chosen: Mapping[Contender, Values] | None = None,
+) -> list[Run]:
+    """Return the runs to compare, each setting with every seed, at what was ``chosen`` for its loss.
 
     Seeds come one after the other, so that a sweep that is stopped has compared whole blocks.
     """
     planned: dict[tuple[str, str], Run] = {}
     for setting in settings:
-        at = setting.at(chosen[setting.place]) if chosen else setting
-        seeds = [seed + SELF_SEEDS_FROM * (setting.role == "self") for seed in study.seeds]
+        at = setting.at(chosen[setting.contender]) if chosen else setting
+        seeds = [seed + REPEAT_SEEDS_FROM * (setting.role == "baseline_repeat") for seed in study.seeds]
         values = at.names | at.axes
-        for key, seed, pair in zip(compose.keys(at.described, seeds), seeds, study.seeds, strict=True):
+        for key, seed, pair in zip(addresses.keys(at.spec, seeds), seeds, study.seeds, strict=True):
             if not any(_matches(rule, values | {"seed": pair}) for rule in study.exclude if "seed" in rule):
                 planned.setdefault((key, setting.role), Run(key, at, seed, pair))
-    order = {seed: place for place, seed in enumerate(study.seeds)}
+    order = {seed: index for index, seed in enumerate(study.seeds)}
     return sorted(planned.values(), key=lambda run: order[run.pair_seed])
 
 

@@ -10,13 +10,18 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from omegaconf import DictConfig
 
-from harness.compose import CONF, GROUPS, explain, plain
+from harness.compose import GROUPS, chosen, explain, for_hydra, plain
 from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.training.job import Job
+from harness.paths import CONF
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,17 +34,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from hydra.errors import HydraException
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed with a traceback
-    sys.argv[1:] = given
+    sys.argv[1:] = for_hydra(given)
     statuses: list[str] = []
 
     @hydra.main(config_path=str(CONF), config_name="run", version_base="1.3")
     def one(config: DictConfig) -> str:
         from hydra.core.hydra_config import HydraConfig
 
-        chosen = HydraConfig.get().runtime.choices
-        names = {group: str(chosen[group]) for group in GROUPS}
+        names = chosen(HydraConfig.get().runtime.choices)
         try:
-            statuses.append(run(names, plain(config)))
+            statuses.append(run(names, {"shift": {}, **plain(config)}))
         except UsageError as error:  # Hydra would add a message of its own
             print(error, file=sys.stderr)
             statuses.append("refused")
@@ -65,13 +69,16 @@ def _print_options() -> None:
 
 def run(names: dict[str, str], config: dict) -> str:
     """Carry out one composed run unless its record exists; print how it went and return its status."""
-    from harness import compose, records, sweep
-    from harness.plan import Run, Setting
+    from pathlib import Path
 
-    described = compose.identity(config)
-    key = compose.keys(described, [config["seed"]])[0]
-    setting = Setting(names, names["loss"], {}, "run", described, compose.setting_hash(described))
-    job = sweep.job(Run(key, setting, config["seed"], config["seed"]), config, records.RESULTS)
+    from harness import address, records
+    from harness.plan import Run, Setting
+    from harness.studies import sweep
+
+    spec, addresses = address.spec_of(config), address.Addresses(Path(config["data"]["root"]))
+    key = addresses.keys(spec, [config["seed"]])[0]
+    setting = Setting(names, names["loss"], {}, "run", spec, address.setting_hash(spec))
+    job = sweep.job_of(Run(key, setting, config["seed"], config["seed"]), config, records.RESULTS, addresses)
     what = sweep.describe(job)
     record = records.read(key)
     if record is None or record["status"] == "failed":
@@ -83,36 +90,37 @@ def run(names: dict[str, str], config: dict) -> str:
         print(f"{what}: diverged at step {record['diverged_step']} (last finite loss {record['last_finite_loss']})")
     else:
         shown = ", ".join(f"{name} {value:.4f}" for name, value in record["test"].items() if isinstance(value, float))
-        print(f"{what}: test {shown}; {record['cost']['wall_s']:.1f} s; {os.path.relpath(job['folder'])}")
+        print(f"{what}: test {shown}; {record['cost']['wall_s']:.1f} s; {os.path.relpath(job.folder)}")
     return record["status"]
 
 
-def _carry_out(job: dict) -> dict:
+def _carry_out(job: Job) -> dict:
     """Check and train ``job`` in this process and return its record."""
     os.environ |= {"OMP_WAIT_POLICY": "PASSIVE"}  # as the workers of a study have it
     import signal
-    from pathlib import Path
 
-    from harness import engines, records, train
+    from harness import records
+    from harness.training.job import Stopped, carry_out, check
 
-    if problem := train.check(job):
+    if problem := check(job):
         raise UsageError(problem)
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
 
-    def report(epoch: int, epochs: int, row: dict) -> None:
+    def report(epoch: int, epochs: int, row: Mapping[str, Any]) -> None:
         judged = (name for name, value in row.items() if name.startswith("valid.") and isinstance(value, float))
-        shown = ["train.loss", *itertools.islice(judged, 1)]  # the first metric of a task is its main one
-        scores = ", ".join(f"{name} {row[name]:.4f}" for name in shown)
+        losses = (name for name in row if name.startswith("train.loss"))
+        shown = [*losses, *itertools.islice(judged, 1)]  # the first metric of a task is its main one
+        scores = ", ".join(f"{name.replace('valid.', 'validation ')} {row[name]:.4f}" for name in shown)
         print(f"  epoch {epoch}/{epochs}: {scores}", flush=True)
 
     try:
-        engines.attempt(job, Path(job["folder"]), lambda: bool(interrupted), report)
-    except train.Stopped:
+        carry_out(job, lambda: bool(interrupted), report)
+    except Stopped:
         raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGINT, before)
-    record = records.read(job["key"])
+    record = records.read(job.key)
     assert record is not None
     return record
 

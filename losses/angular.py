@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from losses.adapters import is_target
 from losses.checks import check_choice, check_features, check_range
-from losses.lift import is_target
 from losses.loss import about
 from losses.shared import in_full_precision
 
@@ -55,7 +55,7 @@ class CosineHead(nn.Module):
 @about(
     name="NormFace",
     family="angular",
-    takes="features",
+    kind="features",
     link="softmax",
     paper="Wang et al., ACM MM 2017, arXiv 1704.06369, with a fixed scale",
     evidence="H",
@@ -79,7 +79,7 @@ class NormFace(CosineHead):
 @about(
     name="CosFace",
     family="angular",
-    takes="features",
+    kind="features",
     link="softmax",
     paper="Wang et al., CVPR 2018, arXiv 1801.09414, eq. 4",
     evidence="V",
@@ -108,7 +108,7 @@ class CosFace(CosineHead):
 @about(
     name="ArcFace",
     family="angular",
-    takes="features",
+    kind="features",
     link="softmax",
     paper="Deng et al., CVPR 2019, arXiv 1801.07698, eq. 3",
     evidence="V",
@@ -138,7 +138,7 @@ class ArcFace(CosineHead):
 @about(
     name="Sub-center ArcFace",
     family="angular",
-    takes="features",
+    kind="features",
     link="softmax",
     paper="Deng et al., ECCV 2020, sec. 3.2",
     evidence="V",
@@ -171,7 +171,7 @@ class SubcenterArcFace(ArcFace):
 @about(
     name="MV-Softmax",
     family="angular",
-    takes="features",
+    kind="features",
     link="softmax",
     paper="Wang et al., AAAI 2020, arXiv 1912.00833, eq. 8-10",
     evidence="V",
@@ -233,7 +233,7 @@ def _turned(cosines: Tensor, angle: float) -> Tensor:
 @about(
     name="CurricularFace",
     family="angular",
-    takes="features",
+    kind="features",
     link="softmax",
     paper="Huang et al., CVPR 2020, arXiv 2004.00288, eq. 8-10, with the smoothing of the authors' code",
     evidence="V",
@@ -283,7 +283,7 @@ class CurricularFace(ArcFace):
 @about(
     name="AdaFace",
     family="angular",
-    takes="features",
+    kind="features",
     link="softmax",
     paper="Kim, Jain and Liu, CVPR 2022, arXiv 2204.00964, eq. 14-18",
     evidence="V",
@@ -352,8 +352,8 @@ class AdaFace(CosineHead):
 @about(
     name="SFace",
     family="angular",
-    takes="features",
-    link="none",
+    kind="features",
+    link=None,
     paper="Zhong et al., IEEE TIP 30, 2021, eq. 5-9",
     evidence="V",
     detached=True,
@@ -397,7 +397,7 @@ class SFace(CosineHead):
 @about(
     name="L-Softmax",
     family="angular",
-    takes="features",
+    kind="features",
     link="softmax",
     paper="Liu et al., ICML 2016, arXiv 1612.02295, eq. 5-6",
     evidence="V",
@@ -452,7 +452,7 @@ class LSoftmax(CosineHead):
 @about(
     name="A-Softmax",
     family="angular",
-    takes="features",
+    kind="features",
     link="softmax",
     paper="Liu et al., SphereFace, CVPR 2017, arXiv 1704.08063, eq. 7",
     evidence="V",

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from losses.loss import About, Link, Loss, Output
+from losses.kinds import Pairs
+from losses.loss import About, Link, Loss
 
 
 class Sum(nn.Module):
@@ -27,17 +28,15 @@ class Sum(nn.Module):
         self.weights = {name: weights[name] for name in losses}
         self.is_head = bool(heads)
         self.about = about_sum([(weights[name], loss.about) for name, loss in losses.items()])
-        self._judge = heads[0] if heads else next(iter(losses))
+        self._head = heads[0] if heads else ""
 
-    def logits(self, output: Output) -> Tensor:
-        """What metrics judge (N,C,...): the logits of the head among the losses, or the model's prediction."""
-        return self.losses[self._judge].logits(output)  # pyright: ignore[reportCallIssue]
+    def logits(self, features: Tensor) -> Tensor:
+        """Return the class scores (N,C) of the head among the losses, from features (N,F)."""
+        return self.losses[self._head].logits(features)  # pyright: ignore[reportCallIssue]
 
-    def forward(
-        self, output: Output, target: Tensor, mask: Tensor | None = None, weight: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, pairs: Pairs, *, weight: Tensor | None = None) -> Tensor:
         """Return the scalar loss of a batch; arguments as in `losses.loss.Loss.forward`."""
-        terms = [factor * self.losses[name](output, target, mask, weight) for name, factor in self.weights.items()]
+        terms = [factor * self.losses[name](pairs, weight=weight) for name, factor in self.weights.items()]
         return torch.stack(terms).sum()
 
 
@@ -45,15 +44,15 @@ def about_sum(parts: Sequence[tuple[float, About]]) -> About:
     """Return what is known about a weighted sum of losses.
 
     Its family is that of the last term, what the sum adds to an ordinary loss; its link is what the terms that see
-    logits agree on, else none; its evidence is that of the weakest term.
+    logits agree on, if they do; its evidence is that of the weakest term.
     """
     abouts = [about for _, about in parts]
-    links: set[Link] = {about.link for about in abouts if about.takes != "features" or about.link != "none"}
+    links: set[Link] = {about.link for about in abouts if about.kinds != ("features",) or about.link}
     return About(
         name=" + ".join(about.name if factor == 1 else f"{factor:g} {about.name}" for factor, about in parts),
         family=abouts[-1].family,
-        takes="+".join(dict.fromkeys(about.takes for about in abouts)),
-        link=links.pop() if len(links) == 1 else "none",
+        kinds=tuple(dict.fromkeys(kind for about in abouts for kind in about.kinds)),
+        link=links.pop() if len(links) == 1 else None,
         paper="; ".join(about.paper for about in abouts),
         whole_batch=any(about.whole_batch for about in abouts),
         per_image=any(about.per_image for about in abouts),

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from losses.adapters import is_target
 from losses.checks import check_choice, check_features, check_pair, check_range
-from losses.lift import is_target
 from losses.loss import about
-from losses.shared import ByHand, in_full_precision, root
+from losses.shared import CustomFunction, in_full_precision, safe_sqrt
 
 
 @about(
     name="Center",
     family="euclidean",
-    takes="features",
-    link="none",
+    kind="features",
+    link=None,
     paper="Wen et al., ECCV 2016, eq. 2-4",
     evidence="H",
 )
@@ -74,7 +74,7 @@ def _squared_distances(features: Tensor, exact: bool = True) -> Tensor:
     return _SquaredDistances.apply(features.to(torch.promote_types(features.dtype, torch.float32)), exact)
 
 
-class _SquaredDistances(ByHand):
+class _SquaredDistances(CustomFunction):
     """By differences, or by products of matrices, many times faster, where no root makes much of small distances.
 
     By hand, because autograd would keep N x N x F differences for the gradient, which is a product of matrices.
@@ -123,8 +123,8 @@ def _check_batch(features: Tensor, target: Tensor) -> None:
 @about(
     name="Contrastive",
     family="euclidean",
-    takes="features",
-    link="none",
+    kind="features",
+    link=None,
     paper="Hadsell, Chopra and LeCun, CVPR 2006, eq. 4, with similar pairs as 1",
     evidence="H",
     whole_batch=True,
@@ -145,15 +145,15 @@ def contrastive(
     check_range("margin", margin, 0)
     same, other = _pairs(target, mask)
     squared = _squared_distances(features)
-    values = torch.where(same, squared, (margin - root(squared)).relu().square())
+    values = torch.where(same, squared, (margin - safe_sqrt(squared)).relu().square())
     return _mean_over(values, same | other) * (0.5 if half else 1)
 
 
 @about(
     name="Triplet",
     family="euclidean",
-    takes="features",
-    link="none",
+    kind="features",
+    link=None,
     paper="Schroff et al., FaceNet, CVPR 2015, arXiv 1503.03832; Hermans et al., arXiv 1703.07737, for the hardest",
     evidence="V",
     aliases=("batch_hard", "re_identification"),
@@ -183,7 +183,7 @@ def triplet(
     features = functional.normalize(features) if normalised else features
     same, other = _pairs(target, mask)
     distance = _squared_distances(features, exact=not squared)
-    distance = distance if squared else root(distance)
+    distance = distance if squared else safe_sqrt(distance)
     if not len(target):
         return distance.sum(1)
     hardest = distance.masked_fill(~same, -1).amax(1) - distance.masked_fill(~other, float("inf")).amin(1)
@@ -196,8 +196,8 @@ def triplet(
 @about(
     name="Range",
     family="euclidean",
-    takes="features",
-    link="none",
+    kind="features",
+    link=None,
     paper="Zhang et al., ICCV 2017, arXiv 1611.08976, eq. 5-9; its settings could not be confirmed",
     evidence="H",
     whole_batch=True,
@@ -254,8 +254,8 @@ def range_loss(
 @about(
     name="Center-invariant",
     family="euclidean",
-    takes="features",
-    link="none",
+    kind="features",
+    link=None,
     paper="Wu et al., ACM MM Thematic Workshops 2017, eq. 4; its weights could not be recovered",
     evidence="M",
 )
@@ -292,8 +292,8 @@ class CenterInvariant(Center):
 @about(
     name="Margin ranking",
     family="euclidean",
-    takes="score_pairs",
-    link="none",
+    kind="score_pairs",
+    link=None,
     paper="Herbrich et al., Large Margin Rank Boundaries, 2000",
     evidence="V",
     aliases=("ranking",),
@@ -317,8 +317,8 @@ def margin_ranking(scores: Tensor, target: Tensor, *, margin: float = 0.5) -> Te
 @about(
     name="Symmetric contrast of two views",
     family="euclidean",
-    takes="embeddings",
-    link="none",
+    kind="embeddings",
+    link=None,
     paper="Radford et al., CLIP, arXiv 2103.00020, fig. 3",
     evidence="H",
     aliases=("clip", "info_nce", "nt_xent"),
@@ -354,8 +354,8 @@ def _contrast(similar: Tensor, mask: Tensor | None) -> Tensor:
 @about(
     name="Audio-visual consistency (reconstruction)",
     family="euclidean",
-    takes="embeddings",
-    link="none",
+    kind="embeddings",
+    link=None,
     paper="a family name in the documents, without a formula; here the contrast of CLIP, arXiv 2103.00020",
     evidence="R",
     whole_batch=True,
@@ -376,8 +376,8 @@ def av_consistency(
 @about(
     name="Text-image matching (DAMSM)",
     family="euclidean",
-    takes="embeddings",
-    link="none",
+    kind="embeddings",
+    link=None,
     paper="Xu et al., AttnGAN, CVPR 2018, arXiv 1711.10485, eq. 7-13",
     evidence="M",
     aliases=("text_image_matching",),

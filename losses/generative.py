@@ -12,13 +12,13 @@ from torch import Tensor
 
 from losses.checks import check_pair
 from losses.loss import Reduction, about
-from losses.shared import root
+from losses.shared import safe_sqrt
 
 
 @about(
     name="GAN, discriminator",
     family="generative",
-    takes="critic_scores",
+    kind="critic_scores",
     link="sigmoid",
     paper="Goodfellow et al., NeurIPS 2014, arXiv 1406.2661, eq. 1",
     evidence="H",
@@ -40,8 +40,8 @@ def gan_discriminator(scores: Tensor, target: Tensor, *, reduction: Reduction = 
 @about(
     name="GAN, generator, minimax",
     family="generative",
-    takes="critic_scores",
-    link="none",
+    kind="critic_scores",
+    link=None,
     paper="Goodfellow et al., NeurIPS 2014, arXiv 1406.2661, eq. 1",
     evidence="H",
     aliases=("gan_saturating",),
@@ -61,8 +61,8 @@ def gan_minimax(scores: Tensor, target: Tensor) -> Tensor:
 @about(
     name="GAN, generator, non-saturating",
     family="generative",
-    takes="critic_scores",
-    link="none",
+    kind="critic_scores",
+    link=None,
     paper="Goodfellow et al., NeurIPS 2014, arXiv 1406.2661, sec. 3",
     evidence="H",
     aliases=("gan",),
@@ -82,8 +82,8 @@ def gan_nonsaturating(scores: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Least-squares GAN, discriminator",
     family="generative",
-    takes="critic_scores",
-    link="none",
+    kind="critic_scores",
+    link=None,
     paper="Mao et al., ICCV 2017, arXiv 1611.04076, eq. 9",
     evidence="H",
 )
@@ -102,8 +102,8 @@ def lsgan_discriminator(scores: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Least-squares GAN, generator",
     family="generative",
-    takes="critic_scores",
-    link="none",
+    kind="critic_scores",
+    link=None,
     paper="Mao et al., ICCV 2017, arXiv 1611.04076, eq. 9",
     evidence="H",
 )
@@ -122,8 +122,8 @@ def lsgan_generator(scores: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Hinge GAN, discriminator",
     family="generative",
-    takes="critic_scores",
-    link="none",
+    kind="critic_scores",
+    link=None,
     paper="Lim and Ye, Geometric GAN, arXiv 1705.02894; Miyato et al., arXiv 1802.05957",
     evidence="H",
     aliases=("gan_hinge",),
@@ -143,8 +143,8 @@ def hinge_discriminator(scores: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Wasserstein GAN, critic",
     family="generative",
-    takes="critic_scores",
-    link="none",
+    kind="critic_scores",
+    link=None,
     paper="Arjovsky et al., ICML 2017, arXiv 1701.07875, eq. 3",
     evidence="H",
     aliases=("wgan",),
@@ -165,8 +165,8 @@ def wgan_critic(scores: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Wasserstein or hinge GAN, generator",
     family="generative",
-    takes="critic_scores",
-    link="none",
+    kind="critic_scores",
+    link=None,
     paper="Arjovsky et al., ICML 2017, arXiv 1701.07875",
     evidence="H",
 )
@@ -185,8 +185,8 @@ def wgan_generator(scores: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Cycle consistency",
     family="generative",
-    takes="images",
-    link="none",
+    kind="images",
+    link=None,
     paper="Zhu et al., CycleGAN, ICCV 2017, arXiv 1703.10593, eq. 2",
     evidence="H",
 )
@@ -206,8 +206,8 @@ def cycle(prediction: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Diffusion, noise prediction",
     family="generative",
-    takes="images",
-    link="none",
+    kind="images",
+    link=None,
     paper="Ho et al., NeurIPS 2020, arXiv 2006.11239, eq. 14",
     evidence="H",
     aliases=("noise_prediction",),
@@ -227,8 +227,8 @@ def ddpm_eps(prediction: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Diffusion, image prediction",
     family="generative",
-    takes="images",
-    link="none",
+    kind="images",
+    link=None,
     paper="Ho et al., NeurIPS 2020, arXiv 2006.11239, sec. 3.2",
     evidence="H",
     aliases=("diffusion",),
@@ -248,8 +248,8 @@ def ddpm_x0(prediction: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Feature matching",
     family="generative",
-    takes="feature_maps",
-    link="none",
+    kind="feature_maps",
+    link=None,
     paper="Wang et al., pix2pixHD, CVPR 2018, arXiv 1711.11585, eq. 4",
     evidence="H",
 )
@@ -268,8 +268,8 @@ def feature_matching(prediction: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Gradient penalty",
     family="generative",
-    takes="critic_slopes",
-    link="none",
+    kind="critic_slopes",
+    link=None,
     paper="Gulrajani et al., Improved Training of Wasserstein GANs, NeurIPS 2017, arXiv 1704.00028, eq. 3",
     evidence="H",
     aliases=("wgan_gp",),
@@ -287,7 +287,7 @@ def gradient_penalty(slopes: Tensor, target: Tensor) -> Tensor:
         raise ValueError(
             f"target: shape {tuple(target.shape)}, allowed is {tuple(slopes.shape[:1])}, a length per item"
         )
-    return (root(slopes.flatten(1).square().sum(1)) - target).square()
+    return (safe_sqrt(slopes.flatten(1).square().sum(1)) - target).square()
 
 
 def critic_slopes(critic: Callable[[Tensor], Tensor], real: Tensor, generated: Tensor, share: Tensor) -> Tensor:
@@ -306,8 +306,8 @@ def critic_slopes(critic: Callable[[Tensor], Tensor], real: Tensor, generated: T
 @about(
     name="Divergence of latents",
     family="generative",
-    takes="latents",
-    link="none",
+    kind="latents",
+    link=None,
     paper="Kingma and Welling, Auto-encoding variational Bayes, arXiv 1312.6114, app. B",
     evidence="H",
     aliases=("gaussian_kl",),

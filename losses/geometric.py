@@ -12,7 +12,7 @@ from torch import Tensor
 
 from losses.checks import check_choice, check_range
 from losses.loss import about
-from losses.shared import root
+from losses.shared import safe_sqrt
 
 
 class Pair(NamedTuple):
@@ -120,8 +120,8 @@ def _sides(pair: Pair) -> Tensor:
 @about(
     name="IoU",
     family="geometric",
-    takes="boxes",
-    link="none",
+    kind="boxes",
+    link=None,
     paper="Yu et al., UnitBox, ACM MM 2016, arXiv 1608.01471 (logarithm)",
     evidence="V",
     aliases=("unitbox",),
@@ -145,8 +145,8 @@ def iou(prediction: Tensor, target: Tensor, *, form: Literal["linear", "log", "s
 @about(
     name="GIoU",
     family="geometric",
-    takes="boxes",
-    link="none",
+    kind="boxes",
+    link=None,
     paper="Rezatofighi et al., CVPR 2019, arXiv 1902.09630, algorithm 1",
     evidence="V",
     aliases=("generalised_iou",),
@@ -167,8 +167,8 @@ def giou(prediction: Tensor, target: Tensor) -> Tensor:
 @about(
     name="DIoU",
     family="geometric",
-    takes="boxes",
-    link="none",
+    kind="boxes",
+    link=None,
     paper="Zheng et al., AAAI 2020, arXiv 1911.08287, eq. 7",
     evidence="V",
     aliases=("distance_iou",),
@@ -188,8 +188,8 @@ def diou(prediction: Tensor, target: Tensor) -> Tensor:
 @about(
     name="CIoU",
     family="geometric",
-    takes="boxes",
-    link="none",
+    kind="boxes",
+    link=None,
     paper="Zheng et al., AAAI 2020, arXiv 1911.08287, eq. 8-11",
     evidence="V",
     aliases=("complete_iou",),
@@ -212,8 +212,8 @@ def ciou(prediction: Tensor, target: Tensor, *, alpha_threshold: float | None = 
 @about(
     name="EIoU",
     family="geometric",
-    takes="boxes",
-    link="none",
+    kind="boxes",
+    link=None,
     paper="Zhang et al., Focal and Efficient IOU Loss, Neurocomputing 506, 2022, arXiv 2101.08158",
     evidence="H",
     aliases=("efficient_iou",),
@@ -237,8 +237,8 @@ def _efficient(pair: Pair) -> Tensor:
 @about(
     name="Focal EIoU",
     family="geometric",
-    takes="boxes",
-    link="none",
+    kind="boxes",
+    link=None,
     paper="Zhang et al., Neurocomputing 506, 2022, arXiv 2101.08158; whether the weight has a gradient is not stated",
     evidence="M",
     detached=True,
@@ -262,8 +262,8 @@ def focal_eiou(prediction: Tensor, target: Tensor, *, gamma: float = 0.5, detach
 @about(
     name="SIoU",
     family="geometric",
-    takes="boxes",
-    link="none",
+    kind="boxes",
+    link=None,
     paper="Gevorgyan, arXiv 2205.12740",
     evidence="V",
 )
@@ -291,8 +291,8 @@ def siou(prediction: Tensor, target: Tensor, *, theta: float = 4.0) -> Tensor:
 @about(
     name="MPDIoU",
     family="geometric",
-    takes="boxes",
-    link="none",
+    kind="boxes",
+    link=None,
     paper="Ma and Xu, arXiv 2307.07662, eq. 4-6",
     evidence="H",
 )
@@ -314,8 +314,8 @@ def mpdiou(prediction: Tensor, target: Tensor, *, width: float = 640.0, height: 
 @about(
     name="Alpha-IoU",
     family="geometric",
-    takes="boxes",
-    link="none",
+    kind="boxes",
+    link=None,
     paper="He et al., NeurIPS 2021, arXiv 2110.13675, eq. 4-5",
     evidence="V",
 )
@@ -351,8 +351,8 @@ def _power(share: Tensor, alpha: float) -> Tensor:
 @about(
     name="Inner-IoU",
     family="geometric",
-    takes="boxes",
-    link="none",
+    kind="boxes",
+    link=None,
     paper="Zhang, Xu and Zhang, arXiv 2311.02877, eq. 4-11",
     evidence="V",
 )
@@ -388,8 +388,8 @@ def _scaled(boxes: Tensor, ratio: float) -> Tensor:
 @about(
     name="Normalised Wasserstein distance",
     family="geometric",
-    takes="boxes",
-    link="none",
+    kind="boxes",
+    link=None,
     paper="Wang et al., arXiv 2110.13389, eq. 7-8",
     evidence="V",
     aliases=("normalised_gaussian_wasserstein",),
@@ -407,7 +407,7 @@ def nwd(prediction: Tensor, target: Tensor, *, size: float = 12.8) -> Tensor:
     pair = _pair(prediction, target)
     dx, dy = pair.shift
     dw, dh = (side - other for side, other in zip(pair.sides, pair.target_sides, strict=True))
-    return -torch.expm1(-root(dx.square() + dy.square() + (dw.square() + dh.square()) / 4) / size)
+    return -torch.expm1(-safe_sqrt(dx.square() + dy.square() + (dw.square() + dh.square()) / 4) / size)
 
 
 # ---------------------------------------------------------------- rotated boxes
@@ -424,8 +424,8 @@ def _gaussian(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
 @about(
     name="Gaussian Wasserstein distance",
     family="geometric",
-    takes="rotated_boxes",
-    link="none",
+    kind="rotated_boxes",
+    link=None,
     paper="Yang et al., ICML 2021, arXiv 2101.11952, eq. 4-7",
     evidence="V",
 )
@@ -445,7 +445,7 @@ def gwd(
     check_range("tau", tau, 1)
     _check_boxes(prediction, target, 5)
     squared = _wasserstein(prediction, target)
-    return 1 - 1 / (tau + (root(squared) if distance == "sqrt" else squared.log1p()))
+    return 1 - 1 / (tau + (safe_sqrt(squared) if distance == "sqrt" else squared.log1p()))
 
 
 def _wasserstein(prediction: Tensor, target: Tensor) -> Tensor:
@@ -463,7 +463,7 @@ def _wasserstein(prediction: Tensor, target: Tensor) -> Tensor:
     c, d = torch.where(crossed, d, c), torch.where(crossed, c, d)
     sin, cos = torch.where(crossed, turn.cos(), turn.sin()), torch.where(crossed, turn.sin(), turn.cos())
     matched = a * c + b * d
-    coupled = root((matched * cos).square() + ((a * d + b * c) * sin).square())
+    coupled = safe_sqrt((matched * cos).square() + ((a * d + b * c) * sin).square())
     left = sin.square() * (a - b) * (a + b) * (c - d) * (c + d)
     return shift + (a - c).square() + (b - d).square() + 2 * _ratio(left, matched + coupled)
 
@@ -471,8 +471,8 @@ def _wasserstein(prediction: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Kullback-Leibler divergence of boxes",
     family="geometric",
-    takes="rotated_boxes",
-    link="none",
+    kind="rotated_boxes",
+    link=None,
     paper="Yang et al., NeurIPS 2021, arXiv 2106.01883",
     evidence="H",
 )
@@ -509,8 +509,8 @@ def _with_sides(boxes: Tensor) -> Tensor:
 @about(
     name="PIoU",
     family="geometric",
-    takes="rotated_boxes",
-    link="none",
+    kind="rotated_boxes",
+    link=None,
     paper="Chen et al., ECCV 2020, arXiv 2007.09584, eq. 4-9, with the half sides of the authors' code",
     evidence="H",
     aliases=("pixels_iou",),

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from losses.adapters import OverClasses, one_hot
 from losses.checks import check_choice
-from losses.lift import OverClasses, one_hot
 from losses.loss import About, about_by_settings
 from losses.probability import cross_entropy
-from losses.shared import root
+from losses.shared import safe_sqrt
 
 TERMS = ("none", "comb", "ne", "hybrid1", "ema", "hybrid2")
 COEFFICIENTS = ("convex", "linear")
@@ -54,7 +54,7 @@ def _about(settings: Mapping[str, Any]) -> About:
     return About(
         name=f"Hybrid {found or ''}: {', '.join(parts)} (reconstruction)",
         family="probability",
-        takes="class_logits",
+        kinds=("class_logits",),
         link="softmax",
         paper="after Choi, IJFIS 24(4), 2024, eq. 1-9, table 1",
         evidence="R",
@@ -161,7 +161,7 @@ def _filtered(u: Tensor, filter: str, two_sided: str) -> Tensor:
     if filter == "none":
         return u
     if filter == "sqrt":
-        return root(u.clamp_min(0))
+        return safe_sqrt(u.clamp_min(0))
     one_sided = functional.elu if filter.endswith("elu") and not filter.endswith("relu") else torch.relu
     if not filter.startswith("bi"):
         return one_sided(u)

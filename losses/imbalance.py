@@ -6,11 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from losses.adapters import OverClasses, one_hot, one_vs_rest, reduce_classes
 from losses.checks import check_choice, check_class_logits, check_pair, check_range
-from losses.lift import OverClasses, one_hot, one_vs_rest, reduce_classes
 from losses.loss import about
 from losses.probability import binary_cross_entropy, binary_focal, cross_entropy
-from losses.shared import harmony, presence, rest
+from losses.shared import ghm_weights, one_minus_prob, valid_mask
 
 Weights = Sequence[float] | Tensor
 
@@ -35,10 +35,11 @@ def _scaled_to_mean_one(weights: Tensor, mask: Tensor | None) -> Tensor:
 @about(
     name="Weighted cross-entropy",
     family="probability",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="class weights in maximum likelihood; King and Zeng 2001",
     evidence="V",
+    from_training_set={"weights": "class_weights"},
     aliases=("wce",),
     whole_batch=True,
 )
@@ -70,10 +71,11 @@ def weighted_cross_entropy(
 @about(
     name="Class-balanced",
     family="probability",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="Cui et al., CVPR 2019, arXiv 1901.05555, eq. 9-12",
     evidence="V",
+    from_training_set={"counts": "class_counts"},
 )
 def class_balanced(
     logits: Tensor,
@@ -112,7 +114,7 @@ def class_balanced(
 @about(
     name="Balanced binary cross-entropy",
     family="probability",
-    takes="binary_logits",
+    kind="binary_logits",
     link="sigmoid",
     paper="Xie and Tu, Holistically-Nested Edge Detection, ICCV 2015, arXiv 1504.06375, eq. 2",
     evidence="H",
@@ -130,7 +132,7 @@ def balanced_cross_entropy(logits: Tensor, target: Tensor, *, mask: Tensor | Non
     tensor([0.5199, 0.1733, 0.1733, 0.1733])
     """
     entropy = binary_cross_entropy(logits, target)
-    ones = presence(target, mask)
+    ones = valid_mask(target, mask)
     axes = tuple(range(1, target.ndim)) or (0,)
     positives = (target * ones).sum(axes, keepdim=True) / ones.sum(axes, keepdim=True).clamp_min(1)
     return entropy * ((1 - positives) * target + positives * (1 - target))
@@ -139,7 +141,7 @@ def balanced_cross_entropy(logits: Tensor, target: Tensor, *, mask: Tensor | Non
 @about(
     name="Balanced binary cross-entropy, one-vs-rest",
     family="probability",
-    takes="class_logits",
+    kind="class_logits",
     link="sigmoid",
     paper="after Xie and Tu, ICCV 2015, arXiv 1504.06375, eq. 2, for each class",
     evidence="H",
@@ -168,7 +170,7 @@ def balanced_cross_entropy_ovr(
 @about(
     name="GHM-C",
     family="probability",
-    takes="binary_logits",
+    kind="binary_logits",
     link="sigmoid",
     paper="Li, Liu and Wang, AAAI 2019, arXiv 1811.05181, eq. 8-10, without moving average",
     evidence="V",
@@ -178,20 +180,20 @@ def balanced_cross_entropy_ovr(
 def ghm_c(logits: Tensor, target: Tensor, *, bins: int = 30, mask: Tensor | None = None) -> Tensor:
     """Weigh items down where many have gradients of the same size, the very easy as well as the very hard.
 
-    L_i = N / (R_i M) BCE_i: R_i items in the bin of |p - t|, M bins that are not empty; see `losses.shared.harmony`.
+    L_i = N / (R_i M) BCE_i: R_i items in the bin of |p - t|, M bins that are not empty (`losses.shared.ghm_weights`).
     logits and target (0 or 1) of one shape, which is returned; mask: bool, what counts.
 
     >>> ghm_c(torch.tensor([0.0, 0.0, 4.0]), torch.tensor([1.0, 1.0, 0.0]))
     tensor([0.5199, 0.5199, 6.0272])
     """
     check_pair(logits, target)
-    return harmony((logits.sigmoid() - target).abs(), bins, mask) * binary_cross_entropy(logits, target)
+    return ghm_weights((logits.sigmoid() - target).abs(), bins, mask) * binary_cross_entropy(logits, target)
 
 
 @about(
     name="GHM-C, one-vs-rest",
     family="probability",
-    takes="class_logits",
+    kind="class_logits",
     link="sigmoid",
     paper="Li, Liu and Wang, AAAI 2019, arXiv 1811.05181, eq. 8-10, without moving average",
     evidence="V",
@@ -221,7 +223,7 @@ def ghm_c_ovr(
 @about(
     name="GHM-C, one-vs-rest, moving average",
     family="probability",
-    takes="class_logits",
+    kind="class_logits",
     link="sigmoid",
     paper="Li, Liu and Wang, AAAI 2019, arXiv 1811.05181, eq. 8-10 and 13",
     evidence="V",
@@ -252,7 +254,7 @@ class MovingGHM(nn.Module):
         check_class_logits(logits, target)
         labels = one_hot(target, logits)
         seen = None if mask is None else mask.unsqueeze(1)
-        weights = harmony((logits.sigmoid() - labels).abs(), self.bins, seen, self._follow)
+        weights = ghm_weights((logits.sigmoid() - labels).abs(), self.bins, seen, self._follow)
         return reduce_classes(weights * binary_cross_entropy(logits, labels), self.over_classes)
 
     @torch.no_grad()
@@ -266,7 +268,7 @@ class MovingGHM(nn.Module):
 @about(
     name="PF-loss (reconstruction R1)",
     family="probability",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="after Du et al., IEEE TNNLS 34(6), 2023, doi 10.1109/TNNLS.2021.3110885; its equations were not available",
     evidence="R",
@@ -302,7 +304,7 @@ def _shares(logits: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor
 @about(
     name="PF-loss (reconstruction R2)",
     family="probability",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="after Du et al., IEEE TNNLS 34(6), 2023, doi 10.1109/TNNLS.2021.3110885; its equations were not available",
     evidence="R",
@@ -328,7 +330,7 @@ def pf_loss_r2(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) ->
 @about(
     name="PF-loss (reconstruction R3)",
     family="probability",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="after Du et al., IEEE TNNLS 34(6), 2023, doi 10.1109/TNNLS.2021.3110885; its equations were not available",
     evidence="R",
@@ -346,5 +348,5 @@ def pf_loss_r3(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) ->
     entropy = cross_entropy(logits, target)
     counts, _ = _shares(logits, target, mask)
     exponent = (counts / counts.amax().clamp_min(1)).gather(0, target.flatten()).view_as(target)
-    wrong = rest(entropy).clamp_min(torch.finfo(entropy.dtype).tiny)
+    wrong = one_minus_prob(entropy).clamp_min(torch.finfo(entropy.dtype).tiny)
     return wrong ** exponent.to(entropy.dtype) * entropy

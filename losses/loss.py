@@ -1,15 +1,16 @@
-"""What all losses share: what a model returns, what is known about a loss, and the one module that reduces it."""
+"""What all losses share: what is known about a loss, and the one module that reduces it."""
 
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from losses.checks import check_choice
+from losses.kinds import KINDS, Pair, Pairs
 
 Family = Literal[
     "quantity",
@@ -23,27 +24,7 @@ Family = Literal[
     "structural",
     "control",
 ]
-Takes = Literal[
-    "class_logits",  # scores (N,C,...) and classes (N,...)
-    "features",  # (N,F) and classes (N,)
-    "class_probabilities",  # scores (N,C,...) and probabilities (N,C,...)
-    "binary_logits",  # scores and labels 0 to 1, of one shape
-    "values",  # two tensors of one shape
-    "counts",  # two tensors of one shape, not negative
-    "distributions",  # mean and log-variance (N,2,...), and values (N,...)
-    "boxes",  # two (N,4): x1, y1, x2, y2
-    "rotated_boxes",  # two (N,5): centre x and y, width, height, angle in radians
-    "images",  # two (N,C,H,W), between 0 and 1
-    "feature_maps",  # two (N,C,H,W)
-    "flows",  # two (N,2,H,W)
-    "attention",  # weights (N,Q,K), rows summing to 1, and places (N,)
-    "embeddings",  # two (N,F), matched row by row
-    "score_pairs",  # scores (N,2), and 1 where the first should be greater, else 0, (N,)
-    "critic_scores",  # scores (N,) and 1 for real, 0 for generated
-    "critic_slopes",  # slopes of a critic (N,...), and the lengths they should have (N,)
-    "latents",  # means and log-variances (N,2,F), and (N,...)
-]
-Link = Literal["softmax", "sigmoid", "none"]
+Link = Literal["softmax", "sigmoid"] | None
 Evidence = Literal["V", "H", "M", "R"]
 Norm = Literal["count", "weights"]
 Reduction = Literal["none", "mean"]
@@ -51,30 +32,24 @@ EXACT = (torch.float32, torch.float64)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Output(NamedTuple):
-    """What a model returns: features (N,F), and the prediction of its own head, if it has one, (N,C,...)."""
-
-    features: Tensor | None
-    prediction: Tensor | None
-
-
 @dataclass(frozen=True)
 class About:
     """What people need to know about a loss, kept beside the function.
 
-    takes: what the loss compares with the target, one of `Takes`, or several joined by "+" for a sum.
-    link: how predictions become probabilities; "none" where likelihood and calibration would mean nothing.
+    kinds: what it compares, a name in `losses.kinds.KINDS`; a sum may have several.
+    link: how predictions become probabilities; None where likelihood and calibration would mean nothing.
     evidence: V agrees with an independent implementation, H computed by hand from the standard definition, M settings
     from general knowledge of the paper, R reconstruction (the name then says so).
     whole_batch: True if the value of an item depends on the other items of the batch.
     per_image: True if a dense prediction (N,C,...) gives one value per image, (N,), instead of one per pixel.
     detached: True if a weight is held without gradient, so that the gradient is not the derivative of the value.
+    from_training_set: settings that may be left open (None), and the statistic of the training set that fills each.
     untrainable: why it cannot be a training objective; empty for all that can.
     """
 
     name: str
     family: Family
-    takes: str
+    kinds: tuple[str, ...]
     link: Link
     paper: str
     evidence: Evidence
@@ -82,22 +57,25 @@ class About:
     whole_batch: bool = False
     per_image: bool = False
     detached: bool = False
+    from_training_set: Mapping[str, str] = field(default_factory=dict)
     untrainable: str = ""
 
     def __post_init__(self) -> None:
         if self.evidence == "R" and "reconstruction" not in self.name:
             raise ValueError(f"name={self.name!r}: the name of a reconstruction contains the word reconstruction")
+        if unknown := set(self.kinds) - set(KINDS):
+            raise ValueError(f"kind={min(unknown)!r}: allowed is {', '.join(KINDS)}")
 
 
 def about(
-    *, name: str, family: Family, takes: Takes, link: Link, paper: str, evidence: Evidence, **more: Any
+    *, name: str, family: Family, kind: str, link: Link, paper: str, evidence: Evidence, **more: Any
 ) -> Callable[[F], F]:
     """Decorator that sets `about` on a loss function, or on the class of a loss; for the rest see `About`."""
-    return _with_about(About(name, family, takes, link, paper, evidence, **more))
+    return _with_about(About(name, family, (kind,), link, paper, evidence, **more))
 
 
-def about_lifted(derive: Callable[[About], About]) -> Callable[[F], F]:
-    """Decorator for a lift, a function with a keyword `base`: what is known about it follows from its base."""
+def about_adapter(derive: Callable[[About], About]) -> Callable[[F], F]:
+    """Decorator for an adapter, a function with a keyword `base`: what is known about it follows from its base."""
     return _with_about(derive)
 
 
@@ -121,7 +99,7 @@ def _with_about(fact: About | Callable[[About], About]) -> Callable[[F], F]:
 
 
 def about_of(function: Callable[..., Any]) -> About:
-    """Return what is known about a loss: a function, a module or its class, a lift, a sum, or a partial of these."""
+    """Return what is known about a loss: a function, a module or its class, an adapter, a sum, or a partial of one."""
     settings: dict[str, Any] = {}
     while isinstance(function, functools.partial):
         settings = {**function.keywords, **settings}
@@ -135,31 +113,32 @@ def about_of(function: Callable[..., Any]) -> About:
     if fact is None or base is None:
         name = getattr(function, "__qualname__", repr(function))
         raise ValueError(
-            f"function={name}: " + ("a lift needs its base" if fact else "decorate it with losses.loss.about")
+            f"function={name}: " + ("an adapter needs its base" if fact else "decorate it with losses.loss.about")
         )
     return fact(about_of(base))
 
 
 class Loss(nn.Module):
-    """The one module around every loss: picks what the function takes, and reduces its values once.
+    """The one module around every loss: picks the pair of its kind, and reduces the function's values once.
 
     loss = sum(weight * mask * value) / norm, where norm is the count of unmasked items, or the sum of their weights; it
     is 0, with zero gradient, where there is nothing to average. Masked items are replaced before the function sees
-    them, so shapes stay fixed and even NaN in them does no harm; with `shield=False`, which spares a copy of the data,
-    masked items of losses with one value per item must be finite. Reduction is in float32 or better.
+    them, so shapes stay fixed and even NaN in them does no harm; with `sanitize_masked=False`, which spares a copy of
+    the data, masked items of losses with one value per item must be finite. Reduction is in float32 or better.
 
-    function: `f(data, target) -> one value per item`, a function, a partial of one, or a module (with weights, memory).
-    A function with a keyword `mask` (weights over the whole batch) is handed the mask; one with a keyword `reduction`
+    function: `f(prediction, target) -> one value per item`, a function, a partial of one, or a module (with weights,
+    memory). One with a keyword `mask` (weights over the whole batch) is handed the mask; one with a keyword `reduction`
     is asked for the mean itself where nothing is masked or weighted: torch then takes one step instead of two.
     """
 
-    def __init__(self, function: Callable[..., Tensor], *, norm: Norm = "count", shield: bool = True) -> None:
+    def __init__(self, function: Callable[..., Tensor], *, norm: Norm = "count", sanitize_masked: bool = True) -> None:
         super().__init__()
         check_choice("norm", norm, ("count", "weights"))
         self.function = plain(function)
         self.norm = norm
         self.about = about_of(function)
-        self.shields = shield or self.about.whole_batch or self.about.per_image
+        (self.kind,) = self.about.kinds
+        self.sanitizes = sanitize_masked or self.about.whole_batch or self.about.per_image
         call = self.function.forward if isinstance(self.function, nn.Module) else self.function
         if inspect.isclass(call.func if isinstance(call, functools.partial) else call):
             raise ValueError(f"function={self.about.name}: build it first, with num_classes and num_features")
@@ -171,38 +150,40 @@ class Loss(nn.Module):
         """True if the loss has the class weights itself: the model then needs no head of its own."""
         return hasattr(self.function, "logits")
 
-    def logits(self, output: Output) -> Tensor:
-        """What metrics judge (N,C,...): the model's prediction, or a head's own logits, without margin."""
-        if isinstance(self.function, nn.Module) and self.is_head:
-            return self.function.logits(self._pick(output, "features"))  # pyright: ignore[reportCallIssue]
-        return self._pick(output, "prediction")
+    def logits(self, features: Tensor) -> Tensor:
+        """Return the class scores (N,C) of a loss that is a head, without margin, from features (N,F)."""
+        return self.function.logits(features)  # pyright: ignore[reportFunctionMemberAccess]
 
     def forward(
-        self, output: Output, target: Tensor, mask: Tensor | None = None, weight: Tensor | None = None
-    ) -> Tensor:
+        self, data: Pairs | Tensor, target: Tensor | None = None, mask: Tensor | None = None,
+        *, weight: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Return the scalar loss of a batch.
 
-        target: as the function takes it; mask: bool, False = leave out, of the target's shape or of its leading
-        dimensions; weight: float, of the shape of the function's values, or its beginning. Where the values are coarser
-        than the mask (one per image, pixels masked), a value counts if anything in it does; the function then sees the
-        mask itself.
+        data: pairs by kind, or the prediction itself, with its target and mask. target: as the function takes it. mask:
+        bool, False = leave out, of the target's shape or of its leading dimensions. weight: float, of the shape of the
+        function's values, or its beginning. Where the values are coarser than the mask (one per image, pixels masked),
+        a value counts if anything in it does; the function then sees the mask itself.
         """
-        data = self._pick(output, "features" if self.about.takes in ("features", "latents") else "prediction")
+        data, target, mask = self._pair(data, target, mask)
         if mask is not None:
-            if mask.dtype != torch.bool:
-                raise ValueError(f"mask: dtype {mask.dtype}, allowed is torch.bool")
-            if mask.ndim < 1 or mask.shape != target.shape[: mask.ndim]:
-                raise ValueError(
-                    f"mask: shape {tuple(mask.shape)}, allowed is that of target, {tuple(target.shape)}, or the "
-                    "beginning of it"
-                )
-            if self.shields:
+            mask = _expanded(mask, target)
+            if self.sanitizes:
                 data = torch.where(_spread(mask, data, target), data, 0)
-            target = torch.where(mask.view(*mask.shape, *[1] * (target.ndim - mask.ndim)), target, 0)
+            target = torch.where(mask, target, 0)
         if self._reduces and mask is None and weight is None and data.dtype in EXACT and target.numel():
             return self.function(data, target, reduction="mean")
         values = self.function(data, target, mask=mask) if self._handed_mask else self.function(data, target)
         return self._reduce(values, mask, weight)
+
+    def _pair(self, data: Pairs | Tensor, target: Tensor | None, mask: Tensor | None) -> Pair:
+        if isinstance(data, Tensor):
+            if target is None:
+                raise ValueError("target: None, allowed is a tensor beside a prediction")
+            return Pair(data, target, mask)
+        if self.kind not in data:
+            raise ValueError(f"pairs: {', '.join(data)}, but the loss {self.about.name!r} compares {self.kind}")
+        return data[self.kind]
 
     def _reduce(self, values: Tensor, mask: Tensor | None, weight: Tensor | None) -> Tensor:
         values = values.to(torch.promote_types(values.dtype, torch.float32))
@@ -221,11 +202,16 @@ class Loss(nn.Module):
         norm = (held if weights is None or self.norm == "count" else weights).sum()
         return values.sum() / torch.where(norm > 0, norm, 1)
 
-    def _pick(self, output: Output, part: Literal["features", "prediction"]) -> Tensor:
-        picked = getattr(output, part)
-        if picked is None:
-            raise ValueError(f"output.{part}: None, but the loss {self.about.name!r} needs the model to return it")
-        return picked
+
+def _expanded(mask: Tensor, target: Tensor) -> Tensor:
+    """Return the mask in the shape of the target."""
+    if mask.dtype != torch.bool:
+        raise ValueError(f"mask: dtype {mask.dtype}, allowed is torch.bool")
+    if mask.ndim < 1 or mask.shape != target.shape[: mask.ndim]:
+        raise ValueError(
+            f"mask: shape {tuple(mask.shape)}, allowed is that of target, {tuple(target.shape)}, or the beginning of it"
+        )
+    return mask.view(*mask.shape, *[1] * (target.ndim - mask.ndim)).expand_as(target)
 
 
 def _spread(mask: Tensor, data: Tensor, target: Tensor) -> Tensor:
@@ -253,7 +239,7 @@ def plain(function: Callable[..., Any]) -> Callable[..., Any]:
     return functools.partial(function.func, *function.args, **keywords)
 
 
-def fitted(function: Callable[..., Any], **sizes: int) -> Callable[..., Any]:
+def instantiate_with_sizes(function: Callable[..., Any], **sizes: int) -> Callable[..., Any]:
     """Return the function; if it is a partial of a class, build it, with those of ``sizes`` that it asks for."""
     made = function.func if isinstance(function, functools.partial) else function
     if not inspect.isclass(made):

@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor
 
+from losses.adapters import is_target
 from losses.checks import check_class_logits, check_pair, check_range
-from losses.lift import is_target
 from losses.loss import about
 
 
 @about(
     name="Hinge",
     family="margin",
-    takes="binary_logits",
-    link="none",
+    kind="binary_logits",
+    link=None,
     paper="Boser, Guyon and Vapnik, COLT 1992; Cortes and Vapnik, Machine Learning 20, 1995",
     evidence="V",
 )
@@ -33,8 +33,8 @@ def hinge(logits: Tensor, target: Tensor, *, margin: float = 1.0) -> Tensor:
 @about(
     name="Hinge, Weston-Watkins",
     family="margin",
-    takes="class_logits",
-    link="none",
+    kind="class_logits",
+    link=None,
     paper="Weston and Watkins, ESANN 1999",
     evidence="V",
     aliases=("multi_margin",),
@@ -55,8 +55,8 @@ def hinge_ww(logits: Tensor, target: Tensor, *, margin: float = 1.0) -> Tensor:
 @about(
     name="Hinge, Crammer-Singer",
     family="margin",
-    takes="class_logits",
-    link="none",
+    kind="class_logits",
+    link=None,
     paper="Crammer and Singer, JMLR 2, 2001",
     evidence="V",
 )
@@ -90,8 +90,8 @@ def _margin(logits: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Zero-one",
     family="margin",
-    takes="binary_logits",
-    link="none",
+    kind="binary_logits",
+    link=None,
     paper="definition of an error",
     evidence="H",
     untrainable="its gradient is 0 wherever it exists; use accuracy, which is 1 minus it.",
@@ -111,8 +111,8 @@ def zero_one(logits: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Squared hinge",
     family="margin",
-    takes="binary_logits",
-    link="none",
+    kind="binary_logits",
+    link=None,
     paper="Tang, Deep Learning using Linear Support Vector Machines, arXiv 1306.0239",
     evidence="V",
 )
@@ -130,8 +130,8 @@ def squared_hinge(logits: Tensor, target: Tensor, *, margin: float = 1.0) -> Ten
 @about(
     name="Quadratically smoothed hinge",
     family="margin",
-    takes="binary_logits",
-    link="none",
+    kind="binary_logits",
+    link=None,
     paper="T. Zhang, ICML 2004",
     evidence="H",
 )
@@ -153,8 +153,8 @@ def quadratic_smooth_hinge(logits: Tensor, target: Tensor, *, gamma: float = 2.0
 @about(
     name="Smoothed hinge",
     family="margin",
-    takes="binary_logits",
-    link="none",
+    kind="binary_logits",
+    link=None,
     paper="Rennie, Smooth Hinge Classification, 2005",
     evidence="H",
 )
@@ -173,8 +173,8 @@ def smooth_hinge(logits: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Modified Huber",
     family="margin",
-    takes="binary_logits",
-    link="none",
+    kind="binary_logits",
+    link=None,
     paper="T. Zhang, ICML 2004",
     evidence="V",
 )
@@ -196,8 +196,8 @@ MOST = 80.0
 @about(
     name="Exponential",
     family="margin",
-    takes="binary_logits",
-    link="none",
+    kind="binary_logits",
+    link=None,
     paper="Freund and Schapire 1997, as the loss of AdaBoost",
     evidence="H",
 )
@@ -216,8 +216,8 @@ def exponential(logits: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Exponential, multi-class",
     family="margin",
-    takes="class_logits",
-    link="none",
+    kind="class_logits",
+    link=None,
     paper="Zhu et al., Multi-class AdaBoost (SAMME), Statistics and Its Interface 2, 2009, eq. 3",
     evidence="H",
     aliases=("samme",),

@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from losses.adapters import OverClasses, is_target, one_hot, reduce_classes
 from losses.checks import check_choice, check_class_logits, check_pair, check_range
-from losses.lift import OverClasses, is_target, one_hot, reduce_classes
 from losses.loss import EXACT, Reduction, about
-from losses.shared import ByHand, rest
+from losses.shared import CustomFunction, one_minus_prob
 
 
 @about(
     name="Cross-entropy",
     family="probability",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="maximum likelihood; Bridle 1990",
     evidence="V",
@@ -50,7 +50,7 @@ def _entropy(logits: Tensor, target: Tensor, reduction: Reduction, smoothing: fl
     return values.mean() if reduction == "mean" and values.ndim else values
 
 
-class _PixelEntropy(ByHand):
+class _PixelEntropy(CustomFunction):
     """Cross-entropy of pixels by hand: between forward and backward nothing of the size of the logits is kept.
 
     Returns the values (N,...), and the greatest logit and the sum of exponentials (N,1,...), for the gradient.
@@ -86,7 +86,7 @@ class _PixelEntropy(ByHand):
 @about(
     name="Binary cross-entropy",
     family="probability",
-    takes="binary_logits",
+    kind="binary_logits",
     link="sigmoid",
     paper="maximum likelihood of the logistic model; Cox 1958",
     evidence="V",
@@ -108,7 +108,7 @@ def binary_cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction
 @about(
     name="Label smoothing",
     family="probability",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="Szegedy et al., CVPR 2016, arXiv 1512.00567",
     evidence="V",
@@ -132,7 +132,7 @@ def label_smoothing(logits: Tensor, target: Tensor, *, smoothing: float = 0.1, r
 @about(
     name="Focal",
     family="probability",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="Lin et al., ICCV 2017, arXiv 1708.02002, eq. 4-5, in softmax form",
     evidence="V",
@@ -151,14 +151,14 @@ def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | 
         check_range("alpha", alpha, 0, above=True)
     entropy = cross_entropy(logits, target)
     # 1 - p_t is 0 where p_t rounds to 1, and the slope of a power below 1 is infinite there
-    wrong = rest(entropy).clamp_min(torch.finfo(entropy.dtype).tiny)
+    wrong = one_minus_prob(entropy).clamp_min(torch.finfo(entropy.dtype).tiny)
     return wrong**gamma * entropy * (1 if alpha is None else alpha)
 
 
 @about(
     name="Binary focal",
     family="probability",
-    takes="binary_logits",
+    kind="binary_logits",
     link="sigmoid",
     paper="Lin et al., ICCV 2017, arXiv 1708.02002, eq. 5",
     evidence="V",
@@ -189,7 +189,7 @@ def binary_focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: f
 @about(
     name="Poly-1",
     family="probability",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="Leng et al., ICLR 2022, arXiv 2204.12511",
     evidence="V",
@@ -206,13 +206,13 @@ def poly1(logits: Tensor, target: Tensor, *, epsilon: float = 1.0) -> Tensor:
     """
     check_range("epsilon", epsilon, -1)
     entropy = cross_entropy(logits, target)
-    return entropy + epsilon * rest(entropy)
+    return entropy + epsilon * one_minus_prob(entropy)
 
 
 @about(
     name="Poly-1 focal",
     family="probability",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="Leng et al., ICLR 2022, arXiv 2204.12511, sec. 6",
     evidence="V",
@@ -229,14 +229,14 @@ def poly1_focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, epsilon: 
     check_range("epsilon", epsilon, -1)
     check_range("gamma", gamma, 0)
     entropy = cross_entropy(logits, target)
-    wrong = rest(entropy).clamp_min(torch.finfo(entropy.dtype).tiny)
+    wrong = one_minus_prob(entropy).clamp_min(torch.finfo(entropy.dtype).tiny)
     return wrong**gamma * (entropy + epsilon * wrong)
 
 
 @about(
     name="Kullback-Leibler divergence",
     family="probability",
-    takes="class_probabilities",
+    kind="class_probabilities",
     link="softmax",
     paper="Kullback and Leibler 1951; Hinton et al., arXiv 1503.02531, for temperatures",
     evidence="V",
@@ -270,7 +270,7 @@ def kl_divergence(logits: Tensor, target: Tensor, *, temperature: float = 1.0, r
 @about(
     name="Gini impurity",
     family="probability",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="Breiman et al., Classification and Regression Trees, 1984",
     evidence="H",
@@ -291,7 +291,7 @@ def gini(logits: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Symmetric cross-entropy",
     family="probability",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="Wang et al., ICCV 2019, arXiv 1908.06112, eq. 7",
     evidence="H",
@@ -313,7 +313,7 @@ def symmetric_cross_entropy(
     check_range("beta", beta, 0)
     check_range("log_zero", log_zero, high=0)
     entropy = cross_entropy(logits, target)
-    return alpha * entropy - beta * log_zero * rest(entropy)
+    return alpha * entropy - beta * log_zero * one_minus_prob(entropy)
 
 
 NGL_ALPHA = 2.4092
@@ -323,7 +323,7 @@ NGL_ALPHA = 2.4092
 @about(
     name="NGL",
     family="probability",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="Akhmedova and Körber, Next Generation Loss Function for Image Classification, arXiv 2404.12948",
     evidence="V",
@@ -358,7 +358,7 @@ def ngl(
 @about(
     name="Wasserstein distance of classes",
     family="probability",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="Frogner et al., NeurIPS 2015, arXiv 1506.05439, which is exact for one true class",
     evidence="H",
@@ -376,7 +376,7 @@ def wasserstein(logits: Tensor, target: Tensor, *, cost: Sequence[Sequence[float
     """
     check_class_logits(logits, target)
     if cost is None:
-        return rest(cross_entropy(logits, target))
+        return one_minus_prob(cross_entropy(logits, target))
     classes = logits.shape[1]
     held = torch.as_tensor(cost, dtype=logits.dtype, device=logits.device)
     if held.shape != (classes, classes):

@@ -10,14 +10,14 @@ from torch.nn import functional
 
 from losses.checks import check_pair, check_range
 from losses.loss import Reduction, about
-from losses.shared import ByHand, harmony, presence, root
+from losses.shared import CustomFunction, ghm_weights, safe_sqrt, valid_mask
 
 
 @about(
     name="Squared error",
     family="quantity",
-    takes="values",
-    link="none",
+    kind="values",
+    link=None,
     paper="least squares",
     evidence="V",
     aliases=("l2", "quadratic", "pixel_wise_mean"),
@@ -37,8 +37,8 @@ def squared_error(prediction: Tensor, target: Tensor, *, reduction: Reduction = 
 @about(
     name="Absolute error",
     family="quantity",
-    takes="values",
-    link="none",
+    kind="values",
+    link=None,
     paper="least absolute deviations; Willmott and Matsuura 2005",
     evidence="V",
     aliases=("l1", "pixel_wise"),
@@ -59,8 +59,8 @@ def absolute_error(prediction: Tensor, target: Tensor, *, reduction: Reduction =
 @about(
     name="Mean bias error",
     family="quantity",
-    takes="values",
-    link="none",
+    kind="values",
+    link=None,
     paper="definition of the bias of a predictor",
     evidence="H",
     aliases=("mbe",),
@@ -81,8 +81,8 @@ def mean_bias_error(prediction: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Huber",
     family="quantity",
-    takes="values",
-    link="none",
+    kind="values",
+    link=None,
     paper="Huber, Ann. Math. Statist. 35(1), 1964",
     evidence="V",
 )
@@ -103,8 +103,8 @@ def huber(prediction: Tensor, target: Tensor, *, delta: float = 1.0, reduction: 
 @about(
     name="Smooth L1",
     family="quantity",
-    takes="values",
-    link="none",
+    kind="values",
+    link=None,
     paper="Girshick, ICCV 2015, arXiv 1504.08083, eq. 3",
     evidence="V",
 )
@@ -125,8 +125,8 @@ def smooth_l1(prediction: Tensor, target: Tensor, *, beta: float = 1.0, reductio
 @about(
     name="Balanced L1",
     family="quantity",
-    takes="values",
-    link="none",
+    kind="values",
+    link=None,
     paper="Pang et al., Libra R-CNN, CVPR 2019, arXiv 1904.02701, eq. 8",
     evidence="V",
 )
@@ -153,8 +153,8 @@ def balanced_l1(prediction: Tensor, target: Tensor, *, alpha: float = 0.5, gamma
 @about(
     name="Log-cosh",
     family="quantity",
-    takes="values",
-    link="none",
+    kind="values",
+    link=None,
     paper="Saleh and Saleh, arXiv 2208.04564",
     evidence="V",
 )
@@ -172,7 +172,7 @@ def log_cosh(prediction: Tensor, target: Tensor) -> Tensor:
     return _LogCosh.apply(prediction - target)
 
 
-class _LogCosh(ByHand):
+class _LogCosh(CustomFunction):
     """ln cosh, without overflow, by hand, because no chain of slopes arrives at tanh.
 
     Compilers have a quick exponential and a slow tanh, so that it is made of exponentials there, as precisely.
@@ -205,8 +205,8 @@ class _LogCosh(ByHand):
 @about(
     name="Quantile",
     family="quantity",
-    takes="values",
-    link="none",
+    kind="values",
+    link=None,
     paper="Koenker and Bassett, Econometrica 46, 1978",
     evidence="H",
     aliases=("pinball",),
@@ -229,8 +229,8 @@ def quantile(prediction: Tensor, target: Tensor, *, tau: float = 0.5) -> Tensor:
 @about(
     name="Gaussian negative log-likelihood",
     family="quantity",
-    takes="distributions",
-    link="none",
+    kind="distributions",
+    link=None,
     paper="maximum likelihood of a normal distribution; Nix and Weigend, ICNN 1994",
     evidence="V",
     aliases=("negative_log_likelihood_of_values",),
@@ -262,8 +262,8 @@ def gaussian_nll(prediction: Tensor, target: Tensor, *, least_variance: float = 
 @about(
     name="Euclidean",
     family="quantity",
-    takes="embeddings",
-    link="none",
+    kind="embeddings",
+    link=None,
     paper="Caffe's EuclideanLoss; Simonyan and Zisserman, arXiv 1409.1556, for boxes",
     evidence="H",
 )
@@ -281,8 +281,8 @@ def euclidean(prediction: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Reconstruction",
     family="quantity",
-    takes="images",
-    link="none",
+    kind="images",
+    link=None,
     paper="squared norm per image, as autoencoders are trained",
     evidence="H",
 )
@@ -306,8 +306,8 @@ def reconstruction(prediction: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Mahalanobis distance",
     family="quantity",
-    takes="embeddings",
-    link="none",
+    kind="embeddings",
+    link=None,
     paper="Mahalanobis 1936; Wojke et al., Deep SORT, arXiv 1703.07402, eq. 1",
     evidence="V",
 )
@@ -339,7 +339,7 @@ def mahalanobis(
         factor = torch.linalg.cholesky(held).to(away)
         away = torch.linalg.solve_triangular(factor, away.T, upper=False).T
     distance = away.square().sum(1)
-    return distance if squared else root(distance)
+    return distance if squared else safe_sqrt(distance)
 
 
 # ---------------------------------------------------------------- of the whole batch
@@ -348,8 +348,8 @@ def mahalanobis(
 @about(
     name="Root mean squared error",
     family="quantity",
-    takes="values",
-    link="none",
+    kind="values",
+    link=None,
     paper="Willmott and Matsuura 2005 compare it with the absolute error",
     evidence="H",
     whole_batch=True,
@@ -364,14 +364,14 @@ def root_mean_squared_error(prediction: Tensor, target: Tensor, *, mask: Tensor 
     tensor([3.5355, 3.5355])
     """
     check_pair(prediction, target)
-    return root(_mean((prediction - target).square(), mask)).expand_as(target)
+    return safe_sqrt(_mean((prediction - target).square(), mask)).expand_as(target)
 
 
 @about(
     name="Root mean squared logarithmic error",
     family="quantity",
-    takes="counts",
-    link="none",
+    kind="counts",
+    link=None,
     paper="definition, as used for predictions that span orders of magnitude",
     evidence="H",
     whole_batch=True,
@@ -388,22 +388,22 @@ def root_mean_squared_logarithmic_error(prediction: Tensor, target: Tensor, *, m
     """
     check_pair(prediction, target)
     error = prediction.clamp_min(0).log1p() - target.log1p()
-    return root(_mean(error.square(), mask)).expand_as(target)
+    return safe_sqrt(_mean(error.square(), mask)).expand_as(target)
 
 
 def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
     """Return the mean of what counts, 0 where nothing does."""
     if mask is None:
         return values.sum() / max(values.numel(), 1)
-    ones = presence(values, mask)
+    ones = valid_mask(values, mask)
     return ((values * ones).sum() / ones.sum().clamp_min(1)).to(values.dtype)
 
 
 @about(
     name="GHM-R",
     family="quantity",
-    takes="values",
-    link="none",
+    kind="values",
+    link=None,
     paper="Li, Liu and Wang, AAAI 2019, arXiv 1811.05181, eq. 11-12, without moving average",
     evidence="V",
     whole_batch=True,
@@ -414,7 +414,7 @@ def ghm_r(
     """Weigh errors down where many items have gradients of the same size, outliers as well as easy ones.
 
     L_i = beta_i (sqrt(e^2 + mu^2) - mu), with beta_i = N / density of the gradient |e| / sqrt(e^2 + mu^2); see
-    `harmony`. Both of one shape, which is returned; mask: bool, items that count.
+    `ghm_weights`. Both of one shape, which is returned; mask: bool, items that count.
 
     >>> ghm_r(torch.tensor([0.5, 0.0]), torch.zeros(2))
     tensor([0.4804, 0.0000])
@@ -423,4 +423,4 @@ def ghm_r(
     check_range("mu", mu, 0, above=True)
     error = prediction - target
     length = (error.square() + mu**2).sqrt()
-    return harmony(error.abs() / length, bins, mask) * (length - mu)
+    return ghm_weights(error.abs() / length, bins, mask) * (length - mu)

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from losses.adapters import one_hot
 from losses.checks import check_class_logits, check_range
-from losses.lift import one_hot
 from losses.loss import about
 from losses.probability import cross_entropy
 from losses.quantity import log_cosh
-from losses.shared import ByHand
+from losses.shared import CustomFunction
 
 
 class Counts(NamedTuple):
@@ -50,7 +50,7 @@ def _counts(logits: Tensor, target: Tensor, mask: Tensor | None, over_batch: boo
     return Counts(*(part.sum(0, keepdim=True) if over_batch else part for part in sums))
 
 
-class _ClassSums(ByHand):
+class _ClassSums(CustomFunction):
     """Sums over pixels of p [c = t], p, [c = t] and, if asked for, p^2, (N,C), where the mask counts; and p (N,C,P).
 
     By hand, because the gradient needs only p and t: no slope of p is ever written.
@@ -123,7 +123,7 @@ def _per_image(values: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Dice",
     family="region",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="Milletari et al., V-Net, 3DV 2016, arXiv 1606.04797 (squared)",
     evidence="V",
@@ -168,7 +168,7 @@ def _share(part: Tensor, whole: Tensor, smooth: float) -> Tensor:
 @about(
     name="Jaccard",
     family="region",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="Rahman and Wang, ISVC 2016, eq. 3",
     evidence="V",
@@ -196,7 +196,7 @@ def jaccard(
 @about(
     name="Tversky",
     family="region",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="Salehi et al., MLMI 2017, arXiv 1706.05721, eq. 3",
     evidence="V",
@@ -236,7 +236,7 @@ def _tversky(
 @about(
     name="Focal Tversky",
     family="region",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="Abraham and Khan, ISBI 2019, arXiv 1810.07842, eq. 4, whose alpha and beta are exchanged",
     evidence="V",
@@ -271,7 +271,7 @@ def focal_tversky(
 @about(
     name="Log-cosh Dice",
     family="region",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="Jadon, CIBCB 2020, arXiv 2006.14822, eq. 17",
     evidence="H",
@@ -300,7 +300,7 @@ def log_cosh_dice(
 @about(
     name="Generalised Dice",
     family="region",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="Sudre et al., DLMIA 2017, arXiv 1707.03237, sec. 2.1",
     evidence="V",
@@ -335,7 +335,7 @@ def generalized_dice(
 @about(
     name="Sensitivity-specificity",
     family="region",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="Brosch et al., MICCAI 2015, eq. 3",
     evidence="H",
@@ -377,7 +377,7 @@ def sensitivity_specificity(
 @about(
     name="Exponential-logarithmic",
     family="region",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="Wong et al., MICCAI 2018, arXiv 1809.00076, eq. 1-3",
     evidence="H",
@@ -434,7 +434,7 @@ def _power(value: Tensor, gamma: float) -> Tensor:
 @about(
     name="Combo",
     family="region",
-    takes="class_logits",
+    kind="class_logits",
     link="softmax",
     paper="Taghanaki et al., Comput. Med. Imaging Graph. 75, 2019, arXiv 1805.02798, eq. 3, with t ln p for t - ln p",
     evidence="H",

@@ -31,7 +31,7 @@ def in_full_precision(function: F) -> F:
     return precise  # pyright: ignore[reportReturnType]
 
 
-class ByHand(torch.autograd.Function):
+class CustomFunction(torch.autograd.Function):
     """A function of tensors whose gradient is written by hand; it can be mapped, and is quick to call."""
 
     generate_vmap_rule = True
@@ -42,26 +42,26 @@ class ByHand(torch.autograd.Function):
         cls.forward.__signature__ = inspect.signature(cls.forward)  # pyright: ignore[reportFunctionMemberAccess]
 
 
-def root(square: Tensor) -> Tensor:
+def safe_sqrt(square: Tensor) -> Tensor:
     """Return the square root with slope 0 at 0, where that of the root is infinite.
 
-    >>> root(torch.tensor([4.0, 0.0]))
+    >>> safe_sqrt(torch.tensor([4.0, 0.0]))
     tensor([2., 0.])
     """
     positive = square > 0
     return torch.where(positive, torch.where(positive, square, 1).sqrt(), 0)
 
 
-def rest(entropy: Tensor) -> Tensor:
+def one_minus_prob(entropy: Tensor) -> Tensor:
     """Return 1 - exp(-entropy), the probability not given to the true class, precise where it is small.
 
-    >>> rest(torch.tensor([0.0, 1e-6, 0.6931472, 100.0]))
+    >>> one_minus_prob(torch.tensor([0.0, 1e-6, 0.6931472, 100.0]))
     tensor([0.0000e+00, 1.0000e-06, 5.0000e-01, 1.0000e+00])
     """
-    return _Rest.apply(entropy) if torch.compiler.is_compiling() else -torch.expm1(-entropy)
+    return _OneMinusProb.apply(entropy) if torch.compiler.is_compiling() else -torch.expm1(-entropy)
 
 
-class _Rest(ByHand):
+class _OneMinusProb(CustomFunction):
     """1 - exp(-h) for compilers: they have vectors of tanh but not of expm1, and do not see that its slope is e^-h."""
 
     @staticmethod
@@ -79,12 +79,12 @@ class _Rest(ByHand):
         return slope * (1 - wrong)
 
 
-def presence(values: Tensor, mask: Tensor | None) -> Tensor:
+def valid_mask(values: Tensor, mask: Tensor | None) -> Tensor:
     """Return 1 where a value counts and 0 where it does not, in the shape of values and at least float32.
 
     mask: bool, of the shape of values or of its leading dimensions (or any that broadcasts), None = all count.
 
-    >>> presence(torch.zeros(2, 2), torch.tensor([True, False]))
+    >>> valid_mask(torch.zeros(2, 2), torch.tensor([True, False]))
     tensor([[1., 1.],
             [0., 0.]])
     """
@@ -95,7 +95,7 @@ def presence(values: Tensor, mask: Tensor | None) -> Tensor:
     return mask.view(*mask.shape, *[1] * (values.ndim - mask.ndim)).expand_as(values).to(exact)
 
 
-def harmony(
+def ghm_weights(
     gradient: Tensor, bins: int, mask: Tensor | None = None, follow: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
     """Return the weights of the gradient harmonising mechanism (Li, Liu and Wang 2019), detached.
@@ -104,11 +104,11 @@ def harmony(
     authors' code, so that the weights average to 1 (the paper divides by all bins). gradient: sizes from 0 to 1.
     follow: given the counts of this batch (bins,), returns what takes their place, such as a moving average.
 
-    >>> harmony(torch.tensor([0.1, 0.1, 0.1, 0.9]), 10)
+    >>> ghm_weights(torch.tensor([0.1, 0.1, 0.1, 0.9]), 10)
     tensor([0.6667, 0.6667, 0.6667, 2.0000])
     """
     check_range("bins", bins, 1)
-    ones = presence(gradient, mask)
+    ones = valid_mask(gradient, mask)
     place = (gradient.detach().to(ones.dtype) * bins).long().clamp(0, bins - 1).flatten()
     counts = ones.new_zeros(bins).scatter_add(0, place, ones.flatten())
     filled = counts > 0

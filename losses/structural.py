@@ -8,14 +8,14 @@ from torch.nn import functional
 
 from losses.checks import check_choice, check_pair, check_range
 from losses.loss import about
-from losses.shared import in_full_precision, presence, root
+from losses.shared import in_full_precision, safe_sqrt, valid_mask
 
 
 @about(
     name="SSIM",
     family="structural",
-    takes="images",
-    link="none",
+    kind="images",
+    link=None,
     paper="Wang et al., IEEE TIP 13(4), 2004, eq. 13",
     evidence="V",
 )
@@ -45,8 +45,8 @@ SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 @about(
     name="Multi-scale SSIM",
     family="structural",
-    takes="images",
-    link="none",
+    kind="images",
+    link=None,
     paper="Wang et al., Asilomar Conference on Signals, Systems and Computers, 2003, eq. 7",
     evidence="V",
     aliases=("msssim",),
@@ -123,8 +123,8 @@ def _similarity(x: Tensor, y: Tensor, window: int, sigma: float, data_range: flo
 @about(
     name="Perceptual",
     family="structural",
-    takes="feature_maps",
-    link="none",
+    kind="feature_maps",
+    link=None,
     paper="Johnson et al., ECCV 2016, arXiv 1603.08155, eq. 2",
     evidence="H",
 )
@@ -144,8 +144,8 @@ def perceptual(prediction: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Content",
     family="structural",
-    takes="feature_maps",
-    link="none",
+    kind="feature_maps",
+    link=None,
     paper="Gatys et al., CVPR 2016, arXiv 1508.06576, eq. 1",
     evidence="H",
 )
@@ -164,8 +164,8 @@ def content(prediction: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Style",
     family="structural",
-    takes="feature_maps",
-    link="none",
+    kind="feature_maps",
+    link=None,
     paper="Gatys et al., CVPR 2016, arXiv 1508.06576, eq. 3-5; Johnson et al., arXiv 1603.08155, eq. 3-4",
     evidence="H",
 )
@@ -198,8 +198,8 @@ def _gram(maps: Tensor) -> Tensor:
 @about(
     name="Contextual (reconstruction of the context loss)",
     family="structural",
-    takes="feature_maps",
-    link="none",
+    kind="feature_maps",
+    link=None,
     paper="Mechrez et al., ECCV 2018, arXiv 1803.02077, eq. 2-5; the review does not define its context loss",
     evidence="R",
 )
@@ -228,8 +228,8 @@ def context(prediction: Tensor, target: Tensor, *, h: float = 0.5, epsilon: floa
 @about(
     name="Temporal consistency",
     family="structural",
-    takes="feature_maps",
-    link="none",
+    kind="feature_maps",
+    link=None,
     paper="as the review defines it for pairs of frames, per pair",
     evidence="H",
 )
@@ -247,8 +247,8 @@ def temporal_consistency(prediction: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Motion consistency (reconstruction of the norm)",
     family="structural",
-    takes="flows",
-    link="none",
+    kind="flows",
+    link=None,
     paper="as the review defines it, whose norm is lost",
     evidence="R",
     aliases=("motion", "end_point_error"),
@@ -263,13 +263,13 @@ def motion_consistency(prediction: Tensor, target: Tensor, *, squared: bool = Tr
     """
     check_pair(prediction, target)
     distance = (prediction - target).square().sum(1)
-    return distance if squared else root(distance)
+    return distance if squared else safe_sqrt(distance)
 
 
 @about(
     name="SiamFC",
     family="structural",
-    takes="binary_logits",
+    kind="binary_logits",
     link="sigmoid",
     paper="Bertinetto et al., arXiv 1606.09549, eq. 1-2",
     evidence="H",
@@ -289,7 +289,7 @@ def siamfc(logits: Tensor, target: Tensor, *, balanced: bool = True, mask: Tenso
     values = functional.softplus((1 - 2 * target) * logits)
     if not balanced:
         return values
-    counted = presence(target, mask)
+    counted = valid_mask(target, mask)
     positives, total = (target * counted).sum(), counted.sum()
     negatives = total - positives
     both = (positives > 0) & (negatives > 0)
@@ -300,8 +300,8 @@ def siamfc(logits: Tensor, target: Tensor, *, balanced: bool = True, mask: Tenso
 @about(
     name="Attention target",
     family="structural",
-    takes="attention",
-    link="none",
+    kind="attention",
+    link=None,
     paper="Zheng, Lou and Jiang, TrojViT, CVPR 2023, arXiv 2208.13049, as in the authors' code",
     evidence="H",
 )

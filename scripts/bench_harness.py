@@ -22,8 +22,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness import compose, hardware, plan, records, sweep
-from harness.engines import LocalEngine
+from harness import paths
+from harness import compose, hardware, plan
+from harness import records
+from harness.studies import sweep
+from harness.engines.local import LocalEngine
 from harness.plan import Run, Study
 
 Seconds = float
@@ -101,7 +104,7 @@ NOISE = {"_target_": "scripts.bench_harness.noise", "count": 4096, "augment": {"
 
 def bench_step(repeats: int) -> Iterator[Row]:
     """Harness step, with everything it measures, against a loop by hand on the same model, data and optimizer."""
-    from harness import train
+    from harness.training import loop as train
 
     device = hardware.device_type("auto")
     # many short turns: a shared CPU drifts by more within seconds than what is to be seen
@@ -146,7 +149,7 @@ def hand_loop(described: dict[str, Any]) -> Callable[[int], Seconds]:
     from torch.nn import functional
 
     from datasets import augment
-    from harness import models
+    from harness.models import images as models
 
     device = torch.device(described["device"])
     memory = torch.channels_last if described["model"]["channels_last"] else torch.contiguous_format
@@ -201,7 +204,7 @@ def bench_segmentation(repeats: int) -> Iterator[Row]:
     """Step of the smallest U-Net against the same loop by hand, and evaluation against the bare forward pass."""
     import torch
 
-    from harness import train
+    from harness.training import loop as train
 
     described = compose.identity(compose.compose_run([*SCENES, "model=unet_micro"]).config)
     trainer = train.Trainer(described, 1, {"root": "", "download": False})
@@ -249,8 +252,8 @@ def trainer_by_hand(described: dict[str, Any]) -> Callable[[], Seconds]:
     from torch.nn import functional
 
     from datasets import joint
-    from datasets.scenes import scenes
-    from harness import models
+    from datasets.sources.scenes import scenes
+    from harness.models import images as models
 
     device, recipe = torch.device(described["device"]), described["trainer"]
     settings = {k: v for k, v in described["dataset"].items() if k not in ("_target_", "augment")}
@@ -436,13 +439,13 @@ def elsewhere() -> Iterator[dict[str, str]]:
 def harness(environment: dict[str, str], *arguments: str) -> str:
     """Run ``python -m harness`` and return what it prints."""
     command = [sys.executable, "-m", "harness", *arguments]
-    return subprocess.run(command, env=environment, cwd=compose.ROOT, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(command, env=environment, cwd=paths.ROOT, check=True, capture_output=True, text=True).stdout
 
 
 def finish_mirror(environment: dict[str, str]) -> None:
     """Wait for the mirror, which may go on in the background, so that it disturbs nothing that comes after."""
     command = [sys.executable, "-m", "harness.tracking", "demo"]
-    subprocess.run(command, env=environment, cwd=compose.ROOT, check=True, capture_output=True)
+    subprocess.run(command, env=environment, cwd=paths.ROOT, check=True, capture_output=True)
 
 
 def bench_tracking(repeats: int) -> Iterator[Row]:
@@ -512,7 +515,7 @@ def bench_restart(repeats: int) -> Iterator[Row]:
         )
 
         def ours() -> Seconds:
-            return timed(lambda: subprocess.run([sys.executable, "-c", code], cwd=compose.ROOT, check=True, timeout=60))
+            return timed(lambda: subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, check=True, timeout=60))
 
         times = [ours() for _ in range(repeats + 1)][1:]
     yield row(

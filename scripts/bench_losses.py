@@ -28,7 +28,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness import compose, hardware, records
+from harness import paths
+from harness import compose, hardware
+from harness import records
 from harness.catalogue import entries
 from losses.compound import Sum
 from losses.loss import Loss, Output
@@ -269,13 +271,13 @@ def built(name: str, size: Size, device: str, **settings: Any) -> Loss | Sum:
     """Return a loss of the registry for the classes and features of a size, with settings beside its defaults."""
     from hydra.utils import instantiate
 
-    from losses.loss import fitted
+    from losses.loss import instantiate_with_sizes
 
     config = {**compose.option("loss", name), **settings}
     if "terms" in config:
         return Sum({term: built(term, size, device) for term in config["terms"]}, config["terms"])
     torch.manual_seed(0)
-    return Loss(fitted(instantiate(config), num_classes=size.classes, num_features=size.features)).to(device)
+    return Loss(instantiate_with_sizes(instantiate(config), num_classes=size.classes, num_features=size.features)).to(device)
 
 
 def contest(name: str, size: Size, device: str, rounds: int, least: float, compiled: bool) -> list[Contender]:
@@ -443,7 +445,7 @@ def main() -> None:
     )
     parser.add_argument("--publish", action="store_true", help="write to results/measured instead of results/bench")
     given = parser.parse_args()
-    folder = compose.ROOT / "results" / "measured" if given.publish else records.RESULTS / "bench"
+    folder = paths.ROOT / "results" / "measured" if given.publish else records.RESULTS / "bench"
     device = hardware.device_type("auto")
     warnings.simplefilter("ignore")  # compilers tell at length where peers break their graphs
     logging.getLogger("torch").setLevel(logging.CRITICAL)

@@ -25,7 +25,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness import compose, hardware, index, plan, records
+from harness import paths
+from harness import compose, hardware, plan
+from harness import records
+from harness.records import index
 from harness.plan import Run, Study
 from scripts.bench_harness import Row, row
 
@@ -162,7 +165,7 @@ BUILD = {
 def measured(part: dict[str, str], *arguments: object) -> tuple[float, list[int]]:
     """Carry out one part in a process of its own; return the seconds it took, without imports, and what it tells."""
     command = [sys.executable, "-c", TIMED.format(**part), *map(str, arguments)]
-    done = subprocess.run(command, cwd=compose.ROOT, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=paths.ROOT, check=True, capture_output=True, text=True)
     took, told = json.loads(done.stdout.splitlines()[-1])
     return took, told
 
@@ -233,7 +236,7 @@ def main() -> None:
                     f"({found.low:.3f}-{found.high:.3f}) {found.goal}",
                     flush=True,
                 )
-    folder = compose.ROOT / "results" / "measured" if given.publish else records.RESULTS / "bench"
+    folder = paths.ROOT / "results" / "measured" if given.publish else records.RESULTS / "bench"
     target = folder / ("report_benchmark.csv" if given.publish else "report.csv")
     table = pd.DataFrame([asdict(found) | machine for found in rows])
     records.write_text(target, table.to_csv(index=False, float_format="%.5g"))

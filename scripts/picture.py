@@ -7,7 +7,7 @@ import sys
 
 from playwright.sync_api import sync_playwright
 
-from harness.compose import RESULTS, ROOT
+from harness.paths import RESULTS, ROOT
 
 FLAGS = [
     "--no-sandbox",

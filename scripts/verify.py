@@ -12,7 +12,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import compose, hardware, plan, records, sweep
+from harness import compose, hardware, plan
+from harness import records
+from harness.studies import sweep
 from harness.plan import Study
 
 # the published mean and standard deviation per channel of all official training images
@@ -42,7 +44,7 @@ def check_steps_do_not_wait() -> str:
     """Take steps with every loss while PyTorch forbids the host to wait for the device."""
     import torch
 
-    from harness import train
+    from harness.training import loop as train
     from harness.catalogue.entries import for_classification
 
     checked = for_classification()

@@ -56,7 +56,7 @@ def described():
 @pytest.fixture
 def trainer(described):
     """Return a Trainer on digits: ``trainer("loss=focal", seed=3)``."""
-    from harness.train import Trainer
+    from harness.training.loop import Trainer
 
     def make(*overrides, seed=1):
         return Trainer(described(*overrides), seed, {"root": "nowhere", "download": False})

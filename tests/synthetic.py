@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.records import StudyData
+from harness.records.study import StudyData
 
 # label: (name, family, link, paper, evidence, shift of top-1 against the baseline, cost of a step against it)
 LOSSES: dict[str, tuple[str, str, str, str, str, float, float]] = {
@@ -60,7 +60,7 @@ def study(
             itself = MODELS[model] + self_shift + common[seed + 1000] + rng.normal(0, noise)
             worse = MODELS[model] + planted_shift + common[seed] + rng.normal(0, noise)
             rows.append(_run(rng, "self", "cross_entropy", model, seed + 1000, seed, itself))
-            rows.append(_run(rng, "planted", "planted_worse", model, seed, seed, worse))
+            rows.append(_run(rng, "planted", "negative_control_worse", model, seed, seed, worse))
     frame = pd.DataFrame(_with_mishaps(rows) if mishaps else rows)
     epochs = _history(rng, frame) if history else pd.DataFrame(columns=["key", "epoch"])
     spec = {
@@ -72,7 +72,7 @@ def study(
         "track": track,
         "axes": {"model": list(models), "loss": list(losses), "seed": list(seeds)},
         "base": {"dataset": "digits", "trainer": "short"},
-        "controls": {"planted": "planted_worse", "self": True} if controls else {},
+        "controls": {"planted": "negative_control_worse", "self": True} if controls else {},
     }
     return StudyData(name, spec, frame, epochs)
 

@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness import plan, tune
+from harness import plan
+from harness.studies import search as tune
 from harness.errors import UsageError
-from harness.records import StudyData
+from harness.records.study import StudyData
 from harness.report import __main__ as command
-from harness.report import claims, ledger
-from harness.report.claims import Claim, decide, weigh
+from harness.analysis import claims
+from harness.report import ledger
+from harness.analysis.claims import Claim, decide, weigh
 from harness.report.sections import claims as told
 
 

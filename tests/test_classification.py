@@ -9,9 +9,9 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from harness import compose, plan
 from harness.errors import UsageError
-from harness.tasks import robustness
+from datasets import shifts as robustness
 from harness.tasks.classification import area_under_curve, metrics
-from harness.train import Trainer
+from harness.training.loop import Trainer
 
 
 @pytest.fixture(params=[(7, 500, 0), (3, 40, 1), (100, 2000, 2)])

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from harness import records, stats
+from harness import records
+from harness.analysis import stats
 from harness.errors import UsageError
 from harness.report import compare
 from harness.report.__main__ import main

@@ -10,11 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import compose, plan, probe
+from harness import compose, plan
+from harness.training import probe
 from harness.catalogue import entries
-from harness.records import StudyData
+from harness.records.study import StudyData
 from harness.report import exhibits, writing
-from harness.report.analysis import Analysis
+from harness.analysis.cells import Analysis
 from harness.report.exhibits import covariates, hybrid, hybrid_figures
 from losses.hybrid import added, number
 

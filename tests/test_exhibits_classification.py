@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.records import StudyData
+from harness.records.study import StudyData
 from harness.report import writing
-from harness.report.analysis import Analysis
+from harness.analysis.cells import Analysis
 from harness.report.exhibits import architectures, imbalance, methods, ngl, taxonomy
 from harness.report.exhibits.drawings import Dot
 from harness.report.items import Figure, Table

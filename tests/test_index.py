@@ -10,7 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness import index, plan, records
+from harness import records
+from harness.records import index
+from harness import plan
 from harness.errors import UsageError
 from harness.plan import Study
 

@@ -8,7 +8,7 @@ from datasets.splits import VOID
 from harness import records
 from harness.errors import UsageError
 from harness.tasks.localisation import Corners, Localisation, around, filled, metrics
-from harness.train import Trainer
+from harness.training.loop import Trainer
 
 DATA = {"root": "nowhere", "download": False}
 SMALL = ("dataset.size=[32,32]", "dataset.train_size=128", "dataset.valid_size=32", "dataset.test_size=32")

@@ -7,10 +7,10 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from harness import models
+from harness.models import images as models
 
 FOLDER = Path(__file__).resolve().parents[1] / "conf" / "model"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if "harness.models." in path.read_text())
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if "harness.models.images." in path.read_text())
 # millions of parameters with ten classes on 32x32x3: at least, at most
 SIZES = {
     "cnn_grid": (0.04, 0.05),

@@ -56,12 +56,12 @@ def test_include_adds_exclude_drops_recipes_set():
 
 
 def test_controls_stand_beside_every_cell():
-    runs = planned(controls={"self": True, "planted": "planted_worse"})
+    runs = planned(controls={"self": True, "planted": "negative_control_worse"})
     by_role = {role: [r for r in runs if r.setting.role == role] for role in ("run", "self", "planted")}
     assert [len(found) for found in by_role.values()] == [8, 4, 4]
     assert {r.setting.label for r in by_role["self"]} == {"cross_entropy"}
     assert all(r.seed == r.pair_seed + 1000 for r in by_role["self"])
-    assert {r.setting.names["loss"] for r in by_role["planted"]} == {"planted_worse"}
+    assert {r.setting.names["loss"] for r in by_role["planted"]} == {"negative_control_worse"}
     assert not {r.key for r in by_role["self"]} & {r.key for r in by_role["run"]}
 
 

@@ -2,7 +2,7 @@
 
 from rich.progress import Progress as Bars
 
-from harness.progress import Left
+from harness.studies.progress import Left
 
 
 def test_two_runs_that_end_together_do_not_make_the_rest_instant():

@@ -10,7 +10,8 @@ import sys
 import pandas as pd
 import pytest
 
-from harness import plan, records
+from harness import plan
+from harness import records
 from harness.errors import UsageError
 from harness.plan import Study
 

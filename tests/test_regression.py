@@ -7,7 +7,7 @@ import torch
 from harness import records
 from harness.errors import UsageError
 from harness.tasks.regression import Regression, metrics
-from harness.train import Trainer
+from harness.training.loop import Trainer
 
 DATA = {"root": "nowhere", "download": False}
 BASE = ("task=regression", "dataset=diabetes", "model=mlp", "model.widths=[16]", "loss=mse", "trainer.batch_size=32")

@@ -22,11 +22,12 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from scipy import stats as scipy_stats
 
-from harness import plan, report, stats
-from harness.records import StudyData
+from harness import plan, report
+from harness.analysis import stats
+from harness.records.study import StudyData
 from harness.report import figures, latex, multiples
 from harness.report.__main__ import main
-from harness.report.analysis import Analysis
+from harness.analysis.cells import Analysis
 from harness.report.items import Column, Entry, Notice, Row, Section, Table
 from harness.report.sections import classes, controls, cost, failures, ranks, reproduce, runs, setting, verdicts
 from harness.report.writing import compose

@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from harness import train
+from harness.training import loop as train
 from losses.loss import Output, about
 
 

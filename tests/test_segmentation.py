@@ -8,15 +8,17 @@ import torchmetrics.functional.classification as reference
 from omegaconf import OmegaConf
 from torchmetrics.functional.segmentation import mean_iou
 
-from harness import compose, models, records
+from harness import compose
+from harness.models import images as models
+from harness import records
 from harness.catalogue import entries
 from harness.errors import UsageError
 from harness.tasks.segmentation import Tally, boundary_f1, of_confusion
-from harness.train import Stopped, Trainer
+from harness.training.loop import Stopped, Trainer
 from losses.loss import Output
 
 FOLDER = Path(__file__).resolve().parents[1] / "conf" / "model"
-MODELS = sorted(path.stem for path in FOLDER.glob("*.yaml") if "harness.segmenters." in path.read_text())
+MODELS = sorted(path.stem for path in FOLDER.glob("*.yaml") if "harness.models.segmentation." in path.read_text())
 SEGMENTATION = ("task=segmentation", "dataset=scenes", "model=fcn_micro", "trainer.batch_size=8")
 SMALL = ("dataset.train_size=32", "dataset.valid_size=16", "dataset.test_size=16")
 CLASSES = ("background", "a", "b", "c", "never")

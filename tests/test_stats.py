@@ -11,7 +11,7 @@ from scipy import stats as scipy_stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from harness import stats
+from harness.analysis import stats
 
 SIMULATIONS = 2000
 # four standard errors of a proportion near 0.05 (and, with POWER_SLACK, near 0.8) over that many simulations

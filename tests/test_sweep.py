@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness import engines, hardware
+from harness.engines import local as engines
+from harness import hardware
 
 SWEEP = ("harness", "study=smoke", "tracking.enabled=false", "engine.checkpoint_seconds=0.2")
 
@@ -219,7 +220,7 @@ import importlib.abc, importlib.util, sys
 
 class Patch(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name != "harness.train":
+        if name != "harness.training.loop":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

@@ -13,10 +13,11 @@ import urllib.parse
 import pandas as pd
 import pytest
 
-from harness import report, stats
-from harness.compose import ROOT
+from harness import report
+from harness.analysis import stats
+from harness.paths import ROOT
 from harness.errors import UsageError
-from harness.records import StudyData
+from harness.records.study import StudyData
 from harness.tracking import LiveMirror, entries
 from harness.tracking.__main__ import main
 from harness.tracking.dashboard import ui_command

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from harness import NUMERICS, records, train
+from harness import NUMERICS
+from harness import records
+from harness.training import loop as train
 from harness.catalogue.entries import for_classification
 from harness.errors import UsageError
 
@@ -159,7 +161,7 @@ def test_divergence_is_a_result_with_step_and_last_finite_loss(trainer, tmp_path
 
 def accuracy_from(record):
     """Top-1 accuracy of the 360 test images from the accuracies per class: an independent sum."""
-    from datasets.digits import digits
+    from datasets.sources.digits import digits
 
     test = digits(None, download=False, train_size=128, valid_size=237, test_size=None, split_seed=0).test
     counts = torch.bincount(test.targets, minlength=10).tolist()
@@ -256,7 +258,7 @@ def test_numbers_do_not_change_unless_numerics_is_raised(trainer, tmp_path):
 
 
 def test_failure_is_recorded_with_its_traceback(described, tmp_path):
-    from harness import engines
+    from harness.engines import local as engines
 
     job = {
         "key": "0" * 16,

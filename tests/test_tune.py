@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
-from harness import compose, plan, records, tune
+from harness import paths
+from harness import compose, plan
+from harness import records
+from harness.studies import search as tune
 from harness.errors import UsageError
 from harness.plan import Study
 
@@ -87,7 +90,7 @@ def test_the_first_trial_is_the_default_and_all_stay_within_the_space(tmp_path):
                     assert type(value) is type(given["low"])
                     assert value == float(f"{value:.3g}")
     own = {label: set(tune.space_of(s, asked)) - {tune.RATE} for (_, label), s in search.settings.items()}
-    assert own["cross_entropy"] == own["planted_worse"] == set()
+    assert own["cross_entropy"] == own["negative_control_worse"] == set()
     assert own["dice"] == {"loss.smooth", "loss.squared"}
     assert own["center_cross_entropy"] == {"loss.terms.center"}
 
@@ -168,7 +171,8 @@ def test_a_wrong_space_gets_a_sentence(monkeypatch, content, said):
 
 PLAN_ONLY = """
 import pathlib, sys
-from harness import compose, plan, sweep
+from harness import compose, plan
+from harness.studies import sweep
 print(sweep.planned_only(plan.load("smoke", [sys.argv[1]]), compose.compose_run([]).config, pathlib.Path(sys.argv[2])))
 print(sorted({"torch", "optuna", "pandas"} & set(sys.modules)))
 """
@@ -177,7 +181,7 @@ print(sorted({"torch", "optuna", "pandas"} & set(sys.modules)))
 @pytest.mark.parametrize(("track", "imported"), [("fixed", "[]"), ("lr", "[]"), ("tuned", "['optuna']")])
 def test_only_track_tuned_imports_optuna_and_planning_never_torch(tmp_path, track, imported):
     command = [sys.executable, "-c", PLAN_ONLY, f"track={track}", str(tmp_path)]
-    found = subprocess.run(command, cwd=compose.ROOT, capture_output=True, text=True, check=False)
+    found = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=False)
     assert found.stdout.splitlines()[-1:] == [imported], found.stderr
 
 
@@ -279,6 +283,6 @@ def test_the_study_runs_at_what_was_chosen_under_the_label_of_the_loss(tmp_path)
         assert all(compose.value_at(run.setting.described, path) == value for path, value in values.items())
         assert run.pair_seed in asked.seeds
         assert run.setting.hash == compose.setting_hash(run.setting.described)
-    assert {run.setting.label for run in runs} == {"cross_entropy", "focal", "center_cross_entropy", "planted_worse"}
+    assert {run.setting.label for run in runs} == {"cross_entropy", "focal", "center_cross_entropy", "negative_control_worse"}
     itself = {run.setting.hash for run in runs if run.setting.role == "self"}
     assert itself == {r.setting.hash for r in runs if (r.setting.role, r.setting.label) == ("run", "cross_entropy")}

@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="the page (default: results/catalogue.html)")
     given = parser.parse_args(arguments)
     from harness.catalogue import entries, page  # here, so that --help answers at once
-    from harness.records import RESULTS
+    from harness.paths import RESULTS
 
     table = entries.table(entries.entries())
     if given.csv:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from harness import compose
-from harness.records import RESULTS
+from harness import paths
+from harness.paths import RESULTS
 
-FOLDERS = (RESULTS / "bench", compose.ROOT / "results" / "measured")
+FOLDERS = (RESULTS / "bench", paths.ROOT / "results" / "measured")
 ASPECTS = {
     "time": ("copies", "time of forward and backward, in copies of the data"),
     "operations": ("operations", "tensor operations of forward and backward"),
@@ -52,7 +52,7 @@ def gradient_norms() -> pd.DataFrame:
 @functools.cache
 def said() -> pd.DataFrame:
     """Return what the review says: aspect, ``said`` (low or high cost) and loss, one row each."""
-    frame = pd.read_csv(compose.ROOT / "results" / "published" / "review_costs.csv")
+    frame = pd.read_csv(paths.ROOT / "results" / "published" / "review_costs.csv")
     return frame.rename(columns={"losses": "loss"}).drop_duplicates(["aspect", "loss"])
 
 

@@ -14,11 +14,11 @@ import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
-from harness import compose
+from harness import compose, paths
 from losses.compound import Sum
-from losses.loss import About, Loss, fitted
+from losses.loss import About, Loss, instantiate_with_sizes
 
-PUBLISHED = compose.ROOT / "results" / "published"
+PUBLISHED = paths.ROOT / "results" / "published"
 PROBE = {"num_classes": 2, "num_features": 2}  # enough to build a loss with weights and to draw it
 
 
@@ -29,7 +29,7 @@ class Entry:
     Attributes:
         id: name on the command line, and of the file in conf/loss.
         about: what stands beside the function.
-        settings: its settings with their defaults, a lift's base among them.
+        settings: its settings with their defaults, an adapter's base among them.
         summary: first line of the docstring.
         details: the rest of it, without its example.
         code: dotted name of the function or class.
@@ -82,7 +82,7 @@ def build(name: str) -> Loss | Sum:
     if "terms" in config:
         return Sum({term: build(term) for term in config["terms"]}, config["terms"])
     torch.manual_seed(0)
-    return Loss(fitted(instantiate(config), **PROBE)).double()
+    return Loss(instantiate_with_sizes(instantiate(config), **PROBE)).double()
 
 
 def for_classification() -> list[str]:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from harness.catalogue import costs, curves, entries, figures
 from harness.catalogue.entries import Entry
-from harness.records import write_text
+from harness.records.store import write_text
 from harness.report import figures as style
 from losses.loss import Link
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness.records import StudyData
+    from harness.records.study import StudyData
 
 
 def build(study: StudyData, folder: Path, mix: bool = False) -> Path:
@@ -28,7 +28,7 @@ def build(study: StudyData, folder: Path, mix: bool = False) -> Path:
 
 def summary(study: StudyData, mix: bool = False) -> str:
     """Return the table of results as plain text for a terminal, at most 100 columns wide."""
-    from harness.report.analysis import Analysis
+    from harness.analysis.cells import Analysis
     from harness.report.terminal import summary_of
 
     return summary_of(Analysis(study, mix))

@@ -65,7 +65,7 @@ def _build(given: argparse.Namespace) -> Path:
 def _compare(given: argparse.Namespace) -> Path:
     from harness import records
     from harness.report import compare
-    from harness.report.text import slug
+    from harness.text import slug
 
     studies = compare.load(given.a, given.b), compare.load(given.b, given.a)
     found = compare.difference(*studies, names=compare.short_names(given.a, given.b))

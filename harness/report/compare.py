@@ -2,7 +2,7 @@
 
 ``python -m harness.report compare A B``. Each loss in each cell that both have is compared in the metric of A: B minus
 A, by seed where at least two seeds are shared (paired t), else as two samples (Welch's t); Holm's correction goes over
-all comparisons, and verdicts are those of :mod:`harness.stats`.
+all comparisons, and verdicts are those of :mod:`harness.analysis.stats`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from typing import Any
 
 import pandas as pd
 
-from harness import records, stats
+from harness import records
+from harness.analysis import stats
+from harness.analysis.cells import Analysis, Cell, Outcome, tally
+from harness.analysis.frames import column
+from harness.analysis.stats import Interval, Verdict
 from harness.errors import UsageError
-from harness.records import StudyData, write_text
+from harness.records.store import write_text
+from harness.records.study import StudyData
 from harness.report import html, markdown, table_csv
-from harness.report.analysis import Analysis, Cell, Outcome, tally
-from harness.report.frames import column
 from harness.report.items import Column, Entry, Item, Notice, Prose, Report, Row, Section, Table
 from harness.report.sections.common import TONES
 from harness.report.sections.runs import MOST
-from harness.report.text import DASH, Metric, count, joined, number, p_value, plain, slug
-from harness.stats import Interval, Verdict
+from harness.text import DASH, Metric, count, joined, number, p_value, plain, slug
 
 Place = tuple[tuple[tuple[str, str], ...], str]  # named values of a cell, and a loss
 ORDER = ("better", "worse", "not decidable", "equivalent", "identical")

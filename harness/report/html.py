@@ -9,7 +9,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from harness.report.items import About, Entry, Points, Report, Scale
-from harness.report.text import count
+from harness.text import count
 
 HERE = Path(__file__).parent
 LONG = 60  # rows of a folded table that is not printed unless the reader opened it

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.compose import ROOT
-from harness.report import claims, writing
-from harness.report.claims import Decision
+from harness.analysis import claims
+from harness.analysis.claims import Decision
+from harness.paths import ROOT
+from harness.report import writing
 from harness.report.items import Column, Entry, Item, Prose, Report, Row, Section, Table
 from harness.report.sections import claims as told
 from harness.report.sections.common import dash

@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Affine2D, Bbox, TransformedBbox
 
 from harness.report.figures import BLUE, FAINT, INK, MUTED, NOTE, ORANGE, STYLE
-from harness.report.text import MINUS
+from harness.text import MINUS
 
 ACROSS, WIDTH, HEIGHT = 4, 1.85, 1.25  # panels in a row, inches of one with its gaps
 LEFT, RIGHT, TOP, BOTTOM, GAP = 0.8, 0.12, 0.25, 0.5, 0.42  # inches

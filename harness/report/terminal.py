@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from harness.report.analysis import Analysis, Cell, Outcome
+from harness.analysis.cells import Analysis, Cell, Outcome
 from harness.report.sections.verdicts import notices
-from harness.report.text import DASH
+from harness.text import DASH
 
 WIDTH = 100
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.records import StudyData, write_text
+from harness.analysis.cells import Analysis
+from harness.analysis.frames import column
+from harness.records.store import write_text
+from harness.records.study import StudyData
 from harness.report import exhibits, figures, html, latex, markdown, table_csv
-from harness.report.analysis import Analysis
-from harness.report.frames import column
 from harness.report.items import Report
 from harness.report.sections import (
     claims,
@@ -25,7 +26,7 @@ from harness.report.sections import (
     setting,
     verdicts,
 )
-from harness.report.text import count
+from harness.text import count
 from harness.tracking.store import runs_address
 
 SECTIONS = (

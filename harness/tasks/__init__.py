@@ -1,79 +1,154 @@
-"""Tasks: data, the seam where a loss plugs in, and the metrics that judge."""
+"""The seam: a task turns data into pairs that losses compare, and judges what a model has learnt.
+
+The loop knows neither data nor metrics nor kinds of models. A plain task says what its batches are and which pairs they
+give; one with several objectives (critic and generator) also says in which order they are trained, and on what.
+"""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from harness.metrics.declared import Metric
+from losses.kinds import Pairs
+from losses.loss import Link
+
+Config = Mapping[str, Any]
+Shift = Callable[..., Tensor]
+
+
+class Batch(NamedTuple):
+    """What a model is given, and what is compared with its answer."""
+
+    inputs: tuple[Tensor, ...]
+    target: Any
+
+
+class Objective(NamedTuple):
+    """One backward pass and one step of the optimizer of that name."""
+
+    name: str
+    pairs: Pairs
+
+
+class Seeds(NamedTuple):
+    """Seeds of one epoch: of the order of the items, and of their augmentation."""
+
+    order: int
+    augment: int
+
 
 @dataclass(frozen=True)
-class DataSetup:
-    """Which data a task is about, and where its batches live.
+class Spec:
+    """What a model must know of a task.
+
+    Attributes:
+        inputs: shape of one input: (C, H, W) of an image, (F,) of a row.
+        outputs: how many numbers a head gives, by kind of output; empty for a model that is complete by itself.
+        dense: whether heads give them for every pixel.
+        classes: number of classes, for losses that have class weights; 0: there are none.
+    """
+
+    inputs: tuple[int, ...]
+    outputs: Mapping[str, int] = field(default_factory=dict)
+    dense: bool = False
+    classes: int = 0
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Which data a task is about, and how its batches are made.
 
     Attributes:
         dataset: config of the data set.
         data: ``root`` and ``download``.
-        device: where the data live and batches are made.
+        device: where batches are needed.
+        batch_size: training items per batch.
+        eval_batch_size: items per batch in evaluation.
+        stress: what makes training harder, or None.
+        feed: config of the feed that brings data to the device.
         channels_last: memory format of batches of images.
     """
 
-    dataset: Mapping[str, Any]
-    data: Mapping[str, Any]
+    dataset: Config
+    data: Config
     device: torch.device
+    batch_size: int
+    eval_batch_size: int
+    stress: Config | None = None
+    feed: Config = field(default_factory=lambda: {"_target_": "harness.feeds.resident.Resident"})
     channels_last: bool = False
 
 
-class Task(Protocol):
-    """What the training loop asks of a task. The loop itself knows neither data nor metrics."""
+class Predict(Protocol):
+    """A trained model: inputs to outputs, by kind, in float32. ``link`` says how its scores become probabilities."""
 
-    takes: frozenset[str]
-    """What this task's losses may compare, for instance ``{"class_logits", "features"}``."""
-    judges: frozenset[str]
-    """What its metrics look at, for instance ``{"class_logits"}``: a loss that trains no such thing is refused."""
-    selects: str
-    """The metric on validation data by which a run chooses the epoch that it tests; higher is better."""
-    dense: bool
-    """True if a prediction is (N, C, H, W), with a class for every pixel."""
-    class_counts: Tensor
-    """How many training items (of a dense task: pixels) each class has; only asked for by losses that weigh classes."""
-    decode: nn.Module | None
-    """What makes predictions of the numbers that a model's head gives (boxes, say), or None: they are predictions."""
-    model_shape: Mapping[str, Any]
-    """What a model must know of the data: ``in_channels``, ``image_size`` (of images with masks: height and width),
-    ``num_classes``."""
+    link: Link
 
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Return the number of optimisation steps of one epoch."""
+    def __call__(self, *inputs: Tensor) -> Any:
+        """Return the outputs for a batch of inputs."""
         ...
 
-    def epoch(
-        self, batch_size: int, order_seed: int, augment_seed: int, first: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (inputs, target) of one epoch from batch ``first`` on; equal seeds give equal batches on any device."""
-        ...
 
-    def probe(self, count: int) -> tuple[Tensor, Tensor]:
-        """Return (inputs, target) of the first validation items, always the same."""
-        ...
+class Task:
+    """What the training loop asks of a task; the constructor takes a `Setup` and the task's own settings."""
 
-    def mask(self, target: Tensor) -> Tensor | None:
-        """Return what of a batch's target counts (bool), or None if all of it does."""
-        ...
+    offers: ClassVar[frozenset[str]]
+    """Kinds of pairs that its losses may compare."""
+    evaluates: ClassVar[frozenset[str]]
+    """Kinds that its metrics depend on: a loss that trains none of them by itself is refused."""
+    metrics: ClassVar[tuple[Metric, ...]]
+    """What `evaluate` returns; the first selects the epoch that is tested."""
+    roles: ClassVar[Mapping[str, tuple[str, ...]]] = {"model": ()}
+    """Names of the objectives, in the order of training, and the roles of the losses that each adds up; no role: the
+    task has one loss."""
+    weights: Mapping[str, float] = {}
+    """Factor on the loss of a role, where it is not 1; 0 leaves it out."""
+    spec: Spec
+    steps_per_epoch: int
+    """Number of batches of an epoch."""
 
-    def evaluate(
-        self, split: str, predict: Callable[[Tensor], Tensor], link: str, batch_size: int
-    ) -> dict[str, object]:
-        """Return the metrics of ``split`` (valid, test) for a function from inputs to predictions."""
-        ...
+    @abstractmethod
+    def epoch(self, seeds: Seeds, first: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch from number ``first`` on; equal seeds give equal batches on any device."""
 
-    def examples(self, predict: Callable[[Tensor], Tensor]) -> dict[str, Any] | None:
+    def objectives(self, model: nn.Module, batch: Batch) -> Iterator[Objective]:
+        """Yield what is trained on a batch, one objective after the other; the loop takes a step after each."""
+        yield Objective("model", self.pairs(model(*batch.inputs), batch))
+
+    def pairs(self, outputs: Any, batch: Batch) -> Pairs:
+        """Return what losses compare, by kind, from what the model returned for a batch."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither pairs nor objectives")
+
+    def parts(self, model: nn.Module) -> Mapping[str, nn.Module]:
+        """Return the part of a model that each objective trains."""
+        return {"model": model}
+
+    def statistic(self, name: str) -> Any:
+        """Return what a loss asks of the training set, such as ``class_counts``; None: there is no such thing."""
+        return None
+
+    def probe(self, count: int) -> Batch | None:
+        """Return a batch of the first validation items, always the same; None: there is nothing to probe with."""
+        return None
+
+    @abstractmethod
+    def evaluate(self, predict: Predict, split: str, shift: Shift | None = None) -> Mapping[str, Any]:
+        """Return the metrics of a split (valid, test), adding up batch by batch.
+
+        Raises:
+            UsageError: this task's data cannot be shifted that way.
+        """
+
+    def examples(self, predict: Predict) -> dict[str, Any] | None:
         """Return arrays of a few test items and of what is predicted for them, or None: nothing to show."""
-        ...
+        return None
 
-    def describe(self) -> dict[str, object]:
-        """Return what the record tells of the data: counts, classes, checksum."""
-        ...
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return what the record says of the data: counts, classes, checksum."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,83 +10,81 @@ from torch import Tensor, nn
 
 from datasets.splits import VOID
 from harness.errors import UsageError
-from harness.tasks import DataSetup
-from harness.tasks.segmentation import Segmentation
-from losses.geometric import iou
+from harness.metrics import declared
+from harness.metrics.localisation import RunningOverlaps
+from harness.tasks import Batch, Predict, Seeds, Setup, Shift, Spec
+from harness.tasks.segmentation import MaskedImages
+from losses.kinds import Pair, Pairs
 
-SHARES = {"found50": 0.5, "found75": 0.75}
-"""Overlap from which on a box counts as found, by name of the metric."""
 
-
-class Localisation(Segmentation):
+class Localisation(MaskedImages):
     """Images with a mask each, and one box to find: the smallest that holds every pixel of a class but background.
 
     Boxes are corners x1, y1, x2, y2 in pixels, so losses of boxes and losses of values compare the same four numbers.
-
-    Args:
-        setup: which data, and where.
-        robustness: refused; it is measured for classifiers.
 
     Raises:
         UsageError: the data set has no masks, no background, or a split without a single box.
     """
 
-    takes = frozenset({"boxes", "values"})
-    judges = frozenset({"boxes", "values"})
-    selects = "iou"
-    dense = False
+    offers = frozenset({"boxes", "values"})
+    evaluates = frozenset({"boxes", "values"})
+    metrics = declared.LOCALISATION
 
-    def __init__(self, setup: DataSetup, robustness: Mapping[str, float] | None = None) -> None:
-        super().__init__(setup, robustness=robustness)
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
         if self.splits.classes[0] != "background":
             name = setup.dataset["_target_"].rpartition(".")[2]
             raise UsageError(f"the data set {name} has no background, so that nothing stands out: use another one.")
-        self.boxes = {name: around(masks) for name, masks in self.targets.items()}
+        self.boxes = {name: around(getattr(self.splits, name).targets) for name in ("train", "valid", "test")}
         for name, boxes in self.boxes.items():
             if not is_box(boxes).any():
                 raise UsageError(f"no {name} image has anything but background in it, so there is no box to find.")
         self.all_boxes = self.augment.get("zoom") is None and bool(is_box(self.boxes["train"]).all())
-        self.model_shape = {**self.model_shape, "num_classes": 4}
-        self.decode = Corners(self.size[0], self.size[1])
+        self.spec = Spec((self.channels, *self.size), {"numbers": 4})
+        self.corners = Corners(self.size[0], self.size[1]).to(self.device)
 
-    @property
-    def class_counts(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Boxes have no classes."""
-        raise UsageError("a loss that weighs classes cannot be trained on boxes: choose another loss or task.")
+    def epoch(self, seeds: Seeds, first: int = 0) -> Iterator[Batch]:
+        """Yield images and their boxes in a new order."""
+        for images, masks in self.masked_batches(seeds, first):
+            yield Batch((images,), around(masks))
 
-    def epoch(
-        self, batch_size: int, order_seed: int, augment_seed: int, first: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (images, boxes) in a new order; the remainder that fills no batch is left out of this epoch."""
-        for images, masks in super().epoch(batch_size, order_seed, augment_seed, first):
-            yield images, around(masks)
+    def pairs(self, outputs: Any, batch: Batch) -> Pairs:
+        """Return predicted and true boxes (N,4), as boxes and as values; images without a box do not count."""
+        there = None if self.all_boxes else is_box(batch.target)
+        pair = Pair(self.corners(outputs["numbers"]), batch.target, there)
+        return {"boxes": pair, "values": pair}
 
-    def probe(self, count: int) -> tuple[Tensor, Tensor]:
-        """Return the first ``count`` validation images and their boxes."""
-        return self.ready(self.images["valid"][:count]), self.boxes["valid"][:count]
+    def evaluate(self, predict: Predict, split: str, shift: Shift | None = None) -> dict[str, Any]:
+        """Return what `RunningOverlaps` says of the images that have a box."""
+        metrics = RunningOverlaps()
+        for images, masks in self.judged(split, predict, shift):
+            truth = around(masks)
+            there = is_box(truth)
+            metrics.add(self.corners(predict(images)["numbers"])[there].double(), truth[there].double())
+        return metrics.scores()
 
-    def mask(self, target: Tensor) -> Tensor | None:
-        """Return True where an image has a box; None if all training images have one."""
-        return None if self.all_boxes else is_box(target)
-
-    def evaluate(self, split: str, predict: Callable[[Tensor], Tensor], link: str, batch_size: int) -> dict[str, Any]:
-        """Return what `metrics` says of the images that have a box."""
-        found = torch.cat([predict(self.ready(part)) for part in self.images[split].split(batch_size)])
-        there = is_box(self.boxes[split])
-        return metrics(found[there].double(), self.boxes[split][there].double())
-
-    def examples(self, predict: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+    def examples(self, predict: Predict) -> dict[str, Any]:
         """Return a few test images, evenly spaced in the list, and true and predicted boxes as filled masks, uint8."""
-        place = self._shown()
-        images, truth = self.images["test"][place], self.boxes["test"][place]
-        found = predict(self.ready(images))
-        kept = {"images": images, "truth": filled(truth, self.size), "prediction": filled(found, self.size)}
+        images, masks = self.feed.rows("test", self.shown())
+        found = self.corners(predict(self.ready(images))["numbers"])
+        kept = {"images": images, "truth": filled(around(masks), self.size), "prediction": filled(found, self.size)}
         return {name: values.cpu().numpy() for name, values in kept.items()}
+
+    def describe(self) -> dict[str, Any]:
+        """Return sizes of the splits, classes, checksum, files left out, and what the trivial prediction scores."""
+        return {
+            **super().describe(),
+            "image_size": list(self.size),
+            "skipped": len(self.splits.skipped),
+            "trivial": self._trivial(),
+        }
 
     def _trivial(self) -> dict[str, float]:
         """Return what it scores on the test split to answer every image with the mean box of training."""
         train, test = (self.boxes[split][is_box(self.boxes[split])].double() for split in ("train", "test"))
-        return metrics(train.mean(0).expand_as(test), test)
+        metrics = RunningOverlaps()
+        metrics.add(train.mean(0).expand_as(test), test)
+        return metrics.scores()
 
 
 class Corners(nn.Module):
@@ -130,20 +128,3 @@ def filled(boxes: Tensor, size: list[int]) -> Tensor:
     left, top, right, bottom = boxes.unsqueeze(2).unbind(1)
     down, across = (rows > top) & (rows < bottom), (columns > left) & (columns < right)
     return (down.unsqueeze(2) & across.unsqueeze(1)).to(torch.uint8)
-
-
-def metrics(found: Tensor, truth: Tensor) -> dict[str, float]:
-    """Judge predicted boxes.
-
-    Args:
-        found: (N,4) corners x1, y1, x2, y2, not inside out.
-        truth: (N,4) corners of boxes with an area.
-
-    Returns:
-        ``iou``, the mean overlap (intersection over union); ``found50`` and ``found75``, the shares of boxes with at
-        least half and three quarters of it; ``corner_error``, the mean distance of an edge from its place, in pixels.
-    """
-    overlap = 1 - iou(found, truth)
-    shares = ((overlap >= least).double().mean() for least in SHARES.values())
-    scalars = [overlap.mean(), *shares, (found - truth).abs().mean()]
-    return dict(zip(("iou", *SHARES, "corner_error"), torch.stack(scalars).tolist(), strict=True))

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.compose import RESULTS
 from harness.errors import UsageError
+from harness.paths import RESULTS
 from harness.tracking.dashboard import PORT, serve
 from harness.tracking.live import FIRST_S, follow
 from harness.tracking.mirroring import mirror

@@ -12,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from harness.compose import RESULTS
 from harness.errors import UsageError
+from harness.paths import RESULTS
 from harness.tracking.mirroring import VIEW
 from harness.tracking.store import PORT, check_writable, database_of, default_uri, printable, quiet, sentence
 

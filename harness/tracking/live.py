@@ -11,8 +11,8 @@ import threading
 import time
 from pathlib import Path
 
-from harness.compose import RESULTS, ROOT
 from harness.errors import UsageError
+from harness.paths import RESULTS, ROOT
 from harness.tracking.mirroring import Mirror, Mirrored, attempt
 
 FIRST_S = 120.0  # until a live mirror looks for the first time: importing MLflow takes five seconds of a processor

@@ -21,7 +21,7 @@ from harness.tracking.store import alone, database_of, default_uri, printable, q
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
-    from harness.records import StudyData
+    from harness.records.study import StudyData
 
 KIND = "custom_model_development"  # tells the dashboard to show runs and metrics, not traces and prompts
 VIEW = "lossbench"  # name of the dashboard's table with means beside the runs, kept in a tag of the experiment
@@ -220,7 +220,7 @@ def mirror(study: StudyData, uri: str | None = None) -> Mirrored:
     """Bring a study's experiment in MLflow up to its records; never raises for what is wrong with the store.
 
     Args:
-        study: the records, as ``harness.records.load_study`` returns them.
+        study: the records, as ``harness.records.study.load_study`` returns them.
         uri: tracking URI; None means MLFLOW_TRACKING_URI, else the project's own store.
     """
     return attempt(study, uri or default_uri(), None)[0]

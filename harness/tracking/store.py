@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.compose import RESULTS
 from harness.errors import UsageError
+from harness.paths import RESULTS
 
 LOCK_WAIT_S = 60.0
 PORT = 5000

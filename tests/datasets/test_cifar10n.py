@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.cifar10n import FILES, LABELS, cifar10n
+from datasets.sources.cifar10n import FILES, LABELS, cifar10n
 from datasets.splits import MissingData
 from tests.datasets.conftest import TRAIN, cifar, targets
 

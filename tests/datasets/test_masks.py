@@ -7,15 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.camvid import camvid
-from datasets.coco import coco
-from datasets.folder import folder
-from datasets.mstar import CLASSES as CHIPS
-from datasets.mstar import mstar
-from datasets.scenes import scenes
-from datasets.sirst import sirst
+from datasets.sources.camvid import camvid
+from datasets.sources.coco import coco
+from datasets.sources.folder import folder
+from datasets.sources.mstar import CLASSES as CHIPS
+from datasets.sources.mstar import mstar
+from datasets.sources.scenes import scenes
+from datasets.sources.sirst import sirst
 from datasets.splits import MissingData
-from datasets.voc import voc
+from datasets.sources.voc import voc
 
 SIZES = {"train_size": None, "valid_size": None, "test_size": None, "split_seed": 0, "damaged": "stop"}
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import datasets
-from datasets.digits import digits
+from datasets.sources.digits import digits
 from datasets.splits import Images, Splits, numbered, split, stratified_order
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from datasets import stress
-from datasets.digits import digits
-from datasets.scenes import scenes
+from datasets.sources.digits import digits
+from datasets.sources.scenes import scenes
 
 CALM = {"share": 1.0, "imbalance_ratio": 1, "imbalance": "tail", "label_noise": 0.0, "noise": "symmetric", "seed": 0}
 

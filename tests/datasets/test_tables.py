@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes
 
-from datasets.diabetes import diabetes
+from datasets.sources.diabetes import diabetes
 from datasets.splits import MissingData
-from datasets.table import table
+from datasets.sources.table import table
 
 SIZES = {"train_size": None, "valid_size": 110, "test_size": 110, "split_seed": 0}
 CALM = {**SIZES, "outliers": 0.0, "outlier_size": 10.0}

@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from losses.compound import Sum
-from losses.loss import Loss, Output, fitted
+from losses.loss import Loss, Output, instantiate_with_sizes
 
 FOLDER = Path(__file__).parents[2] / "conf" / "loss"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -21,18 +21,18 @@ def config(name, **settings):
     return {**OmegaConf.to_container(OmegaConf.load(FOLDER / f"{name}.yaml")), **settings}
 
 
-def build(name, num_classes=CLASSES, num_features=FEATURES, dtype=torch.float64, norm="count", shield=True, **settings):
+def build(name, num_classes=CLASSES, num_features=FEATURES, dtype=torch.float64, norm="count", sanitize_masked=True, **settings):
     composed = config(name, **{**SMALLER.get(name, {}), **settings})
     if "terms" in composed:
         weights = composed["terms"]
-        return Sum({term: build(term, num_classes, num_features, dtype, norm, shield) for term in weights}, weights)
+        return Sum({term: build(term, num_classes, num_features, dtype, norm, sanitize_masked) for term in weights}, weights)
     torch.manual_seed(0)
-    function = fitted(instantiate(composed), num_classes=num_classes, num_features=num_features)
-    return Loss(function, norm=norm, shield=shield).to(dtype)
+    function = instantiate_with_sizes(instantiate(composed), num_classes=num_classes, num_features=num_features)
+    return Loss(function, norm=norm, sanitize_masked=sanitize_masked).to(dtype)
 
 
 def target_of(composed):
-    """The function, class or lift that a yaml names, and the settings that stand beside it."""
+    """The function, class or adapter that a yaml names, and the settings that stand beside it."""
     settings = {name: value for name, value in composed.items() if name not in ("_target_", "_partial_")}
     module, _, attribute = composed["_target_"].rpartition(".")
     return getattr(importlib.import_module(module), attribute), settings

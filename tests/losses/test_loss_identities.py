@@ -75,14 +75,14 @@ def test_focal_with_alpha_is_a_multiple():
 
 
 def test_planted_worse_is_cross_entropy_without_the_last_class():
-    loss = build("planted_worse")
+    loss = build("negative_control_worse")
     output, target = batch(loss, count=40)
     seen = (target != CLASSES - 1).double()
     torch.testing.assert_close(loss(output, target), build("cross_entropy")(output, target, weight=seen))
 
 
 def test_planted_blind_is_cross_entropy_without_every_second_class():
-    loss = build("planted_blind")
+    loss = build("negative_control_blind")
     output, target = batch(loss, count=40)
     seen = (target % 2 == 0).double()
     torch.testing.assert_close(loss(output, target), build("cross_entropy")(output, target, weight=seen))

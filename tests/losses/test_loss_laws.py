@@ -73,7 +73,7 @@ def test_names_of_classes_are_irrelevant(name):
 
 
 def test_control_sees_all_classes_but_the_last():
-    loss = build("planted_worse")
+    loss = build("negative_control_worse")
     output, _ = batch(loss, count=CLASSES)
     _, (gradient,) = value_and_gradients(loss, output, torch.arange(CLASSES))
     assert gradient.abs().sum(1).count_nonzero() == CLASSES - 1
@@ -123,7 +123,7 @@ def test_masking_equals_leaving_out(loss, twin):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_shield_finite_items_are_masked_alike(name):
-    loss, bare = build(name), build(name, shield=False)
+    loss, bare = build(name), build(name, sanitize_masked=False)
     output, target = batch(loss)
     mask = torch.arange(len(target)) % 3 != 1
     value, gradients = value_and_gradients(loss, output, target, mask)

@@ -12,7 +12,7 @@ from losses.angular import ArcFace
 from losses.compound import Sum
 from losses.euclidean import Center
 from losses.imbalance import pf_loss_r1
-from losses.lift import one_vs_rest
+from losses.adapters import one_vs_rest
 from losses.loss import Loss, Output, about, about_of
 from losses.margin import hinge
 from losses.probability import binary_cross_entropy, cross_entropy, focal
@@ -197,7 +197,7 @@ COMPLAINTS = {
     r"output.features: None": lambda: build("arcface").logits(Output(None, LOGITS)),
     r"function=ArcFace: build it first": lambda: Loss(functools.partial(ArcFace, scale=30.0)),
     r"function=relu: decorate": lambda: Loss(nn.functional.relu),
-    r"function=one_vs_rest: a lift needs its base": lambda: Loss(one_vs_rest),
+    r"function=one_vs_rest: an adapter needs its base": lambda: Loss(one_vs_rest),
     r"at most one may be a head": lambda: Sum({"a": build("arcface"), "b": build("cosface")}, {"a": 1, "b": 1}),
     r"one weight for each": lambda: Sum({"a": build("focal")}, {"b": 1}),
     r"contains the word reconstruction": lambda: about(

@@ -16,7 +16,7 @@ from torchmetrics.functional import mean_squared_error, mean_squared_log_error
 
 from losses import quantity
 from losses.loss import Output
-from losses.shared import harmony
+from losses.shared import ghm_weights
 
 ELEMENTWISE = [name for name in NAMES if takes(build(name)) <= {"values", "counts", "binary_logits"}]
 PROBABILITIES = ["brier", "mae_prob", "huber_prob", "smooth_l1_prob", "balanced_l1_prob", "log_cosh_prob"]
@@ -248,7 +248,7 @@ def test_harmony_agrees_with_counting_bin_by_bin(bins):
     filled = sum(bool((one & mask).any()) for one in inside)
     for one in inside:
         expected[one] = mask.sum() / (filled * (one & mask).sum().clamp_min(1))
-    torch.testing.assert_close(harmony(gradient, bins, mask)[mask], expected[mask])
+    torch.testing.assert_close(ghm_weights(gradient, bins, mask)[mask], expected[mask])
 
 
 def test_ghm_r_quiets_the_crowd():

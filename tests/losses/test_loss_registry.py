@@ -11,14 +11,14 @@ from loss_registry import NAMES, build, config, target_of
 
 import losses
 from losses import compound, generative, hybrid, loss
-from losses.lift import on_probabilities, one_vs_rest
+from losses.adapters import on_probabilities, one_vs_rest
 
 MODULES = [f"losses.{module.name}" for module in pkgutil.iter_modules(losses.__path__)]
 GIVEN = {"num_classes", "num_features", "mask", "reduction"}  # by the harness or by the data, not by the yaml
 
 
 def nodes(name):
-    """The yaml itself, and the base inside it if it is a lift."""
+    """The yaml itself, and the base inside it if it is an adapter."""
     composed = config(name)
     return [composed, composed["base"]] if "base" in composed else [composed]
 
@@ -67,7 +67,7 @@ def test_every_loss_has_a_yaml_and_every_yaml_a_loss():
 
 def test_every_public_function_that_compares_with_a_target_is_declared():
     families = [
-        name for name in MODULES if name.rpartition(".")[2] not in ("checks", "compound", "loss", "lift", "shared")
+        name for name in MODULES if name.rpartition(".")[2] not in ("checks", "compound", "loss", "adapter", "shared")
     ]
     public = {
         member

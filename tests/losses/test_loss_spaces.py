@@ -4,6 +4,7 @@ import pytest
 import torch
 from loss_registry import NAMES, batch, build, config
 
+from harness import paths
 from harness import compose
 from losses.compound import Sum
 
@@ -51,4 +52,4 @@ def test_a_loss_can_be_built_and_trained_at_every_end_of_its_space(name):
 
 def test_spaces_say_where_they_come_from():
     for name in SPACES:
-        assert (compose.CONF / "search" / f"{name}.yaml").read_text().startswith("# ")
+        assert (paths.CONF / "search" / f"{name}.yaml").read_text().startswith("# ")

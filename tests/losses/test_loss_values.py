@@ -1,4 +1,4 @@
-"""Worked values, in float64 to 1e-6; those of lifted losses and of sums follow by hand from the probabilities."""
+"""Worked values, in float64 to 1e-6; those of adapted losses and of sums follow by hand from the probabilities."""
 
 import importlib
 from pathlib import Path
@@ -44,7 +44,7 @@ ON_LOGITS = [
     ("hinge_cs", {}, 2.25),
     ("brier", {}, 0.94161497),
     ("mae_prob", {}, 1.31509021),
-    ("planted_worse", {}, 0.41703002 / 2),
+    ("negative_control_worse", {}, 0.41703002 / 2),
 ]
 ON_IMBALANCED = [("cross_entropy", {}, 0.61164964), ("pf_loss_r1", {}, 0.84552032)]
 ON_FEATURES = [

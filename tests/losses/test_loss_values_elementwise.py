@@ -229,7 +229,7 @@ def test_reconstructions_r1_and_r2_are_one_for_two_classes():
 
 def test_harmony_averages_to_one():
     gradient = torch.rand(200, generator=torch.Generator().manual_seed(0))
-    assert quantity.harmony(gradient, 10).mean().item() == pytest.approx(1, abs=1e-5)
+    assert quantity.ghm_weights(gradient, 10).mean().item() == pytest.approx(1, abs=1e-5)
 
 
 def test_a_wrong_number_of_weights_is_one_sentence():

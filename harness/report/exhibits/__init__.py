@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 
-from harness.report.analysis import Analysis
+from harness.analysis.cells import Analysis
 from harness.report.items import Notice, Section
 
 

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 from scipy import stats as scipy_stats
 
-from harness.report.analysis import Analysis, Cell
+from harness.analysis.cells import Analysis, Cell
+from harness.analysis.stats import Comparison
 from harness.report.exhibits import drawings
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table, Tone
 from harness.report.sections.common import about_cells, about_loss, dash, loss_entry
-from harness.report.text import count, p_value, slug
-from harness.stats import Comparison
+from harness.text import count, p_value, slug
 
 WORDS: dict[str, tuple[str, Tone]] = {
     "better": ("gains more on the second", "better"),

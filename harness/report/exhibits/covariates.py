@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 
-from harness.report.analysis import Analysis, Cell
+from harness.analysis.cells import Analysis, Cell
+from harness.analysis.frames import numbers
 from harness.report.exhibits import hybrid_figures as drawn
 from harness.report.exhibits.hybrid import EXPERIMENTS, RECONSTRUCTION
-from harness.report.frames import numbers
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table
 from harness.report.sections.common import TONES, dash, number_entry
-from harness.report.text import count, slug
+from harness.text import count, slug
 
 Pair = tuple[float, float]
 

@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from harness.compose import ROOT
-from harness.report.analysis import Analysis, Cell, Outcome
+from harness.analysis.cells import Analysis, Cell, Outcome
+from harness.analysis.frames import column, numbers, rows
+from harness.paths import ROOT
 from harness.report.exhibits import hybrid_figures as drawn
-from harness.report.frames import column, numbers, rows
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table, Tone
 from harness.report.sections.common import TONES, dash
-from harness.report.text import count, number, slug
+from harness.text import count, number, slug
 
 PRINTED = ROOT / "results" / "published" / "hybrid_table2.csv"
 AVERAGED = ("ema", "hybrid2")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from harness import stats
-from harness.report.analysis import Analysis, Cell
+from harness.analysis import stats
+from harness.analysis.cells import Analysis, Cell
+from harness.analysis.frames import column
 from harness.report.exhibits import drawings
-from harness.report.frames import column
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table
 from harness.report.sections.common import TONES, about_loss, dash, loss_entry
-from harness.report.text import Metric, count, joined, metric_of, slug
+from harness.text import Metric, count, joined, metric_of, slug
 
 METRICS = ("test.gmean", "test.auc", "test.minority_recall")
 RATIO, PROFILE = "axis.stress.imbalance_ratio", "axis.stress.imbalance"

@@ -7,13 +7,13 @@ from __future__ import annotations
 import csv
 import itertools
 
-from harness.compose import ROOT
-from harness.report.analysis import Analysis, Cell
+from harness.analysis.cells import Analysis, Cell
+from harness.analysis.frames import column
+from harness.paths import ROOT
 from harness.report.exhibits.taxonomy import labels_of
-from harness.report.frames import column
 from harness.report.items import Column, Entry, Prose, Row, Section, Table
 from harness.report.sections.common import TONES, dash
-from harness.report.text import joined
+from harness.text import joined
 
 PRINTED = ROOT / "results" / "published" / "review_methods.csv"
 TASKS = {

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 
-from harness.compose import ROOT
-from harness.report.analysis import Analysis, Cell
-from harness.report.frames import where
+from harness.analysis.cells import Analysis, Cell
+from harness.analysis.frames import where
+from harness.paths import ROOT
 from harness.report.items import Column, Entry, Prose, Row, Section, Table
 from harness.report.sections.common import TONES, about_cells, about_loss, dash
-from harness.report.text import number
+from harness.text import number
 
 PRINTED = ROOT / "results" / "published" / "ngl_table.csv"
 LOSSES = ("symmetric_cross_entropy", "focal", "ngl")

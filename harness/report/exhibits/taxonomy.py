@@ -7,14 +7,15 @@ import functools
 import statistics
 from collections.abc import Sequence
 
-from harness.compose import ROOT, options
-from harness.report.analysis import Analysis, Cell
+from harness.analysis.cells import Analysis, Cell
+from harness.compose import options
+from harness.paths import ROOT
 from harness.report.exhibits import drawings
 from harness.report.exhibits.drawings import Dot
 from harness.report.figures import limit
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table
 from harness.report.sections.common import TONES, about_loss, dash
-from harness.report.text import count, joined
+from harness.text import count, joined
 
 PRINTED = ROOT / "results" / "published" / "survey_taxonomy.csv"
 LIFTS = ("", "_ovr", "_prob", "_cross_entropy", "_multiclass")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from harness import stats
-from harness.report import claims
-from harness.report.analysis import Analysis
-from harness.report.claims import Claim, Decision
+from harness.analysis import claims, stats
+from harness.analysis.cells import Analysis
+from harness.analysis.claims import Claim, Decision
 from harness.report.items import Column, Entry, Item, Point, Points, Prose, Row, Scale, Section, Table, Tone
 from harness.report.sections.common import dash
-from harness.report.text import count, joined, metric_of, number, p_value, significant, slug
+from harness.text import count, joined, metric_of, number, p_value, significant, slug
 
 TONES: dict[str, Tone] = {"supported": "better", "contradicted": "worse", "not decidable": "undecided"}
 DRAWN = 6.0  # margins on either side of the drawn axis

@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pandas as pd
 
-from harness.report.analysis import Analysis, Cell, Outcome
-from harness.report.frames import column, where
+from harness.analysis.cells import Analysis, Cell, Outcome
+from harness.analysis.frames import column, where
 from harness.report.items import Column, Entry, Item, Prose, Row, Section, Table
 from harness.report.sections.common import about_cells, about_loss, dash, loss_entry
-from harness.report.text import count, number, slug
+from harness.text import count, number, slug
 
 MOST = 25  # with more classes a table is no longer read
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 
-from harness.report.analysis import Analysis, Cell, Outcome
-from harness.report.frames import column
+from harness.analysis.cells import Analysis, Cell, Outcome
+from harness.analysis.frames import column
+from harness.analysis.stats import Comparison
 from harness.report.items import About, Entry, Tone
-from harness.report.text import DASH, axis_title, count, number, plain
-from harness.stats import Comparison
+from harness.text import DASH, axis_title, count, number, plain
 
 FEW_SEEDS = 5  # with fewer, only large differences can be told
 TONES: dict[str, Tone] = {

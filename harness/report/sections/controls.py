@@ -10,13 +10,13 @@ from typing import Any, Literal
 import pandas as pd
 from scipy import stats as scipy_stats
 
-from harness import stats
-from harness.report.analysis import Analysis, Cell, class_count
-from harness.report.frames import column, numbers, where
+from harness.analysis import stats
+from harness.analysis.cells import Analysis, Cell, class_count
+from harness.analysis.frames import column, numbers, where
+from harness.analysis.stats import Comparison, Interval
 from harness.report.items import Column, Entry, Notice, Row, Section, Table, Tone
 from harness.report.sections.common import FEW_SEEDS, about_cells, cell_entry, dash
-from harness.report.text import count, p_value
-from harness.stats import Comparison, Interval
+from harness.text import count, p_value
 
 Outcome = Literal["as it must be", "ALARM", "cannot tell", "not run"]
 TONES: dict[Outcome, Tone] = {

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from harness import stats
-from harness.report.analysis import Analysis, Outcome
-from harness.report.frames import column, numbers, rows, where
+from harness.analysis import stats
+from harness.analysis.cells import Analysis, Outcome
+from harness.analysis.frames import column, numbers, rows, where
 from harness.report.items import Column, Entry, Notice, Prose, Row, Section, Table
 from harness.report.sections.common import (
     TONES,
@@ -21,7 +21,7 @@ from harness.report.sections.common import (
     loss_entry,
     number_entry,
 )
-from harness.report.text import count, metric_of, number
+from harness.text import count, metric_of, number
 
 SECONDARY = (
     "top1", "top5", "macro_f1", "balanced_accuracy", "gmean", "auc", "minority_recall", "noisy_top1", "blurred_top1",

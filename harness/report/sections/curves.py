@@ -8,13 +8,13 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from harness.analysis.cells import Analysis, Cell
+from harness.analysis.frames import column, numbers
 from harness.report import multiples
-from harness.report.analysis import Analysis, Cell
-from harness.report.frames import column, numbers
 from harness.report.items import Figure, Item, Prose, Section
 from harness.report.multiples import Curve
 from harness.report.sections.common import about_cells
-from harness.report.text import metric_of, slug
+from harness.text import metric_of, slug
 
 
 def section(a: Analysis) -> Section:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 
+from harness.analysis.cells import Analysis, Cell
 from harness.report import figures
-from harness.report.analysis import Analysis, Cell
 from harness.report.figures import Bar
 from harness.report.items import Figure, Item, Prose, Section
 from harness.report.sections.common import about_cells
 from harness.report.sections.results import scale_of
-from harness.report.text import slug
+from harness.text import slug
 
 
 def section(a: Analysis) -> Section:

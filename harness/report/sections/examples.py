@@ -10,11 +10,11 @@ import numpy as np
 from matplotlib.figure import Figure as Drawing
 
 from harness import records
-from harness.report.analysis import Analysis, Cell
+from harness.analysis.cells import Analysis, Cell
 from harness.report.figures import STYLE
 from harness.report.items import Figure, Item, Section
 from harness.report.sections.common import about_cells
-from harness.report.text import slug
+from harness.text import slug
 
 VOID = 255
 GAP = 3  # white pixels between pictures

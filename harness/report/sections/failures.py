@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from harness.report.analysis import Analysis
-from harness.report.frames import column, records, rows
+from harness.analysis.cells import Analysis
+from harness.analysis.frames import column, records, rows
 from harness.report.items import Code, Column, Entry, Item, Prose, Row, Section, Table
 from harness.report.sections.common import about_cells, about_loss
 from harness.report.sections.reproduce import command
-from harness.report.text import plain, significant
+from harness.text import plain, significant
 
 STATUS = ("diverged", "failed", "missing")
 

@@ -8,12 +8,12 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure as Drawing
 
-from harness import stats
-from harness.report.analysis import Analysis
+from harness.analysis import stats
+from harness.analysis.cells import Analysis
+from harness.analysis.stats import Ranks
 from harness.report.figures import INK, STYLE, WIDTH
 from harness.report.items import Figure, Prose, Section
-from harness.report.text import count, joined, p_value
-from harness.stats import Ranks
+from harness.text import count, joined, p_value
 
 
 def section(a: Analysis) -> Section:

@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
+from harness.analysis.cells import Analysis, tally
+from harness.analysis.frames import column
 from harness.errors import UsageError
-from harness.records import StudyData
-from harness.report.analysis import Analysis, tally
-from harness.report.frames import column
+from harness.records.study import StudyData
 from harness.report.items import Code, Prose, Section
-from harness.report.text import DASH
+from harness.text import DASH
 
 
 def section(a: Analysis) -> Section:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-from harness import stats
-from harness.report.analysis import Across, Analysis, Cell, Outcome
+from harness.analysis import stats
+from harness.analysis.cells import Across, Analysis, Cell, Outcome
+from harness.analysis.stats import Comparison, Interval
 from harness.report.figures import limit
 from harness.report.items import Column, Entry, Item, Prose, Row, Scale, Section, Table
 from harness.report.sections.common import (
@@ -18,8 +19,7 @@ from harness.report.sections.common import (
     remarks,
     verdict_entry,
 )
-from harness.report.text import DASH, count, number, p_value, slug
-from harness.stats import Comparison, Interval
+from harness.text import DASH, count, number, p_value, slug
 
 EVIDENCE = (
     "Evidence: V agrees with an independent implementation, H worked by hand from the standard definition, M settings "

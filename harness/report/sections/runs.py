@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from harness.report.analysis import Analysis
-from harness.report.frames import column, numbers, records, rows
+from harness.analysis.cells import Analysis
+from harness.analysis.frames import column, numbers, records, rows
 from harness.report.items import About, Column, Entry, Prose, Row, Section, Table
 from harness.report.sections.common import about_cells, about_loss
-from harness.report.text import DASH, count, plain
+from harness.text import DASH, count, plain
 
 MOST = 2000  # a page with more rows takes longer to open than anyone waits
 SHOWN = ("key", "role", "label", "cell", "seed", "status", "selected_epoch", "source", "old")

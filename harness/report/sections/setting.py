@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from harness.report.analysis import Analysis, Outcome, class_count, group_of, tally
-from harness.report.frames import column, numbers, rows, where
+from harness.analysis.cells import Analysis, Outcome, class_count, group_of, tally
+from harness.analysis.frames import column, numbers, rows, where
 from harness.report.items import About, Code, Column, Entry, Item, Notice, Row, Section, Table
 from harness.report.sections.common import about_cells, about_loss, cell_entry, loss_entry
 from harness.report.sections.reproduce import yaml_of
-from harness.report.text import DASH, count, joined, plain, significant
+from harness.text import DASH, count, joined, plain, significant
 
 SEARCHED = {"lr": "learning rate", "tuned": "learning rate and the loss's own settings"}  # by track
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from harness import stats
-from harness.report.analysis import Analysis, Cell
+from harness.analysis import stats
+from harness.analysis.cells import Analysis, Cell
 from harness.report.items import Column, Entry, Item, Notice, Point, Points, Prose, Row, Section, Table
 from harness.report.sections import controls
 from harness.report.sections.common import TONES, about_loss, dash, loss_entry, reason
-from harness.report.text import count, joined
+from harness.text import count, joined
 
 FEW_SEEDS = 5
 

@@ -1,0 +1,1 @@
+"""What records say, worked out once: statistics, cells, claims."""

@@ -1,0 +1,1 @@
+"""Engines: warm workers that carry out runs."""

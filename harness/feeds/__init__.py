@@ -1,0 +1,66 @@
+"""Feeds bring data to the device: a resident one holds all of it there, a streamed one what the next batches need."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from hydra.utils import get_class, get_method
+from torch import Tensor
+
+from datasets.splits import Splits
+
+if TYPE_CHECKING:
+    from harness.tasks import Setup
+
+
+class Feed(Protocol):
+    """Where the images of a data set and their targets come from, batch by batch, on the device."""
+
+    splits: Splits
+
+    def shuffled(self, order: Tensor, size: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield whole batches of training images and targets in an order (N,), from batch ``first`` on."""
+        ...
+
+    def ordered(self, split: str, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield all images and targets of a split in their order; the last batch may be smaller."""
+        ...
+
+    def rows(self, split: str, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the images and targets of a few rows of a split."""
+        ...
+
+
+def feed_for(setup: Setup) -> Feed:
+    """Return the feed of a data set of images, the same one for equal settings."""
+    return _feed(*_arguments(setup), json.dumps(setup.feed), str(setup.device))
+
+
+def splits_for(setup: Setup) -> Any:
+    """Return the splits of a data set, of images or of rows, the same ones for equal settings."""
+    return _splits(*_arguments(setup))
+
+
+def _arguments(setup: Setup) -> tuple[str, str, bool, str]:
+    dataset = {name: value for name, value in setup.dataset.items() if name != "augment"}
+    return json.dumps(dataset), str(setup.data["root"]), bool(setup.data["download"]), json.dumps(setup.stress)
+
+
+# a warm worker meets the same data again and again
+@functools.lru_cache(maxsize=2)
+def _feed(dataset: str, root: str, download: bool, stress: str, feed: str, device: str) -> Feed:
+    settings: Mapping[str, Any] = json.loads(feed)
+    own = {name: value for name, value in settings.items() if name != "_target_"}
+    return get_class(settings["_target_"])(_splits(dataset, root, download, stress), torch.device(device), **own)
+
+
+@functools.lru_cache(maxsize=2)
+def _splits(dataset: str, root: str, download: bool, stress: str) -> Any:
+    named, harder = json.loads(dataset), json.loads(stress)
+    splits = get_method(named.pop("_target_"))(Path(root), download=download, **named)
+    return splits if harder is None else get_method(harder.pop("_target_"))(splits, **harder)

@@ -1,0 +1,35 @@
+"""How one predicted box per image is judged."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from losses.geometric import iou
+
+SHARES = {"found50": 0.5, "found75": 0.75}
+"""Overlap from which on a box counts as found, by name of the metric."""
+
+
+class RunningOverlaps:
+    """Overlap and distance of the edges of every box of a split: two numbers per box."""
+
+    def __init__(self) -> None:
+        self.kept: list[Tensor] = []
+
+    def add(self, found: Tensor, truth: Tensor) -> None:
+        """Take a batch: predicted and true boxes (N,4), corners x1, y1, x2, y2, not inside out, with an area."""
+        self.kept.append(torch.stack([1 - iou(found, truth), (found - truth).abs().mean(1)]))
+
+    def scores(self) -> dict[str, float]:
+        """Return all metrics.
+
+        Returns:
+            ``iou``, the mean overlap (intersection over union); ``found50`` and ``found75``, the shares of boxes with
+            at least half and three quarters of it; ``corner_error``, the mean distance of an edge from its place, in
+            pixels.
+        """
+        overlap, distance = torch.cat(self.kept, 1)
+        shares = ((overlap >= least).double().mean() for least in SHARES.values())
+        scalars = [overlap.mean(), *shares, distance.mean()]
+        return dict(zip(("iou", *SHARES, "corner_error"), torch.stack(scalars).tolist(), strict=True))

@@ -1,0 +1,43 @@
+"""How predicted numbers are judged."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class RunningErrors:
+    """Predicted and true numbers of a split, one of each per row: quantiles and variances need all of them."""
+
+    def __init__(self) -> None:
+        self.kept: list[Tensor] = []
+
+    def add(self, values: Tensor, truth: Tensor) -> None:
+        """Take a batch: predictions (N,) and true numbers (N,)."""
+        self.kept.append(torch.stack([values, truth]))
+
+    def scores(self) -> dict[str, float]:
+        """Return the metrics of :func:`metrics`."""
+        return metrics(*torch.cat(self.kept, 1))
+
+
+def metrics(values: Tensor, truth: Tensor) -> dict[str, float]:
+    """Judge predicted numbers.
+
+    Args:
+        values: (N,) predictions.
+        truth: (N,) numbers, not all equal.
+
+    Returns:
+        ``r2`` (share of the variance that is explained; 1 at best, 0 for the mean), ``rmse``, ``mae`` and ``mdae``
+        (root mean squared, mean and median absolute error) in the unit of the numbers.
+    """
+    error = values - truth
+    squares = error.square()
+    scalars = (
+        1 - squares.sum() / (truth - truth.mean()).square().sum(),
+        squares.mean().sqrt(),
+        error.abs().mean(),
+        error.abs().quantile(0.5),
+    )
+    return dict(zip(("r2", "rmse", "mae", "mdae"), torch.stack(scalars).tolist(), strict=True))

@@ -1,0 +1,1 @@
+"""Models by family, and the heads that suit them to a task."""

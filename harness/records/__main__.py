@@ -1,0 +1,44 @@
+"""python -m harness.records publish STUDY | import FILE... | merge FOLDER...: evidence, to keep and to pass on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.records.publish import import_files, merge, publish
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of publish, import and merge; return the exit code."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="python -m harness.records", description=(__doc__ or "").split("\n\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("publish", help="write a study's finished runs to results/measured/").add_argument("study")
+    commands.add_parser("import", help="add files that another machine published").add_argument(
+        "file", type=Path, nargs="+"
+    )
+    commands.add_parser("merge", help="copy the runs of other results folders into this one").add_argument(
+        "folder", type=Path, nargs="+"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        if given.command == "publish":
+            for path in publish(given.study):
+                print(f"wrote {os.path.relpath(path)} ({path.stat().st_size >> 10} KiB)")
+        elif given.command == "import":
+            for study, count in import_files(given.file).items():
+                print(f"{study}: {count} new runs")
+        else:
+            print(", ".join(f"{count} {what}" for what, count in merge(given.folder).items()))
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""The records of a study as tables: what was planned, what each run left, and what was published.
+
+results/<study>/study.json       the study as it was asked
+results/<study>/runs.csv         its runs: key, role, label, seed, ...
+results/<study>/records.index    what their records say, only to be quicker (see harness.records.index)
+results/measured/<study>.csv     the same evidence as flat rows, committed; <study>_history.csv its epochs
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UsageError
+from harness.paths import MEASURED, RESULTS
+from harness.plan import Run, Study, as_dict
+from harness.records import index
+from harness.records.store import flat, read, run_folder, write_json, write_text
+
+if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
+    import pandas as pd
+
+LISTED = ("key", "role", "label", "seed", "pair_seed", "setting")
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """Everything a report needs: ``runs`` has one row per planned run, ``history`` one per run and epoch."""
+
+    name: str
+    spec: dict[str, Any]
+    runs: pd.DataFrame
+    history: pd.DataFrame
+
+
+def write_study(study: Study, runs: Sequence[Run], results: Path = RESULTS) -> None:
+    """Write what a study asked and which runs answer it."""
+    folder = results / study.name
+    write_json(folder / "study.json", as_dict(study))
+    rows = [
+        {
+            **dict(zip(LISTED, (run.key, s.role, s.label, run.seed, run.pair_seed, s.hash), strict=True)),
+            **s.names,
+            "track": study.track,
+            "lr": s.described["optimizer"]["lr"],
+            **{f"axis.{key}": value for key, value in s.axes.items()},
+        }
+        for run in runs
+        for s in (run.setting,)
+    ]
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(dict.fromkeys(itertools.chain(*rows))), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(folder / "runs.csv", table.getvalue())
+
+
+def load_study(name: str, results: Path = RESULTS) -> StudyData:
+    """Read a study's records, local and measured alike.
+
+    Measured rows count when their setting is one of the study's (any, if the study was never run here).
+
+    Raises:
+        UsageError: there is neither a local nor a measured study of this name.
+    """
+    import pandas as pd
+
+    listed = results / name / "runs.csv"
+    local, history = _local(listed, results) if listed.exists() else (pd.DataFrame(), pd.DataFrame())
+    evidence = next((folder for folder in evidence_folders(results) if (folder / f"{name}.csv").exists()), MEASURED)
+    measured = published_rows(evidence / f"{name}.csv")
+    if local.empty and measured.empty:
+        known = sorted(path.parent.name for path in results.glob("*/runs.csv")) + sorted(
+            path.stem
+            for folder in evidence_folders(results)
+            for path in folder.glob("*.csv")
+            if (folder / f"{path.stem}_history.csv").exists()
+        )
+        raise UsageError(
+            f"no records of a study '{name}': run python -m harness study={name} first"
+            + (f" (there are records of {', '.join(dict.fromkeys(known))})." if known else ".")
+        )
+    if not local.empty and not measured.empty:
+        answered = set(local.loc[local["status"] != "missing", "key"])
+        measured = measured[measured["setting"].isin(local["setting"]) & ~measured["key"].isin(answered)]
+        local = local[local["key"].isin(answered) | ~local["key"].isin(measured["key"])]
+    runs = pd.concat([frame for frame in (local, measured) if not frame.empty], ignore_index=True)
+    keys = set(runs.loc[runs["source"] == "local", "key"])
+    epochs = [] if history.empty else [history[history["key"].isin(keys)]]
+    published = read_csv(evidence / f"{name}_history.csv")
+    if not published.empty:
+        epochs.append(published[published["key"].isin(set(runs["key"]) - keys)])
+    epochs = [frame for frame in epochs if not frame.empty]
+    history = pd.concat(epochs, ignore_index=True) if epochs else pd.DataFrame(columns=["key", "epoch"])
+    return StudyData(name, _spec(name, results), runs, history)
+
+
+def evidence_folders(results: Path) -> tuple[Path, ...]:
+    """Return where published evidence is looked for: beside the runs and, for the default results, in the checkout."""
+    return (results / "measured", MEASURED) if results == RESULTS else (results / "measured",)
+
+
+def _spec(name: str, results: Path) -> dict[str, Any]:
+    committed = (folder / f"{name}.json" for folder in evidence_folders(results))
+    for path in (results / name / "study.json", *committed):
+        if path.exists():
+            return {key: value for key, value in json.loads(path.read_text()).items() if key != "shared"}
+    from harness import plan
+
+    return as_dict(plan.load(name))
+
+
+def _local(listed: Path, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the runs on a study's list with what their records say, and their epochs."""
+    planned = read_csv(listed)
+    keys = [str(key) for key in planned.get("key", ())]
+    state = index.state_of(listed.read_bytes(), keys, str(results / "runs"))
+    return index.through(listed.with_name(index.NAME), state, lambda: _from_files(planned, results))
+
+
+def _from_files(planned: pd.DataFrame, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    import pandas as pd
+
+    rows, texts = [], {}
+    for row in planned.to_dict("records"):
+        key = str(row["key"])
+        record = read(key, results)
+        found = {} if record is None else flat({k: v for k, v in record.items() if k not in ("names", "schema")})
+        rows.append({"status": "missing", **found, **row, "source": "local"})
+        with contextlib.suppress(FileNotFoundError):
+            texts[key] = (run_folder(key, results) / "history.csv").read_text()
+    epochs = _histories(texts)
+    return pd.DataFrame(rows), pd.concat(epochs, ignore_index=True) if epochs else pd.DataFrame()
+
+
+def _histories(texts: Mapping[str, str]) -> list[pd.DataFrame]:
+    """Return the epochs of many runs, those with equal columns parsed as one text: a parser for each takes a second
+    for a thousand runs.
+    """
+    by_head: dict[str, dict[str, str]] = {}
+    for key, text in texts.items():
+        if len(text) > 1:
+            head, _, body = text.partition("\n")
+            by_head.setdefault(head, {})[key] = body if body.endswith("\n") else f"{body}\n"
+    frames = []
+    for head, bodies in by_head.items():
+        lines = [body.count("\n") for body in bodies.values()]
+        frame = _parsed(io.StringIO("".join([f"{head}\n", *bodies.values()])))
+        if len(frame) == sum(lines):
+            frame.insert(0, "key", [key for key, count in zip(bodies, lines, strict=True) for _ in range(count)])
+            frames.append(frame)
+            continue
+        for key, body in bodies.items():  # a field with a line break, or an empty line
+            frames.append(_parsed(io.StringIO(f"{head}\n{body}")))
+            frames[-1].insert(0, "key", key)
+    return frames
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Return a table of records, empty if there is none."""
+    import pandas as pd
+
+    return _parsed(path) if path.exists() and path.stat().st_size > 1 else pd.DataFrame()
+
+
+def _parsed(source: Path | io.StringIO) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.read_csv(
+        source,
+        dtype={"key": str, "setting": str, "label": str, "env.commit": str, "data.checksum": str},
+        low_memory=False,
+    )
+
+
+def published_rows(file: Path) -> pd.DataFrame:
+    """Return the rows of a published <study>.csv, with what all of them share from the .json beside it."""
+    import pandas as pd
+
+    rows, beside = read_csv(file), file.with_suffix(".json")
+    given = json.loads(beside.read_text()).get("shared", {}) if beside.exists() else {}
+    shared = {name: value for name, value in given.items() if name not in rows}
+    return pd.concat([rows, pd.DataFrame(shared, index=rows.index)], axis=1).copy().assign(source="measured")

@@ -1,0 +1,243 @@
+"""Carry out a study: plan it, check it, run what is missing, and say how it goes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import get_class
+
+from harness import hardware, plan, records
+from harness.address import Addresses
+from harness.engines.local import Event, LocalEngine
+from harness.errors import UsageError
+from harness.paths import RESULTS
+from harness.plan import Run, Setting, Study
+from harness.studies.progress import Progress
+from harness.studies.search import Search
+from harness.training.job import Job
+
+Config = Mapping[str, Any]
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """How a sweep ended: ``planned`` runs in all, ``done`` before it began, ``failed`` as (description, reason)."""
+
+    planned: int
+    done: int
+    failed: list[tuple[str, str]]
+    seconds: float
+
+
+def sweep(
+    study: Study, options: Config, started: Callable[[], None] = lambda: None, results: Path = RESULTS
+) -> SweepResult:
+    """Run what is missing of ``study`` and write its list of runs.
+
+    Args:
+        study: what to run.
+        options: ``data``, ``engine``, ``device`` and ``threads`` as composed from conf/run.yaml.
+        started: called when all checks have passed and training begins; never, if nothing is missing.
+        results: where records go.
+
+    Raises:
+        UsageError: a combination cannot be built, or a data set is missing; nothing was trained.
+    """
+    began = time.monotonic()
+    settings = plan.settings(study)
+    addresses = Addresses(Path(options["data"]["root"]))
+    search = Search(settings, study, addresses)
+    with _Work(options, started, results, addresses, study.metric) as work:
+        while trials := search.ask():
+            records.write_study(study, search.runs, results)  # an interrupted sweep can be reported
+            work.carry_out(trials)
+            search.tell(results)
+        runs = plan.runs(settings, study, addresses, search.chosen())
+        records.write_study(study, [*search.runs, *runs], results)
+        work.carry_out(runs)
+    return SweepResult(work.planned, work.done, work.failed, time.monotonic() - began)
+
+
+class _Work:
+    """Carries out what has no record yet; the workers start with the first such run and stay warm between rounds."""
+
+    def __init__(
+        self, options: Config, started: Callable[[], None], results: Path, addresses: Addresses, metric: str
+    ) -> None:
+        self.options, self.started, self.results = options, started, results
+        self.addresses, self.metric = addresses, metric.rpartition(".")[2]
+        self.planned = self.done = 0
+        self.failed: list[tuple[str, str]] = []
+        self.pool: LocalEngine | None = None
+        self.checked: set[Names] = set()
+
+    def __enter__(self) -> _Work:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool:
+            self.pool.stop()
+
+    def carry_out(self, runs: Sequence[Run]) -> None:
+        """Run what is missing of ``runs``; count what was asked, what was there, and what failed."""
+        here = records.finished(self.results)
+        distinct = {run.key: run for run in runs}
+        missing = [run for key, run in distinct.items() if key not in here]
+        self.planned += len(distinct)
+        self.done += len(distinct) - len(missing)
+        if not missing:
+            return
+        if self.pool is None:
+            settings = {k: v for k, v in self.options["engine"].items() if k not in ("_target_", "checkpoint_seconds")}
+            engine = get_class(self.options["engine"]["_target_"])
+            self.pool = engine(missing[0].setting.spec.device, self.options["threads"], **settings)
+        jobs = [job_of(run, self.options, self.results, self.addresses, self.metric) for run in missing]
+        self.checked |= check(self.pool, jobs, self.checked)
+        self.started()
+        self.failed += _watch(self.pool, jobs, self.results)
+
+
+def check(pool: LocalEngine, jobs: Sequence[Job], known: Set[Names] = frozenset()) -> set[Names]:
+    """Build every distinct combination of data, model and loss that is not yet ``known``, before anything is trained.
+
+    Raises:
+        UsageError: the first combination that cannot be built, with the reason.
+    """
+    distinct = {tuple(job.names.values()): replace(job, only_check=True) for job in jobs}
+    distinct = {names: job for names, job in distinct.items() if names not in known}
+    for event in pool.run(list(distinct.values())):
+        if event.kind == "checked" and event.content["problem"]:
+            raise UsageError(str(event.content["problem"]))
+        if event.kind == "died" and not event.content["again"]:
+            raise UsageError(
+                f"{describe(event.job)}: the worker died while it built this run (exit code "
+                f"{event.content['exitcode']}); is there enough memory?"
+            )
+    return set(distinct)
+
+
+def job_of(run: Run, options: Config, results: Path, addresses: Addresses, metric: str = "") -> Job:
+    """Return everything that a worker must know of a run, as plain data."""
+    commit, dirty = hardware.commit()
+    return Job(
+        key=run.key,
+        names=run.setting.names,
+        label=run.setting.label,
+        role=run.setting.role,
+        spec=run.setting.spec,
+        seed=run.seed,
+        data=options["data"],
+        feed=options["feed"],
+        folder=str(records.run_folder(run.key, results)),
+        checkpoint_seconds=options["engine"]["checkpoint_seconds"],
+        environment={"commit": commit, "dirty": dirty},
+        identity=addresses.identity(run.setting.spec),
+        metric=metric,
+    )
+
+
+def describe(job: Job) -> str:
+    """Return a run in a few words."""
+    roles = {"search": " (trial)", "baseline_repeat": " (control)", "negative_control": " (control)"}
+    return f"{job.label}, {job.names['model']}, {job.names['dataset']}, seed {job.seed}{roles.get(job.role, '')}"
+
+
+def _watch(pool: LocalEngine, jobs: Sequence[Job], results: Path) -> list[tuple[str, str]]:
+    failed = []
+    with Progress(len(jobs), pool.size) as progress:
+        for event in pool.run(jobs):
+            progress.show(event, describe(event.job))
+            if event.kind == "finished" and event.content["status"] == "failed":
+                failed.append((describe(event.job), str(event.content["error"])))
+            elif event.kind == "died" and not event.content["again"]:
+                failed.append((describe(event.job), _died(event, results)))
+    return failed
+
+
+def _died(event: Event, results: Path) -> str:
+    """Record a run whose worker died as often as it was tried."""
+    job = event.job
+    reason = f"its worker died (exit code {event.content['exitcode']}) at every try"
+    known = {"key": job.key, "names": dict(job.names), "seed": job.seed, "env": job.environment}
+    records.save_failure(records.run_folder(job.key, results), known | {"error": reason})
+    return reason
+
+
+def estimate(missing: Sequence[Setting], runs: Sequence[Run], results: Path, sample: int = 200) -> float | None:
+    """Return the seconds of work that runs of ``missing`` would take on one worker, from finished records of like runs.
+
+    A like run has the same data and model, if possible the same loss; None if there is no record to go by.
+    """
+    here = records.finished(results)
+    times: dict[tuple[str, ...], list[float]] = {}
+    for run in [run for run in runs if run.key in here][:: max(1, len(here) // sample)][:sample]:
+        record = records.read(run.key, results)
+        if record and record["cost"].get("wall_s"):
+            names = run.setting.names
+            for like in ((names["dataset"], names["model"], names["loss"]), (names["dataset"], names["model"]), ()):
+                times.setdefault(like, []).append(record["cost"]["wall_s"])
+    if not times:
+        return None
+    total = 0.0
+    for setting in missing:
+        names = setting.names
+        likes = ((names["dataset"], names["model"], names["loss"]), (names["dataset"], names["model"]), ())
+        known = next(times[like] for like in likes if like in times)
+        total += sum(known) / len(known)
+    return total
+
+
+def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
+    """Return what a sweep would do: how many runs, how many are done, and how long the rest may take."""
+    settings, here = plan.settings(study), records.finished(results)
+    addresses = Addresses(Path(options["data"]["root"]))
+    search, waits = Search(settings, study, addresses), False
+    while not waits and (trials := search.ask()):
+        waits = any(run.key not in here for run in trials)
+        if not waits:
+            search.tell(results)
+    runs = [*search.runs, *plan.runs(settings, study, addresses, {} if waits else search.chosen())]
+    missing = [run.setting for run in runs if run.key not in here] + search.ahead
+    planned, cells = len(runs) + len(search.ahead), len({setting.cell for setting in settings})
+    counts = Counter(run.setting.role for run in runs) + Counter(search=len(search.ahead))
+    lines = [
+        f"{study.name}: {study.question}",
+        f"{planned} runs: {_roles(counts)}; {len({s.label for s in settings})} losses in {cells} cells, "
+        f"{len(study.seeds)} seeds, track {study.track}"
+        + (f" with {search.budget} trials of every loss in every cell." if search.budget else "."),
+        f"{planned - len(missing)} done, {len(missing)} missing.",
+    ]
+    if waits:
+        lines.append("The search is not finished, so runs other than trials count as missing.")
+    if missing:
+        seconds = estimate(missing, runs, results)
+        device, threads = runs[0].setting.spec.device, options["threads"]
+        workers = options["engine"]["workers"] or (1 if device == "cuda" else max(1, hardware.cores() // threads))
+        lines.append(
+            f"About {_duration(seconds / workers)} on {workers} workers, judged by finished records."
+            if seconds is not None
+            else "No finished record to judge the time by."
+        )
+    return "\n".join(lines)
+
+
+def _roles(counts: Mapping[str, int]) -> str:
+    titles = {
+        "search": "trials",
+        "run": "to compare",
+        "baseline_repeat": "of the baseline, repeated",
+        "negative_control": "of the negative control",
+    }
+    return ", ".join(f"{counts[role]} {title}" for role, title in titles.items() if counts.get(role))
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,108 @@
+"""What tasks on images share: splits and their feed, normalised batches, and shifted test images."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from datasets.splits import Splits
+from harness.errors import UsageError
+from harness.feeds import feed_for
+from harness.tasks import Predict, Setup, Shift, Task
+
+
+class ImageTask(Task):
+    """Images with a class each, or with a class for every pixel.
+
+    Raises:
+        UsageError: the data set is of another kind.
+    """
+
+    masked: ClassVar[bool] = False
+    """True if the data set has a class for every pixel, False if for every image."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup, self.device = setup, setup.device
+        self.feed = feed_for(setup)
+        self.splits = self.feed.splits
+        _check_kind(self.splits, self.masked, setup)
+        self.augment = setup.dataset["augment"]
+        self.format = torch.channels_last if setup.channels_last else torch.contiguous_format
+        self.classes = len(self.splits.classes)
+        mean, std = (torch.tensor(x, device=self.device).view(1, -1, 1, 1) for x in (self.splits.mean, self.splits.std))
+        self.scale, self.shift = 1 / (255 * std), -mean / std
+        self.steps_per_epoch = max(1, len(self.splits.train) // setup.batch_size)
+
+    @functools.cached_property
+    def class_counts(self) -> Tensor:
+        """How many training images, or pixels of them, each class has: (C,) on the device."""
+        targets = self.splits.train.targets.flatten()
+        counts = torch.bincount(targets, minlength=self.classes)[: self.classes]  # beyond the classes: void
+        return counts.to(self.device)
+
+    def statistic(self, name: str) -> Any:
+        """Return ``class_counts``, or ``class_weights`` in inverse proportion to them, of mean 1 over items (as
+        scikit-learn's "balanced").
+        """
+        counts = self.class_counts.double()
+        if name == "class_counts":
+            return self.class_counts.tolist()
+        return (counts.sum() / (len(counts) * counts.clamp_min(1))).tolist() if name == "class_weights" else None
+
+    def shuffled(self, order_seed: int, first: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Yield the batches of an epoch: their positions in its order, raw images and targets."""
+        size, count = self.setup.batch_size, len(self.splits.train)
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(order_seed))
+        for step, (images, targets) in enumerate(self.feed.shuffled(order, size, first), first):
+            yield slice(step * size, (step + 1) * size), images, targets
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Return images of mean 0 and standard deviation 1, by the statistics of the training split."""
+        return torch.addcmul(self.shift, images, self.scale)
+
+    def ready(self, images: Tensor) -> Tensor:
+        """Return normalised images in the memory format of the model."""
+        return self.normalised(images).contiguous(memory_format=self.format)
+
+    def judged(self, split: str, predict: Predict, shift: Shift | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield normalised images and targets of a split, in order, shifted if asked for."""
+        change = None if shift is None else self._shifted(shift, predict)
+        for images, targets in self.feed.ordered(split, self.setup.eval_batch_size):
+            yield self.ready(images if change is None else change(images, targets)), targets
+
+    def _shifted(self, shift: Shift, predict: Predict) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return a function from raw images and their targets to raw images that are shifted."""
+        asked = inspect.signature(shift).parameters
+        generator = torch.Generator().manual_seed(0)  # the same noise for every loss and seed
+        if "scores" in asked and (self.masked or "class_logits" not in self.evaluates):
+            raise UsageError("shift=attack misleads classifiers of images: leave it out with this task.")
+
+        def scores(images: Tensor) -> Tensor:
+            return predict(self.ready(255 * images))["class_logits"]
+
+        def change(images: Tensor, target: Tensor) -> Tensor:
+            known = {"generator": generator, "target": target, "scores": scores}
+            return 255 * shift(images.float() / 255, **{name: x for name, x in known.items() if name in asked})
+
+        return change
+
+    def describe(self) -> dict[str, Any]:
+        """Return the sizes of the splits, the names of the classes, and the checksum of indices and labels."""
+        counts = {name: len(getattr(self.splits, name)) for name in ("train", "valid", "test")}
+        return {**counts, "classes": list(self.splits.classes), "checksum": self.splits.checksum}
+
+
+def _check_kind(splits: object, masked: bool, setup: Setup) -> None:
+    name = setup.dataset["_target_"].rpartition(".")[2]
+    if not isinstance(splits, Splits):
+        raise UsageError(f"the data set {name} is a table with a number to predict for every row: use task=regression.")
+    if (splits.train.targets.ndim == 3) != masked:
+        has, other = (
+            ("image, not every pixel", "classification") if masked else ("pixel, not every image", "segmentation")
+        )
+        raise UsageError(f"the data set {name} has a class for every {has}: use task={other}.")

@@ -1,0 +1,125 @@
+"""How numbers and lists are written, the same in every format."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+
+DASH = "–"
+MINUS = "−"
+
+
+def number(value: float | None, digits: int, *, sign: bool = False) -> str:
+    """Return a number with a real minus sign, a dash where there is none.
+
+    >>> number(-0.004, 2), number(1.5, 1, sign=True), number(None, 2)
+    ('0.00', '+1.5', '–')
+    """
+    if value is None or not math.isfinite(value):
+        return DASH
+    text = f"{abs(value):.{digits}f}"
+    if float(text) == 0:
+        return text
+    return (MINUS if value < 0 else "+" if sign else "") + text
+
+
+def p_value(p: float) -> str:
+    """Return a p value as it is printed.
+
+    >>> p_value(0.00001), p_value(0.0234), p_value(0.3), p_value(1.0)
+    ('< 0.001', '0.023', '0.30', '1')
+    """
+    if not math.isfinite(p):
+        return DASH
+    if p < 0.001:
+        return "< 0.001"
+    return "1" if p > 0.995 else f"{p:.3f}" if p < 0.095 else f"{p:.2f}"
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """Return a number with so many significant digits and no exponent in everyday sizes.
+
+    >>> significant(1234.5), significant(0.01234), significant(7.0), significant(5e-06)
+    ('1,230', '0.0123', '7.00', '5e-06')
+    """
+    if value is None or not math.isfinite(value):
+        return DASH
+    if value == 0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e9:
+        return f"{value:.{digits}g}".replace("-", MINUS, 1) if value < 0 else f"{value:.{digits}g}"
+    before = math.floor(math.log10(abs(value)))
+    rounded = round(value, digits - 1 - before)
+    return f"{rounded:,.{max(0, digits - 1 - before)}f}".replace("-", MINUS)
+
+
+def plain(value: object) -> str:
+    """Return a config value as one would type it: integers without a decimal point, nothing as a dash.
+
+    >>> plain(3.0), plain(0.001), plain(float("nan")), plain("adamw"), plain(True)
+    ('3', '0.001', '–', 'adamw', 'true')
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return DASH
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.6g}"
+    return str(value)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in the unit one would say.
+
+    >>> duration(41), duration(700), duration(9000)
+    ('41 s', '12 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def joined(words: Iterable[str], last: str = "and") -> str:
+    """Return words as a list in a sentence.
+
+    >>> joined(["a"]), joined(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    *head, tail = list(words) or [""]
+    return f"{', '.join(head)} {last} {tail}" if head else tail
+
+
+def count(n: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun.
+
+    >>> count(1, "run"), count(1200, "loss", "losses")
+    ('1 run', '1,200 losses')
+    """
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+AXES = {
+    "axis.stress.rate": "wrong labels",
+    "axis.stress.ratio": "imbalance ratio",
+    "axis.stress.profile": "imbalance profile",
+    "axis.stress.share": "share of images",
+}
+
+
+def axis_title(column: str) -> str:
+    """Return how an axis of a study is called by its column of the records.
+
+    >>> axis_title("axis.stress.rate"), axis_title("axis.trainer.batch_size")
+    ('wrong labels', 'batch size')
+    """
+    return AXES.get(column) or column.removeprefix("axis.").rpartition(".")[2].replace("_", " ")
+
+
+def slug(text: str) -> str:
+    """Return a text as a name for files and anchors.
+
+    >>> slug("digits · cnn micro, gamma=0.5")
+    'digits-cnn-micro-gamma-0.5'
+    """
+    return re.sub(r"[^\w.]+", "-", text).strip("-.") or "x"

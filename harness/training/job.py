@@ -1,0 +1,130 @@
+"""A run as a worker gets it: described by plain data, checked before anything is trained, carried out to a record."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.address import RunSpec
+from harness.errors import UsageError
+
+Report = Callable[[int, int, Mapping[str, Any]], None]
+
+
+class Stopped(Exception):
+    """The run was asked to stop and has left a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run, or the check of one.
+
+    Attributes:
+        key: its address.
+        names: chosen option of every config group.
+        label: what the study calls its loss.
+        role: its part in the study.
+        spec: everything that decides its numbers but the seed.
+        seed: the seed.
+        data: ``root`` and ``download``.
+        feed: config of the feed, which moves no number.
+        folder: where its record goes.
+        checkpoint_seconds: how often it is saved.
+        environment: commit and state of the checkout.
+        identity: what the key covers beyond the spec: content of the data and behaviour of the code.
+        metric: what the study compares, without the split; empty: nothing.
+        only_check: build and try it, train nothing.
+    """
+
+    key: str
+    names: Mapping[str, str]
+    label: str
+    role: str
+    spec: RunSpec
+    seed: int
+    data: Mapping[str, Any]
+    feed: Mapping[str, Any]
+    folder: str
+    checkpoint_seconds: float
+    environment: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    metric: str = ""
+    only_check: bool = False
+
+
+def check(job: Job) -> str | None:
+    """Build and try out a job without training; return the one sentence that says why it cannot run, or None."""
+    from datasets.splits import MissingData
+    from harness.training import build
+
+    try:
+        learner = build.learner(job)
+        learner.try_out()
+        known = [metric.key for metric in learner.task.metrics]
+        if job.metric and job.metric not in known:
+            from harness.errors import unknown
+
+            return str(unknown("metric", job.metric, known))
+    except (UsageError, MissingData, ValueError) as error:
+        return str(error)
+    return None
+
+
+def carry_out(job: Job, stop: Callable[[], bool], report: Report) -> dict[str, Any]:
+    """Carry out one run; whatever it raises becomes a recorded failure. Return ``status`` and, if failed, ``error``.
+
+    Args:
+        job: the run.
+        stop: asked after every step.
+        report: called after every epoch with epoch, epochs and the history row.
+
+    Raises:
+        Stopped: ``stop`` returned True; a checkpoint is written.
+    """
+    from harness import records
+    from harness.training import build
+
+    started, folder = datetime.now(UTC), Path(job.folder)
+    try:
+        record, history, examples = build.learner(job).run(folder, stop, report)
+        records.save(folder, _about_run(job, started) | record, history, examples)
+        return {"status": record["status"]}
+    except Stopped:
+        raise
+    except Exception as error:
+        last = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        trouble = {"error": last, "traceback": traceback.format_exc()}
+        records.save_failure(folder, _about_run(job, started) | trouble)
+        return {"status": "failed", "error": last}
+
+
+def _about_run(job: Job, started: datetime) -> dict[str, Any]:
+    """Return the part of a record that does not depend on how the run ended."""
+    import torch
+
+    from harness import hardware
+    from harness.training import build
+
+    config = {name: value for name, value in asdict(job.spec).items() if value not in (None, {})}
+    device, threads = job.spec.device, config.pop("threads", None)
+    config.pop("device")
+    return {
+        "key": job.key,
+        "names": dict(job.names),
+        "seed": job.seed,
+        "config": config,
+        "identity": dict(job.identity),
+        "env": {
+            **job.environment,
+            **build.versions(),
+            "device": device,
+            "threads": threads,
+            "device_name": torch.cuda.get_device_name() if device == "cuda" else hardware.cpu_name(),
+        },
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

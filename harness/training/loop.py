@@ -1,0 +1,383 @@
+"""The training loop: one learner for every task, that knows none of them, nor anything of studies.
+
+Every random draw comes from a generator seeded by (seed, purpose, step), so nothing that a loss draws moves what
+another sees, and a resumed run needs no generator's state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from hydra.utils import instantiate
+from torch import Tensor, nn
+
+from harness import records
+from harness.tasks import Batch, Seeds
+from harness.training import build, checkpoint, probe
+from harness.training.build import seed_for
+from harness.training.job import Job, Report, Stopped
+from harness.training.meter import Meter, peak_memory
+from losses.kinds import Pair, Pairs
+from losses.loss import Link
+
+SECONDS = ("train_s", "data_s", "eval_s", "wall_s")
+
+
+@dataclass
+class State:
+    """Where a run stands: everything a checkpoint holds besides weights and the states of optimizers."""
+
+    step: int = 0
+    diverged_step: int | None = None
+    last_finite_loss: float | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] | None = None  # epoch, metrics and weights of the selected epoch
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SECONDS, 0.0))
+    epoch_seconds: float = 0.0
+
+
+class Loop:
+    """A run in memory: task, model, losses, optimizers, and the loop over them.
+
+    Args:
+        job: the run.
+
+    Raises:
+        UsageError: loss, model and data do not fit together.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.seed, self.recipe = job, job.seed, job.spec.trainer
+        spec = job.spec
+        self.device = torch.device(spec.device)
+        if self.device.type == "cpu":
+            torch.set_num_threads(spec.threads or 1)
+        self.task = build.task(spec, job.data, job.feed, self.device)
+        self.model, self.losses = build.model_and_losses(spec, self.task, self.seed)
+        memory = torch.channels_last if spec.model["channels_last"] else torch.contiguous_format
+        self.model = self.model.to(self.device).to(memory_format=memory)  # pyright: ignore[reportCallIssue]
+        self.losses.to(self.device)
+        parts = self.task.parts(self.model)
+        self.optimizers = {
+            name: build.optimizer(spec.optimizer, parts[name], loss) for name, loss in self.losses.items()
+        }
+        self.parameters = {
+            name: [p for group in optimizer.param_groups for p in group["params"]]
+            for name, optimizer in self.optimizers.items()
+        }
+        self.lr = spec.optimizer["lr"]
+        self.total_steps = self.task.steps_per_epoch * self.recipe["epochs"]
+        self.state = State()
+        self.meter = Meter(self.losses)
+
+    # ------------------------------------------------------------------ one step
+
+    def step(self, batch: Batch) -> None:
+        """Train every objective of a batch, one after the other; what is measured stays on the device."""
+        count = self.state.step
+        self._set_lr(count)
+        objectives = self.task.objectives(self.model, batch)
+        for order in itertools.count():
+            self._reseed("forward", count, order)
+            with self._autocast():
+                objective = next(objectives, None)  # the forward pass of this objective happens here
+            if objective is None:
+                break
+            name = objective.name
+            self._reseed("loss", count, order)
+            loss = self.losses[name](_float32(objective.pairs))
+            self.optimizers[name].zero_grad(set_to_none=True)  # an objective before may have reached these weights
+            loss.backward()
+            norm = self._clipped_norm(name)
+            self.optimizers[name].step()
+            self.meter.add(name, count, loss.detach(), norm)
+        self.state.step += 1
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.recipe["precision"] == "bf16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def _reseed(self, purpose: str, count: int, order: int) -> None:
+        seed = seed_for(self.seed, f"{purpose} {order}" if order else purpose, count)
+        if self.device.type == "cuda":
+            torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the global torch.manual_seed costs seventy times more
+
+    def _set_lr(self, count: int) -> None:
+        warm = self.recipe["warmup"] * self.total_steps
+        factor = min(1.0, (count + 1) / warm) if warm else 1.0
+        if self.recipe["schedule"] == "cosine" and count >= warm:
+            factor = 0.5 * (1 + math.cos(math.pi * (count - warm) / max(1.0, self.total_steps - warm)))
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr * factor
+
+    def _clipped_norm(self, name: str) -> Tensor:
+        parameters = self.parameters[name]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.recipe["clip_norm"] is not None:
+            nn.utils.clip_grads_with_norm_(parameters, self.recipe["clip_norm"], norm)
+        return norm
+
+    def try_out(self) -> None:
+        """Send a first batch through model and losses without a step, so that a wrong setting shows before any work."""
+        batch = next(self.task.epoch(Seeds(0, 0)))
+        self._mode(train=False)
+        for objective in self.task.objectives(self.model, batch):
+            self.losses[objective.name](_float32(objective.pairs))
+
+    # ------------------------------------------------------------------ epochs
+
+    def run(
+        self, folder: Path, stop: Callable[[], bool], report: Report
+    ) -> tuple[dict[str, Any], pd.DataFrame, dict[str, Any] | None]:
+        """Train from the last checkpoint, if any, to the end; return record, epochs and examples.
+
+        Raises:
+            Stopped: ``stop`` returned True; a checkpoint is written.
+        """
+        self._resume(folder)
+        self.began = self.saved = time.perf_counter()
+
+        def due() -> bool:
+            return stop() or time.perf_counter() - self.saved > self.job.checkpoint_seconds
+
+        while self.state.step < self.total_steps and self.state.diverged_step is None:
+            epoch, first = divmod(self.state.step, self.task.steps_per_epoch)
+            with peak_memory(self.device) as peak:
+                self._train(epoch, first, due, folder, stop)
+            report(epoch + 1, self.recipe["epochs"], self._close_epoch(epoch, peak))
+            if due():
+                self._save(folder, stop)
+        self._add_wall_time()
+        record = self._record()
+        return record, pd.DataFrame(self.state.history), self._examples() if record["test"] else None
+
+    def _train(self, epoch: int, first: int, due: Callable[[], bool], folder: Path, stop: Callable[[], bool]) -> None:
+        seeds = Seeds(seed_for(self.seed, "order", epoch), seed_for(self.seed, "augment", epoch))
+        batches = self.task.epoch(seeds, first)
+        started = time.perf_counter()
+        self._mode(train=True)
+        for batch in self._timed(batches):
+            self.step(batch)
+            if self.state.step % self.task.steps_per_epoch and due():
+                self.state.epoch_seconds += self._clock() - started
+                self._save(folder, stop)
+                started = time.perf_counter()
+        self.state.epoch_seconds += self._clock() - started
+
+    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield the batches; how long the loop waits for them is part of what training costs."""
+        seconds = self.state.seconds
+        while True:
+            started = time.perf_counter()
+            batch = next(batches, None)
+            seconds["data_s"] += time.perf_counter() - started
+            if batch is None:
+                return
+            yield batch
+
+    def _mode(self, *, train: bool) -> None:
+        self.model.train(train)
+        self.losses.train(train)
+
+    def _add_wall_time(self) -> None:
+        now = time.perf_counter()
+        self.state.seconds["wall_s"] += now - self.began
+        self.began = now
+
+    def _clock(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def _close_epoch(self, epoch: int, peak: Mapping[str, float]) -> dict[str, Any]:
+        """Bring the epoch's measures to the host, evaluate, and keep the weights that the selection rule prefers."""
+        state, measured = self.state, self.meter.close()
+        state.diverged_step = measured.bad_step
+        state.last_finite_loss = (
+            measured.last_finite_loss if measured.last_finite_loss is not None else state.last_finite_loss
+        )
+        row: dict[str, Any] = {
+            "epoch": epoch + 1,
+            "step": state.step,
+            "lr": next(iter(self.optimizers.values())).param_groups[0]["lr"],
+            **_by_objective("train.loss", measured.loss),
+            **_by_objective("grad_norm", measured.norm),
+            "step_ms": 1000 * state.epoch_seconds / self.task.steps_per_epoch,
+            "peak_memory_mb": peak["mb"],
+        }
+        state.seconds["train_s"] += state.epoch_seconds
+        state.epoch_seconds = 0.0
+        if state.diverged_step is None:
+            started = time.perf_counter()
+            scores = self.evaluate("valid")
+            state.seconds["eval_s"] += self._clock() - started
+            row |= {f"valid.{name}": records.cell(value) for name, value in scores.items()}
+            if self.recipe.get("probe"):
+                row |= self._probe()
+            self._select(epoch + 1, scores)
+        state.history.append(row)
+        return row
+
+    def _select(self, epoch: int, scores: Mapping[str, Any]) -> None:
+        best, metric = self.state.best, self.task.metrics[0]
+
+        def rank(value: float | None) -> float:
+            return -math.inf if value is None or value != value else value if metric.higher_is_better else -value
+
+        if (
+            self.recipe["select"] == "last"
+            or best is None
+            or rank(scores[metric.key]) > rank(best["valid"][metric.key])
+        ):
+            weights = {"model": self.model.state_dict(), "losses": self.losses.state_dict()}
+            copied = {part: {name: t.detach().clone() for name, t in state.items()} for part, state in weights.items()}
+            self.state.best = {"epoch": epoch, "valid": dict(scores), "weights": copied}
+
+    # ------------------------------------------------------------------ judging
+
+    @property
+    def predict(self) -> Predictor:
+        """The model as it is now, ready to be judged."""
+        return Predictor(self.model, self.losses, self._autocast)
+
+    def evaluate(self, split: str, shift: Callable[..., Tensor] | None = None) -> dict[str, Any]:
+        """Return the task's metrics on ``split`` (valid, test) with the present weights."""
+        self._mode(train=False)
+        with torch.inference_mode():
+            return dict(self.task.evaluate(self.predict, split, shift))
+
+    def _examples(self) -> dict[str, Any] | None:
+        self._mode(train=False)
+        with torch.inference_mode():
+            return self.task.examples(self.predict)
+
+    def _probe(self) -> dict[str, float | None]:
+        """Return how far the loss is from cross-entropy on a batch of validation data."""
+        batch = self.task.probe(self.recipe["batch_size"])
+        loss = next(iter(self.losses.values()))
+        if batch is None or any(True for _ in loss.buffers()):  # nothing to probe, or a memory that must not be stirred
+            return {}
+        with torch.no_grad(), self._autocast():
+            pairs = _float32(self.task.pairs(self.model(*batch.inputs), batch))
+        return probe.beside_cross_entropy(loss, pairs)  # pyright: ignore[reportArgumentType]
+
+    # ------------------------------------------------------------------ resume and record
+
+    def _save(self, folder: Path, stop: Callable[[], bool]) -> None:
+        self._add_wall_time()
+        optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
+        weights = {"model": self.model.state_dict(), "losses": self.losses.state_dict(), "optimizers": optimizers}
+        checkpoint.save(folder, {**weights, "meter": self.meter.state(), "state": vars(self.state)})
+        if stop():
+            raise Stopped
+        self.saved = time.perf_counter()
+
+    def _resume(self, folder: Path) -> None:
+        saved = checkpoint.load(folder, self.device)
+        if saved is None:
+            return
+        self.model.load_state_dict(saved["model"])
+        self.losses.load_state_dict(saved["losses"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(saved["optimizers"][name])
+        self.meter.load(saved["meter"])
+        self.state = State(**saved["state"])
+
+    def _record(self) -> dict[str, Any]:
+        """Test the selected weights, once, and return what the run leaves."""
+        state, best = self.state, self.state.best
+        diverged = state.diverged_step is not None
+        test, shifted = None, {}
+        if best is not None and not diverged:
+            self.model.load_state_dict(best["weights"]["model"])
+            self.losses.load_state_dict(best["weights"]["losses"])
+            test = self.evaluate("test")
+            shifts = (self.job.spec.shift or {}).items()
+            shifted = {name: self.evaluate("test", instantiate(shift)) for name, shift in shifts}
+        history = pd.DataFrame(state.history)
+        return {
+            "status": "diverged" if diverged else "done",
+            **_about(self.losses),
+            "metrics": [metric.as_dict() for metric in self.task.metrics],
+            "test": test,
+            **({"shifted": shifted} if shifted else {}),
+            "valid": best["valid"] if best else None,
+            "selected_epoch": best["epoch"] if best else None,
+            "diverged_step": state.diverged_step,
+            "last_finite_loss": state.last_finite_loss if diverged else None,
+            "cost": {
+                **state.seconds,
+                "step_ms": float(history["step_ms"].median()),
+                "peak_memory_mb": float(history["peak_memory_mb"].max()),
+                "parameters": _count(self.model),
+                "loss_parameters": _count(self.losses),
+            },
+            "data": self.task.describe(),
+        }
+
+
+class Predictor:
+    """A model to be judged: inputs to outputs, by kind, in float32; class scores of a loss that is a head included.
+
+    Args:
+        model: the model.
+        losses: the loss of every objective.
+        autocast: returns the context of a forward pass.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        losses: Mapping[str, Any],
+        autocast: Callable[[], contextlib.AbstractContextManager[Any]],
+    ) -> None:
+        self.model, self.autocast = model, autocast
+        self.link: Link = next(iter(losses.values())).about.link
+        self.head = next((loss for loss in losses.values() if loss.is_head), None)
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """Return the outputs for a batch of inputs."""
+        with self.autocast():
+            outputs = self.model(*inputs)
+        if not isinstance(outputs, Mapping):
+            return outputs.float()
+        outputs = {kind: output.float() for kind, output in outputs.items()}
+        return outputs if self.head is None else {**outputs, "class_logits": self.head.logits(outputs["features"])}
+
+
+def _float32(pairs: Pairs) -> Pairs:
+    return {kind: Pair(pair.prediction.float(), pair.target, pair.mask) for kind, pair in pairs.items()}
+
+
+def _by_objective(name: str, values: Mapping[str, float]) -> dict[str, float]:
+    """Return columns of the history: ``name``, or one for each objective where there are several."""
+    return {name if len(values) == 1 else f"{name}.{objective}": value for objective, value in values.items()}
+
+
+def _about(losses: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return what a record says of the losses; several are joined."""
+    about = [loss.about for loss in losses.values()]
+    links = {each.link for each in about}
+    return {
+        "loss_name": "; ".join(each.name for each in about),
+        "loss_family": about[-1].family,
+        "loss_link": links.pop() if len(links) == 1 else None,
+        "loss_paper": "; ".join(each.paper for each in about),
+        "loss_evidence": max((each.evidence for each in about), key="VHMR".index),
+    }
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,67 @@
+"""Negative controls: losses that are wrong on purpose, to show that a study finds a difference where there is one."""
+
+from torch import Tensor
+
+from losses.loss import about
+from losses.probability import cross_entropy
+from losses.quantity import quantile
+
+
+@about(
+    name="Negative control, last class",
+    family="control",
+    kind="class_logits",
+    link="softmax",
+    paper="none: a control",
+    evidence="H",
+)
+def negative_control_worse(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy that is blind to the last class, so that no model learns it.
+
+    L = -ln p_t, or 0 where t is the last class. logits: (N,C,...); target: (N,...) int64; returns (N,...).
+
+    >>> import torch
+    >>> negative_control_worse(torch.zeros(2, 2), torch.tensor([0, 1]))
+    tensor([0.6931, 0.0000])
+    """
+    return cross_entropy(logits, target) * (target != logits.shape[1] - 1)
+
+
+@about(
+    name="Negative control, odd classes",
+    family="control",
+    kind="class_logits",
+    link="softmax",
+    paper="none: a control",
+    evidence="H",
+)
+def negative_control_blind(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy that is blind to every second class: a control also where the last class is too rare to matter.
+
+    L = -ln p_t, or 0 where t is odd. logits: (N,C,...); target: (N,...) int64; returns (N,...).
+
+    >>> import torch
+    >>> negative_control_blind(torch.zeros(2, 2), torch.tensor([0, 1]))
+    tensor([0.6931, 0.0000])
+    """
+    return cross_entropy(logits, target) * (target % 2 == 0)
+
+
+@about(
+    name="Negative control, 95 % quantile",
+    family="control",
+    kind="values",
+    link=None,
+    paper="none: a control",
+    evidence="H",
+)
+def negative_control_high(prediction: Tensor, target: Tensor) -> Tensor:
+    """The loss of the 95 % quantile, so that all predictions are too high.
+
+    L = max(0.95 u, -0.05 u), u = y - yh. Both of one shape, which is returned. Kink at 0.
+
+    >>> import torch
+    >>> negative_control_high(torch.zeros(2), torch.tensor([1.0, -1.0]))
+    tensor([0.9500, 0.0500])
+    """
+    return quantile(prediction, target, tau=0.95)
