@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datasets.splits import Splits
 from harness.errors import UsageError
-from harness.feeds import feed_for
+from harness.feeds import feed_for, splits_for
 from harness.tasks import Predict, Setup, Shift, Task
 
 
@@ -28,9 +28,9 @@ class ImageTask(Task):
 
     def __init__(self, setup: Setup) -> None:
         self.setup, self.device = setup, setup.device
+        _check_kind(splits_for(setup), self.masked, setup)
         self.feed = feed_for(setup)
         self.splits = self.feed.splits
-        _check_kind(self.splits, self.masked, setup)
         self.augment = setup.dataset["augment"]
         self.format = torch.channels_last if setup.channels_last else torch.contiguous_format
         self.classes = len(self.splits.classes)
