@@ -387,7 +387,11 @@ def root_mean_squared_logarithmic_error(prediction: Tensor, target: Tensor, *, m
     tensor([1.])
     """
     check_pair(prediction, target)
-    error = prediction.clamp_min(0).log1p() - target.log1p()
+    prediction = prediction.clamp_min(0)
+    # the size of ln((1 + yh)/(1 + y)) by the difference of the values, because that of their logarithms is rounded
+    under = prediction < target
+    gap = torch.where(under, target - prediction, prediction - target)
+    error = (gap / (1 + torch.where(under, prediction, target))).log1p()
     return root(_mean(error.square(), mask)).expand_as(target)
 
 
