@@ -275,8 +275,8 @@ def siou(prediction: Tensor, target: Tensor, *, theta: float = 4.0) -> Tensor:
     enclosing box, g = 2 - sin(2a), a angle of the shift. Shape S = sum over sides of (1 - exp(-|w - wg|/max(w,
     wg)))^theta. One library's default turns the sign of g, which rewards distance. Boxes (N,4); returns (N,).
 
-    >>> siou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[1.0, 0.0, 5.0, 4.0]]))
-    tensor([0.7285])
+    >>> siou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[1.0, 1.0, 5.0, 3.0]]))
+    tensor([0.8414])
     """
     check_range("theta", theta, 1)
     pair = _pair(prediction, target)

@@ -323,8 +323,8 @@ def mahalanobis(
     L = sqrt((x - mu)^T S^-1 (x - mu)), by a Cholesky factor, never by an inverse; squared as Deep SORT gates.
     Both (N,F); covariance: (F,F), positive definite, None = identity; returns (N,). The slope at distance 0 is 0.
 
-    >>> mahalanobis(torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2), covariance=[[2.0, 0.5], [0.5, 1.0]])
-    tensor([2.0000])
+    >>> mahalanobis(torch.tensor([[1.0, 1.0]]), torch.zeros(1, 2), covariance=[[2.0, 0.5], [0.5, 1.0]])
+    tensor([1.0690])
     """
     check_pair(prediction, target)
     away = prediction - target
@@ -383,8 +383,8 @@ def root_mean_squared_logarithmic_error(prediction: Tensor, target: Tensor, *, m
     count as 0, with slope 0 there. Both of one shape, which is returned, targets from 0 on; mask: bool, items that
     count.
 
-    >>> root_mean_squared_logarithmic_error(torch.tensor([math.e - 1]), torch.zeros(1))
-    tensor([1.])
+    >>> root_mean_squared_logarithmic_error(torch.tensor([4.0]), torch.tensor([1.0]))
+    tensor([0.9163])
     """
     check_pair(prediction, target)
     prediction = prediction.clamp_min(0)
