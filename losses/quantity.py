@@ -387,12 +387,30 @@ def root_mean_squared_logarithmic_error(prediction: Tensor, target: Tensor, *, m
     tensor([0.9163])
     """
     check_pair(prediction, target)
-    prediction = prediction.clamp_min(0)
-    # the size of ln((1 + yh)/(1 + y)) by the difference of the values, because that of their logarithms is rounded
-    under = prediction < target
-    gap = torch.where(under, target - prediction, prediction - target)
-    error = (gap / (1 + torch.where(under, prediction, target))).log1p()
+    error = _LogRatio.apply(prediction.clamp_min(0), target)
     return root(_mean(error.square(), mask)).expand_as(target)
+
+
+class _LogRatio(ByHand):
+    """ln((1 + a)/(1 + b)) by the difference of a and b, because that of two logarithms is rounded as they are.
+
+    By hand, because |a - b| has no slope where they are the same.
+    """
+
+    @staticmethod
+    def forward(a: Tensor, b: Tensor) -> Tensor:
+        gap = a - b
+        return torch.copysign((gap.abs() / (1 + torch.minimum(a, b))).log1p(), gap)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        a, b = ctx.saved_tensors
+        first, second = ctx.needs_input_grad
+        return slope / (1 + a) if first else None, -slope / (1 + b) if second else None
 
 
 def _mean(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,6 +1,7 @@
 """Losses on structure: local statistics, features of images, and what moves between frames."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch.nn import functional
 
 from losses.checks import check_choice, check_pair, check_range
 from losses.loss import about
-from losses.shared import in_full_precision, presence, root
+from losses.shared import ByHand, in_full_precision, presence, root
 
 
 @about(
@@ -191,18 +192,38 @@ def style(prediction: Tensor, target: Tensor, *, scaling: str = "gatys") -> Tens
     check_pair(prediction, target)
     check_choice("scaling", scaling, ("gatys", "johnson", "absolute"))
     size = prediction[0].numel() if len(prediction) else 1
-    difference = _gram_difference(prediction, target) / size
+    difference = _GramDifference.apply(prediction.flatten(2), target.flatten(2)) / size
     if scaling == "absolute":
         return difference.abs().flatten(1).sum(1)
     squares = difference.square().flatten(1).sum(1)
     return squares / 4 if scaling == "gatys" else squares
 
 
-@in_full_precision
-def _gram_difference(first: Tensor, second: Tensor) -> Tensor:
-    """Return F F^T - P P^T as the symmetric part of (F - P) (F + P)^T: precise also where the two are nearly alike."""
-    product = (first - second).flatten(2) @ (first + second).flatten(2).mT
-    return (product + product.mT) / 2
+class _GramDifference(ByHand):
+    """F F^T - P P^T as the symmetric part of (F - P) (F + P)^T: precise also where the two are nearly alike.
+
+    By hand, because the gradient is one product of matrices, for which autograd takes two.
+    """
+
+    @staticmethod
+    @in_full_precision
+    def forward(first: Tensor, second: Tensor) -> Tensor:
+        product = (first - second) @ (first + second).mT
+        return (product + product.mT) / 2
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    @in_full_precision
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        first, second = ctx.saved_tensors
+        both = slope + slope.mT
+        return tuple(
+            sign * both @ maps.to(both.dtype) if asked else None
+            for sign, maps, asked in zip((1, -1), (first, second), ctx.needs_input_grad, strict=True)
+        )
 
 
 @about(
