@@ -74,6 +74,20 @@ class Splits:
     classes: tuple[str, ...]
     skipped: tuple[str, ...] = ()
 
+    @property
+    def made_for(self) -> str:
+        """Name of the task that these data are for."""
+        return "segmentation" if self.train.targets.ndim == 3 else "classification"
+
+    @property
+    def content(self) -> str:
+        """What a target is, for messages."""
+        return (
+            "a class for every pixel, not every image"
+            if self.train.targets.ndim == 3
+            else ("a class for every image, not every pixel")
+        )
+
     @cached_property
     def _moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         means, deviations = [], []

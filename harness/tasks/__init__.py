@@ -152,3 +152,17 @@ class Task:
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Return what the record says of the data: counts, classes, checksum."""
+
+
+def class_statistic(name: str, counts: Tensor) -> list[float] | None:
+    """Return what a loss asks of the classes of a training set, one number each; None: there is no such thing.
+
+    Args:
+        name: ``class_counts``, or ``class_weights``: inverse to the counts, with mean 1 over the training items (as
+            scikit-learn's "balanced").
+        counts: training items of each class, (C,).
+    """
+    if name == "class_counts":
+        return counts.tolist()
+    counts = counts.double()
+    return (counts.sum() / (len(counts) * counts.clamp_min(1))).tolist() if name == "class_weights" else None

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from datasets.tables import TableSplits
 from harness.errors import UsageError
-from harness.feeds import splits_for
+from harness.feeds import check_suited, splits_for
 from harness.metrics import declared
 from harness.metrics.regression import RunningErrors
 from harness.tasks import Batch, Predict, Seeds, Setup, Shift, Spec, Task
@@ -32,7 +31,8 @@ class Regression(Task):
     metrics = declared.REGRESSION
 
     def __init__(self, setup: Setup) -> None:
-        self.splits, self.setup = table_of(setup), setup
+        self.splits, self.setup = splits_for(setup), setup
+        check_suited(self.splits, "regression", setup)
         self.device = device = setup.device
         train = self.splits.train
         mean, deviation = train.features.mean(0), train.features.std(0)
@@ -73,16 +73,3 @@ class Regression(Task):
         """Return the sizes of the parts, the names of the features, and the checksum of all of it."""
         counts = {name: len(target) for name, target in self.targets.items()}
         return {**counts, "features": list(self.splits.names), "checksum": self.splits.checksum}
-
-
-def table_of(setup: Setup) -> TableSplits:
-    """Return the splits of a table.
-
-    Raises:
-        UsageError: the data set has images.
-    """
-    splits = splits_for(setup)
-    if not isinstance(splits, TableSplits):
-        name = setup.dataset["_target_"].rpartition(".")[2]
-        raise UsageError(f"the data set {name} has images, not a number to predict for every row: use another task.")
-    return splits
