@@ -50,12 +50,14 @@ class Spec:
     Attributes:
         inputs: shape of one input: (C, H, W) of an image, (F,) of a row.
         outputs: how many numbers a head gives, by kind of output; empty for a model that is complete by itself.
+        outputs_for: further heads, by the kind of pair that alone needs them (a variance beside a mean).
         dense: whether heads give them for every pixel.
         classes: number of classes, for losses that have class weights; 0: there are none.
     """
 
     inputs: tuple[int, ...]
     outputs: Mapping[str, int] = field(default_factory=dict)
+    outputs_for: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     dense: bool = False
     classes: int = 0
 
