@@ -116,11 +116,12 @@ def _dissimilarity(x: Tensor, y: Tensor, window: int, sigma: float, data_range: 
     bell = torch.exp(-place.square() / (2 * sigma**2))
     groups = 4 * x.shape[1]
     bell = (bell / bell.sum()).expand(groups, 1, 1, window)
-    both = torch.cat([x - y, x + y], 1)
+    both = x - y, x + y
     # E[z^2] - E[z]^2 would be the difference of two large numbers; about a point near the data they are small
-    level = both.detach().mean((2, 3), keepdim=True)
-    away = both - level
-    rows = functional.conv2d(torch.cat([away, away.square()], 1), bell, groups=groups)
+    levels = [each.detach().mean((2, 3), keepdim=True) for each in both]
+    level = torch.cat(levels, 1)
+    away = [each - its for each, its in zip(both, levels, strict=True)]
+    rows = functional.conv2d(torch.cat([*away, *(each.square() for each in away)], 1), bell, groups=groups)
     means, squares = functional.conv2d(rows, bell.transpose(2, 3), groups=groups).chunk(2, 1)
     variance_apart, variance_together = (squares - means.square()).chunk(2, 1)
     apart, together = (means + level).square().chunk(2, 1)

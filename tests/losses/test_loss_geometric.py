@@ -244,6 +244,29 @@ def by_traces(prediction, target):
     return 1 - 1 / (2 + (shift + trace(first) + trace(second) - 2 * coupled).sqrt())
 
 
+def divergence_by_traces(prediction, target):
+    first, second = covariance(prediction), covariance(target)
+    away = (prediction - target)[:, :2].unsqueeze(2)
+    shift = (away.mT @ second.inverse() @ away).flatten()
+    trace = torch.vmap(torch.trace)(second.inverse() @ first)
+    return 1 - 1 / (1 + ((shift + trace + (second.det() / first.det()).log()) / 2 - 1).log1p())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_divergence_agrees_with_the_traces(seed):
+    prediction, target = some(rotated_boxes, seed)
+    torch.testing.assert_close(g.kld_box(prediction, target), divergence_by_traces(prediction, target))
+    torch.testing.assert_close(slope(g.kld_box, prediction, target), slope(divergence_by_traces, prediction, target))
+
+
+@pytest.mark.parametrize("sides", [(1e-3, 1e4), (1e4, 1e-3)])
+def test_divergence_of_a_line_and_a_field_is_finite_in_float32(sides):
+    line, field = (torch.tensor([[0.0, 0.0, side, side / 2, 0.3]]) for side in sides)
+    expected = g.kld_box(line.double(), field.double())
+    torch.testing.assert_close(g.kld_box(line, field).double(), expected, rtol=1e-5, atol=0)
+    assert slope(g.kld_box, line, field).isfinite().all()
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_wasserstein_agrees_with_the_traces(seed):
     prediction, target = some(rotated_boxes, seed)
