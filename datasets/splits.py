@@ -17,7 +17,7 @@ VOID = 255
 """What a mask says of pixels that belong to no class: they are neither trained on nor judged."""
 
 
-class Common(TypedDict):
+class SplitSettings(TypedDict):
     """What the settings of every set of images with a class each have in common.
 
     Attributes:
@@ -73,6 +73,20 @@ class Splits:
     test: Images
     classes: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+
+    @property
+    def made_for(self) -> str:
+        """Name of the task that these data are for."""
+        return "segmentation" if self.train.targets.ndim == 3 else "classification"
+
+    @property
+    def content(self) -> str:
+        """What a target is, for messages."""
+        return (
+            "a class for every pixel, not every image"
+            if self.train.targets.ndim == 3
+            else ("a class for every image, not every pixel")
+        )
 
     @cached_property
     def _moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -135,7 +149,7 @@ def split(
     pool: Images,
     test: Images,
     classes: tuple[str, ...],
-    **common: Unpack[Common],
+    **common: Unpack[SplitSettings],
 ) -> Splits:
     """Divide the official training images into training and validation, and take a part of the test images.
 
@@ -147,7 +161,7 @@ def split(
         pool: The official training images.
         test: The official test images.
         classes: Name of each class.
-        common: Settings as in `Common`.
+        common: Settings as in `SplitSettings`.
 
     Raises:
         ValueError: A size is below one image per class or above what the data set has.

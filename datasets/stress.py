@@ -69,8 +69,9 @@ def few(splits: Splits, *, share: float, seed: int) -> Splits:
 
 
 def _labelled(splits: Splits) -> Images:
-    if not isinstance(splits, Splits) or splits.train.targets.ndim != 1:
-        raise ValueError("stress changes images with a class each, which these data are not: use stress=none.")
+    targets = getattr(splits.train, "targets", None)  # rows of tables may have them too
+    if targets is None or targets.ndim != 1:
+        raise ValueError("stress changes items with a class each, which these data are not: use stress=none.")
     return splits.train
 
 

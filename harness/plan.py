@@ -99,7 +99,7 @@ class Run:
     pair_seed: int
 
 
-def load(name: str, overrides: Iterable[str] = ()) -> Study:
+def read_study(name: str, overrides: Iterable[str] = ()) -> Study:
     """Read conf/study/<name>.yaml and apply ``axes.KEY=[...]``, ``base.KEY=VALUE`` and ``FIELD=VALUE`` overrides.
 
     Raises:
@@ -187,8 +187,8 @@ def _check_search(study: Study) -> None:
             raise UsageError(f"search.{name}={values} is not a list of {what}: write search.{name}=[a,b].")
     if set(search["seeds"]) & {*study.seeds, *(seed + REPEAT_SEEDS_FROM for seed in study.seeds)}:
         raise UsageError(
-            f"search.seeds and axes.seed share a seed (the control runs on seed + {REPEAT_SEEDS_FROM}): what is searched "
-            "is chosen on seeds outside the study."
+            f"search.seeds and axes.seed share a seed (the control runs on seed + {REPEAT_SEEDS_FROM}): what is "
+            "searched is chosen on seeds outside the study."
         )
     if len(search["range"]) != 2 or not search["range"][0] < 1 < search["range"][1]:
         raise UsageError(

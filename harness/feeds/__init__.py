@@ -13,6 +13,7 @@ from hydra.utils import get_class, get_method
 from torch import Tensor
 
 from datasets.splits import Splits
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.tasks import Setup
@@ -44,6 +45,17 @@ def feed_for(setup: Setup) -> Feed:
 def splits_for(setup: Setup) -> Any:
     """Return the splits of a data set, of images or of rows, the same ones for equal settings."""
     return _splits(*_arguments(setup))
+
+
+def check_suited(splits: Any, task: str, setup: Setup) -> None:
+    """Check that splits are made for a task.
+
+    Raises:
+        UsageError: they are made for another one.
+    """
+    if splits.made_for != task:
+        name = setup.dataset["_target_"].rpartition(".")[2]
+        raise UsageError(f"the data set {name} has {splits.content}: use task={splits.made_for}.")
 
 
 def _arguments(setup: Setup) -> tuple[str, str, bool, str]:

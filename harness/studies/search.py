@@ -238,9 +238,6 @@ class Search:
         ]
 
     def chosen(self) -> dict[Contender, Values]:
-        """Return the values of the best trial of every contender, the earliest of equals; nothing on track ``fixed``."""
-        return {
-            contender: max(trials, key=lambda trial: trial.score).values
-            for contender, trials in self.trials.items()
-            if trials
-        }
+        """Return the values of every contender's best trial, the earliest of equals; nothing on track ``fixed``."""
+        searched = {contender: trials for contender, trials in self.trials.items() if trials}
+        return {one: max(trials, key=lambda trial: trial.score).values for one, trials in searched.items()}

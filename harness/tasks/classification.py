@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
@@ -21,7 +21,6 @@ class Classification(ImageTask):
     offers = frozenset({"class_logits", "features"})
     evaluates = frozenset({"class_logits"})
     metrics = declared.CLASSIFICATION
-    masked: ClassVar[bool] = False
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)

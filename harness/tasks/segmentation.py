@@ -33,7 +33,7 @@ class MaskedImages(ImageTask):
         UsageError: the crop does not fit, or the data set has a class for every image.
     """
 
-    masked: ClassVar[bool] = True
+    made_for: ClassVar[str] = "segmentation"
 
     def __init__(self, setup: Setup, crop: Sequence[int] | None = None) -> None:
         super().__init__(setup)

@@ -1,6 +1,7 @@
 """What the laws are applied to: every yaml of conf/loss, built as a study builds it, and the data that it compares."""
 
 import importlib
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -50,9 +51,29 @@ def target_of(composed):
     return getattr(importlib.import_module(module), attribute), settings
 
 
-def batch(loss, count=12, dtype=torch.float64, seed=1, spread=2.0, shape=()):
-    """Pairs of the kinds a loss compares, drawn at random, so away from kinks; the predictions require gradients."""
-    drawn = example(loss.about.kinds, Draw(count, CLASSES, seed, spread), {"class_logits": (CLASSES, *shape)})
+class FlatDraw(Draw):
+    """Numbers that are nearly alike: those of the first part at the first level but for the noise, those of the second
+    at the second, and so on, from the first again.
+    """
+
+    def __init__(self, count, classes, seed, levels, noise):
+        super().__init__(count, classes, seed, spread=1.0)
+        self.level, self.noise = itertools.cycle(levels), noise
+
+    def normal(self, *shape):
+        return next(self.level) + self.noise * super().normal(*shape)
+
+    def uniform(self, *shape):
+        return next(self.level) + self.noise * super().uniform(*shape)
+
+
+def batch(loss, count=12, dtype=torch.float64, seed=1, spread=2.0, shape=(), flat=None):
+    """Pairs of the kinds a loss compares, drawn at random, so away from kinks; the predictions require gradients.
+
+    flat: levels and size of the noise of a `FlatDraw`.
+    """
+    draw = Draw(count, CLASSES, seed, spread) if flat is None else FlatDraw(count, CLASSES, seed, *flat)
+    drawn = example(loss.about.kinds, draw, {"class_logits": (CLASSES, *shape)})
     return change(drawn, lambda data: data.to(dtype), lambda data: cast(data, dtype))
 
 

@@ -118,7 +118,7 @@ def test_crammer_singer_bounds_weston_watkins():
     prediction, target = pair_of(loss)
     strongest = loss.function(prediction, target)
     every = CLASSES * build("hinge_ww").function(prediction, target)
-    assert (strongest <= every).all()
+    assert (strongest <= every + 1e-12).all()  # they are equal where one class alone is too near
     assert (every <= (CLASSES - 1) * strongest).all()
 
 
