@@ -34,7 +34,7 @@ class ImageTask(Task):
         self.format = torch.channels_last if setup.channels_last else torch.contiguous_format
         self.classes = len(self.splits.classes)
         mean, std = (torch.tensor(x, device=self.device).view(1, -1, 1, 1) for x in (self.splits.mean, self.splits.std))
-        self.scale, self.shift = 1 / (255 * std), -mean / std
+        self.scale, self.offset = 1 / (255 * std), -mean / std
         self.steps_per_epoch = max(1, len(self.splits.train) // setup.batch_size)
 
     @functools.cached_property
@@ -57,7 +57,7 @@ class ImageTask(Task):
 
     def normalised(self, images: Tensor) -> Tensor:
         """Return images of mean 0 and standard deviation 1, by the statistics of the training split."""
-        return torch.addcmul(self.shift, images, self.scale)
+        return torch.addcmul(self.offset, images, self.scale)
 
     def ready(self, images: Tensor) -> Tensor:
         """Return normalised images in the memory format of the model."""

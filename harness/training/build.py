@@ -73,13 +73,14 @@ def model_and_losses(spec: RunSpec, task: Task, seed: int) -> tuple[nn.Module, n
     wanted = _outputs(task, losses)
     if wanted != outputs:
         model = _model(spec, task, wanted, seed)
-    for loss in losses.values():
-        if not loss.is_head and not task.evaluates & set(loss.about.kinds):
-            raise UsageError(
-                f"the loss {loss.about.name} trains {' and '.join(loss.about.kinds)} alone, but this task is judged by "
-                f"{' or '.join(sorted(task.evaluates))}: add it to another loss, as "
-                "conf/loss/center_cross_entropy.yaml does."
-            )
+    trained = list(dict.fromkeys(kind for loss in losses.values() for kind in loss.about.kinds))
+    if not task.evaluates & set(trained) and not any(loss.is_head for loss in losses.values()):
+        name = " and ".join(loss.about.name for loss in losses.values())
+        raise UsageError(
+            f"the loss {name} trains {' and '.join(trained)} alone, but this task evaluates "
+            f"{' or '.join(sorted(task.evaluates))}: add it to another loss, as "
+            "conf/loss/center_cross_entropy.yaml does."
+        )
     return model, nn.ModuleDict(losses)
 
 
@@ -122,6 +123,8 @@ def objective_losses(config: Config, task: Task, num_features: int) -> dict[str,
             raise UsageError(f"this task needs a loss for {missing[0]}: set loss.{missing[0]}=NAME.")
         weights = {role: float(task.weights.get(role, 1.0)) for role in roles}
         used = [role for role in roles if weights[role]]
+        if not used:
+            raise UsageError(f"the weights of {' and '.join(roles)} are 0, so nothing trains the {objective}.")
         parts = {role: loss(config[role], task, num_features) for role in used}
         single = len(used) == 1 and weights[used[0]] == 1
         built[objective] = parts[used[0]] if single else Sum(parts, {role: weights[role] for role in used})
