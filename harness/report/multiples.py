@@ -7,6 +7,7 @@ inches, a transform into it, and its share of a few collections of lines.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ from harness.text import MINUS
 
 ACROSS, WIDTH, HEIGHT = 4, 1.85, 1.25  # panels in a row, inches of one with its gaps
 LEFT, RIGHT, TOP, BOTTOM, GAP = 0.8, 0.12, 0.25, 0.5, 0.42  # inches
+LETTERS = 22  # of a vertical label that fit beside one row of panels
 TICK, PAD = 3.5 / 72, 7 / 72  # inches: length of a tick, distance of its label
 Span = tuple[float, float]
 
@@ -118,7 +120,7 @@ def curves(panels: Mapping[str, Curve], reference: str, axis: str, scale: float,
                 panel.note(0.97, 0.06, f"ends at {end:.3g}, below", **NOTE, color=INK)
         _frames(figure, made, across, shared)
         figure.supxlabel("epoch", fontsize=9)
-        figure.supylabel(axis, fontsize=9)
+        figure.supylabel(textwrap.fill(axis, LETTERS * down), fontsize=9)
         return figure
 
 

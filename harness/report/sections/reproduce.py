@@ -27,7 +27,7 @@ def section(a: Analysis) -> Section:
     )
     commands = "\n".join([*start, command(a.study), f"python -m harness.report build {a.study.name}"])
     items = [Prose((text,)), Code(commands)]
-    if warning := _unlike_its_file(a.study):
+    if warning := unlike_its_file(a.study):
         items.append(Prose((warning,)))
     return Section("reproduce", "How to reproduce", tuple(items))
 
@@ -53,7 +53,7 @@ def yaml_of(spec: Mapping[str, Any]) -> str:
     return yaml.safe_dump(json.loads(json.dumps(spec)), sort_keys=False, allow_unicode=True, width=100).strip()
 
 
-def _unlike_its_file(study: StudyData) -> str:
+def unlike_its_file(study: StudyData) -> str:
     """Return why the command would not ask for this study again, empty if it would."""
     from harness import plan
 

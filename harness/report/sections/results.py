@@ -43,8 +43,8 @@ def method(a: Analysis) -> str:
         f"Each loss is compared with {a.baseline} seed by seed: equal seeds share initial weights, batches and "
         "augmentations. "
         "Intervals are 95 % Student t intervals over seeds, for differences over pairs of runs. "
-        f"The {count(len(a.challengers), 'comparison')} with {a.baseline} within one cell share an error rate of 5 % "
-        "by Holm's correction; cells are not corrected for each other. "
+        f"Within each cell, the comparisons with {a.baseline} ({count(len(a.challengers), 'loss', 'losses')}) share an "
+        "error rate of 5 % by Holm's correction; cells are not corrected for each other. "
     )
     if a.margin:
         text += (

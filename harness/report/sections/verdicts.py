@@ -38,8 +38,8 @@ def lead(a: Analysis) -> str:
     decided = {c.verdict for c in a.comparisons.values()} - {"not decidable"}
     if a.comparisons and not decided:
         text += (
-            f"This study cannot distinguish any of them from {a.baseline}; how many seeds would decide is given with "
-            "each loss."
+            f"No difference from {a.baseline} could be decided; beside each loss is the number of seeds that would "
+            "decide it."
         )
     return text.strip()
 
