@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datasets.splits import Splits
 from harness.errors import UsageError
-from harness.feeds import feed_for
+from harness.feeds import feed_for, splits_for
 from harness.tasks import Predict, Setup, Shift, Task
 
 
@@ -28,9 +28,9 @@ class ImageTask(Task):
 
     def __init__(self, setup: Setup) -> None:
         self.setup, self.device = setup, setup.device
+        _check_kind(splits_for(setup), self.masked, setup)  # before anything is decoded
         self.feed = feed_for(setup)
         self.splits = self.feed.splits
-        _check_kind(self.splits, self.masked, setup)
         self.augment = setup.dataset["augment"]
         self.format = torch.channels_last if setup.channels_last else torch.contiguous_format
         self.classes = len(self.splits.classes)
@@ -41,9 +41,7 @@ class ImageTask(Task):
     @functools.cached_property
     def class_counts(self) -> Tensor:
         """How many training images, or pixels of them, each class has: (C,) on the device."""
-        targets = self.splits.train.targets.flatten()
-        counts = torch.bincount(targets, minlength=self.classes)[: self.classes]  # beyond the classes: void
-        return counts.to(self.device)
+        return self.splits.train.class_counts(self.classes).to(self.device)
 
     def statistic(self, name: str) -> Any:
         """Return ``class_counts``, or ``class_weights`` in inverse proportion to them, of mean 1 over items (as
@@ -92,8 +90,8 @@ class ImageTask(Task):
         return change
 
     def describe(self) -> dict[str, Any]:
-        """Return the sizes of the splits, the names of the classes, and the checksum of indices and labels."""
-        counts = {name: len(getattr(self.splits, name)) for name in ("train", "valid", "test")}
+        """Return the sizes of the splits, the names of the classes, and the checksum of images and labels."""
+        counts = {name: len(part) for name, part in self.splits.parts.items()}
         return {**counts, "classes": list(self.splits.classes), "checksum": self.splits.checksum}
 
 
@@ -101,7 +99,7 @@ def _check_kind(splits: object, masked: bool, setup: Setup) -> None:
     name = setup.dataset["_target_"].rpartition(".")[2]
     if not isinstance(splits, Splits):
         raise UsageError(f"the data set {name} is a table with a number to predict for every row: use task=regression.")
-    if (splits.train.targets.ndim == 3) != masked:
+    if splits.train.masked != masked:
         has, other = (
             ("image, not every pixel", "classification") if masked else ("pixel, not every image", "segmentation")
         )
