@@ -27,7 +27,7 @@ class ImageTask(Task):
 
     def __init__(self, setup: Setup) -> None:
         self.setup, self.device = setup, setup.device
-        check_suited(splits_for(setup), self.made_for, setup)
+        check_suited(splits_for(setup), self.made_for, setup)  # before anything is decoded
         self.feed = feed_for(setup)
         self.splits = self.feed.splits
         self.augment = setup.dataset["augment"]
@@ -40,9 +40,7 @@ class ImageTask(Task):
     @functools.cached_property
     def class_counts(self) -> Tensor:
         """How many training images, or pixels of them, each class has: (C,) on the device."""
-        targets = self.splits.train.targets.flatten()
-        counts = torch.bincount(targets, minlength=self.classes)[: self.classes]  # beyond the classes: void
-        return counts.to(self.device)
+        return self.splits.train.class_counts(self.classes).to(self.device)
 
     def statistic(self, name: str) -> Any:
         """Return ``class_counts`` or ``class_weights`` of the training images; see `class_statistic`."""
@@ -86,6 +84,6 @@ class ImageTask(Task):
         return change
 
     def describe(self) -> dict[str, Any]:
-        """Return the sizes of the splits, the names of the classes, and the checksum of indices and labels."""
-        counts = {name: len(getattr(self.splits, name)) for name in ("train", "valid", "test")}
+        """Return the sizes of the splits, the names of the classes, and the checksum of images and labels."""
+        counts = {name: len(part) for name, part in self.splits.parts.items()}
         return {**counts, "classes": list(self.splits.classes), "checksum": self.splits.checksum}
