@@ -40,7 +40,7 @@ class Form:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pair:
+class ImageMask:
     """An image and its mask, and what names them: a list, or a folder.
 
     Attributes:
@@ -54,7 +54,7 @@ class Pair:
     segments: Mapping[int, int] | None = None
 
 
-class Common(TypedDict):
+class MaskSettings(TypedDict):
     """What the settings of every data set of files have in common.
 
     Attributes:
@@ -89,11 +89,11 @@ def lines(file: Path) -> list[str]:
     return found
 
 
-def load(
+def read_splits(
     title: str,
-    train: Sequence[Pair],
-    valid: Sequence[Pair] | None,
-    test: Sequence[Pair],
+    train: Sequence[ImageMask],
+    valid: Sequence[ImageMask] | None,
+    test: Sequence[ImageMask],
     classes: tuple[str, ...],
     *,
     size: Sequence[int],
@@ -114,7 +114,7 @@ def load(
         valid: The official validation images; None takes `valid_size` of the training images instead.
         test: The official test images.
         classes: Name of each class.
-        size, damaged, train_size, valid_size, test_size, split_seed: See `Common`.
+        size, damaged, train_size, valid_size, test_size, split_seed: See `MaskSettings`.
         form: The rest of `Form`.
 
     Raises:
@@ -155,7 +155,7 @@ def _order(count: int, seed: int) -> np.ndarray:
     return stratified_order(np.zeros(count, dtype=np.int64), seed)
 
 
-def _taken(pairs: Sequence[Pair], rows: np.ndarray) -> list[Pair]:
+def _taken(pairs: Sequence[ImageMask], rows: np.ndarray) -> list[ImageMask]:
     return [pairs[row] for row in np.sort(rows)]
 
 
@@ -175,7 +175,7 @@ def _check_memory(title: str, images: int, form: Form) -> None:
         )
 
 
-def _read(pairs: Sequence[Pair], rows: np.ndarray, form: Form, skip: bool) -> tuple[Images, list[str]]:
+def _read(pairs: Sequence[ImageMask], rows: np.ndarray, form: Form, skip: bool) -> tuple[Images, list[str]]:
     """Return the pairs that can be used, and what was wrong with each of the others."""
     images = np.empty((len(pairs), form.channels, *form.size), dtype=np.uint8)
     masks = np.empty((len(pairs), *form.size), dtype=np.uint8)
@@ -192,7 +192,7 @@ def _read(pairs: Sequence[Pair], rows: np.ndarray, form: Form, skip: bool) -> tu
     return Images(first, second, index), left_out
 
 
-def read(pair: Pair, form: Form) -> tuple[np.ndarray, np.ndarray]:
+def read(pair: ImageMask, form: Form) -> tuple[np.ndarray, np.ndarray]:
     """Return an image, uint8 (C, H, W), and its mask, uint8 (H, W).
 
     Raises:
@@ -211,7 +211,7 @@ def read(pair: Pair, form: Form) -> tuple[np.ndarray, np.ndarray]:
     return pixels.reshape(*form.size, form.channels).transpose(2, 0, 1), _classes(mask, pair, form)
 
 
-def _classes(mask: Image.Image, pair: Pair, form: Form) -> np.ndarray:
+def _classes(mask: Image.Image, pair: ImageMask, form: Form) -> np.ndarray:
     values = np.asarray(mask).astype(np.int64) if pair.segments is None else _of_segments(mask, pair.segments)
     if form.binary:
         values = (values > 0).astype(np.int64)
@@ -229,7 +229,7 @@ def _of_segments(mask: Image.Image, segments: Mapping[int, int]) -> np.ndarray:
     return np.array([segments.get(int(number), VOID) for number in ids])[place].reshape(colours.shape[:2])
 
 
-def _opened(path: Path, pair: Pair) -> Image.Image:
+def _opened(path: Path, pair: ImageMask) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()

@@ -17,7 +17,7 @@ VOID = 255
 """What a mask says of pixels that belong to no class: they are neither trained on nor judged."""
 
 
-class Common(TypedDict):
+class SplitSettings(TypedDict):
     """What the settings of every set of images with a class each have in common.
 
     Attributes:
@@ -149,7 +149,7 @@ def split(
     pool: Images,
     test: Images,
     classes: tuple[str, ...],
-    **common: Unpack[Common],
+    **common: Unpack[SplitSettings],
 ) -> Splits:
     """Divide the official training images into training and validation, and take a part of the test images.
 
@@ -161,7 +161,7 @@ def split(
         pool: The official training images.
         test: The official test images.
         classes: Name of each class.
-        common: Settings as in `Common`.
+        common: Settings as in `SplitSettings`.
 
     Raises:
         ValueError: A size is below one image per class or above what the data set has.

@@ -65,7 +65,7 @@ class TableSplits:
         return digest.hexdigest()[:16]
 
 
-class Common(TypedDict):
+class TableSettings(TypedDict):
     """What all tables have in common.
 
     Attributes:
@@ -118,7 +118,7 @@ def split(
     features: np.ndarray,
     values: np.ndarray,
     names: tuple[str, ...],
-    **common: Unpack[Common],
+    **common: Unpack[TableSettings],
 ) -> TableSplits:
     """Divide a table at random: test rows from the beginning of one order, then validation, training from its end.
 

@@ -42,7 +42,8 @@ def _pair(prediction: Tensor, target: Tensor) -> Pair:
         sides=(width, height),
         target_sides=(target_width, target_height),
         enclosing=(_span(x1, x2, u1, u2), _span(y1, y2, v1, v2)),
-        shift=((x1 + x2 - u1 - u2) / 2, (y1 + y2 - v1 - v2) / 2),
+        # differences first: a sum of coordinates is rounded, and boxes that are the same would be apart
+        shift=(((x1 - u1) + (x2 - u2)) / 2, ((y1 - v1) + (y2 - v2)) / 2),
     )
 
 
@@ -274,8 +275,8 @@ def siou(prediction: Tensor, target: Tensor, *, theta: float = 4.0) -> Tensor:
     enclosing box, g = 2 - sin(2a), a angle of the shift. Shape S = sum over sides of (1 - exp(-|w - wg|/max(w,
     wg)))^theta. One library's default turns the sign of g, which rewards distance. Boxes (N,4); returns (N,).
 
-    >>> siou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[1.0, 0.0, 5.0, 4.0]]))
-    tensor([0.7285])
+    >>> siou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[1.0, 1.0, 5.0, 3.0]]))
+    tensor([0.8414])
     """
     check_range("theta", theta, 1)
     pair = _pair(prediction, target)
@@ -397,17 +398,15 @@ def _scaled(boxes: Tensor, ratio: float) -> Tensor:
 def nwd(prediction: Tensor, target: Tensor, *, size: float = 12.8) -> Tensor:
     """Compare boxes as normal distributions, on the scale of the objects: made for tiny ones.
 
-    L = 1 - exp(-W/size), W^2 = dx^2 + dy^2 + ((w - wg)^2 + (h - hg)^2)/4. size: mean object size in pixels, that of
-    AI-TOD by default. Boxes (N,4); returns (N,).
+    L = 1 - exp(-W/size), W^2 = dx^2 + dy^2 + ((w - wg)^2 + (h - hg)^2)/4, which is half the squared distance of the
+    coordinates. size: mean object size in pixels, that of AI-TOD by default. Boxes (N,4); returns (N,).
 
     >>> nwd(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[1.0, 0.0, 5.0, 4.0]]))
     tensor([0.1266])
     """
     check_range("size", size, 0, above=True)
-    pair = _pair(prediction, target)
-    dx, dy = pair.shift
-    dw, dh = (side - other for side, other in zip(pair.sides, pair.target_sides, strict=True))
-    return -torch.expm1(-safe_sqrt(dx.square() + dy.square() + (dw.square() + dh.square()) / 4) / size)
+    _check_boxes(prediction, target, 4)
+    return -torch.expm1(-safe_sqrt((prediction - target).square().sum(1) / 2) / size)
 
 
 # ---------------------------------------------------------------- rotated boxes

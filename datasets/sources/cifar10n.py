@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from datasets.sources.cifar10 import SOURCE, cifar10
-from datasets.splits import Common, MissingData, Splits
+from datasets.splits import MissingData, Splits, SplitSettings
 
 LABELS = ("worse", "aggre", "random1", "random2", "random3")
 FILES = ("CIFAR-10_human.pt", "cifar10n_labels.npz")
 
 
-def cifar10n(root: Path, *, labels: str, download: bool = False, **common: Unpack[Common]) -> Splits:
+def cifar10n(root: Path, *, labels: str, download: bool = False, **common: Unpack[SplitSettings]) -> Splits:
     """The same splits as ``cifar10``, where training labels are what people answered; validation and test are clean.
 
     Args:
@@ -24,7 +24,7 @@ def cifar10n(root: Path, *, labels: str, download: bool = False, **common: Unpac
         labels: `worse` (a wrong answer among three where there is one: 40 % wrong), `aggre` (the majority of
             three: 9 %) or one answer, `random1`, `random2` or `random3` (17 to 18 %).
         download: Whether to fetch the images where they are absent; the labels are not fetched.
-        common: Settings as in `splits.Common`.
+        common: Settings as in `splits.SplitSettings`.
 
     Raises:
         MissingData: The files are absent or damaged, or could not be downloaded.

@@ -16,7 +16,7 @@ def table(
     download: bool = False,
     path: str,
     target: str,
-    **common: Unpack[tables.Common],
+    **common: Unpack[tables.TableSettings],
 ) -> TableSplits:
     """Rows of a CSV file with a header: columns of numbers as they are, columns of words as one column for each word.
 
@@ -25,7 +25,7 @@ def table(
         download: Not used.
         path: The file.
         target: Name of the column to predict.
-        common: Sizes of the parts and gross errors; see `datasets.tables.Common`.
+        common: Sizes of the parts and gross errors; see `datasets.tables.TableSettings`.
 
     Raises:
         MissingData: There is no such file.

@@ -114,7 +114,7 @@ def _spec(name: str, results: Path) -> dict[str, Any]:
             return {key: value for key, value in json.loads(path.read_text()).items() if key != "shared"}
     from harness import plan
 
-    return as_dict(plan.load(name))
+    return as_dict(plan.read_study(name))
 
 
 def _local(listed: Path, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

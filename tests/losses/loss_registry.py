@@ -1,6 +1,7 @@
 """What the laws are applied to: every yaml of conf/loss, built as a study builds it, and the data that it compares."""
 
 import importlib
+import itertools
 from pathlib import Path
 
 import torch
@@ -42,15 +43,23 @@ def takes(loss):
     return set(loss.about.takes.split("+"))
 
 
-def batch(loss, count=12, dtype=torch.float64, seed=1, spread=2.0, shape=()):
-    """What the loss takes, as leaves that require gradients, and targets; drawn at random, so away from kinks."""
+def batch(loss, count=12, dtype=torch.float64, seed=1, spread=2.0, shape=(), flat=None):
+    """What the loss takes, as leaves that require gradients, and targets; drawn at random, so away from kinks.
+
+    flat: levels and a size of noise: all numbers of the first part are at the first level but for the noise, those of
+    the second at the second, and so on, from the first again.
+    """
     draw = torch.Generator().manual_seed(seed)
+    levels, noise = flat or ((0.0,), None)
+    level = itertools.cycle(levels)
 
     def normal(*size):
-        return spread * torch.randn(count, *size, generator=draw, dtype=torch.float64)
+        drawn = torch.randn(count, *size, generator=draw, dtype=torch.float64)
+        return spread * drawn if noise is None else next(level) + noise * drawn
 
     def uniform(*size):
-        return torch.rand(count, *size, generator=draw, dtype=torch.float64)
+        drawn = torch.rand(count, *size, generator=draw, dtype=torch.float64)
+        return drawn if noise is None else next(level) + noise * drawn
 
     def leaf(data):
         return data.to(dtype).requires_grad_()

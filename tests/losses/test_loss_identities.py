@@ -119,7 +119,7 @@ def test_crammer_singer_bounds_weston_watkins():
     output, target = batch(loss)
     strongest = loss.function(output.prediction, target)
     every = CLASSES * build("hinge_ww").function(output.prediction, target)
-    assert (strongest <= every).all()
+    assert (strongest <= every + 1e-12).all()  # they are equal where one class alone is too near
     assert (every <= (CLASSES - 1) * strongest).all()
 
 

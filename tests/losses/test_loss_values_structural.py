@@ -67,6 +67,22 @@ def test_context_is_least_where_every_feature_is_found_in_any_place():
     assert (same < other).all()
 
 
+@pytest.mark.parametrize("function", [structural.ssim, structural.style])
+def test_images_nearly_alike_keep_their_digits_in_float32(function):
+    draw = torch.Generator().manual_seed(0)
+    first, second = (0.6 + 1e-5 * torch.randn(4, 3, 16, 16, generator=draw) for _ in range(2))
+    torch.testing.assert_close(
+        function(first, second).double(), function(first.double(), second.double()), rtol=1e-3, atol=0
+    )
+
+
+def test_style_mixes_precisions():
+    first, second = (data.float() for data in MAPS)
+    half = first.bfloat16().requires_grad_()
+    structural.style(half, second).sum().backward()
+    assert half.grad.isfinite().all()
+
+
 def test_no_gradient_reaches_the_real_features():
     output, target = batch(build("feature_matching"))
     target.requires_grad_()

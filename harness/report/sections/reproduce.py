@@ -56,7 +56,7 @@ def _written(name: str) -> dict[str, Any] | None:
     from harness import plan
 
     try:
-        return json.loads(json.dumps(plan.as_dict(plan.load(name))))
+        return json.loads(json.dumps(plan.as_dict(plan.read_study(name))))
     except UsageError:
         return None
 
