@@ -49,7 +49,7 @@ def test_a_network_learns_more_than_the_mean(loop, tmp_path):
     ("changes", "message"),
     [
         (("loss=focal",), "compares class_logits, but this task offers only values"),
-        (("dataset=digits",), "has images, not a number to predict"),
+        (("dataset=digits",), "digits has a class for every image"),
         (("model=cnn_micro",), "the model cnn takes images, but an input of this task has (10,): use model=mlp"),
         (("task=classification", "loss=cross_entropy"), "use task=regression"),
     ],

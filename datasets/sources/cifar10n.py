@@ -38,7 +38,7 @@ def cifar10n(root: Path, *, labels: str, download: bool = False, **common: Unpac
     path, answers = _answers(SOURCE.home(root))
     clean = cifar10(root, download=download, **common)
     place = clean.train.index
-    if len(answers["clean"]) <= int(place.max()) or not torch.equal(answers["clean"][place], clean.train.targets):
+    if len(answers["clean"]) <= int(place.max()) or not torch.equal(answers["clean"][place], clean.train.labels):
         raise MissingData(f"{path.resolve()} belongs to other images than these of CIFAR-10; fetch both again.")
     return replace(clean, train=replace(clean.train, targets=answers[labels][place]))
 
