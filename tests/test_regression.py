@@ -48,7 +48,7 @@ def test_a_network_learns_more_than_the_mean(loop, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (("loss=focal",), "compares class_logits, but this task offers only values"),
+        (("loss=focal",), "compares class_logits, but this task offers only counts and distributions and values"),
         (("dataset=digits",), "digits has a class for every image"),
         (("model=cnn_micro",), "the model cnn takes images, but an input of this task has (10,): use model=mlp"),
         (("task=classification", "loss=cross_entropy"), "use task=regression"),

@@ -94,7 +94,7 @@ def test_wrong_names_get_the_nearest(spec, overrides, sentence):
 @pytest.mark.parametrize("task", ["segmentation", "localisation", "regression"])
 def test_stress_on_masks_and_tables_is_refused_in_one_sentence(spec, job, stress, task):
     said = check(job(spec(f"task={task}", f"stress={stress}"), only_check=True))
-    assert said == "stress changes images with a class each, which these data are not: use stress=none."
+    assert said == "stress changes items with a class each, which these data are not: use stress=none."
 
 
 def test_a_wrong_size_of_stress_is_one_sentence(spec, job):
