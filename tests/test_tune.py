@@ -7,12 +7,10 @@ import sys
 
 import pytest
 
-from harness import paths
-from harness import compose, plan
-from harness import records
-from harness.studies import search as tune
+from harness import compose, paths, plan, records
 from harness.errors import UsageError
 from harness.plan import Study
+from harness.studies import search as tune
 
 
 def study(track="tuned", losses=("cross_entropy", "focal", "center_cross_entropy"), **more):
@@ -283,6 +281,11 @@ def test_the_study_runs_at_what_was_chosen_under_the_label_of_the_loss(tmp_path)
         assert all(compose.value_at(run.setting.described, path) == value for path, value in values.items())
         assert run.pair_seed in asked.seeds
         assert run.setting.hash == compose.setting_hash(run.setting.described)
-    assert {run.setting.label for run in runs} == {"cross_entropy", "focal", "center_cross_entropy", "negative_control_worse"}
+    assert {run.setting.label for run in runs} == {
+        "cross_entropy",
+        "focal",
+        "center_cross_entropy",
+        "negative_control_worse",
+    }
     itself = {run.setting.hash for run in runs if run.setting.role == "self"}
     assert itself == {r.setting.hash for r in runs if (r.setting.role, r.setting.label) == ("run", "cross_entropy")}
