@@ -72,16 +72,18 @@ def compose_run(overrides: Sequence[str] = ()) -> Composed:
     except HydraException as error:
         raise explain(error, overrides) from error
     config = {"shift": {}, **{str(key): plain(composed[key]) for key in composed if key != "hydra"}}
-    return Composed(chosen(composed.hydra.runtime.choices, config["shift"]), config)
+    return Composed(chosen(composed.hydra.runtime.choices, config), config)
 
 
-def chosen(choices: Mapping[str, Any], shifts: Iterable[str]) -> dict[str, str]:
-    """Return the names of the options that Hydra chose, by group, and by role where a task has several losses; of a
-    list, such as the ``shifts``, it keeps none.
+def chosen(choices: Mapping[str, Any], config: Config) -> dict[str, str]:
+    """Return the names of the options that Hydra chose, by group, and by role where a task has several losses.
+
+    Hydra keeps no list, such as that of the shifts, and keeps roles backwards: ``config`` has both in order.
     """
-    roles = {key.partition("@")[2]: str(name) for key, name in choices.items() if key.startswith("loss@loss.")}
+    in_order = {f"loss.{role}": choices.get(f"loss@loss.{role}") for role in config["loss"]}
+    roles = {key: str(name) for key, name in in_order.items() if name}
     names = {group: str(choices[group]) for group in GROUPS if group in choices and group != "shift"}
-    names |= {"shift": "+".join(shifts) or "none", **roles}
+    names |= {"shift": "+".join(config["shift"]) or "none", **roles}
     return names | ({"loss": joined_roles(names)} if roles else {})
 
 

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from hydra.core.hydra_config import HydraConfig
 
         content = {"shift": {}, **plain(config)}
-        names = chosen(HydraConfig.get().runtime.choices, content["shift"])
+        names = chosen(HydraConfig.get().runtime.choices, content)
         try:
             statuses.append(run(names, content))
         except UsageError as error:  # Hydra would add a message of its own
