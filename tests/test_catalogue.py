@@ -59,7 +59,7 @@ def test_a_drawn_slope_is_the_derivative_of_the_drawn_value(name):
 
 
 def test_most_losses_of_classifiers_have_a_drawing(found):
-    classes = [name for name, entry in found.items() if entry.about.takes == "class_logits"]
+    classes = [name for name, entry in found.items() if entry.about.kinds == ("class_logits",)]
     assert all(curves.line_of(entries.build(name)) for name in classes)
 
 
