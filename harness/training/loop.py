@@ -20,7 +20,7 @@ import torch
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from harness import records
+from harness.records import store
 from harness.tasks import Batch, Predict, Seeds, Shift
 from harness.training import build, checkpoint, probe
 from harness.training.build import seed_for
@@ -229,7 +229,7 @@ class Loop:
             started = time.perf_counter()
             scores = self.evaluate("valid")
             state.seconds["eval_s"] += self._clock() - started
-            row |= {f"valid.{name}": records.cell(value) for name, value in scores.items()}
+            row |= {f"valid.{name}": store.cell(value) for name, value in scores.items()}
             if self.recipe.get("probe"):
                 row |= self._probe()
             self._select(epoch + 1, scores)
