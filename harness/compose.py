@@ -72,15 +72,15 @@ def compose_run(overrides: Sequence[str] = ()) -> Composed:
     except HydraException as error:
         raise explain(error, overrides) from error
     config = {"shift": {}, **{str(key): plain(composed[key]) for key in composed if key != "hydra"}}
-    return Composed(chosen(composed.hydra.runtime.choices), config)
+    return Composed(chosen(composed.hydra.runtime.choices, config["shift"]), config)
 
 
-def chosen(choices: Mapping[str, Any]) -> dict[str, str]:
-    """Return the names of the options that Hydra chose, by group, and by role where a task has several losses."""
+def chosen(choices: Mapping[str, Any], shifts: Iterable[str]) -> dict[str, str]:
+    """Return the names of the options that Hydra chose, by group, and by role where a task has several losses; of a
+    list, such as the ``shifts``, it keeps none.
+    """
     roles = {key.partition("@")[2]: str(name) for key, name in choices.items() if key.startswith("loss@loss.")}
     names = {group: str(choices[group]) for group in GROUPS if group in choices and group != "shift"}
-    listed = choices.get("shift") or []
-    shifts = re.findall(r"\w+", listed) if isinstance(listed, str) else [str(name) for name in listed]
     names |= {"shift": "+".join(shifts) or "none", **roles}
     return names | ({"loss": joined_roles(names)} if roles else {})
 
@@ -121,9 +121,9 @@ def explain(error: Exception, overrides: Iterable[str]) -> UsageError:
     """Turn an error of Hydra about command-line ``overrides`` into one sentence with the nearest names."""
     from hydra.errors import MissingConfigException
 
-    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return unknown(group.replace("dataset", "data set") or "config", name, error.options)
+        return unknown(group.replace("dataset", "data set") or "config", name, error.options or options(group))
     first = str(error).strip().splitlines()[0].rstrip(".")
     if first.startswith("Could not override '"):
         path = first.split("'")[1]

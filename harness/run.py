@@ -41,9 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def one(config: DictConfig) -> str:
         from hydra.core.hydra_config import HydraConfig
 
-        names = chosen(HydraConfig.get().runtime.choices)
+        content = {"shift": {}, **plain(config)}
+        names = chosen(HydraConfig.get().runtime.choices, content["shift"])
         try:
-            statuses.append(run(names, {"shift": {}, **plain(config)}))
+            statuses.append(run(names, content))
         except UsageError as error:  # Hydra would add a message of its own
             print(error, file=sys.stderr)
             statuses.append("refused")
