@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 
 from datasets import tables
+from datasets.files import reads
 from datasets.splits import MissingData
 from datasets.tables import TableSplits
 
 
+@reads("{path}")
 def table(
     root: Path,
     *,
