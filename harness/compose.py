@@ -127,9 +127,11 @@ def explain(error: Exception, overrides: Iterable[str]) -> UsageError:
     first = str(error).strip().splitlines()[0].rstrip(".")
     if first.startswith("Could not override '"):
         path = first.split("'")[1]
-        groups = [entry for entry in overrides if entry.split("=")[0] in GROUPS and "," not in entry]
+        groups = [e for e in overrides if e.split("=")[0] in GROUPS and e.split("=")[0] != path and "," not in e]
         try:
-            require_path(compose_run(groups).config, path)
+            base = compose_run(groups)
+            _require_one_loss(base.names, [path])
+            require_path(base.config, path)
         except UsageError as better:
             return better
     return UsageError(f"{first}: see --help for what can be set.")
@@ -158,6 +160,12 @@ def require_path(config: Config, path: str) -> None:
         part = part[name]
 
 
+def _require_one_loss(names: Mapping[str, str], keys: Iterable[str]) -> None:
+    """Raise a UsageError with the roles of the task if it has any and ``keys`` set its one loss."""
+    if "loss" in keys and (known := [name for name in names if name.startswith("loss.")]):
+        raise UsageError(f"the task {names['task']} has several losses: set {' and '.join(known)}, not loss.")
+
+
 def value_at(config: Mapping[str, Any], path: str) -> Any:
     """Return the value at the dotted ``path``."""
     return functools.reduce(lambda part, name: part[name], path.split("."), config)
@@ -178,14 +186,12 @@ def swapped(base: Composed, values: Mapping[str, Any]) -> Composed:
         UsageError: there is no such option, role or setting.
     """
     names, config = dict(base.names), dict(base.config)
+    _require_one_loss(names, values)
     for key, value in values.items():
         if key == "shift":
             listed = [value] if isinstance(value, str) else list(value)
             names[key], config[key] = "+".join(listed) or "none", {name: option(key, name)[name] for name in listed}
         elif key in GROUPS:
-            if key == "loss" and any(name.startswith("loss.") for name in names):
-                known = [name for name in names if name.startswith("loss.")]
-                raise UsageError(f"the task {names['task']} has several losses: set {' and '.join(known)}, not loss.")
             if str(value) != names[key]:
                 names[key], config[key] = str(value), option(key, str(value))
         elif key in roles():

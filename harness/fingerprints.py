@@ -196,6 +196,7 @@ def dataset(config: Config, data: Config) -> Fingerprint:
     for name in ("train", "valid", "test"):
         part = getattr(splits, name)
         items = part.take(np.unique(np.linspace(0, len(part) - 1, ITEMS).astype(int)))
+        items = items.in_memory() if hasattr(items, "in_memory") else items
         arrays = [each for each in vars(items).values() if isinstance(each, Tensor | np.ndarray)]
         found |= {f"{name} {number}": numbers([torch.as_tensor(each)]) for number, each in enumerate(arrays)}
         found[f"{name} size"] = [float(len(part))]

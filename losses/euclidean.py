@@ -99,6 +99,7 @@ class _SquaredDistances(CustomFunction):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (x,) = ctx.saved_tensors
         both = slope + slope.mT
+        x = x - x.mean(0)  # as above
         return 2 * (both.sum(1, keepdim=True) * x - both @ x), None
 
 

@@ -42,7 +42,8 @@ def _pair(prediction: Tensor, target: Tensor) -> Pair:
         sides=(width, height),
         target_sides=(target_width, target_height),
         enclosing=(_span(x1, x2, u1, u2), _span(y1, y2, v1, v2)),
-        shift=((x1 + x2 - u1 - u2) / 2, (y1 + y2 - v1 - v2) / 2),
+        # differences first: a sum of coordinates is rounded, and boxes that are the same would be apart
+        shift=(((x1 - u1) + (x2 - u2)) / 2, ((y1 - v1) + (y2 - v2)) / 2),
     )
 
 
@@ -274,8 +275,8 @@ def siou(prediction: Tensor, target: Tensor, *, theta: float = 4.0) -> Tensor:
     enclosing box, g = 2 - sin(2a), a angle of the shift. Shape S = sum over sides of (1 - exp(-|w - wg|/max(w,
     wg)))^theta. One library's default turns the sign of g, which rewards distance. Boxes (N,4); returns (N,).
 
-    >>> siou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[1.0, 0.0, 5.0, 4.0]]))
-    tensor([0.7285])
+    >>> siou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[1.0, 1.0, 5.0, 3.0]]))
+    tensor([0.8414])
     """
     check_range("theta", theta, 1)
     pair = _pair(prediction, target)
@@ -397,28 +398,18 @@ def _scaled(boxes: Tensor, ratio: float) -> Tensor:
 def nwd(prediction: Tensor, target: Tensor, *, size: float = 12.8) -> Tensor:
     """Compare boxes as normal distributions, on the scale of the objects: made for tiny ones.
 
-    L = 1 - exp(-W/size), W^2 = dx^2 + dy^2 + ((w - wg)^2 + (h - hg)^2)/4. size: mean object size in pixels, that of
-    AI-TOD by default. Boxes (N,4); returns (N,).
+    L = 1 - exp(-W/size), W^2 = dx^2 + dy^2 + ((w - wg)^2 + (h - hg)^2)/4, which is half the squared distance of the
+    coordinates. size: mean object size in pixels, that of AI-TOD by default. Boxes (N,4); returns (N,).
 
     >>> nwd(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[1.0, 0.0, 5.0, 4.0]]))
     tensor([0.1266])
     """
     check_range("size", size, 0, above=True)
-    pair = _pair(prediction, target)
-    dx, dy = pair.shift
-    dw, dh = (side - other for side, other in zip(pair.sides, pair.target_sides, strict=True))
-    return -torch.expm1(-safe_sqrt(dx.square() + dy.square() + (dw.square() + dh.square()) / 4) / size)
+    _check_boxes(prediction, target, 4)
+    return -torch.expm1(-safe_sqrt((prediction - target).square().sum(1) / 2) / size)
 
 
 # ---------------------------------------------------------------- rotated boxes
-
-
-def _gaussian(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return a rotated box as a normal distribution: centre (N,2), covariance xx, xy, yy, and its determinant."""
-    width, height, angle = boxes[:, 2], boxes[:, 3], boxes[:, 4]
-    a, b, cos, sin = width.square() / 4, height.square() / 4, angle.cos(), angle.sin()
-    xx, yy = a * cos.square() + b * sin.square(), a * sin.square() + b * cos.square()
-    return boxes[:, :2], xx, (a - b) * cos * sin, yy, a * b
 
 
 @about(
@@ -456,16 +447,22 @@ def _wasserstein(prediction: Tensor, target: Tensor) -> Tensor:
     m - T = sin^2 t (a^2 - b^2) (c^2 - d^2) / (m + T).
     """
     shift = (prediction[:, :2] - target[:, :2]).square().sum(1)
+    (a, b), (c, d), (sin, cos) = _matched(prediction, target)
+    matched = a * c + b * d
+    coupled = safe_sqrt((matched * cos).square() + ((a * d + b * c) * sin).square())
+    left = sin.square() * (a - b) * (a + b) * (c - d) * (c + d)
+    return shift + (a - c).square() + (b - d).square() + 2 * _ratio(left, matched + coupled)
+
+
+def _matched(prediction: Tensor, target: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Return the half sides of both, and sine and cosine of the turn between them, long sides beside long sides."""
     a, b = prediction[:, 2].abs() / 2, prediction[:, 3].abs() / 2
     c, d = target[:, 2].abs() / 2, target[:, 3].abs() / 2
     turn = prediction[:, 4] - target[:, 4]
     crossed = (a - b) * (c - d) < 0
     c, d = torch.where(crossed, d, c), torch.where(crossed, c, d)
     sin, cos = torch.where(crossed, turn.cos(), turn.sin()), torch.where(crossed, turn.sin(), turn.cos())
-    matched = a * c + b * d
-    coupled = safe_sqrt((matched * cos).square() + ((a * d + b * c) * sin).square())
-    left = sin.square() * (a - b) * (a + b) * (c - d) * (c + d)
-    return shift + (a - c).square() + (b - d).square() + 2 * _ratio(left, matched + coupled)
+    return (a, b), (c, d), (sin, cos)
 
 
 @about(
@@ -491,14 +488,26 @@ def kld_box(prediction: Tensor, target: Tensor, *, tau: float = 1.0) -> Tensor:
 
 
 def _divergence(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return D, of half sides a, b and c, d, turned by t, without the difference of traces and logarithms.
+
+    tr(St^-1 Sp) - ln(det Sp/det St) - 2 = f(a^2/c^2 - 1) + f(b^2/d^2 - 1) + sin^2 t (a^2 - b^2) (c^2 - d^2)/(c d)^2,
+    f(r) = r - ln(1 + r).
+    """
     _check_boxes(prediction, target, 5)
-    centre, xx, xy, yy, det = _gaussian(_with_sides(prediction))
-    other, uu, uv, vv, other_det = _gaussian(_with_sides(target))
-    dx, dy = (centre - other).unbind(1)
-    # S^-1 = [[vv, -uv], [-uv, uu]] / det
-    shift = (vv * dx.square() - 2 * uv * dx * dy + uu * dy.square()) / other_det
-    trace = (vv * xx - 2 * uv * xy + uu * yy) / other_det
-    return ((shift + trace + other_det.log() - det.log()) / 2 - 1).clamp_min(0)
+    prediction, target = _with_sides(prediction), _with_sides(target)
+    (dx, dy), angle = (prediction[:, :2] - target[:, :2]).unbind(1), target[:, 4]
+    along, across = dx * angle.cos() + dy * angle.sin(), dy * angle.cos() - dx * angle.sin()
+    shift = (2 * along / target[:, 2]).square() + (2 * across / target[:, 3]).square()
+    (a, b), (c, d), (sin, _) = _matched(prediction, target)
+    turned = sin.square() * ((a - b) * (a + b) / d.square()) * ((c - d) * (c + d) / c.square())
+    return ((shift + _stretch(a, c) + _stretch(b, d) + turned) / 2).clamp_min(0)
+
+
+def _stretch(side: Tensor, other: Tensor) -> Tensor:
+    """Return f(side^2/other^2 - 1), f(r) = r - ln(1 + r), also where r rounds to -1."""
+    excess = (side - other) * (side + other) / other.square()
+    near = excess.abs() < 0.5
+    return excess - torch.where(near, torch.where(near, excess, 0).log1p(), 2 * (side / other).log())
 
 
 def _with_sides(boxes: Tensor) -> Tensor:

@@ -142,10 +142,13 @@ KINDS: Mapping[str, Kind] = {
         "slopes of a critic (N,...)",
         "the lengths they should have (N,)",
         (2, 3),
-        lambda d, s: (d.normal(*s), torch.ones_like(d.uniform())),
+        lambda d, s: (d.normal(*s), torch.ones(d.count, dtype=torch.float64)),
     ),
     "latents": Kind(
-        "means and log-variances (N,2,F)", "not looked at (N,)", (2, 6), lambda d, s: (d.normal(*s), d.normal())
+        "means and log-variances (N,2,F)",
+        "not looked at (N,)",
+        (2, 6),
+        lambda d, s: (d.normal(*s), torch.zeros(d.count, dtype=torch.float64)),
     ),
 }
 """All kinds, by name."""

@@ -167,10 +167,10 @@ class Loss(nn.Module):
         """
         data, target, mask = self._pair(data, target, mask)
         if mask is not None:
-            mask = _expanded(mask, target)
+            _check_mask(mask, target)
             if self.sanitizes:
                 data = torch.where(_spread(mask, data, target), data, 0)
-            target = torch.where(mask, target, 0)
+            target = torch.where(mask.view(*mask.shape, *[1] * (target.ndim - mask.ndim)), target, 0)
         if self._reduces and mask is None and weight is None and data.dtype in EXACT and target.numel():
             return self.function(data, target, reduction="mean")
         values = self.function(data, target, mask=mask) if self._handed_mask else self.function(data, target)
@@ -203,15 +203,14 @@ class Loss(nn.Module):
         return values.sum() / torch.where(norm > 0, norm, 1)
 
 
-def _expanded(mask: Tensor, target: Tensor) -> Tensor:
-    """Return the mask in the shape of the target."""
+def _check_mask(mask: Tensor, target: Tensor) -> None:
+    """Raise ValueError unless the mask is bool, of the target's shape or of its leading dimensions."""
     if mask.dtype != torch.bool:
         raise ValueError(f"mask: dtype {mask.dtype}, allowed is torch.bool")
     if mask.ndim < 1 or mask.shape != target.shape[: mask.ndim]:
         raise ValueError(
             f"mask: shape {tuple(mask.shape)}, allowed is that of target, {tuple(target.shape)}, or the beginning of it"
         )
-    return mask.view(*mask.shape, *[1] * (target.ndim - mask.ndim)).expand_as(target)
 
 
 def _spread(mask: Tensor, data: Tensor, target: Tensor) -> Tensor:

@@ -323,8 +323,8 @@ def mahalanobis(
     L = sqrt((x - mu)^T S^-1 (x - mu)), by a Cholesky factor, never by an inverse; squared as Deep SORT gates.
     Both (N,F); covariance: (F,F), positive definite, None = identity; returns (N,). The slope at distance 0 is 0.
 
-    >>> mahalanobis(torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2), covariance=[[2.0, 0.5], [0.5, 1.0]])
-    tensor([2.0000])
+    >>> mahalanobis(torch.tensor([[1.0, 1.0]]), torch.zeros(1, 2), covariance=[[2.0, 0.5], [0.5, 1.0]])
+    tensor([1.0690])
     """
     check_pair(prediction, target)
     away = prediction - target
@@ -383,12 +383,34 @@ def root_mean_squared_logarithmic_error(prediction: Tensor, target: Tensor, *, m
     count as 0, with slope 0 there. Both of one shape, which is returned, targets from 0 on; mask: bool, items that
     count.
 
-    >>> root_mean_squared_logarithmic_error(torch.tensor([math.e - 1]), torch.zeros(1))
-    tensor([1.])
+    >>> root_mean_squared_logarithmic_error(torch.tensor([4.0]), torch.tensor([1.0]))
+    tensor([0.9163])
     """
     check_pair(prediction, target)
-    error = prediction.clamp_min(0).log1p() - target.log1p()
+    error = _LogRatio.apply(prediction.clamp_min(0), target)
     return safe_sqrt(_mean(error.square(), mask)).expand_as(target)
+
+
+class _LogRatio(CustomFunction):
+    """ln((1 + a)/(1 + b)) by the difference of a and b, because that of two logarithms is rounded as they are.
+
+    By hand, because |a - b| has no slope where they are the same.
+    """
+
+    @staticmethod
+    def forward(a: Tensor, b: Tensor) -> Tensor:
+        gap = a - b
+        return torch.copysign((gap.abs() / (1 + torch.minimum(a, b))).log1p(), gap)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        a, b = ctx.saved_tensors
+        first, second = ctx.needs_input_grad
+        return slope / (1 + a) if first else None, -slope / (1 + b) if second else None
 
 
 def _mean(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import compose, plan
-from harness.training import probe
+from harness.analysis.cells import Analysis
 from harness.catalogue import entries
 from harness.records.study import StudyData
 from harness.report import exhibits, writing
-from harness.analysis.cells import Analysis
 from harness.report.exhibits import covariates, hybrid, hybrid_figures
+from harness.training import probe
 from losses.hybrid import added, number
 
 ERRORS = torch.rand(2, 200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -90,7 +90,7 @@ def records(shifts, seeds=range(1, 13), labels=None):
                 "seed": seed, "pair_seed": seed, "key": f"{experiment.label}/{seed}", "setting": experiment.label,
                 "source": "runs", "test.miou": miou, "test.dice": 2 * miou / (1 + miou), "config.loss.a": 0.6,
                 "config.loss.b": 0.5, "loss_name": experiment.label, "loss_evidence": "R", "env.device": "cpu",
-                "env.torch": "2.14.1", "numerics.losses": 1, "numerics.harness": 1,
+                "env.torch": "2.14.1",
             })  # fmt: skip
     history = pd.DataFrame([{"key": row["key"], "epoch": 1, "added.value": 0.2, "added.gradient": 0.1} for row in rows])
     spec = {"name": "hybrid", "baseline": "hybrid_none", "metric": "test.miou", "margin": 0.01, "exhibits": ["hybrid"]}
@@ -103,17 +103,17 @@ def tables(study):
 
 
 def texts(table, key):
-    place = [column.key for column in table.columns].index(key)
-    return [row.entries[place].text for row in table.rows]
+    index = [column.key for column in table.columns].index(key)
+    return [row.entries[index].text for row in table.rows]
 
 
 def test_planted_effects_are_found_and_none_is_found_where_there_is_none():
     found = tables(records(lambda e: 0.03 if e.term in ("hybrid1", "hybrid2") else 0.0))["hybrid-statements"]
     verdicts = dict(zip(texts(found, "statement"), texts(found, "verdict"), strict=True))
-    said = list(verdicts.values())
-    assert said[1] == "supported"  # hybrid losses against none
-    assert said[2] == "no difference beyond the margin"  # the linear combination against none
-    assert said[4] == "supported"  # heterogeneous against single
+    words = list(verdicts.values())
+    assert words[1] == "supported"  # hybrid losses against none
+    assert words[2] == "no difference beyond the margin"  # the linear combination against none
+    assert words[4] == "supported"  # heterogeneous against single
 
 
 def test_a_planted_loss_contradicts():
@@ -237,7 +237,7 @@ def covariate_records(effect, seeds=range(1, 9)):
                 "role": "run", "status": "done", "label": label, "dataset": "scenes", "model": "unet_micro",
                 "seed": seed, "pair_seed": seed, "key": f"{label}/{seed}", "setting": label, "source": "runs",
                 "test.miou": miou, "config.loss.a": a, "config.loss.b": b, "loss_name": label, "loss_evidence": "R",
-                "env.device": "cpu", "env.torch": "2.14.1", "numerics.losses": 1, "numerics.harness": 1,
+                "env.device": "cpu", "env.torch": "2.14.1",
             })  # fmt: skip
     history = pd.DataFrame([{"key": row["key"], "epoch": 1} for row in rows])
     spec = {"name": "hybrid_covariates", "baseline": "hybrid_none", "metric": "test.miou", "margin": 0.01,

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.analysis.cells import Analysis
 from harness.records.study import StudyData
 from harness.report import writing
-from harness.analysis.cells import Analysis
 from harness.report.exhibits import architectures, imbalance, methods, ngl, taxonomy
 from harness.report.exhibits.drawings import Dot
 from harness.report.items import Figure, Table
@@ -28,7 +28,7 @@ def records(value, *, labels, models=("cnn_micro",), axes=({},), seeds=range(1, 
                         "setting": label, "source": "runs", "test.top1": found, "loss_name": label,
                         "loss_family": FAMILIES.get(label, "probability"), "loss_link": "softmax",
                         "loss_evidence": "R" if label.startswith("pf_") else "V", "loss_paper": "",
-                        "env.device": "cpu", "env.torch": "2.14.1", "numerics.losses": 99, "numerics.harness": 99,
+                        "env.device": "cpu", "env.torch": "2.14.1",
                         **{f"axis.{key}": part for key, part in at.items()}, **dict.fromkeys(metrics, found),
                     })  # fmt: skip
     content = {"name": name, "baseline": "cross_entropy", "metric": "test.top1", "margin": 0.005} | spec
@@ -134,7 +134,7 @@ def test_printed_and_measured_differences_stand_side_by_side():
     assert rows["cifar10", "focal"][6].text == "same"
     assert "axes.loss=[cross_entropy,symmetric_cross_entropy" in rows["cifar10", "symmetric_cross_entropy"][5].note
     assert rows["pcam", "ngl"][3].text == "+7.07"
-    study.runs["config.dataset.stress.label_noise"] = 0.4
+    study.runs["config.stress.rate"] = 0.4
     table = first(ngl.section(Analysis(study)), Table)
     noisy = next(row.entries for row in table.rows if row.entries[2].text == "ngl")
     assert (noisy[3].text, noisy[3].note) == ("–", "the paper trained on whole, clean data")
@@ -142,13 +142,13 @@ def test_printed_and_measured_differences_stand_side_by_side():
 
 # ---------------------------------------------------------------- imbalance
 
-AXES = [{"stress.imbalance": "tail", "stress.imbalance_ratio": ratio} for ratio in (1, 10, 50)]
-AXES += [{"stress.imbalance": "step", "stress.imbalance_ratio": ratio} for ratio in (10, 50)]
+AXES = [{"stress.profile": "tail", "stress.ratio": ratio} for ratio in (1, 10, 50)]
+AXES += [{"stress.profile": "step", "stress.ratio": ratio} for ratio in (10, 50)]
 METRICS = ("test.gmean", "test.auc", "test.minority_recall")
 
 
 def rare(label, _, at):
-    ratio = at["stress.imbalance_ratio"]
+    ratio = at["stress.ratio"]
     return 0.95 - 0.1 * np.log10(ratio) + (0.05 if label == "pf_loss_r1" and ratio == 50 else 0)
 
 
@@ -156,7 +156,7 @@ def imbalanced():
     study = records(rare, labels=("cross_entropy", "focal", "pf_loss_r1"), axes=AXES, metrics=METRICS,
                     name="imbalance", exhibits=["imbalance"])  # fmt: skip
     study.spec["metric"] = "test.gmean"
-    study.runs.loc[study.runs["axis.stress.imbalance_ratio"] == 1, "test.minority_recall"] = np.nan
+    study.runs.loc[study.runs["axis.stress.ratio"] == 1, "test.minority_recall"] = np.nan
     return study
 
 
@@ -181,9 +181,7 @@ def test_imbalance_is_told_by_ratio_profile_and_metric(tmp_path):
 
 def test_partial_imbalance_is_a_partial_exhibit():
     study = imbalanced()
-    study.runs.loc[(study.runs["label"] == "focal") & (study.runs["axis.stress.imbalance_ratio"] == 50), "status"] = (
-        "missing"
-    )
+    study.runs.loc[(study.runs["label"] == "focal") & (study.runs["axis.stress.ratio"] == 50), "status"] = "missing"
     table = first(imbalance.section(Analysis(study)), Table, "gmean")
     row = next(row for row in table.rows if row.entries[0].text == "focal")
     assert ["python -m harness study=imbalance" in entry.note for entry in row.entries[1:]].count(True) == 2
@@ -191,7 +189,7 @@ def test_partial_imbalance_is_a_partial_exhibit():
 
 def test_a_study_without_ratios_says_so():
     section = imbalance.section(Analysis(records(gains, labels=LABELS)))
-    assert "axes.stress.imbalance_ratio=[1,10,50]" in section.items[0].paragraphs[0]
+    assert "axes.stress.ratio=[1,10,50]" in section.items[0].paragraphs[0]
 
 
 # ---------------------------------------------------------------- methods

@@ -48,7 +48,7 @@ def test_a_network_learns_more_than_the_mean(described, tmp_path):
     ("changes", "message"),
     [
         (("loss=focal",), "compares class_logits, but this task offers only values"),
-        (("dataset=digits",), "has images, not a number to predict"),
+        (("dataset=digits",), "digits has a class for every image"),
         (("stress.label_noise=0.2",), "tables have dataset.outliers"),
         (("robustness.noise=0.2",), "robustness is measured for image classifiers"),
         (("task=classification", "loss=cross_entropy"), "use task=regression"),

@@ -89,9 +89,9 @@ def for_classification() -> list[str]:
     """Return the names of all losses that can train a classifier by themselves."""
 
     def suits(loss: Loss | Sum) -> bool:
-        takes = set(loss.about.takes.split("+"))
-        judged = "class_logits" in takes or loss.is_head
-        return takes <= {"class_logits", "features"} and judged and not loss.about.untrainable
+        kinds = set(loss.about.kinds)
+        judged = "class_logits" in kinds or loss.is_head
+        return kinds <= {"class_logits", "features"} and judged and not loss.about.untrainable
 
     return [name for name in compose.options("loss") if suits(build(name))]
 

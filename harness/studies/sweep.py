@@ -71,7 +71,7 @@ class _Work:
         self, options: Config, started: Callable[[], None], results: Path, addresses: Addresses, metric: str
     ) -> None:
         self.options, self.started, self.results = options, started, results
-        self.addresses, self.metric = addresses, metric.rpartition(".")[2]
+        self.addresses, self.metric = addresses, metric
         self.planned = self.done = 0
         self.failed: list[tuple[str, str]] = []
         self.pool: LocalEngine | None = None

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.address import RunSpec
 from harness.behaviour import Behaviours, Part
-from harness.errors import UsageError
+from harness.errors import UsageError, unknown
 
 Report = Callable[[int, int, Mapping[str, Any]], None]
 
@@ -39,7 +39,7 @@ class Job:
         environment: commit and state of the checkout.
         identity: what the key covers beyond the spec: content of the data and behaviour of the code.
         parts: the components of its code.
-        metric: what the study compares, without the split; empty: nothing.
+        metric: what the study compares, such as ``test.top1``; empty: nothing.
         only_check: build and try it, train nothing.
     """
 
@@ -68,14 +68,19 @@ def check(job: Job) -> str | None:
     try:
         learner = build.learner(job)
         learner.try_out()
-        known = [metric.key for metric in learner.task.metrics]
-        if job.metric and job.metric not in known:
-            from harness.errors import unknown
-
-            return str(unknown("metric", job.metric, known))
+        if job.metric:
+            _check_metric(job, [metric.key for metric in learner.task.metrics])
     except (UsageError, MissingData, ValueError) as error:
         return str(error)
     return None
+
+
+def _check_metric(job: Job, names: Sequence[str]) -> None:
+    """Raise a UsageError with the nearest metrics unless the run will record the one that the study compares."""
+    splits = ["test", "valid", *(f"shifted.{shift}" for shift in job.spec.shift or {})]
+    known = [f"{split}.{name}" for split in splits for name in names]
+    if job.metric not in known:
+        raise unknown("metric", job.metric, known)
 
 
 def carry_out(job: Job, stop: Callable[[], bool], report: Report) -> dict[str, Any]:
