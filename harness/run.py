@@ -76,7 +76,8 @@ def run(names: dict[str, str], config: dict) -> str:
     from harness.plan import Run, Setting
     from harness.studies import sweep
 
-    spec, addresses = address.spec_of(config), address.Addresses(Path(config["data"]["root"]))
+    data = config["data"]
+    spec, addresses = address.spec_of(config), address.Addresses(Path(data["root"]), download=data["download"])
     key = addresses.keys(spec, [config["seed"]])[0]
     setting = Setting(names, names["loss"], {}, "run", spec, address.setting_hash(spec))
     job = sweep.job_of(Run(key, setting, config["seed"], config["seed"]), config, records.RESULTS, addresses)

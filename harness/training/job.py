@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.address import RunSpec
+from harness.behaviour import Behaviours, Part
 from harness.errors import UsageError, unknown
 
 Report = Callable[[int, int, Mapping[str, Any]], None]
@@ -36,6 +38,7 @@ class Job:
         checkpoint_seconds: how often it is saved.
         environment: commit and state of the checkout.
         identity: what the key covers beyond the spec: content of the data and behaviour of the code.
+        parts: the components of its code.
         metric: what the study compares, such as ``test.top1``; empty: nothing.
         only_check: build and try it, train nothing.
     """
@@ -52,6 +55,7 @@ class Job:
     checkpoint_seconds: float
     environment: Mapping[str, Any]
     identity: Mapping[str, Any]
+    parts: Sequence[Part] = ()
     metric: str = ""
     only_check: bool = False
 
@@ -94,9 +98,10 @@ def carry_out(job: Job, stop: Callable[[], bool], report: Report) -> dict[str, A
     from harness.training import build
 
     started, folder = datetime.now(UTC), Path(job.folder)
+    behaviour = _behaviour(job)
     try:
         record, history, examples = build.learner(job).run(folder, stop, report)
-        store.save(folder, _about_run(job, started) | record, history, examples)
+        store.save(folder, _about_run(job, started) | behaviour | record, history, examples)
         return {"status": record["status"]}
     except Stopped:
         raise
@@ -105,6 +110,19 @@ def carry_out(job: Job, stop: Callable[[], bool], report: Report) -> dict[str, A
         trouble = {"error": last, "traceback": traceback.format_exc()}
         store.save_failure(folder, _about_run(job, started) | trouble)
         return {"status": "failed", "error": last}
+
+
+def _behaviour(job: Job) -> dict[str, Any]:
+    """Return what the record keeps of the code: digests of its syntax trees, and what loss, model and data set do."""
+    behaviours = _behaviours(Path(job.folder).parents[1])
+    trees = {part.component: part.tree for part in job.parts}
+    found = {part.component: behaviours.observe(part, job.data) for part in job.parts}
+    return {"behaviour": {"trees": trees, "fingerprints": {name: mark for name, mark in found.items() if mark}}}
+
+
+@functools.cache
+def _behaviours(results: Path) -> Behaviours:
+    return Behaviours(results)
 
 
 def _about_run(job: Job, started: datetime) -> dict[str, Any]:
