@@ -53,14 +53,17 @@ CENTRE = Line("distance to the centre", -3, 3, lambda x: (_row(x, 0 * x), CLASS)
 
 
 def line_of(loss: Loss | Sum) -> Line | None:
-    """Return the line along which a loss can be drawn, or None: it compares images, or needs a whole batch."""
+    """Return the line along which a loss can be drawn, or None: it compares images, needs a whole batch, or has
+    several kinds or several centres per class."""
     if len(loss.about.kinds) > 1:
         return None
-    (kind,) = loss.about.kinds
+    kind = loss.about.kinds[0]
     if kind != "features" or isinstance(loss, Sum):
         return LINES.get(kind)
     held = dict(loss.function.named_parameters()) if isinstance(loss.function, torch.nn.Module) else {}
-    if loss.is_head and held["weight"].shape == (2, 2):
+    if loss.is_head:
+        if held["weight"].shape != (2, 2):  # several centres per class
+            return None
         held["weight"].data = torch.eye(2, dtype=torch.float64)
         return LINES["features"]
     return None if loss.about.whole_batch else CENTRE
