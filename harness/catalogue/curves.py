@@ -55,7 +55,7 @@ CENTRE = Line("distance to the centre", -3, 3, lambda x: (_row(x, 0 * x), CLASS)
 def line_of(loss: Loss | Sum) -> Line | None:
     """Return the line along which a loss can be drawn, or None: it compares images, needs a whole batch, or has
     several kinds or several centres per class."""
-    if len(loss.about.kinds) > 1:
+    if len(loss.about.kinds) != 1:
         return None
     kind = loss.about.kinds[0]
     if kind != "features" or isinstance(loss, Sum):
