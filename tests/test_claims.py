@@ -204,8 +204,8 @@ def test_there_are_at_least_forty_claims_with_source_and_margin():
 @pytest.mark.parametrize("name", sorted({each.study for each in claims.read_claims() if each.study}))
 def test_every_claim_finds_its_runs_in_the_plan_of_its_study(name, tmp_path):
     """With every planned run finished and equal, each claim has as many observations as the study has seeds."""
-    asked = plan.load(name)
-    settings, addresses = plan.settings(asked), Addresses(tmp_path)
+    asked = plan.read_study(name)
+    settings, addresses = plan.settings(asked), Addresses(tmp_path, tmp_path)
     runs = [*plan.runs(settings, asked, addresses), *Search(settings, asked, addresses).ask()]
     rows = [
         {"key": run.key, "role": run.setting.role, "status": "done", "label": run.setting.label, "seed": run.seed,

@@ -58,12 +58,12 @@ def test_experiments_called_distinct_differ():
 
 @pytest.mark.parametrize("name", ["hybrid", "hybrid_mini", "hybrid_camvid"])
 def test_the_studies_train_each_distinct_experiment_once(name):
-    study = plan.load(name)
+    study = plan.read_study(name)
     assert study.axes["loss"] == [experiment.label for experiment in hybrid.distinct()]
 
 
 def test_the_whole_study_trains_what_is_printed_too():
-    study = plan.load("hybrid")
+    study = plan.read_study("hybrid")
     found = [setting.label for setting in plan.settings(study) if setting.role == "run"]
     both = dict.fromkeys(hybrid.distinct() + hybrid.distinct(mode="printed"))
     assert set(found) == {experiment.label for experiment in both}
@@ -151,7 +151,7 @@ def test_the_command_for_missing_equations_as_printed_plans_them():
     table = tables(records(lambda e: 0.0, labels=some))["hybrid-table2-scenes-unet_micro-printed"]
     note = table.rows[11].entries[3].note  # number 12, the two-sided eLU, which has no run
     overrides = note.partition("study=hybrid ")[2].split()
-    labels = {setting.label for setting in plan.settings(plan.load("hybrid", overrides))}
+    labels = {setting.label for setting in plan.settings(plan.read_study("hybrid", overrides))}
     assert {"hybrid_none", "hybrid_ema_convex_bielu mode=printed"} <= labels
 
 

@@ -385,11 +385,11 @@ def test_learning_rates_at_the_edge_of_the_grid_are_noted(study):
 
 @pytest.mark.parametrize("more", [[], ["name=mine"]])
 def test_the_command_reproduces_a_study_with_its_overrides(more):
-    asked = plan.load("demo", ["axes.seed=[1,2]", "base.trainer.epochs=3", "margin=0.01", *more])
+    asked = plan.read_study("demo", ["axes.seed=[1,2]", "base.trainer.epochs=3", "margin=0.01", *more])
     empty = StudyData(asked.name, plan.as_dict(asked), pd.DataFrame(), pd.DataFrame())
     words = shlex.split(reproduce.command(empty))
     assert words[:4] == ["python", "-m", "harness", "study=demo"]
-    assert plan.load("demo", words[4:]) == asked
+    assert plan.read_study("demo", words[4:]) == asked
 
 
 def test_a_sweep_with_overrides_says_so_at_its_head(study, tmp_path):
@@ -404,7 +404,7 @@ def test_a_sweep_with_overrides_says_so_at_its_head(study, tmp_path):
 
 
 def test_a_study_whose_file_has_changed_since_says_so():
-    asked = plan.load("demo", ["axes.seed=[1,2]"])
+    asked = plan.read_study("demo", ["axes.seed=[1,2]"])
     spec = plan.as_dict(asked)
     same = StudyData(asked.name, spec, pd.DataFrame(), pd.DataFrame())
     assert reproduce.unlike_its_file(same) == ""
