@@ -197,13 +197,28 @@ class Addresses:
 
     def keys(self, spec: RunSpec, seeds: Iterable[int]) -> list[str]:
         """Return the keys of the runs that differ in their seed alone: content hashes of 16 hexadecimal digits."""
-        setting = hashlib.sha256(canonical({**spec.content, "identity": self.identity(spec)}).encode())
-        out = []
-        for seed in seeds:
-            digest = setting.copy()
-            digest.update(f"seed {seed}".encode())
-            out.append(digest.hexdigest()[:16])
-        return out
+        return _keys(spec.content, self.identity(spec), seeds)
+
+
+def _keys(content: Config, identity: Mapping[str, Any], seeds: Iterable[int]) -> list[str]:
+    setting = hashlib.sha256(canonical({**content, "identity": identity}).encode())
+    out = []
+    for seed in seeds:
+        digest = setting.copy()
+        digest.update(f"seed {seed}".encode())
+        out.append(digest.hexdigest()[:16])
+    return out
+
+
+def key_of(content: Config, identity: Mapping[str, Any], seed: int) -> str:
+    """Return the key of one run.
+
+    Args:
+        content: of its spec.
+        identity: of its data and code.
+        seed: its seed.
+    """
+    return _keys(content, identity, [seed])[0]
 
 
 def targets(config: object) -> set[str]:

@@ -97,24 +97,29 @@ class Behaviours:
         self._add(Part(component, config, spec, tree, identity), found)
         return identity
 
-    def observe(self, part: Part, data: Mapping[str, Any]) -> Fingerprint | None:
-        """Return the fingerprint of a component that is about to run; find and keep it if there is none yet."""
+    def observe(self, part: Part, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the entry of a component that is about to run; what has no fingerprint yet is tried out and kept."""
         if part.component not in FINGERPRINTED:
-            return None
+            return _entry(part, None)
         known = self.known.get((part.component, part.spec), {}).get(part.tree)
         if known is not None and known[1]:
-            return known[1]
+            return _entry(part, known[1])
         from harness import fingerprints
 
         found = fingerprints.of(part.component, part.config, data)
         if found:
             self._add(part, found)
-        return found
+        return _entry(part, found)
 
     def _add(self, part: Part, fingerprint: Fingerprint | None) -> None:
         self.known.setdefault((part.component, part.spec), {})[part.tree] = (part.identity, fingerprint)
-        entry = {name: value for name, value in vars(part).items() if name != "config"}
-        journal.append(self.path, {**entry, "fingerprint": fingerprint})
+        journal.append(self.path, _entry(part, fingerprint))
+
+
+def _entry(part: Part, fingerprint: Fingerprint | None) -> dict[str, Any]:
+    """Return an entry of the journal, as records keep it too."""
+    known = {name: value for name, value in vars(part).items() if name != "config"}
+    return known if fingerprint is None else {**known, "fingerprint": fingerprint}
 
 
 def agree(one: Fingerprint, other: Fingerprint) -> bool:

@@ -83,6 +83,8 @@ def run(names: dict[str, str], config: dict) -> str:
     job = sweep.job_of(Run(key, setting, config["seed"], config["seed"]), config, records.RESULTS, addresses)
     what = sweep.describe(job)
     record = records.read(key)
+    for sentence in records.damaged:
+        print(sentence, file=sys.stderr)
     if record is None or record["status"] == "failed":
         print(f"{what}: run {key}", flush=True)
         record = _carry_out(job)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.address import RunSpec
+from harness.address import Addresses, RunSpec
 from harness.behaviour import Behaviours, Part
 from harness.errors import UsageError, unknown
 
@@ -100,6 +100,7 @@ def carry_out(job: Job, stop: Callable[[], bool], report: Report) -> dict[str, A
     started, folder = datetime.now(UTC), Path(job.folder)
     behaviour = _behaviour(job)
     try:
+        _check_content(job)
         record, history, examples = build.learner(job).run(folder, stop, report)
         store.save(folder, _about_run(job, started) | behaviour | record, history, examples)
         return {"status": record["status"]}
@@ -112,12 +113,17 @@ def carry_out(job: Job, stop: Callable[[], bool], report: Report) -> dict[str, A
         return {"status": "failed", "error": last}
 
 
+def _check_content(job: Job) -> None:
+    """Raise a UsageError unless the files of the data set are still those that the key covers."""
+    planned = job.identity.get("data")
+    if planned and Addresses(Path(job.data["root"]), Path(job.folder).parents[1]).content(job.spec) != planned:
+        raise UsageError("the files of the data set have changed since this run was planned: give the command again.")
+
+
 def _behaviour(job: Job) -> dict[str, Any]:
-    """Return what the record keeps of the code: digests of its syntax trees, and what loss, model and data set do."""
+    """Return what the record keeps of the code: the syntax tree of every component, and what some of them do."""
     behaviours = _behaviours(Path(job.folder).parents[1])
-    trees = {part.component: part.tree for part in job.parts}
-    found = {part.component: behaviours.observe(part, job.data) for part in job.parts}
-    return {"behaviour": {"trees": trees, "fingerprints": {name: mark for name, mark in found.items() if mark}}}
+    return {"behaviour": [behaviours.observe(part, job.data) for part in job.parts]}
 
 
 @functools.cache
