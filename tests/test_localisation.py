@@ -128,7 +128,8 @@ def test_images_without_masks_are_refused(loop):
 def test_a_study_of_boxes_from_end_to_end(cli):
     done = cli(
         "harness", "study=localisation", "axes.loss=[smooth_l1,giou]", "axes.seed=[1,2]", "track=fixed",
-        "base.trainer.epochs=3", "base.dataset.train_size=128", "tracking.enabled=false",
+        "base.trainer.epochs=3", "base.dataset.train_size=128", "name=localisation",
+        "tracking.enabled=false",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     runs = records.load_study("localisation", cli.results).runs
