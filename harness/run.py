@@ -41,10 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def one(config: DictConfig) -> str:
         from hydra.core.hydra_config import HydraConfig
 
-        content = {"shift": {}, **plain(config)}
-        names = chosen(HydraConfig.get().runtime.choices, content["shift"])
+        composed = {"shift": {}, **plain(config)}
         try:
-            statuses.append(run(names, content))
+            statuses.append(run(chosen(HydraConfig.get().runtime.choices, composed), composed))
         except UsageError as error:  # Hydra would add a message of its own
             print(error, file=sys.stderr)
             statuses.append("refused")

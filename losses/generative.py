@@ -206,7 +206,7 @@ def cycle(prediction: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Diffusion, noise prediction",
     family="generative",
-    kind="images",
+    kind="noise",
     link=None,
     paper="Ho et al., NeurIPS 2020, arXiv 2006.11239, eq. 14",
     evidence="H",

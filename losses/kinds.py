@@ -120,6 +120,9 @@ KINDS: Mapping[str, Kind] = {
         (3, 16, 16),
         lambda d, s: (d.uniform(*s), d.uniform(*s)),
     ),
+    "noise": Kind(
+        "noise (N,C,H,W), as it was found in images", "noise that was added to them (N,C,H,W)", (3, 16, 16), _alike
+    ),
     "feature_maps": Kind("features (N,C,H,W)", "features (N,C,H,W)", (4, 3, 3), _alike),
     "flows": Kind("motion (N,2,H,W) in pixels", "motion (N,2,H,W)", (2, 3, 3), _alike),
     "attention": Kind(
