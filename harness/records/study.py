@@ -144,7 +144,8 @@ def load_study(name: str, results: Path = RESULTS, *, mix: bool = False) -> Stud
 def _answers(local: pd.DataFrame, measured: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return one row for every run of a study: its own record, else the evidence, where that is of its setting.
 
-    Evidence under another key was made by other code, or on another kind of machine, than planned here: it stands in for a run that is missing, marked as ``old``.
+    Evidence under another key was made by other code, or on another kind of machine, than is planned here: it stands in
+    for a run that is missing, marked as ``old``.
     """
 
     def runs_of(rows: pd.DataFrame) -> pd.Series:
