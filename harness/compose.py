@@ -84,16 +84,18 @@ def chosen(choices: Mapping[str, Any], config: Config) -> dict[str, str]:
     roles = {key: str(name) for key, name in in_order.items() if name}
     names = {group: str(choices[group]) for group in GROUPS if group in choices and group != "shift"}
     names |= {"shift": "+".join(config["shift"]) or "none", **roles}
-    return names | ({"loss": joined_roles(names)} if roles else {})
+    return names | ({"loss": joined_roles(names, config)} if roles else {})
 
 
-def joined_roles(names: Mapping[str, str]) -> str:
-    """Return how the losses of several roles are called together.
+def joined_roles(names: Mapping[str, str], config: Config) -> str:
+    """Return how the losses of several roles are called together; roles to which the task gives weight 0 are left out.
 
-    >>> joined_roles({"loss.classes": "focal", "loss.boxes": "giou"})
-    'focal + giou'
+    >>> joined_roles({"loss.boxes": "giou", "loss.labels": "focal"}, {"task": {"weights": {"labels": 2.0}}})
+    'giou + focal'
     """
-    return " + ".join(name for key, name in names.items() if key.startswith("loss."))
+    weights = config["task"].get("weights") or {}
+    roles = {key.removeprefix("loss."): name for key, name in names.items() if key.startswith("loss.")}
+    return " + ".join(name for role, name in roles.items() if weights.get(role, 1))
 
 
 @functools.cache
@@ -204,5 +206,5 @@ def swapped(base: Composed, values: Mapping[str, Any]) -> Composed:
             require_path(config, path)
             config = with_value(config, path, value)
     if any(name.startswith("loss.") for name in names):
-        names["loss"] = joined_roles(names)
+        names["loss"] = joined_roles(names, config)
     return Composed(names, config)

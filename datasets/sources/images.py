@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from datasets.decoded import BROKEN, Decoded
+from datasets.files import reads
 from datasets.splits import Images, MissingData, Splits, check_size, numbered, part, split, stratified_order
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -22,6 +23,7 @@ Labelled = dict[str, list[tuple[Path, str]]]
 """Files and the names of their classes, by part."""
 
 
+@reads("{path}")
 def images(
     root: Path,
     *,
@@ -178,7 +180,8 @@ def _read(path: Path, channels: int, size: tuple[int, int] | None, fit: bool = F
             image.load()
         ImageOps.exif_transpose(image, in_place=True)
         deep = image.mode[0] in "IF"
-        image = image.convert("RGB" if channels == 3 else "L")
+        mode = "RGB" if channels == 3 else "L"
+        image = image if image.mode == mode else image.convert(mode)
     except BROKEN as error:
         raise MissingData(f"{path} cannot be read as an image ({error}); mend or remove it.") from None
     if deep:
