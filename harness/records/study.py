@@ -125,9 +125,7 @@ def load_study(name: str, results: Path = RESULTS, *, mix: bool = False) -> Stud
             + (f" (there are records of {', '.join(dict.fromkeys(known))})." if known else ".")
         )
     if not local.empty and not measured.empty:
-        answered = set(local.loc[local["status"] != "missing", "key"])
-        measured = measured[measured["setting"].isin(local["setting"]) & ~measured["key"].isin(answered)]
-        local = local[local["key"].isin(answered) | ~local["key"].isin(measured["key"])]
+        local, measured = _without_repeats(local, measured[measured["setting"].isin(local["setting"])])
     declared = _distinct([*_declared(local), *published_metrics(evidence / f"{name}.csv")])
     local = local.drop(columns="metrics", errors="ignore")
     runs = pd.concat([frame for frame in (local, measured) if not frame.empty], ignore_index=True)
@@ -141,6 +139,25 @@ def load_study(name: str, results: Path = RESULTS, *, mix: bool = False) -> Stud
     epochs = [frame for frame in epochs if not frame.empty]
     history = pd.concat(epochs, ignore_index=True) if epochs else pd.DataFrame(columns=["key", "epoch"])
     return StudyData(name, _spec(name, results), runs, history, declared)
+
+
+def _without_repeats(local: pd.DataFrame, measured: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return both without measured rows that were run again here, and without runs missing here that were measured.
+
+    Keys do not tell: code that has changed since, or files that lie here, give the same run another one.
+    """
+    answered = local["status"] != "missing"
+    again = set(_runs_of(local[answered], "env.device", "env.threads"))
+    measured = measured[[run not in again for run in _runs_of(measured, "env.device", "env.threads")]]
+    known = set(_runs_of(measured))
+    elsewhere = [run in known for run in _runs_of(local)]
+    return local[[here or not there for here, there in zip(answered, elsewhere, strict=True)]], measured
+
+
+def _runs_of(rows: pd.DataFrame, *more: str) -> list[tuple[Any, ...]]:
+    """Return setting, role and seed of each row, and what ``more`` names; None where it is unknown."""
+    chosen = rows.reindex(columns=["setting", "role", "seed", *more])
+    return [tuple(None if value != value else value for value in row) for row in chosen.itertuples(index=False)]
 
 
 def check_content(name: str, *tables: pd.DataFrame) -> None:
