@@ -89,15 +89,18 @@ def batches(
     """
     rows, closed = iter(rows), threading.Event()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    ahead: deque[Future[tuple[Tensor, ...]]] = deque()
+    ahead: deque[tuple[tuple[Tensor, ...], Future[None]]] = deque()
 
     def start(count: int) -> None:
-        ahead.extend(pool.submit(_gathered, arrays, chosen, pin, closed) for chosen in itertools.islice(rows, count))
+        for chosen in itertools.islice(rows, count):
+            buffers = _buffers(arrays, len(chosen), pin)  # not in the thread: its heap would grow with every batch
+            ahead.append((buffers, pool.submit(_fill, buffers, arrays, chosen, closed)))
 
     try:
         start(prefetch)
         while ahead:
-            batch = ahead.popleft().result()
+            batch, filled = ahead.popleft()
+            filled.result()
             start(1)
             yield batch
     finally:
@@ -105,25 +108,28 @@ def batches(
         pool.shutdown(cancel_futures=True)
 
 
-def gather(array: Array, rows: Tensor, *, pin: bool = False) -> Tensor:
-    """Return the items in these rows (B,), in pinned memory if asked for."""
-    return _gathered([array], rows, pin, threading.Event())[0]
+def gather(arrays: Sequence[Array], rows: Tensor, *, pin: bool = False) -> tuple[Tensor, ...]:
+    """Return the items of several arrays in these rows (B,), in pinned memory if asked for."""
+    buffers = _buffers(arrays, len(rows), pin)
+    _fill(buffers, arrays, rows, threading.Event())
+    return buffers
 
 
-def _gathered(arrays: Sequence[Array], rows: Tensor, pin: bool, closed: threading.Event) -> tuple[Tensor, ...]:
-    found = []
-    for array in arrays:
+def _buffers(arrays: Sequence[Array], count: int, pin: bool) -> tuple[Tensor, ...]:
+    kinds = [(array.shape[1:], array.dtype if isinstance(array, Tensor) else torch.uint8) for array in arrays]
+    with torch.inference_mode(False):  # which threads, that fill them, do not know of
+        return tuple(torch.empty((count, *shape), dtype=kind, pin_memory=pin) for shape, kind in kinds)
+
+
+def _fill(buffers: Sequence[Tensor], arrays: Sequence[Array], rows: Tensor, closed: threading.Event) -> None:
+    for buffer, array in zip(buffers, arrays, strict=True):
         if isinstance(array, Tensor):
-            part = array.index_select(0, rows)
-            found.append(part.pin_memory() if pin else part)
+            torch.index_select(array, 0, rows, out=buffer)
             continue
-        part = torch.empty((len(rows), *array.item_shape), dtype=torch.uint8, pin_memory=pin)
-        for slot, row in zip(part.numpy(), rows.tolist(), strict=True):
+        for slot, row in zip(buffer.numpy(), rows.tolist(), strict=True):
             if closed.is_set():  # nobody waits for this batch any more
-                break
+                return
             slot[...] = array.read(array.items[row])
-        found.append(part)
-    return tuple(found)
 
 
 def chunks(array: Array, workers: int = 2) -> Iterator[Tensor]:

@@ -41,9 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def one(config: DictConfig) -> str:
         from hydra.core.hydra_config import HydraConfig
 
-        names = chosen(HydraConfig.get().runtime.choices)
+        composed = {"shift": {}, **plain(config)}
         try:
-            statuses.append(run(names, {"shift": {}, **plain(config)}))
+            statuses.append(run(chosen(HydraConfig.get().runtime.choices, composed), composed))
         except UsageError as error:  # Hydra would add a message of its own
             print(error, file=sys.stderr)
             statuses.append("refused")

@@ -180,7 +180,8 @@ def _read(path: Path, channels: int, size: tuple[int, int] | None, fit: bool = F
             image.load()
         ImageOps.exif_transpose(image, in_place=True)
         deep = image.mode[0] in "IF"
-        image = image.convert("RGB" if channels == 3 else "L")
+        mode = "RGB" if channels == 3 else "L"
+        image = image if image.mode == mode else image.convert(mode)
     except BROKEN as error:
         raise MissingData(f"{path} cannot be read as an image ({error}); mend or remove it.") from None
     if deep:

@@ -56,7 +56,7 @@ class Streaming:
     def rows(self, split: str, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return the images and targets of a few rows of a split."""
         part = self.splits.parts[split]
-        images, targets = (gather(array, rows.cpu(), pin=self.pin) for array in (part.images, part.targets))
+        images, targets = gather((part.images, part.targets), rows.cpu(), pin=self.pin)
         return self._to_device(images), self._to_device(targets)
 
     def _to_device(self, batch: Tensor) -> Tensor:

@@ -125,7 +125,7 @@ def load_study(name: str, results: Path = RESULTS, *, mix: bool = False) -> Stud
             + (f" (there are records of {', '.join(dict.fromkeys(known))})." if known else ".")
         )
     if not local.empty and not measured.empty:
-        local, measured = _without_repeats(local, measured[measured["setting"].isin(local["setting"])])
+        local, measured = _answers(local, measured)
     declared = _distinct([*_declared(local), *published_metrics(evidence / f"{name}.csv")])
     local = local.drop(columns="metrics", errors="ignore")
     runs = pd.concat([frame for frame in (local, measured) if not frame.empty], ignore_index=True)
@@ -141,23 +141,21 @@ def load_study(name: str, results: Path = RESULTS, *, mix: bool = False) -> Stud
     return StudyData(name, _spec(name, results), runs, history, declared)
 
 
-def _without_repeats(local: pd.DataFrame, measured: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return both without measured rows that were run again here, and without runs missing here that were measured.
+def _answers(local: pd.DataFrame, measured: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return one row for every run of a study: its own record, else the evidence, where that is of its setting.
 
-    Keys do not tell: code that has changed since, or files that lie here, give the same run another one.
+    Evidence under another key was made by other code, or on another kind of machine, than is planned here: it stands in
+    for a run that is missing, marked as ``old``.
     """
-    answered = local["status"] != "missing"
-    again = set(_runs_of(local[answered], "env.device", "env.threads"))
-    measured = measured[[run not in again for run in _runs_of(measured, "env.device", "env.threads")]]
-    known = set(_runs_of(measured))
-    elsewhere = [run in known for run in _runs_of(local)]
-    return local[[here or not there for here, there in zip(answered, elsewhere, strict=True)]], measured
 
+    def runs_of(rows: pd.DataFrame) -> pd.Series:
+        return rows["setting"].str.cat([rows["role"], rows["seed"].map("{:.0f}".format)], sep=" ")
 
-def _runs_of(rows: pd.DataFrame, *more: str) -> list[tuple[Any, ...]]:
-    """Return setting, role and seed of each row, and what ``more`` names; None where it is unknown."""
-    chosen = rows.reindex(columns=["setting", "role", "seed", *more])
-    return [tuple(None if value != value else value for value in row) for row in chosen.itertuples(index=False)]
+    answered = local[local["status"] != "missing"]
+    measured = measured[measured["setting"].isin(local["setting"]) & ~runs_of(measured).isin(runs_of(answered))]
+    measured = measured.assign(old=~measured["key"].isin(local["key"]))
+    missing = local[(local["status"] == "missing") & ~runs_of(local).isin(runs_of(measured))]
+    return local.loc[sorted([*answered.index, *missing.index])], measured
 
 
 def check_content(name: str, *tables: pd.DataFrame) -> None:

@@ -94,7 +94,7 @@ def carry_out(job: Job, stop: Callable[[], bool], report: Report) -> dict[str, A
     Raises:
         Stopped: ``stop`` returned True; a checkpoint is written.
     """
-    from harness import records
+    from harness.records import store
     from harness.training import build
 
     started, folder = datetime.now(UTC), Path(job.folder)
@@ -102,14 +102,14 @@ def carry_out(job: Job, stop: Callable[[], bool], report: Report) -> dict[str, A
     try:
         _check_content(job)
         record, history, examples = build.learner(job).run(folder, stop, report)
-        records.save(folder, _about_run(job, started) | behaviour | record, history, examples)
+        store.save(folder, _about_run(job, started) | behaviour | record, history, examples)
         return {"status": record["status"]}
     except Stopped:
         raise
     except Exception as error:
         last = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         trouble = {"error": last, "traceback": traceback.format_exc()}
-        records.save_failure(folder, _about_run(job, started) | trouble)
+        store.save_failure(folder, _about_run(job, started) | trouble)
         return {"status": "failed", "error": last}
 
 
