@@ -72,26 +72,28 @@ def compose_run(overrides: Sequence[str] = ()) -> Composed:
     except HydraException as error:
         raise explain(error, overrides) from error
     config = {"shift": {}, **{str(key): plain(composed[key]) for key in composed if key != "hydra"}}
-    return Composed(chosen(composed.hydra.runtime.choices), config)
+    return Composed(chosen(composed.hydra.runtime.choices, config), config)
 
 
-def chosen(choices: Mapping[str, Any]) -> dict[str, str]:
-    """Return the names of the options that Hydra chose, by group, and by role where a task has several losses."""
+def chosen(choices: Mapping[str, Any], config: Config) -> dict[str, str]:
+    """Return the names of the options that Hydra chose, by group, and by role where a task has several losses; of a
+    list, such as that of the shifts, it keeps none.
+    """
     roles = {key.partition("@")[2]: str(name) for key, name in choices.items() if key.startswith("loss@loss.")}
     names = {group: str(choices[group]) for group in GROUPS if group in choices and group != "shift"}
-    listed = choices.get("shift") or []
-    shifts = re.findall(r"\w+", listed) if isinstance(listed, str) else [str(name) for name in listed]
-    names |= {"shift": "+".join(shifts) or "none", **roles}
-    return names | ({"loss": joined_roles(names)} if roles else {})
+    names |= {"shift": "+".join(config["shift"]) or "none", **roles}
+    return names | ({"loss": joined_roles(names, config)} if roles else {})
 
 
-def joined_roles(names: Mapping[str, str]) -> str:
-    """Return how the losses of several roles are called together.
+def joined_roles(names: Mapping[str, str], config: Config) -> str:
+    """Return how the losses of several roles are called together; roles to which the task gives weight 0 are left out.
 
-    >>> joined_roles({"loss.classes": "focal", "loss.boxes": "giou"})
-    'focal + giou'
+    >>> joined_roles({"loss.boxes": "giou", "loss.labels": "focal"}, {"task": {"weights": {"labels": 2.0}}})
+    'giou + focal'
     """
-    return " + ".join(name for key, name in names.items() if key.startswith("loss."))
+    weights = config["task"].get("weights") or {}
+    roles = {key.removeprefix("loss."): name for key, name in names.items() if key.startswith("loss.")}
+    return " + ".join(name for role, name in roles.items() if weights.get(role, 1))
 
 
 @functools.cache
@@ -121,9 +123,9 @@ def explain(error: Exception, overrides: Iterable[str]) -> UsageError:
     """Turn an error of Hydra about command-line ``overrides`` into one sentence with the nearest names."""
     from hydra.errors import MissingConfigException
 
-    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return unknown(group.replace("dataset", "data set") or "config", name, error.options)
+        return unknown(group.replace("dataset", "data set") or "config", name, error.options or options(group))
     first = str(error).strip().splitlines()[0].rstrip(".")
     if first.startswith("Could not override '"):
         path = first.split("'")[1]
@@ -202,5 +204,5 @@ def swapped(base: Composed, values: Mapping[str, Any]) -> Composed:
             require_path(config, path)
             config = with_value(config, path, value)
     if any(name.startswith("loss.") for name in names):
-        names["loss"] = joined_roles(names)
+        names["loss"] = joined_roles(names, config)
     return Composed(names, config)

@@ -1,5 +1,6 @@
 """The claims ledger: verdicts follow planted truths, chance decides nothing, and what is missing is named."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -11,7 +12,7 @@ from harness.address import Addresses
 from harness.analysis import claims
 from harness.analysis.claims import Claim, decide, weigh
 from harness.errors import UsageError
-from harness.metrics.declared import metric_of
+from harness.metrics.declared import Metric, metric_of
 from harness.records.study import StudyData
 from harness.report import __main__ as command
 from harness.report import ledger
@@ -152,6 +153,17 @@ def test_spread_compares_ranges_with_a_loss_as_one_observation():
     assert (found.n, round(found.estimate, 6)) == (6, 0.16)
 
 
+def test_a_claim_is_read_in_the_metric_that_its_records_declare():
+    records = study({("a", 0): 0.93, ("b", 0): 0.9}, noise=1e-6)
+    records.runs["test.smoothness"] = records.runs["test.top1"]
+    own = dataclasses.replace(records, metrics=(Metric("smoothness", "smoothness", "dB", "dB", digits=1),))
+    (found,) = decide([weigh(claim(metric="test.smoothness"), own)])
+    assert section.effect(found) == "0.0 [0.0, 0.0]"
+    assert "0.01 dB of smoothness" in [entry.text for entry in section.overview([found])[2].rows[0].entries]
+    with pytest.raises(UsageError, match=r"unknown metric 'test\.smoothness'"):
+        weigh(claim(metric="test.smoothness"), records)
+
+
 def test_what_is_missing_is_named():
     assert weigh(claim(needs="a task of detection"), None).missing == "a task of detection"
     assert weigh(claim(), None).missing == "python -m harness study=survey"
@@ -192,8 +204,8 @@ def test_there_are_at_least_forty_claims_with_source_and_margin():
 @pytest.mark.parametrize("name", sorted({each.study for each in claims.read_claims() if each.study}))
 def test_every_claim_finds_its_runs_in_the_plan_of_its_study(name, tmp_path):
     """With every planned run finished and equal, each claim has as many observations as the study has seeds."""
-    asked = plan.load(name)
-    settings, addresses = plan.settings(asked), Addresses(tmp_path)
+    asked = plan.read_study(name)
+    settings, addresses = plan.settings(asked), Addresses(tmp_path, tmp_path)
     runs = [*plan.runs(settings, asked, addresses), *Search(settings, asked, addresses).ask()]
     rows = [
         {"key": run.key, "role": run.setting.role, "status": "done", "label": run.setting.label, "seed": run.seed,
@@ -212,7 +224,7 @@ def test_every_claim_finds_its_runs_in_the_plan_of_its_study(name, tmp_path):
         assert found.n >= 5, (each.id, found.missing)
 
 
-def test_the_ledger_is_written_and_told(tmp_path, capsys, monkeypatch):
+def test_the_ledger_is_written_and_summarised(tmp_path, capsys, monkeypatch):
     records = study({("label_smoothing", 0): 0.93, ("cross_entropy", 0): 0.9})
     monkeypatch.setattr(claims, "recorded", lambda name: records if name == "survey" else None)
     asked = claims._claim(tmp_path, {"document": "Doc", "short": "d", "id": "good", "source": "1", "says": "It helps.",
@@ -259,7 +271,7 @@ def test_every_property_of_the_review_names_claims_that_exist():
     assert rows["Dice", "harder to optimise"].note == "no claim stands for it"
 
 
-def test_runs_that_diverged_are_told_where_the_verdict_stands():
+def test_runs_that_diverged_are_counted_where_the_verdict_stands():
     records = study({("a", 0): 0.95, ("b", 0): 0.9})
     records.runs.loc[records.runs["key"].isin(["a-0-3", "a-0-4"]), "status"] = "diverged"
     (row,) = section.overview(decide([weigh(claim(), records)]))[2].rows

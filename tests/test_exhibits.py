@@ -18,6 +18,7 @@ from harness.report import exhibits, writing
 from harness.report.exhibits import covariates, hybrid, hybrid_figures
 from harness.training import probe
 from losses.hybrid import added, number
+from losses.kinds import Pair
 
 ERRORS = torch.rand(2, 200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -57,12 +58,12 @@ def test_experiments_called_distinct_differ():
 
 @pytest.mark.parametrize("name", ["hybrid", "hybrid_mini", "hybrid_camvid"])
 def test_the_studies_train_each_distinct_experiment_once(name):
-    study = plan.load(name)
+    study = plan.read_study(name)
     assert study.axes["loss"] == [experiment.label for experiment in hybrid.distinct()]
 
 
 def test_the_whole_study_trains_what_is_printed_too():
-    study = plan.load("hybrid")
+    study = plan.read_study("hybrid")
     found = [setting.label for setting in plan.settings(study) if setting.role == "run"]
     both = dict.fromkeys(hybrid.distinct() + hybrid.distinct(mode="printed"))
     assert set(found) == {experiment.label for experiment in both}
@@ -116,7 +117,7 @@ def test_planted_effects_are_found_and_none_is_found_where_there_is_none():
     assert words[4] == "supported"  # heterogeneous against single
 
 
-def test_a_planted_loss_contradicts():
+def test_an_effect_the_other_way_contradicts():
     found = tables(records(lambda e: -0.03 if e.term != "none" else 0.0))["hybrid-statements"]
     assert texts(found, "verdict")[:3] == ["contradicted"] * 3
 
@@ -150,7 +151,7 @@ def test_the_command_for_missing_equations_as_printed_plans_them():
     table = tables(records(lambda e: 0.0, labels=some))["hybrid-table2-scenes-unet_micro-printed"]
     note = table.rows[11].entries[3].note  # number 12, the two-sided eLU, which has no run
     overrides = note.partition("study=hybrid ")[2].split()
-    labels = {setting.label for setting in plan.settings(plan.load("hybrid", overrides))}
+    labels = {setting.label for setting in plan.settings(plan.read_study("hybrid", overrides))}
     assert {"hybrid_none", "hybrid_ema_convex_bielu mode=printed"} <= labels
 
 
@@ -162,7 +163,7 @@ def test_missing_experiments_say_which_command_makes_them():
     assert texts(found["hybrid-statements"], "n")[0] == "0"
 
 
-def test_the_printed_gradients_are_judged_as_the_dossier_says():
+def test_the_printed_gradients_are_right_where_the_dossier_says_so():
     found = hybrid_figures.printed_gradients(0.6, 0.5)
     assert [equation for equation, _, deviation in found if deviation < 1e-9] == [10, 11, 13, 14]
 
@@ -200,7 +201,7 @@ def probed(name):
     draw = torch.Generator().manual_seed(0)
     logits = torch.randn(4, 5, 6, 6, generator=draw)
     target = torch.randint(0, 5, (4, 6, 6), generator=draw)
-    return probe.beside_cross_entropy(loss, logits, target, target > 0)
+    return probe.beside_cross_entropy(loss, {"class_logits": Pair(logits, target, target > 0)})
 
 
 def test_cross_entropy_adds_nothing_to_itself():

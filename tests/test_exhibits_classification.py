@@ -60,9 +60,9 @@ def test_the_taxonomy_shows_what_each_of_its_losses_did():
     assert by_loss["cross_entropy"].reference
     missing = by_loss["poly1"].entries[4]
     assert "axes.loss=[cross_entropy,poly1]" in missing.note
-    told = " ".join(section.items[0].paragraphs)
-    assert "angular is the best family" in told
-    assert "quantity the worst" in told
+    sentences = " ".join(section.items[0].paragraphs)
+    assert "angular is the best family" in sentences
+    assert "quantity the worst" in sentences
 
 
 def test_families_are_drawn_with_every_loss_and_what_is_far_away_is_counted():
@@ -94,9 +94,9 @@ def test_an_interaction_is_found_where_one_was_planted_and_only_there():
     verdicts = {row.entries[0].text: row.entries[-1].text for row in first(section, Table).rows}
     assert verdicts["dice"] == "gains more on the second"
     assert {verdicts[x] for x in ("focal", "arcface", "brier")} == {"the same on both"}
-    told = section.items[0].paragraphs[1]
-    assert "arcface has the best mean on cnn_micro" in told or "arcface has the best mean on both" in told
-    assert "the gain of 1 loss of 5 depends" in told
+    sentences = section.items[0].paragraphs[1]
+    assert "arcface has the best mean on cnn_micro" in sentences or "arcface has the best mean on both" in sentences
+    assert "the gain of 1 loss of 5 depends" in sentences
     figure = first(section, Figure).draw()
     assert [text.get_text() for text in figure.axes[0].texts] == ["dice"]
 
@@ -160,11 +160,11 @@ def imbalanced():
     return study
 
 
-def test_imbalance_is_told_by_ratio_profile_and_metric(tmp_path):
+def test_imbalance_is_shown_by_ratio_profile_and_metric(tmp_path):
     study = imbalanced()
     section = imbalance.section(Analysis(study))
-    told = section.items[0].paragraphs[-1]
-    assert "tail, 1:50, cnn_micro: pf_loss_r1 (reconstruction)" in told
+    sentences = section.items[0].paragraphs[-1]
+    assert "tail, 1:50, cnn_micro: pf_loss_r1 (reconstruction)" in sentences
     gmean = first(section, Table, "gmean")
     assert len(gmean.columns) == 6
     assert len(first(section, Table, "minority").columns) == 5  # balanced data have no minority
@@ -209,15 +209,24 @@ def test_methods_of_the_review_stand_beside_what_their_losses_did():
     assert "baseline" not in rows["SegFormer"][4].text
 
 
+def test_a_transformer_is_one_by_its_network_not_by_its_name():
+    named = records(lambda *_: 0.9, labels=("cross_entropy",), models=("segformer_b0", "unet_micro", "vit_like"))
+    a = Analysis(named)
+    assert [methods.is_transformer(a, cell) for cell in a.cells] == [True, False, False]  # by conf/model
+    named.runs["config.model.network"] = ["transformer" if x == "vit_like" else "cnn" for x in named.runs["model"]]
+    a = Analysis(named)
+    assert [methods.is_transformer(a, cell) for cell in a.cells] == [False, False, True]  # as recorded
+
+
 def test_the_middle_of_two_losses_lies_between_them():
     labels = ("cross_entropy", "focal", "poly1", "arcface", "cosface")
     shifts = {"arcface": 0.06, "cosface": -0.02, "focal": 0.03, "poly1": 0.03}
     study = records(lambda x, *_: 0.9 + shifts.get(x, 0), labels=labels)
     study.runs["loss_family"] = ["angular" if label in ("arcface", "cosface") else "probability"
                                  for label in study.runs["label"]]  # fmt: skip
-    told = " ".join(taxonomy.section(Analysis(study)).items[0].paragraphs)
-    assert "probability is the best family (+2.9" in told
-    assert "angular the worst (+1.98)" in told  # the middle of about +6 and -2
+    sentences = " ".join(taxonomy.section(Analysis(study)).items[0].paragraphs)
+    assert "probability is the best family (+2.9" in sentences
+    assert "angular the worst (+1.98)" in sentences  # the middle of about +6 and -2
 
 
 def test_a_method_trained_with_a_sum_that_was_not_trained_has_a_dash():

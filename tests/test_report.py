@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from scipy import stats as scipy_stats
 
-from harness import plan, report
+from harness import plan, records, report
 from harness.analysis import cells, stats
 from harness.analysis.cells import Analysis
 from harness.errors import UsageError
@@ -89,7 +89,7 @@ def test_numbers_are_those_of_the_records(study, folder):
     assert found["pf_loss_r1 (reconstruction)"]["evidence"] == "R"
 
 
-def test_verdicts_are_the_truth_that_was_planted(analysis):
+def test_verdicts_are_the_truth_of_the_simulation(analysis):
     for cell in analysis.cells:
         found = {label: analysis.comparisons[cell, label].verdict for label in analysis.challengers}
         assert found["ngl"] == "better"
@@ -173,6 +173,22 @@ def test_metrics_are_those_that_the_records_declare(study):
     assert (a.metric.title, a.metric.digits) == ("test smoothness", 1)
     shifted = Analysis(dataclasses.replace(own, spec=own.spec | {"metric": "shifted.blur.top1"}))
     assert cost.secondary(shifted)[0].key == "test.smoothness"
+
+
+def test_declared_metrics_travel_with_the_records_and_with_what_is_published(tmp_path):
+    record = {"status": "done", "seed": 1, "config": {}, "test": {"smoothness": 3.0}, "metrics": [SMOOTHNESS.as_dict()]}
+    records.save(records.run_folder("a", tmp_path), record, pd.DataFrame({"epoch": [1]}))
+    records.write_json(tmp_path / "own" / "study.json", {"name": "own", "metric": "test.smoothness"})
+    (tmp_path / "own" / "runs.csv").write_text("key,role,label,seed,pair_seed,setting\na,run,x,1,1,s\n")
+    for _ in ("from the records", "from their index"):
+        found = records.load_study("own", tmp_path)
+        assert found.metrics == (SMOOTHNESS,)
+        assert not [name for name in found.runs if name.startswith("metrics")]
+    table, *_ = records.publish("own", tmp_path)
+    published = records.load_published(table)
+    assert (published.metrics, published.spec) == (found.metrics, found.spec)
+    (tmp_path / "own" / "runs.csv").unlink()
+    assert records.load_study("own", tmp_path).metrics == (SMOOTHNESS,)
 
 
 def test_an_unknown_metric_is_one_sentence_with_the_nearest(study):
@@ -327,7 +343,7 @@ def with_changes(study, which, **values) -> StudyData:
     return dataclasses.replace(study, runs=runs)
 
 
-def test_other_device_types_are_set_aside_unless_told(study):
+def test_other_device_types_are_set_aside_unless_mixed(study):
     elsewhere = with_changes(study, study.runs["label"].eq("focal"), **{"env.device": "cuda"})
     apart, mixed = Analysis(elsewhere), Analysis(elsewhere, mix=True)
     assert "focal" not in apart.labels
@@ -369,11 +385,11 @@ def test_learning_rates_at_the_edge_of_the_grid_are_noted(study):
 
 @pytest.mark.parametrize("more", [[], ["name=mine"]])
 def test_the_command_reproduces_a_study_with_its_overrides(more):
-    asked = plan.load("demo", ["axes.seed=[1,2]", "base.trainer.epochs=3", "margin=0.01", *more])
+    asked = plan.read_study("demo", ["axes.seed=[1,2]", "base.trainer.epochs=3", "margin=0.01", *more])
     empty = StudyData(asked.name, plan.as_dict(asked), pd.DataFrame(), pd.DataFrame())
     words = shlex.split(reproduce.command(empty))
     assert words[:4] == ["python", "-m", "harness", "study=demo"]
-    assert plan.load("demo", words[4:]) == asked
+    assert plan.read_study("demo", words[4:]) == asked
 
 
 def test_a_sweep_with_overrides_says_so_at_its_head(study, tmp_path):
@@ -388,7 +404,7 @@ def test_a_sweep_with_overrides_says_so_at_its_head(study, tmp_path):
 
 
 def test_a_study_whose_file_has_changed_since_says_so():
-    asked = plan.load("demo", ["axes.seed=[1,2]"])
+    asked = plan.read_study("demo", ["axes.seed=[1,2]"])
     spec = plan.as_dict(asked)
     same = StudyData(asked.name, spec, pd.DataFrame(), pd.DataFrame())
     assert reproduce.unlike_its_file(same) == ""
@@ -599,10 +615,10 @@ def test_axe_finds_no_fault(browser, small, width, scheme):
     page.get_by_role("button", name="Enlarge: vit_nano").click()
     found += faults(page, "dialog")
     page.evaluate("document.querySelector('dialog h2').style.color = 'var(--line)'")
-    planted = faults(page, "dialog")
+    provoked = faults(page, "dialog")
     page.close()
     assert found == []
-    assert [rule for rule, *_ in planted] == ["color-contrast"]
+    assert [rule for rule, *_ in provoked] == ["color-contrast"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -767,7 +783,7 @@ def by_class(study, scores):
     )
 
 
-def test_classes_are_told_apart_by_name_and_by_loss(study):
+def test_classes_are_listed_by_name_and_by_loss(study):
     losses = Analysis(study).challengers
     a = Analysis(by_class(study, {losses[0]: [0.75, None]}))
     table = classes.section(a).items[1]

@@ -182,7 +182,7 @@ def toys(spec, monkeypatch):
     for each in (Boxes, SizedBoxes, Contest, overlap, squares, players):
         setattr(room, each.__name__, each)
     monkeypatch.setitem(sys.modules, "toy_tasks", room)
-    base = spec("trainer.epochs=12", "model=mlp", "trainer.batch_size=32", "trainer.select=last")
+    base = spec("trainer.epochs=30", "model=mlp", "trainer.batch_size=32", "trainer.select=last")
     boxes = replace(base, task=toy("Boxes"), dataset={"count": 256}, loss=loss("overlap", penalty=1.0))
     weights = {"boxes": 1.0, "sizes": 0.5}
     contest = replace(
@@ -194,7 +194,7 @@ def toys(spec, monkeypatch):
     ).at({"trainer.epochs": 60, "optimizer.lr": 0.01, "optimizer.betas": [0.5, 0.9]})
     return {
         "boxes": boxes,
-        "roles": replace(boxes, task=toy("SizedBoxes", weights=weights), loss=SIZED).at({"trainer.epochs": 30}),
+        "roles": replace(boxes, task=toy("SizedBoxes", weights=weights), loss=SIZED),
         "objectives": contest,
     }
 
@@ -319,7 +319,7 @@ def test_divergence_of_any_objective_ends_the_run(toys, job, tmp_path):
         (
             "roles",
             {"boxes": CROSS_ENTROPY, "sizes": CROSS_ENTROPY},
-            "trains class_logits alone, but this task is judged by values",
+            "trains class_logits alone, but this task evaluates values",
         ),
         (
             "objectives",

@@ -247,6 +247,16 @@ def test_roles_have_parents_of_their_own(uri):
     assert store.children["cross_entropy-1001"].info.run_name.startswith("seed 1001 against 1 · ")
 
 
+def test_scores_on_shifted_data_are_mirrored_and_averaged(uri):
+    rows = [run_row(seed=seed, **{"shifted.blur.top1": score}) for seed, score in ((1, 0.5), (2, 0.7))]
+    mirror(study_of(*rows), uri)
+    store = Read(uri)
+    assert store.children["focal-2"].data.metrics["shifted.blur.top1"] == 0.7
+    (parent,) = store.parents.values()
+    assert parent.data.metrics["shifted.blur.top1.mean"] == pytest.approx(0.6)
+    assert parent.data.metrics["shifted.blur.top1.n"] == 2
+
+
 def test_different_devices_are_not_averaged(uri):
     mirror(study_of(run_row(seed=1), run_row(seed=2, **{"env.device": "cuda"})), uri)
     (parent,) = Read(uri).parents.values()

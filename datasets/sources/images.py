@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from datasets.decoded import BROKEN, Decoded
+from datasets.files import reads
 from datasets.splits import Images, MissingData, Splits, check_size, numbered, part, split, stratified_order
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -22,6 +23,7 @@ Labelled = dict[str, list[tuple[Path, str]]]
 """Files and the names of their classes, by part."""
 
 
+@reads("{path}")
 def images(
     root: Path,
     *,

@@ -3,6 +3,7 @@
 results/measured/<study>.csv          one row per run
 results/measured/<study>_history.csv  its epochs
 results/measured/<study>.json         the study as it was asked, what all rows share, and the metrics they declare
+results/measured/behaviours.jsonl     what the code of published runs does (see harness.behaviour)
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness import behaviour
 from harness.errors import UsageError
+from harness.journal import append, entries
 from harness.paths import RESULTS
-from harness.records.store import finished, finite, run_folder, write_text
+from harness.records.store import finished, finite, problem, read, run_folder, write_text
 from harness.records.study import StudyData, asked_of, load_study, published_metrics, published_rows, read_csv
 
 if TYPE_CHECKING:
@@ -63,7 +66,20 @@ def publish(name: str, results: Path = RESULTS) -> list[Path]:
             )
     for file, text in written.items():
         write_text(results / "measured" / file, text)
+    _publish_behaviours(study.runs.loc[study.runs["source"] == "local", "key"], results)
     return [results / "measured" / file for file in written]
+
+
+def _publish_behaviours(keys: Iterable[str], results: Path) -> None:
+    """Add what the code of published runs does, by their records, to the journal that is committed."""
+    journal = results / "measured" / behaviour.NAME
+    known = {tuple(entry.get(name) for name in ("component", "spec", "tree")) for entry in entries(journal)}
+    for key in keys:
+        for entry in (read(key, results) or {}).get("behaviour", ()):
+            what = (entry["component"], entry["spec"], entry["tree"])
+            if what not in known and "fingerprint" in entry:
+                known.add(what)
+                append(journal, entry)
 
 
 def _csv(table: pd.DataFrame) -> str:
@@ -138,6 +154,8 @@ def _joined(old: pd.DataFrame, new: pd.DataFrame, on: list[str]) -> pd.DataFrame
 def merge(folders: Iterable[Path], results: Path = RESULTS) -> dict[str, int]:
     """Copy the finished runs and study lists of other results folders into this one; return counts.
 
+    Records that are not believed stay where they are.
+
     Raises:
         UsageError: a folder holds no runs.
     """
@@ -149,6 +167,9 @@ def merge(folders: Iterable[Path], results: Path = RESULTS) -> dict[str, int]:
         for key in sorted(finished(folder)):
             if key in here:
                 counts["already here"] += 1
+                continue
+            if (reason := _problem(key, folder)) is not None:
+                counts[reason] = counts.get(reason, 0) + 1
                 continue
             part = run_folder(f".{key}.{os.getpid()}.part", results)
             shutil.rmtree(part, ignore_errors=True)
@@ -166,3 +187,12 @@ def merge(folders: Iterable[Path], results: Path = RESULTS) -> dict[str, int]:
                 write_text(target / "study.json", listed.with_name("study.json").read_text())
             counts["studies"] += 1
     return counts
+
+
+def _problem(key: str, results: Path) -> str | None:
+    """Return "damaged" if the record of a run is not believed; nothing is changed."""
+    try:
+        record = json.loads((run_folder(key, results) / "record.json").read_bytes())
+    except (OSError, ValueError):
+        return "damaged"
+    return None if problem(record, key) is None else "damaged"

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.address import COMPONENTS, canonical
 from harness.errors import UsageError
 from harness.metrics.declared import Metric, from_dict
 from harness.paths import MEASURED, RESULTS
@@ -29,6 +30,9 @@ from harness.records.store import flat, read, run_folder, write_json, write_text
 if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
     import pandas as pd
 
+UNLISTED = ("names", "schema", "digest", "behaviour")  # what tables of records leave out
+CODES = tuple(f"identity.code.{component}" for component in COMPONENTS)
+TEXTS = ("key", "setting", "label", "env.commit", "data.checksum", "identity.data", *CODES)  # also where all are digits
 LISTED = ("key", "role", "label", "seed", "pair_seed", "setting")
 
 
@@ -52,8 +56,13 @@ class StudyData:
 
 
 def write_study(study: Study, runs: Sequence[Run], results: Path = RESULTS) -> None:
-    """Write what a study asked and which runs answer it."""
+    """Write what a study asked and which runs answer it.
+
+    Raises:
+        UsageError: the name belongs to a sweep that asked something else.
+    """
     folder = results / study.name
+    _check_name(study, folder / "study.json")
     write_json(folder / "study.json", as_dict(study))
     rows = [
         {
@@ -73,13 +82,30 @@ def write_study(study: Study, runs: Sequence[Run], results: Path = RESULTS) -> N
     write_text(folder / "runs.csv", table.getvalue())
 
 
-def load_study(name: str, results: Path = RESULTS) -> StudyData:
+def _check_name(study: Study, file: Path) -> None:
+    """Refuse to replace the list and the report of another sweep."""
+    try:
+        before = json.loads(file.read_text())
+        asked = before["study"], sorted(before["overrides"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # nothing is there, or nothing that can be lost
+    if asked != (study.study, sorted(study.overrides)):
+        earlier = " ".join([f"study={asked[0]}", *asked[1]])
+        raise UsageError(f"the name {study.name} belongs to the sweep {earlier}: choose another one with name=NAME.")
+
+
+def load_study(name: str, results: Path = RESULTS, *, mix: bool = False) -> StudyData:
     """Read a study's records, local and measured alike.
 
     Measured rows count when their setting is one of the study's (any, if the study was never run here).
 
+    Args:
+        name: its address in results/.
+        results: where working output lies.
+        mix: accept runs on different content of one data set.
+
     Raises:
-        UsageError: there is neither a local nor a measured study of this name.
+        UsageError: there is neither a local nor a measured study of this name, or its runs cannot be compared.
     """
     import pandas as pd
 
@@ -99,12 +125,12 @@ def load_study(name: str, results: Path = RESULTS) -> StudyData:
             + (f" (there are records of {', '.join(dict.fromkeys(known))})." if known else ".")
         )
     if not local.empty and not measured.empty:
-        answered = set(local.loc[local["status"] != "missing", "key"])
-        measured = measured[measured["setting"].isin(local["setting"]) & ~measured["key"].isin(answered)]
-        local = local[local["key"].isin(answered) | ~local["key"].isin(measured["key"])]
+        local, measured = _answers(local, measured)
     declared = _distinct([*_declared(local), *published_metrics(evidence / f"{name}.csv")])
     local = local.drop(columns="metrics", errors="ignore")
     runs = pd.concat([frame for frame in (local, measured) if not frame.empty], ignore_index=True)
+    if not mix:
+        check_content(name, runs)
     keys = set(runs.loc[runs["source"] == "local", "key"])
     epochs = [] if history.empty else [history[history["key"].isin(keys)]]
     published = read_csv(evidence / f"{name}_history.csv")
@@ -113,6 +139,50 @@ def load_study(name: str, results: Path = RESULTS) -> StudyData:
     epochs = [frame for frame in epochs if not frame.empty]
     history = pd.concat(epochs, ignore_index=True) if epochs else pd.DataFrame(columns=["key", "epoch"])
     return StudyData(name, _spec(name, results), runs, history, declared)
+
+
+def _answers(local: pd.DataFrame, measured: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return one row for every run of a study: its own record, else the evidence, where that is of its setting.
+
+    Evidence under another key was made by other code, or on another kind of machine, than is planned here: it stands in
+    for a run that is missing, marked as ``old``.
+    """
+
+    def runs_of(rows: pd.DataFrame) -> pd.Series:
+        return rows["setting"].str.cat([rows["role"], rows["seed"].map("{:.0f}".format)], sep=" ")
+
+    answered = local[local["status"] != "missing"]
+    measured = measured[measured["setting"].isin(local["setting"]) & ~runs_of(measured).isin(runs_of(answered))]
+    measured = measured.assign(old=~measured["key"].isin(local["key"]))
+    missing = local[(local["status"] == "missing") & ~runs_of(local).isin(runs_of(measured))]
+    return local.loc[sorted([*answered.index, *missing.index])], measured
+
+
+def check_content(name: str, *tables: pd.DataFrame) -> None:
+    """Check that runs on one data set, equally set, saw the same files.
+
+    Args:
+        name: what is compared, for the message.
+        tables: rows of records; those from before content was recorded count as any.
+
+    Raises:
+        UsageError: they did not.
+    """
+    found: dict[str, set[str]] = {}
+    for runs in tables:
+        if "identity.data" not in runs or "dataset" not in runs:
+            continue
+        settings = sorted(str(column) for column in runs if str(column).startswith("config.dataset."))
+        known = runs.loc[runs["identity.data"].notna(), ["dataset", "identity.data", *settings]]
+        for row in known.drop_duplicates().to_dict("records"):
+            given = {column: row[column] for column in settings if row[column] == row[column]}  # not-a-number: not set
+            contents = found.setdefault(canonical([row["dataset"], given]), set())
+            contents.add(row["identity.data"])
+            if len(contents) > 1:
+                raise UsageError(
+                    f"{name} has runs on different content of the data set {row['dataset']} "
+                    f"({' and '.join(sorted(contents))}), which cannot be compared: run all on the same files."
+                )
 
 
 def evidence_folders(results: Path) -> tuple[Path, ...]:
@@ -170,7 +240,7 @@ def _from_files(planned: pd.DataFrame, results: Path) -> tuple[pd.DataFrame, pd.
     for row in planned.to_dict("records"):
         key = str(row["key"])
         record = read(key, results)
-        found = {} if record is None else flat({k: v for k, v in record.items() if k not in ("names", "schema")})
+        found = {} if record is None else flat({k: v for k, v in record.items() if k not in UNLISTED})
         rows.append({"status": "missing", **found, **row, "source": "local"})
         with contextlib.suppress(FileNotFoundError):
             texts[key] = (run_folder(key, results) / "history.csv").read_text()
@@ -213,7 +283,7 @@ def _parsed(source: Path | io.StringIO) -> pd.DataFrame:
 
     return pd.read_csv(
         source,
-        dtype={"key": str, "setting": str, "label": str, "env.commit": str, "data.checksum": str},
+        dtype=dict.fromkeys(TEXTS, str),
         low_memory=False,
     )
 

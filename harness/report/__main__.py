@@ -36,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(error, file=sys.stderr)
         return 2
+    from harness import records
+
+    for sentence in records.damaged:
+        print(sentence, file=sys.stderr)
     print(f"\nReport: {os.path.relpath(page)}")
     return 0
 
@@ -56,7 +60,7 @@ def _claims(given: argparse.Namespace) -> Path:
 def _build(given: argparse.Namespace) -> Path:
     from harness import records, report
 
-    study = records.load_study(given.study)
+    study = records.load_study(given.study, mix=given.mix)
     page = report.build(study, given.out or records.RESULTS / given.study / "report", given.mix)
     print(report.summary(study, given.mix))
     return page

@@ -136,8 +136,9 @@ def difference(a: StudyData, b: StudyData, names: tuple[str, str] = ("A", "B")) 
     """Return what changed from ``a`` to ``b``.
 
     Raises:
-        UsageError: they share no loss in any cell.
+        UsageError: they share no loss in any cell, or saw different content of one data set.
     """
+    records.check_content(" and ".join(names), a.runs, b.runs)
     asked = {field: a.spec.get(field, b.spec.get(field)) for field in ("metric", "margin")}
     sides = [Analysis(replace(s, spec={**s.spec, **{k: v for k, v in asked.items() if v}}), mix=True) for s in (a, b)]
     found = [_outcomes(side) for side in sides]

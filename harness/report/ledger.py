@@ -56,8 +56,9 @@ def _properties(decisions: Sequence[Decision]) -> Section:
             measured = Entry(words, tone=tone) if found else dash("no claim stands for it")
             rows.append(Row((Entry(line["loss"]), Entry(line["side"]), Entry(line["property"]), measured)))
     intro = (
-        "The review's table 9 lists advantages and disadvantages of losses in words. Each that can be measured stands "
-        "here with the verdicts of its claims; ease of implementation and of interpretation are not measured.",
+        "Table 9 of the review of Elharrouss et al. (2025) lists advantages and disadvantages of losses in words. "
+        "Each that can be measured stands here with the verdicts of its claims; ease of implementation and of "
+        "interpretation are not measured.",
     )
     table = Table("properties", "Table 9, measured", columns, tuple(rows))
     return Section("properties", "Advantages and disadvantages, measured", (Prose(intro), table))

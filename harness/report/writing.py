@@ -78,7 +78,7 @@ def compose(study: StudyData, mix: bool = False) -> Report:
         *([finished[0] if finished[0] == finished[-1] else f"{finished[0]} to {finished[-1]}"] if finished else []),
     ]
     title = str(study.spec.get("question") or f"Study {study.name}")
-    if changed and not any(override.startswith("question=") for override in study.spec["overrides"]):
+    if changed and not any(each.startswith("question=") for each in study.spec["overrides"]):
         title = study.name  # the question in the file is that of another study
     sections = [part.section(a) for part in SECTIONS]
     sections = [section for section in sections if section.items]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.metrics.declared import Metric
-from losses.kinds import Pairs
+from losses.kinds import Pair, Pairs
 from losses.loss import Link
 
 Config = Mapping[str, Any]
@@ -27,6 +27,31 @@ class Batch(NamedTuple):
 
     inputs: tuple[Tensor, ...]
     target: Any
+
+
+class LazyPairs(Mapping[str, Pair]):
+    """Pairs of which each is computed when it is first asked for: a loop asks for those that its losses compare.
+
+    Args:
+        makers: functions that return the pairs, by kind.
+    """
+
+    def __init__(self, makers: Mapping[str, Callable[[], Pair]]) -> None:
+        self.makers, self.made = makers, dict[str, Pair]()
+
+    def __getitem__(self, kind: str) -> Pair:
+        """Return the pair of a kind, computed at most once."""
+        if kind not in self.made:
+            self.made[kind] = self.makers[kind]()
+        return self.made[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the kinds, without computing any pair."""
+        return iter(self.makers)
+
+    def __len__(self) -> int:
+        """Return how many kinds there are."""
+        return len(self.makers)
 
 
 class Objective(NamedTuple):

@@ -58,8 +58,8 @@ class Regression(Task):
             yield Batch((inputs[chosen],), targets[chosen])
 
     def pairs(self, outputs: Any, batch: Batch) -> Pairs:
-        """Return predicted and true numbers (N,1); where none is negative, also as counts in the unit of the table; with
-        a predicted variance, also as distributions (N,2,1).
+        """Return predicted and true numbers (N,1), as values, and as counts in the unit of the table where none is
+        negative; with a predicted variance, also as distributions (N,2,1).
         """
         numbers, target = outputs["numbers"], batch.target
         found = {"values": Pair(numbers, target)}

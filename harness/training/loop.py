@@ -20,8 +20,9 @@ import torch
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from harness import records
-from harness.tasks import Batch, Predict, Seeds, Shift
+from harness.errors import UsageError
+from harness.records import store
+from harness.tasks import Batch, Objective, Predict, Seeds, Shift
 from harness.training import build, checkpoint, probe
 from harness.training.build import seed_for
 from harness.training.job import Job, Report, Stopped
@@ -91,11 +92,12 @@ class Loop:
             self._reseed("forward", count, order)
             with self._autocast():
                 objective = next(objectives, None)  # the forward pass of this objective happens here
+                pairs = {} if objective is None else self._compared(objective)
             if objective is None:
                 break
             name = objective.name
             self._reseed("loss", count, order)
-            loss = self.losses[name](_float32(objective.pairs))
+            loss = self.losses[name](pairs)
             self.optimizers[name].zero_grad(set_to_none=True)  # an objective before may have reached these weights
             loss.backward()
             norm = self._clipped_norm(name)
@@ -137,10 +139,20 @@ class Loop:
         batch = next(self.task.epoch(Seeds(0, 0)))
         self._mode(train=False)
         for objective in self.task.objectives(self.model, batch):
-            self.losses[objective.name](_float32(objective.pairs))
+            self.losses[objective.name](self._compared(objective))
         for shift in self.shifts.values():
             with contextlib.suppress(_Asked):
                 self.evaluate("test", shift, _Unasked())
+
+    def _compared(self, objective: Objective) -> Pairs:
+        """Return the pairs that the losses of an objective compare; those of `LazyPairs` are made here, no other."""
+        about, pairs = self.losses[objective.name].about, objective.pairs
+        if missing := set(about.kinds) - pairs.keys():
+            raise UsageError(
+                f"the loss {about.name} compares {min(missing)}, but the {objective.name} of this task is trained on "
+                f"{' and '.join(sorted(pairs))}: choose another loss."
+            )
+        return _float32({kind: pairs[kind] for kind in about.kinds})
 
     # ------------------------------------------------------------------ epochs
 
@@ -229,7 +241,7 @@ class Loop:
             started = time.perf_counter()
             scores = self.evaluate("valid")
             state.seconds["eval_s"] += self._clock() - started
-            row |= {f"valid.{name}": records.cell(value) for name, value in scores.items()}
+            row |= {f"valid.{name}": store.cell(value) for name, value in scores.items()}
             if self.recipe.get("probe"):
                 row |= self._probe()
             self._select(epoch + 1, scores)

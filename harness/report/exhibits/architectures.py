@@ -46,9 +46,10 @@ def section(a: Analysis) -> Section:
         if x.model != y.model and (x.values[0], *x.values[2:]) == (y.values[0], *y.values[2:])
     ]
     intro = (
-        "The review holds that CNNs and ViTs take the same losses, but that what a loss does may depend on the "
-        f"architecture. Measured, that is an interaction: the difference from {a.baseline} on one architecture minus "
-        "that on the other, seed by seed. The losses of one comparison share an error rate of 5 % (Holm).",
+        "The review of Elharrouss et al. (2025) holds that CNNs and ViTs take the same losses, but that the effect "
+        "of a loss may depend on the architecture. Measured, that is an interaction: the difference from "
+        f"{a.baseline} on one architecture minus that on the other, seed by seed. The losses of one comparison share "
+        "an error rate of 5 % (Holm).",
     )
     if not pairs:
         missing = (

@@ -18,10 +18,10 @@ Covariates = tuple[float, float]
 def section(a: Analysis) -> Section:
     """Return a table and bars per cell: experiments of the paper by pair of covariates."""
     intro = (
-        "The paper prints no values of A and B and no sweep over them, though it names the analysis; so this is our "
-        "own: pairs from almost no weight on the absolute error to almost no weight on the squared one. Convex "
-        "coefficients take 1 - A in place of B, so where B is 1 - A a convex and a linear experiment are one function, "
-        "and their runs are equal.",
+        "Choi (2024) prints no values of A and B and no sweep over them, though the paper names the analysis; this "
+        "is our own: pairs from almost no weight on the absolute error to almost no weight on the squared one. "
+        "Convex coefficients take 1 - A in place of B, so where B is 1 - A a convex and a linear experiment are one "
+        "function, and their runs are equal.",
     )
     items: list[Item] = [Prose(intro)]
     for cell in a.cells:

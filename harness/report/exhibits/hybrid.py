@@ -124,11 +124,11 @@ def _modes(a: Analysis, first: float, second: float) -> list[str]:
 def _intro(a: Analysis, first: float, second: float) -> tuple[str, ...]:
     trained = distinct(first, second)
     return (
-        "Choi adds to cross-entropy functions of the absolute and the squared error of the predicted probabilities: 26 "
-        "variants beside plain cross-entropy. The paper defines neither the two errors nor the coefficients A and B "
-        "nor the two-sided filters, so all of them are reconstructions here, at values that are our choice, "
-        f"A = {first:g} and B = {second:g}. There, {len(trained)} of the 27 are different functions; each is trained "
-        "once, and experiments that equal another are shown with its runs.",
+        "Choi (2024) adds to cross-entropy functions of the absolute and the squared error of the predicted "
+        "probabilities: 26 variants beside plain cross-entropy. The paper defines neither the two errors nor the "
+        "coefficients A and B nor the two-sided filters, so all of them are reconstructions here, at values that are "
+        f"our choice, A = {first:g} and B = {second:g}. There, {len(trained)} of the 27 are different functions; each "
+        "is trained once, and experiments that equal another are shown with its runs.",
         "Averaged over C classes the absolute error is at most 2/C, so the added term is small beside cross-entropy. "
         "How small, in value and in gradient, was measured after each epoch on the same predictions (the two columns "
         "at the right of our side): where the gradient hardly changes, no difference can be expected, and none found "
@@ -298,8 +298,8 @@ def _statements(a: Analysis, first: float, second: float) -> Table:
     margin = f"±{a.metric.with_unit(a.margin)}"
     caption = (
         f"Group means of {a.metric.title}, seed by seed, over {count(len(a.cells), 'cell')}; paired t intervals, one "
-        f"Holm family, margin {margin}. Experiments that are one function count once for each of their numbers, as in "
-        "the paper."
+        f"Holm correction, margin {margin}. Experiments that are one function count once for each of their numbers, as "
+        "in the paper."
     )
     return Table("hybrid-statements", "What the paper says, and what was found", columns, tuple(made), caption)
 

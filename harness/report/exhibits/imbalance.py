@@ -27,11 +27,12 @@ def section(a: Analysis) -> Section:
         text = f"This study has no axis stress.ratio: {command}."
         return Section("exhibit-imbalance", "Losses against imbalance", (Prose((text,)),))
     intro = (
-        "The paper claims that a loss without settings, which weighs classes by their share in each mini-batch, equals "
-        "or beats tuned losses in G-mean and area under ROC, the more so the more data are skewed (ratios up to 200). "
-        "Its equations could not be read: R1, R2 and R3 are reconstructions from its abstract (R1 is the mean false "
-        "error with cross-entropy). Training classes are made rare, test classes are balanced; tail: class sizes "
-        "fall by equal factors from the first class to the last; step: half of the classes keep all their images.",
+        "Du et al. (2021) claim that a loss without settings, which weighs classes by their share in each "
+        "mini-batch, equals or beats tuned losses in G-mean and area under ROC, the more so the more data are skewed "
+        "(ratios up to 200). Its equations could not be read: R1, R2 and R3 are reconstructions from its abstract "
+        "(R1 is the mean false error with cross-entropy). Training classes are made rare, test classes are balanced; "
+        "tail: class sizes fall by equal factors from the first class to the last; step: half of the classes keep "
+        "all their images.",
         "G-mean is the geometric mean of the recalls of all classes, so one class that is never found makes it 0. "
         "Minority recall is the mean recall of classes with at most half as many training images as the most frequent.",
     )

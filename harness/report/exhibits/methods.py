@@ -37,10 +37,10 @@ def section(a: Analysis) -> Section:
             "exhibit-methods", "Methods and their losses", (Prose(("The review lists none of this task.",)),)
         )
     intro = (
-        f"For {task} the review lists {len(lines)} methods with the losses they are trained with, without a comparison "
-        f"of losses on one method. Beside each stands what its losses did here against {a.baseline}, on models of the "
-        "same kind but far smaller than the methods named: it says whether the loss could matter, not how the method "
-        "does.",
+        f"For {task} the review of Elharrouss et al. (2025) lists {len(lines)} methods with the losses they are "
+        "trained with, without a comparison of losses on one method. Beside each stands what its losses did here "
+        f"against {a.baseline}, on models of the same kind but far smaller than the methods named: it says whether "
+        "the loss could matter, not how the method does.",
     )
     table = _table(a, lines)
     return Section("exhibit-methods", f"The review: methods of {task} and their losses", (Prose(intro), table))

@@ -19,11 +19,11 @@ SAME = 0.5  # points: the paper calls a change this small the same
 def section(a: Analysis) -> Section:
     """Return the printed differences from cross-entropy beside ours, data set by data set."""
     intro = (
-        "The authors' table gives the accuracy of cross-entropy and the differences of other losses from it, over "
-        f"seven data sets, and calls a change within ±{SAME} points the same. It averages InceptionV3 and ResNet50, "
-        "trained from scratch five times each; it prints no spread. Our models are far smaller and see fewer images "
-        "for fewer epochs, the learning rate is chosen for each loss alike, and intervals are over seeds: the "
-        "difference in protocol is large, so compare directions, not sizes.",
+        "The table of Akhmedova and Körber (2024) gives the accuracy of cross-entropy and the differences of other "
+        f"losses from it, over seven data sets, and calls a change within ±{SAME} points the same. It averages "
+        "InceptionV3 and ResNet50, trained from scratch five times each; it prints no spread. Our models are far "
+        "smaller and see fewer images for fewer epochs, the learning rate is chosen for each loss alike, and "
+        "intervals are over seeds: the difference in protocol is large, so compare directions, not sizes.",
         "The words same, more and less apply the paper's rule to a mean; the mark is our verdict, which asks whether "
         "that mean could be chance.",
     )

@@ -26,10 +26,10 @@ OTHERWISE = {"binary_cross_entropy": "bce_ovr", "mse": "brier", "balanced_cross_
 def section(a: Analysis) -> Section:
     """Return a figure of all families, a line for each, and the taxonomy with what each of its losses did here."""
     intro = (
-        "The survey sorts losses by what they compare. Here every loss of its figure that this study trains is shown "
-        f"with its difference from {a.baseline}. Losses of values, binary labels or pairs train a classifier on its "
-        "probabilities, one class against the rest, or added to cross-entropy; families that compare boxes do "
-        "not apply to this task.",
+        "The survey of Li, Liu and Liu (2025) sorts losses by what they compare. Here every loss of its figure that "
+        f"this study trains is shown with its difference from {a.baseline}. Losses of values, binary labels or pairs "
+        "train a classifier on its probabilities, one class against the rest, or added to cross-entropy; families "
+        "that compare boxes do not apply to this task.",
     )
     listed = _listed()
     items: list[Item] = [Prose((*intro, *_sentences(a))), _figure(a), _table(a, listed)]

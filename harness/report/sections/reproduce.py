@@ -44,7 +44,7 @@ def asked(study: StudyData) -> str:
     >>> asked(StudyData("demo-3fa9c2", {"study": "demo", "overrides": ["axes.seed=[1,2]"]}, None, None))
     'demo with axes.seed=[1,2]'
     """
-    overrides = study.spec.get("overrides", ())
+    overrides = [each for each in study.spec.get("overrides", ()) if not each.startswith("name=")]
     return f"{study.spec.get('study')} with {' '.join(overrides)}" if overrides else ""
 
 
