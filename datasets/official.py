@@ -20,7 +20,7 @@ from torch import Tensor
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity
 
-from datasets.splits import Common, Images, MissingData, Splits, numbered, split
+from datasets.splits import Images, MissingData, Splits, SplitSettings, numbered, split
 
 PATIENCE = 60
 """Seconds without a byte after which a download gives up."""
@@ -73,14 +73,14 @@ def cifar_checksums(kind: type[CIFAR10]) -> dict[str, str]:
     return {f"{kind.base_folder}/{file}": md5 for file, md5 in listed}
 
 
-def load(source: Source, root: Path, *, download: bool, **common: Unpack[Common]) -> Splits:
+def read_official(source: Source, root: Path, *, download: bool, **common: Unpack[SplitSettings]) -> Splits:
     """Read a data set and divide it as ``splits.split`` does.
 
     Args:
         source: Which one.
         root: Folder of all data sets.
         download: Whether to fetch what is absent or damaged.
-        common: Settings as in `splits.Common`.
+        common: Settings as in `splits.SplitSettings`.
 
     Raises:
         MissingData: The files are absent or damaged, or could not be downloaded.

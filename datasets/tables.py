@@ -3,9 +3,13 @@
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TypedDict, Unpack
 
 import numpy as np
+import pandas as pd
+
+from datasets.splits import MissingData
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,16 @@ class TableSplits:
     test: Rows
     names: tuple[str, ...]
 
+    @property
+    def made_for(self) -> str:
+        """Name of the task that these data are for."""
+        return "regression"
+
+    @property
+    def content(self) -> str:
+        """What a target is, for messages."""
+        return "a number to predict for every row of a table"
+
     @cached_property
     def checksum(self) -> str:
         """16 hex digits that change when any split gains, loses or changes a row."""
@@ -51,7 +65,7 @@ class TableSplits:
         return digest.hexdigest()[:16]
 
 
-class Common(TypedDict):
+class TableSettings(TypedDict):
     """What all tables have in common.
 
     Attributes:
@@ -72,12 +86,39 @@ class Common(TypedDict):
     outlier_size: float
 
 
+def read_csv(root: Path, path: str, target: str) -> tuple[np.ndarray, tuple[str, ...], pd.Series]:
+    """Read a CSV file with a header; columns of words become one column of 0 and 1 for each word.
+
+    Args:
+        root: Where a relative ``path`` is looked for.
+        path: The file.
+        target: Name of the column to predict.
+
+    Returns:
+        Features, float64 (N, F); the name of each; the column to predict, as it is.
+
+    Raises:
+        MissingData: There is no such file.
+        ValueError: It lacks the column, or a value is missing.
+    """
+    file = root / path
+    if not file.is_file():
+        raise MissingData(f"the table {file} does not exist: give dataset.path, relative to data.root or absolute.")
+    frame = pd.read_csv(file)
+    if target not in frame.columns:
+        raise ValueError(f"{file} has no column {target}: set dataset.target to one of {', '.join(frame.columns)}.")
+    if (lacking := int(frame.isna().any(axis=1).sum())) > 0:
+        raise ValueError(f"{lacking} of {len(frame)} rows of {file} lack a value: fill or remove them first.")
+    features = pd.get_dummies(frame.drop(columns=target), dtype=float)
+    return features.to_numpy(dtype=np.float64), tuple(map(str, features.columns)), frame[target]
+
+
 def split(
     name: str,
     features: np.ndarray,
     values: np.ndarray,
     names: tuple[str, ...],
-    **common: Unpack[Common],
+    **common: Unpack[TableSettings],
 ) -> TableSplits:
     """Divide a table at random: test rows from the beginning of one order, then validation, training from its end.
 

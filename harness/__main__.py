@@ -82,7 +82,7 @@ def _run(given: Sequence[str]) -> int:
     of_study = [entry for entry in given if entry not in (*named, *of_run) and not entry.startswith("plan_only=")]
     options = compose.compose_run(of_run).config
     identity = [f"base.{entry}" for entry in of_run if entry.startswith(("device=", "threads="))]
-    study = plan.load(named[0].partition("=")[2], [*of_study, *identity])
+    study = plan.read_study(named[0].partition("=")[2], [*of_study, *identity])
     if plan_only:
         print(sweep.planned_only(study, options), flush=True)
         return 0

@@ -99,7 +99,7 @@ class Run:
     pair_seed: int
 
 
-def load(name: str, overrides: Iterable[str] = ()) -> Study:
+def read_study(name: str, overrides: Iterable[str] = ()) -> Study:
     """Read conf/study/<name>.yaml and apply ``axes.KEY=[...]``, ``base.KEY=VALUE`` and ``FIELD=VALUE`` overrides.
 
     Raises:

@@ -1,6 +1,7 @@
 """Losses on structure: local statistics, features of images, and what moves between frames."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch.nn import functional
 
 from losses.checks import check_choice, check_pair, check_range
 from losses.loss import about
-from losses.shared import in_full_precision, safe_sqrt, valid_mask
+from losses.shared import CustomFunction, in_full_precision, safe_sqrt, valid_mask
 
 
 @about(
@@ -22,7 +23,7 @@ from losses.shared import in_full_precision, safe_sqrt, valid_mask
 def ssim(
     prediction: Tensor, target: Tensor, *, window: int = 11, sigma: float = 1.5, data_range: float = 1.0
 ) -> Tensor:
-    """Compare local means, variances and covariance of two images.
+    """1 - SSIM, the similarity of local means, variances and covariance of two images.
 
     L = 1 - SSIM, SSIM = (2 mx my + C1)(2 sxy + C2) / ((mx^2 + my^2 + C1)(sx^2 + sy^2 + C2)), C1 = (0.01 R)^2, C2 =
     (0.03 R)^2, statistics under a Gaussian window, mean over the positions where the whole window lies in the image,
@@ -34,8 +35,8 @@ def ssim(
     """
     _check_images(prediction, target, window)
     x, y = _at_least_single(prediction, target)
-    luminance, structure = _similarity(x, y, window, sigma, data_range)
-    return 1 - (luminance * structure).flatten(1).mean(1)
+    brightness, structure = _dissimilarity(x, y, window, sigma, data_range)
+    return (brightness + structure - brightness * structure).flatten(1).mean(1)
 
 
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -60,7 +61,7 @@ def ms_ssim(
     sigma: float = 1.5,
     data_range: float = 1.0,
 ) -> Tensor:
-    """Compare structure at several scales, each half the size of the one before, and brightness at the coarsest.
+    """1 - multi-scale SSIM: structure at several scales, each half the size of the previous, luminance at the coarsest.
 
     L = 1 - mean_channels l_M^w_M prod_j cs_j^w_j: cs the mean of SSIM's second factor, at M scales, from 1e-6 on (a
     power has no slope at 0), l that of the first times the second (l_M cs_M is SSIM itself, as in all public code);
@@ -79,8 +80,9 @@ def ms_ssim(
     product = torch.ones((), dtype=x.dtype, device=x.device)
     for scale, weight in enumerate(weights):
         last = scale == len(weights) - 1
-        luminance, structure = _similarity(x, y, window, sigma, data_range)
-        held = (luminance * structure if last else structure).flatten(2).mean(2).clamp_min(1e-6)
+        brightness, structure = _dissimilarity(x, y, window, sigma, data_range)
+        lack = brightness + structure - brightness * structure if last else structure
+        held = (1 - lack.flatten(2).mean(2)).clamp_min(1e-6)
         product = product * held**weight
         if not last:
             x, y = functional.avg_pool2d(x, 2), functional.avg_pool2d(y, 2)
@@ -101,23 +103,32 @@ def _at_least_single(*images: Tensor) -> list[Tensor]:
 
 
 @in_full_precision
-def _similarity(x: Tensor, y: Tensor, window: int, sigma: float, data_range: float) -> tuple[Tensor, Tensor]:
-    """Return SSIM's two factors, of brightness and of structure, wherever the whole window lies in the image."""
+def _dissimilarity(x: Tensor, y: Tensor, window: int, sigma: float, data_range: float) -> tuple[Tensor, Tensor]:
+    """Return what SSIM's two factors, of brightness and of structure, lack of 1, wherever the window lies in the image.
+
+    With d = x - y and s = x + y they lack 2 md^2/(md^2 + ms^2 + 2 C1) and 2 vd/(vd + vs + 2 C2), m the mean and v the
+    variance: as precise as d itself is, also where the images are nearly alike.
+    """
     check_range("window", window, 1)
     check_range("sigma", sigma, 0, above=True)
     check_range("data_range", data_range, 0, above=True)
-    channels = x.shape[1]
     place = torch.arange(window, dtype=x.dtype, device=x.device) - (window - 1) / 2
     bell = torch.exp(-place.square() / (2 * sigma**2))
-    bell = (bell / bell.sum()).expand(5 * channels, 1, 1, window)
-    both = torch.cat([x, y, x * x, y * y, x * y], 1)
-    rows = functional.conv2d(both, bell, groups=5 * channels)
-    means = functional.conv2d(rows, bell.transpose(2, 3), groups=5 * channels)
-    mx, my, xx, yy, xy = means.split(channels, 1)
+    groups = 4 * x.shape[1]
+    bell = (bell / bell.sum()).expand(groups, 1, 1, window)
+    both = x - y, x + y
+    # E[z^2] - E[z]^2 would be the difference of two large numbers; about a point near the data they are small
+    levels = [each.detach().mean((2, 3), keepdim=True) for each in both]
+    level = torch.cat(levels, 1)
+    away = [each - its for each, its in zip(both, levels, strict=True)]
+    rows = functional.conv2d(torch.cat([*away, *(each.square() for each in away)], 1), bell, groups=groups)
+    means, squares = functional.conv2d(rows, bell.transpose(2, 3), groups=groups).chunk(2, 1)
+    variance_apart, variance_together = (squares - means.square()).chunk(2, 1)
+    apart, together = (means + level).square().chunk(2, 1)
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    luminance = (2 * mx * my + c1) / (mx.square() + my.square() + c1)
-    structure = (2 * (xy - mx * my) + c2) / (xx - mx.square() + yy - my.square() + c2)
-    return luminance, structure
+    brightness = 2 * apart / (apart + together + 2 * c1)
+    structure = 2 * variance_apart / (variance_apart + variance_together + 2 * c2)
+    return brightness, structure
 
 
 @about(
@@ -129,7 +140,7 @@ def _similarity(x: Tensor, y: Tensor, window: int, sigma: float, data_range: flo
     evidence="H",
 )
 def perceptual(prediction: Tensor, target: Tensor) -> Tensor:
-    """Compare two images by the features of a network that is not trained: those of one layer.
+    """Mean squared difference of the features of two images in one layer of a fixed network.
 
     L = mean (phi(yh) - phi(y))^2, that is |.|^2 / (C H W); sum over layers with weights. Which network, and its
     weights, decide what it means. Both (N,C,H,W), features already; returns (N,).
@@ -150,7 +161,7 @@ def perceptual(prediction: Tensor, target: Tensor) -> Tensor:
     evidence="H",
 )
 def content(prediction: Tensor, target: Tensor) -> Tensor:
-    """Compare two images by the features of one layer, summed.
+    """Half the squared difference of the features of two images in one layer, summed.
 
     L = 1/2 sum (F - P)^2. Both (N,C,H,W), features already; returns (N,).
 
@@ -170,7 +181,7 @@ def content(prediction: Tensor, target: Tensor) -> Tensor:
     evidence="H",
 )
 def style(prediction: Tensor, target: Tensor, *, scaling: str = "gatys") -> Tensor:
-    """Compare which features occur together, wherever they do.
+    """Difference of the Gram matrices of the features of two images in one layer, squared or absolute.
 
     G = F F^T over positions. gatys: sum (G - A)^2 / (4 C^2 (HW)^2); johnson: sum ((G - A)/(C H W))^2, four times as
     much; absolute: sum |G - A|/(C H W), as in inpainting by partial convolutions. Both (N,C,H,W), features already;
@@ -182,17 +193,38 @@ def style(prediction: Tensor, target: Tensor, *, scaling: str = "gatys") -> Tens
     check_pair(prediction, target)
     check_choice("scaling", scaling, ("gatys", "johnson", "absolute"))
     size = prediction[0].numel() if len(prediction) else 1
-    first, second = (_gram(maps) / size for maps in (prediction, target))
+    difference = _GramDifference.apply(prediction.flatten(2), target.flatten(2)) / size
     if scaling == "absolute":
-        return (first - second).abs().flatten(1).sum(1)
-    squares = (first - second).square().flatten(1).sum(1)
+        return difference.abs().flatten(1).sum(1)
+    squares = difference.square().flatten(1).sum(1)
     return squares / 4 if scaling == "gatys" else squares
 
 
-@in_full_precision
-def _gram(maps: Tensor) -> Tensor:
-    flat = maps.flatten(2)
-    return flat @ flat.mT
+class _GramDifference(CustomFunction):
+    """F F^T - P P^T as the symmetric part of (F - P) (F + P)^T: precise also where the two are nearly alike.
+
+    By hand, because the gradient is one product of matrices, for which autograd takes two.
+    """
+
+    @staticmethod
+    @in_full_precision
+    def forward(first: Tensor, second: Tensor) -> Tensor:
+        product = (first - second) @ (first + second).mT
+        return (product + product.mT) / 2
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    @in_full_precision
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        first, second = ctx.saved_tensors
+        both = slope + slope.mT
+        return tuple(
+            sign * both @ maps.to(both.dtype) if asked else None
+            for sign, maps, asked in zip((1, -1), (first, second), ctx.needs_input_grad, strict=True)
+        )
 
 
 @about(
@@ -205,7 +237,7 @@ def _gram(maps: Tensor) -> Tensor:
 )
 @in_full_precision
 def context(prediction: Tensor, target: Tensor, *, h: float = 0.5, epsilon: float = 1e-5) -> Tensor:
-    """Ask every feature of one image to be found somewhere in the other.
+    """-ln of the contextual similarity of two images: how well each feature of one is matched somewhere in the other.
 
     L = -ln mean_j max_i CX_ij, CX_ij = w_ij / sum_k w_ik, w_ij = exp((1 - d_ij/(min_k d_ik + eps))/h), d the cosine
     distance of features after the target's mean is taken off. Memory grows with the square of the positions. Both
@@ -217,8 +249,11 @@ def context(prediction: Tensor, target: Tensor, *, h: float = 0.5, epsilon: floa
     check_pair(prediction, target)
     check_range("h", h, 0, above=True)
     check_range("epsilon", epsilon, 0, above=True)
-    centre = target.flatten(2).mean(2, keepdim=True)
-    x, y = (functional.normalize(maps.flatten(2) - centre, dim=1) for maps in (prediction, target))
+    x, y = prediction.flatten(2), target.flatten(2)
+    for _ in range(2):  # the mean of large numbers is rounded, that of what is left of them hardly
+        centre = y.mean(2, keepdim=True)
+        x, y = x - centre, y - centre
+    x, y = functional.normalize(x, dim=1), functional.normalize(y, dim=1)
     distance = (1 - x.mT @ y).clamp_min(0)
     relative = distance / (distance.amin(2, keepdim=True) + epsilon)
     likeness = ((1 - relative) / h).softmax(2)
@@ -234,7 +269,7 @@ def context(prediction: Tensor, target: Tensor, *, h: float = 0.5, epsilon: floa
     evidence="H",
 )
 def temporal_consistency(prediction: Tensor, target: Tensor) -> Tensor:
-    """Ask a frame to be like the one before.
+    """Squared distance of consecutive frames.
 
     L = sum (f_t - f_{t-1})^2. Both (N,...), frames and those before them; returns (N,).
 
@@ -254,7 +289,7 @@ def temporal_consistency(prediction: Tensor, target: Tensor) -> Tensor:
     aliases=("motion", "end_point_error"),
 )
 def motion_consistency(prediction: Tensor, target: Tensor, *, squared: bool = True) -> Tensor:
-    """Ask predicted optical flow to be the true one.
+    """Squared distance of predicted and true optical flow, per pixel, or its root.
 
     L = |u - uh|^2 per pixel, or its root, the end-point error. Both (N,2,H,W); returns (N,H,W).
 
@@ -277,7 +312,7 @@ def motion_consistency(prediction: Tensor, target: Tensor, *, squared: bool = Tr
     whole_batch=True,
 )
 def siamfc(logits: Tensor, target: Tensor, *, balanced: bool = True, mask: Tensor | None = None) -> Tensor:
-    """Tell where in a score map the target is.
+    """Logistic loss of a score map, positive near the target and negative elsewhere.
 
     L = ln(1 + exp(-y v)), y = 2 t - 1; balanced: places with and without the target have the same total weight, as in
     the paper's experiments. logits and target (0 or 1) of one shape, which is returned; mask: bool, what counts.
@@ -306,7 +341,7 @@ def siamfc(logits: Tensor, target: Tensor, *, balanced: bool = True, mask: Tenso
     evidence="H",
 )
 def attention_target(prediction: Tensor, target: Tensor) -> Tensor:
-    """Make all queries of a layer look at one patch: the aim of an attack, kept for completeness.
+    """-ln of the attention that the queries of a layer pay to one patch: the objective of an attack.
 
     L = -mean_q ln A_q,t, A the attention averaged over heads; sum over layers but the first. prediction: (N,Q,K)
     attention, rows sum to 1, from 1e-12 on; target: (N,) the patch as a float number; returns (N,).

@@ -87,7 +87,7 @@ def translate(name: str) -> int:
     if not any(str(column).startswith("numerics.") for column in [*rows[0], *kept["shared"]]):
         print(f"{name}: nothing to translate")
         return 0
-    study = (getattr(plan, "read_study", None) or plan.load)(name)
+    study = plan.read_study(name)
     own = {k: v for k, v in kept["base"].items() if k.startswith(("dataset.", "trainer.", "model."))}
     study = replace(study, base={**study.base, **own}, axes={**study.axes, "seed": kept["axes"]["seed"]})
     settings = {_identity(setting): setting for setting in plan.settings(study)}

@@ -12,6 +12,8 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
+DATA = {"root": "nowhere", "download": False}
+FEED = {"_target_": "harness.feeds.resident.Resident"}
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -43,25 +45,43 @@ def cli(tmp_path):
 
 
 @pytest.fixture
-def described():
-    """Return the identity of a short run: ``described("loss=focal", "trainer.epochs=2")``."""
-    from harness import compose
+def spec():
+    """Return what decides a short run on digits: ``spec("loss=focal", "trainer.epochs=2")``."""
+    from harness import address, compose
 
     def make(*overrides):
-        return compose.identity(compose.compose_run(["device=cpu", "trainer.epochs=1", *overrides]).config)
+        return address.spec_of(compose.compose_run(["device=cpu", "trainer.epochs=1", *overrides]).config)
 
     return make
 
 
 @pytest.fixture
-def trainer(described):
-    """Return a Trainer on digits: ``trainer("loss=focal", seed=3)``."""
-    from harness.training.loop import Trainer
+def job():
+    """Return a job: ``job(spec("loss=focal"), seed=3)``; it writes a checkpoint only where it is stopped."""
+    from harness.training.job import Job
 
-    def make(*overrides, seed=1):
-        return Trainer(described(*overrides), seed, {"root": "nowhere", "download": False})
+    def make(spec, seed=1, **changes):
+        known = {"key": "0" * 16, "names": {}, "label": "x", "role": "run", "data": DATA, "feed": FEED}
+        saved = {"folder": "nowhere", "checkpoint_seconds": 1e9, "environment": {}, "identity": {}}
+        return Job(spec=spec, seed=seed, **known | saved | changes)
 
     return make
+
+
+@pytest.fixture
+def loop(spec, job):
+    """Return a training loop on digits: ``loop("loss=focal", seed=3)``."""
+    from harness.training.loop import Loop
+
+    def make(*overrides, seed=1):
+        return Loop(job(spec(*overrides), seed))
+
+    return make
+
+
+def carried_out(loop, folder, stop=lambda: False):
+    """Train a loop to its end, or until ``stop``; return its record."""
+    return loop.run(folder, stop, lambda *_: None)[0]
 
 
 def read_records(results):

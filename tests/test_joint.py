@@ -34,7 +34,7 @@ def test_a_flip_is_exact():
         image, mask = (
             (images[place].flip(-1), masks[place].flip(-1)) if flipped[place] else (images[place], masks[place])
         )
-        torch.testing.assert_close(new_images[place], image)
+        torch.testing.assert_close(new_images[place], image, atol=1e-4, rtol=0)  # as exact as places in the grid are
         assert torch.equal(new_masks[place], mask)
 
 

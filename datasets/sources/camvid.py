@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Unpack
 
 from datasets import masks
+from datasets.files import reads
 from datasets.splits import MissingData, Splits
 
 CLASSES = (
@@ -12,11 +13,12 @@ CLASSES = (
 VOID_CLASS = 11
 
 
+@reads("camvid/CamVid")
 def camvid(
     root: Path,
     *,
     download: bool = False,
-    **common: Unpack[masks.Common],
+    **common: Unpack[masks.MaskSettings],
 ) -> Splits:
     """Street scenes with 11 classes; pixels that have no label (class 11 in the files) are void.
 
@@ -24,7 +26,7 @@ def camvid(
         root: Folder of all data sets; the lists `train.txt`, `val.txt` and `test.txt` (an image and a mask per line)
             lie in `root/camvid/CamVid`.
         download: Not used: there is no server that asks for no registration.
-        common: See `datasets.masks.Common`; the official size is 360x480, and 367, 101 and 233 images.
+        common: See `datasets.masks.MaskSettings`; the official size is 360x480, and 367, 101 and 233 images.
 
     Raises:
         MissingData: The files are absent, broken or wrong.
@@ -40,7 +42,7 @@ def camvid(
             "folder CamVid there, or name the folder of all data sets in LOSSBENCH_DATA or data.root."
         )
     train, valid, test = (_pairs(home, f"{name}.txt") for name in ("train", "val", "test"))
-    return masks.load(
+    return masks.read_splits(
         "CamVid",
         train,
         valid,
@@ -51,12 +53,12 @@ def camvid(
     )
 
 
-def _pairs(home: Path, name: str) -> list[masks.Pair]:
+def _pairs(home: Path, name: str) -> list[masks.ImageMask]:
     found = []
     for line in masks.lines(home / name):
         # SegNet's lists have paths of its own machine: /SegNet/CamVid/train/NAME.png
         paths = [home / path.rpartition("CamVid/")[2] for path in line.split()]
         if len(paths) != 2:
             raise MissingData(f"{home / name} has the line '{line}', but a line names an image and a mask.")
-        found.append(masks.Pair(paths[0], paths[1], home / name))
+        found.append(masks.ImageMask(paths[0], paths[1], home / name))
     return found

@@ -5,19 +5,25 @@ from typing import Unpack
 
 from torchvision.datasets import CIFAR10
 
-from datasets.official import Source, cifar_checksums, load
-from datasets.splits import Common, Splits
+from datasets.files import reads
+from datasets.official import Source, cifar_checksums, read_official
+from datasets.splits import Splits, SplitSettings
 
 SOURCE = Source("CIFAR-10", "cifar10", CIFAR10, lambda: cifar_checksums(CIFAR10))
 
 
-def cifar10(root: Path, *, download: bool = False, **common: Unpack[Common]) -> Splits:
+@reads(
+    ("cifar10/cifar-10-batches-py/data_batch_[1-5]", "cifar-10-batches-py/data_batch_[1-5]"),
+    ("cifar10/cifar-10-batches-py/test_batch", "cifar-10-batches-py/test_batch"),
+    ("cifar10/cifar-10-batches-py/batches.meta", "cifar-10-batches-py/batches.meta"),
+)
+def cifar10(root: Path, *, download: bool = False, **common: Unpack[SplitSettings]) -> Splits:
     """Animals and vehicles in 32x32 pixels with three channels, 10 classes.
 
     Args:
         root: Folder of all data sets; the files lie in `root/cifar10/cifar-10-batches-py`.
         download: Whether to fetch what is absent or damaged.
-        common: Settings as in `splits.Common`.
+        common: Settings as in `splits.SplitSettings`.
 
     Raises:
         MissingData: The files are absent or damaged, or could not be downloaded.
@@ -26,4 +32,4 @@ def cifar10(root: Path, *, download: bool = False, **common: Unpack[Common]) -> 
     Source:
         Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
     """
-    return load(SOURCE, root, download=download, **common)
+    return read_official(SOURCE, root, download=download, **common)

@@ -6,12 +6,20 @@ from pathlib import Path
 from typing import Unpack
 
 from datasets import masks
+from datasets.files import reads
 from datasets.splits import MissingData, Splits
 
 ANNOTATIONS = ("panoptic", "stuff")
 STUFF_CLASSES = 182
 
 
+@reads(
+    ("coco/coco/{train_part}", "coco/{train_part}"),
+    ("coco/coco/{test_part}", "coco/{test_part}"),
+    ("coco/coco/annotations/{annotations}_{train_part}*", "coco/annotations/{annotations}_{train_part}*"),
+    ("coco/coco/annotations/{annotations}_{test_part}*", "coco/annotations/{annotations}_{test_part}*"),
+    ("coco/coco/{annotations}thingmaps", "coco/{annotations}thingmaps"),
+)
 def coco(
     root: Path,
     *,
@@ -19,7 +27,7 @@ def coco(
     annotations: str,
     train_part: str,
     test_part: str,
-    **common: Unpack[masks.Common],
+    **common: Unpack[masks.MaskSettings],
 ) -> Splits:
     """Everyday photographs; the official training images train and select, the official validation images test.
 
@@ -30,7 +38,7 @@ def coco(
             that name) or `stuff` (COCO-Stuff 164k, 182 numbers, of which 171 occur: `stuffthingmaps/train2017`).
         train_part: Name of the training part, in all these places.
         test_part: Name of the test part.
-        common: See `datasets.masks.Common`; validation images are taken from the training part.
+        common: See `datasets.masks.MaskSettings`; validation images are taken from the training part.
 
     Raises:
         MissingData: The files are absent, broken or wrong.
@@ -44,7 +52,7 @@ def coco(
     home = _home(root, (train_part, test_part), annotations)
     read = _panoptic if annotations == "panoptic" else _stuff
     (train, classes), (test, _) = (read(home, part) for part in (train_part, test_part))
-    return masks.load(
+    return masks.read_splits(
         "COCO",
         train,
         None,
@@ -66,7 +74,7 @@ def _home(root: Path, parts: Sequence[str], annotations: str) -> Path:
     return home
 
 
-def _panoptic(home: Path, part: str) -> tuple[list[masks.Pair], tuple[str, ...]]:
+def _panoptic(home: Path, part: str) -> tuple[list[masks.ImageMask], tuple[str, ...]]:
     file = home / "annotations" / f"panoptic_{part}.json"
     try:
         content = json.loads(file.read_text())
@@ -76,7 +84,7 @@ def _panoptic(home: Path, part: str) -> tuple[list[masks.Pair], tuple[str, ...]]
     number = {category["id"]: place for place, category in enumerate(categories)}
     names = {image["id"]: image["file_name"] for image in content["images"]}
     pairs = [
-        masks.Pair(
+        masks.ImageMask(
             home / part / names[entry["image_id"]],
             file.with_suffix("") / entry["file_name"],
             file,
@@ -87,10 +95,10 @@ def _panoptic(home: Path, part: str) -> tuple[list[masks.Pair], tuple[str, ...]]
     return pairs, tuple(category["name"] for category in categories)
 
 
-def _stuff(home: Path, part: str) -> tuple[list[masks.Pair], tuple[str, ...]]:
+def _stuff(home: Path, part: str) -> tuple[list[masks.ImageMask], tuple[str, ...]]:
     folder = home / "stuffthingmaps" / part
     found = sorted(folder.glob("*.png"))
     if not found:
         raise MissingData(f"{folder} has no masks; they are in stuffthingmaps_trainval2017.zip of COCO-Stuff.")
-    pairs = [masks.Pair(home / part / f"{mask.stem}.jpg", mask, folder) for mask in found]
+    pairs = [masks.ImageMask(home / part / f"{mask.stem}.jpg", mask, folder) for mask in found]
     return pairs, tuple(str(number) for number in range(1, STUFF_CLASSES + 1))

@@ -14,14 +14,14 @@ def diabetes(
     root: Path | None = None,
     *,
     download: bool = False,
-    **common: Unpack[tables.Common],
+    **common: Unpack[tables.TableSettings],
 ) -> TableSplits:
     """Progression of the disease after a year (25 to 346), from age, sex, weight, blood pressure and six blood values.
 
     Args:
         root: Not used; the table is part of scikit-learn. Every data set is called alike.
         download: Not used.
-        common: Sizes of the parts and gross errors; see `datasets.tables.Common`.
+        common: Sizes of the parts and gross errors; see `datasets.tables.TableSettings`.
 
     Raises:
         ValueError: A size or a share cannot be had.

@@ -6,13 +6,13 @@ from typing import Unpack
 import numpy as np
 from sklearn.datasets import load_digits
 
-from datasets.splits import Common, Splits, numbered, split, stratified_order
+from datasets.splits import Splits, SplitSettings, numbered, split, stratified_order
 
 TEST_SIZE = 360
 TEST_SEED = 0
 
 
-def digits(root: Path | None = None, *, download: bool = False, **common: Unpack[Common]) -> Splits:
+def digits(root: Path | None = None, *, download: bool = False, **common: Unpack[SplitSettings]) -> Splits:
     """Digits 0 to 9 in 8x8 pixels with one channel.
 
     The set has no official test part, so a stratified fifth (360 images) is set aside, the same for every `split_seed`.
@@ -20,7 +20,7 @@ def digits(root: Path | None = None, *, download: bool = False, **common: Unpack
     Args:
         root: Not used; the images are part of scikit-learn. Every data set is called alike.
         download: Not used.
-        common: Settings as in `splits.Common`; of test images there are at most 360.
+        common: Settings as in `splits.SplitSettings`; of test images there are at most 360.
 
     Raises:
         ValueError: A size cannot be had.

@@ -5,8 +5,9 @@ from typing import Unpack
 
 from torchvision.datasets import FashionMNIST
 
-from datasets.official import Source, load
-from datasets.splits import Common, Splits
+from datasets.files import reads
+from datasets.official import Source, read_official
+from datasets.splits import Splits, SplitSettings
 
 CHECKSUMS = {
     "FashionMNIST/raw/train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
@@ -19,13 +20,14 @@ CHECKSUMS = {
 SOURCE = Source("Fashion-MNIST", "fashion_mnist", FashionMNIST, lambda: CHECKSUMS)
 
 
-def fashion_mnist(root: Path, *, download: bool = False, **common: Unpack[Common]) -> Splits:
+@reads(("fashion_mnist/FashionMNIST/raw/*-ubyte", "FashionMNIST/raw/*-ubyte"))
+def fashion_mnist(root: Path, *, download: bool = False, **common: Unpack[SplitSettings]) -> Splits:
     """Clothes, shoes and bags in 28x28 pixels with one channel, 10 classes.
 
     Args:
         root: Folder of all data sets; the files lie in `root/fashion_mnist/FashionMNIST/raw`.
         download: Whether to fetch what is absent or damaged.
-        common: Settings as in `splits.Common`.
+        common: Settings as in `splits.SplitSettings`.
 
     Raises:
         MissingData: The files are absent or damaged, or could not be downloaded.
@@ -34,4 +36,4 @@ def fashion_mnist(root: Path, *, download: bool = False, **common: Unpack[Common
     Source:
         Xiao, Rasul and Vollgraf, Fashion-MNIST: a Novel Image Dataset, arXiv:1708.07747.
     """
-    return load(SOURCE, root, download=download, **common)
+    return read_official(SOURCE, root, download=download, **common)

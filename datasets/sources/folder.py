@@ -7,11 +7,13 @@ from typing import Unpack
 import numpy as np
 
 from datasets import masks
+from datasets.files import reads
 from datasets.splits import MissingData, Splits, stratified_order
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
+@reads("{path}/{images}", "{path}/{masks_in}")
 def folder(
     root: Path,
     *,
@@ -24,7 +26,7 @@ def folder(
     grey: bool,
     binary: bool,
     void: Sequence[int],
-    **common: Unpack[masks.Common],
+    **common: Unpack[masks.MaskSettings],
 ) -> Splits:
     """Images in one folder and their masks, of the same names, in another; the split is random.
 
@@ -39,7 +41,7 @@ def folder(
         grey: Whether images have one channel instead of three.
         binary: Whether every value of a mask but 0 means class 1.
         void: Further values of masks that mean void.
-        common: See `datasets.masks.Common`; validation and test images are counted out, so None is refused.
+        common: See `datasets.masks.MaskSettings`; validation and test images are counted out, so None is refused.
 
     Raises:
         MissingData: There is no such folder, or a file is missing, broken or wrong.
@@ -47,7 +49,7 @@ def folder(
     """
     pairs = _pairs(root / path, images, masks_in, mask_suffix)
     rest, test = _set_aside(pairs, common)
-    return masks.load(
+    return masks.read_splits(
         path,
         rest,
         None,
@@ -60,15 +62,17 @@ def folder(
     )
 
 
-def _pairs(home: Path, images: str, masks_in: str, mask_suffix: str) -> list[masks.Pair]:
+def _pairs(home: Path, images: str, masks_in: str, mask_suffix: str) -> list[masks.ImageMask]:
     if not (home / images).is_dir():
         where = (home / images).resolve()
         raise MissingData(f"there is no folder {where}; name one in dataset.path and dataset.images.")
     found = sorted(file for file in (home / images).iterdir() if file.suffix.lower() in SUFFIXES)
-    return [masks.Pair(file, home / masks_in / f"{file.stem}{mask_suffix}", home / images) for file in found]
+    return [masks.ImageMask(file, home / masks_in / f"{file.stem}{mask_suffix}", home / images) for file in found]
 
 
-def _set_aside(pairs: list[masks.Pair], common: masks.Common) -> tuple[list[masks.Pair], list[masks.Pair]]:
+def _set_aside(
+    pairs: list[masks.ImageMask], common: masks.MaskSettings
+) -> tuple[list[masks.ImageMask], list[masks.ImageMask]]:
     """Return what training and validation share, and the test."""
     valid_size, test_size = common["valid_size"], common["test_size"]
     if not valid_size or not test_size or test_size < 1 or test_size + valid_size >= len(pairs):

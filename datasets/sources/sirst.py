@@ -4,16 +4,18 @@ from pathlib import Path
 from typing import Unpack
 
 from datasets import masks
+from datasets.files import reads
 from datasets.splits import MissingData, Splits
 
 CLASSES = ("background", "target")
 
 
+@reads(("atr/sirst", "sirst"))
 def sirst(
     root: Path,
     *,
     download: bool = False,
-    **common: Unpack[masks.Common],
+    **common: Unpack[masks.MaskSettings],
 ) -> Splits:
     """Grey images with two classes, of which the second fills less than a thousandth of the pixels.
 
@@ -23,7 +25,7 @@ def sirst(
         root: Folder of all data sets; `images`, `masks` (`NAME_pixels0.png`) and the lists `train.txt`, `val.txt` and
             `test.txt` lie in `root/atr/sirst` or `root/sirst`.
         download: Not used: the set is cloned.
-        common: See `datasets.masks.Common`; a target must survive the size.
+        common: See `datasets.masks.MaskSettings`; a target must survive the size.
 
     Raises:
         MissingData: The files are absent, broken or wrong.
@@ -39,7 +41,7 @@ def sirst(
             "of all data sets in LOSSBENCH_DATA or data.root."
         )
     train, valid, test = (_pairs(home, name) for name in ("train", "val", "test"))
-    return masks.load(
+    return masks.read_splits(
         "SIRST",
         train,
         valid,
@@ -51,10 +53,10 @@ def sirst(
     )
 
 
-def _pairs(home: Path, name: str) -> list[masks.Pair]:
+def _pairs(home: Path, name: str) -> list[masks.ImageMask]:
     file = next((path for path in (home / f"{name}.txt", home / "idx_427" / f"{name}.txt") if path.exists()), None)
     file = home / f"{name}.txt" if file is None else file
     return [
-        masks.Pair(home / "images" / f"{line}.png", home / "masks" / f"{line}_pixels0.png", file)
+        masks.ImageMask(home / "images" / f"{line}.png", home / "masks" / f"{line}_pixels0.png", file)
         for line in masks.lines(file)
     ]

@@ -6,6 +6,7 @@ from typing import Unpack
 from torchvision.datasets import VOCSegmentation
 
 from datasets import masks
+from datasets.files import reads
 from datasets.splits import MissingData, Splits
 
 CLASSES = (
@@ -15,12 +16,18 @@ CLASSES = (
 LISTS = ("official", "augmented")
 
 
+@reads(
+    "voc/VOCdevkit/VOC2012/ImageSets/Segmentation",
+    "voc/VOCdevkit/VOC2012/JPEGImages",
+    "voc/VOCdevkit/VOC2012/SegmentationClass",
+    "voc/VOCdevkit/VOC2012/SegmentationClassAug",
+)
 def voc(
     root: Path,
     *,
     download: bool = False,
     training_list: str,
-    **common: Unpack[masks.Common],
+    **common: Unpack[masks.MaskSettings],
 ) -> Splits:
     """Photographs with 21 classes; the official training list trains and selects, the official validation list tests.
 
@@ -29,7 +36,7 @@ def voc(
         download: Whether to fetch the official archive (2 GB) through torchvision.
         training_list: `official` (1,464 images) or `augmented` (10,582, with SBD: `ImageSets/Segmentation/trainaug.txt`
             and the folder `SegmentationClassAug`, which have no official server).
-        common: See `datasets.masks.Common`; validation images are taken from the training list, and the official
+        common: See `datasets.masks.MaskSettings`; validation images are taken from the training list, and the official
             validation list of 1,449 images is the test.
 
     Raises:
@@ -54,7 +61,7 @@ def voc(
         )
     augmented = training_list == "augmented"
     train = _pairs(home, "trainaug" if augmented else "train", "SegmentationClassAug" if augmented else None)
-    return masks.load(
+    return masks.read_splits(
         "Pascal VOC 2012",
         train,
         None,
@@ -64,9 +71,11 @@ def voc(
     )
 
 
-def _pairs(home: Path, name: str, folder: str | None) -> list[masks.Pair]:
+def _pairs(home: Path, name: str, folder: str | None) -> list[masks.ImageMask]:
     file = home / "ImageSets" / "Segmentation" / f"{name}.txt"
     return [
-        masks.Pair(home / "JPEGImages" / f"{line}.jpg", home / (folder or "SegmentationClass") / f"{line}.png", file)
+        masks.ImageMask(
+            home / "JPEGImages" / f"{line}.jpg", home / (folder or "SegmentationClass") / f"{line}.png", file
+        )
         for line in (line.split()[0] for line in masks.lines(file))
     ]

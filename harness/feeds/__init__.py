@@ -13,6 +13,7 @@ from hydra.utils import get_class, get_method
 from torch import Tensor
 
 from datasets.splits import Splits
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.tasks import Setup
@@ -36,6 +37,12 @@ class Feed(Protocol):
         ...
 
 
+def whole_batches(order: Tensor, size: int, first: int = 0) -> Iterator[Tensor]:
+    """Yield the parts (size,) of an order (N,) from batch ``first`` on; a remainder is left out, unless it is all."""
+    for start in range(first * size, max(1, len(order) // size) * size, size):
+        yield order[start : start + size]
+
+
 def feed_for(setup: Setup) -> Feed:
     """Return the feed of a data set of images, the same one for equal settings."""
     return _feed(*_arguments(setup), json.dumps(setup.feed), str(setup.device))
@@ -44,6 +51,17 @@ def feed_for(setup: Setup) -> Feed:
 def splits_for(setup: Setup) -> Any:
     """Return the splits of a data set, of images or of rows, the same ones for equal settings."""
     return _splits(*_arguments(setup))
+
+
+def check_suited(splits: Any, task: str, setup: Setup) -> None:
+    """Check that splits are made for a task.
+
+    Raises:
+        UsageError: they are made for another one.
+    """
+    if splits.made_for != task:
+        name = setup.dataset["_target_"].rpartition(".")[2]
+        raise UsageError(f"the data set {name} has {splits.content}: use task={splits.made_for}.")
 
 
 def _arguments(setup: Setup) -> tuple[str, str, bool, str]:

@@ -1,9 +1,9 @@
 """A model is a body that makes features, and a linear head on them for every kind of output that the task asks for.
 
 Every builder of this folder is the `_target_` of a file in `conf/model/`. It is given what its signature asks for of
-`inputs` (shape of one input), `in_channels` and `image_size`, and returns a body with `num_features`: from float images
-(N, C, H, W) to features (N, F), or, if it says `dense = True`, (N, F, h, w). What has no `num_features` is complete by
-itself and gets no head.
+`inputs` (shape of one input), `in_channels`, `image_size` and `outputs` (as for `build`), and returns a body with
+`num_features`: from float images (N, C, H, W) to features (N, F), or, if it says `dense = True`, (N, F, h, w). What has
+no `num_features` is complete by itself and gets no head.
 """
 
 import inspect
@@ -71,7 +71,7 @@ def build(config: Mapping[str, Any], inputs: tuple[int, ...], outputs: Mapping[s
     asked = inspect.signature(builder).parameters
     # a builder that asks for pretrained weights gets them by itself
     settings = {k: v for k, v in config.items() if k not in NOT_FOR_BUILDERS or (k == "pretrained" and k in asked)}
-    shape = _shape(config, inputs, asked)
+    shape = _shape(config, inputs, outputs, asked)
     body = builder(**shape, **settings)
     if config.get("pretrained") and "pretrained" not in asked:
         resized = {"img_size": shape["image_size"], "patch_size": settings["patch_size"]} if "pool" in asked else {}
@@ -79,12 +79,14 @@ def build(config: Mapping[str, Any], inputs: tuple[int, ...], outputs: Mapping[s
     return Model(body, outputs) if hasattr(body, "num_features") else body
 
 
-def _shape(config: Mapping[str, Any], inputs: tuple[int, ...], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a builder asks for of the shape of one input."""
+def _shape(
+    config: Mapping[str, Any], inputs: tuple[int, ...], outputs: Mapping[str, int], asked: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what a builder asks for of the shapes of inputs and outputs."""
     if "image_size" in asked and len(inputs) != 3:
         name = config["_target_"].rpartition(".")[2]
         raise ValueError(f"the model {name} takes images, but an input of this task has {inputs}: use model=mlp.")
-    found: dict[str, Any] = {"inputs": inputs}
+    found: dict[str, Any] = {"inputs": inputs, "outputs": outputs}
     if len(inputs) == 3:
         found |= {"in_channels": inputs[0], "image_size": (inputs[1], inputs[2])}
     return {name: value for name, value in found.items() if name in asked}

@@ -2,7 +2,7 @@
 
 results/measured/<study>.csv          one row per run
 results/measured/<study>_history.csv  its epochs
-results/measured/<study>.json         the study as it was asked, and what all rows share
+results/measured/<study>.json         the study as it was asked, what all rows share, and the metrics they declare
 """
 
 from __future__ import annotations
@@ -18,39 +18,42 @@ from typing import TYPE_CHECKING
 from harness.errors import UsageError
 from harness.paths import RESULTS
 from harness.records.store import finished, finite, run_folder, write_text
-from harness.records.study import StudyData, load_study, published_rows, read_csv
+from harness.records.study import StudyData, asked_of, load_study, published_metrics, published_rows, read_csv
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MEASURED_LIMIT = 1 << 20  # bytes: evidence is committed, so it stays small
-SHARED = ("config.", "data.", "env.", "numerics.")  # columns that are published once where all runs agree
+SHARED = ("config.", "data.", "env.", "identity.")  # columns that are published once where all runs agree
 
 
 def publish(name: str, results: Path = RESULTS) -> list[Path]:
     """Write the finished runs of a study to results/measured/, together with what earlier machines published.
 
-    Validation accuracies per class are not published; they stay in the runs' own record.json and history.csv. Where
-    epochs take more than 1 MiB, only every second (third ...) is published, and the first and last of each run.
+    Accuracies per class are published for test data alone; the others stay in the runs' own record.json and
+    history.csv. Where epochs take more than 1 MiB, only every second (third ...) is published, and the first and last
+    of each run.
     What configuration, data and environment of all runs have in common is written once, in the .json.
 
     Raises:
         UsageError: the study has no finished run, or a file would exceed 1 MiB.
     """
     study = load_study(name, results)
-    runs = study.runs[study.runs["status"].isin(["done", "diverged"])].drop(
-        columns=["source", "traceback", "error", "valid.per_class"], errors="ignore"
-    )
+    runs = study.runs[study.runs["status"].isin(["done", "diverged"])]
+    unpublished = [column for column in runs if str(column).endswith(".per_class") and column != "test.per_class"]
+    runs = runs.drop(columns=["source", "traceback", "error", *unpublished], errors="ignore")
     if runs.empty:
         raise UsageError(f"the study {name} has no finished run yet: run python -m harness study={name} first.")
     history = study.history[study.history["key"].isin(runs["key"])].drop(columns="valid.per_class", errors="ignore")
     runs = runs.dropna(axis="columns", how="all")
     alike = [str(name) for name in runs if str(name).startswith(SHARED) and runs[name].nunique(dropna=False) == 1]
     shared = {name: runs[name].tolist()[0] for name in alike}  # as types of Python
+    metrics = [metric.as_dict() for metric in study.metrics]
     written = {
         f"{name}.csv": _csv(runs.drop(columns=list(shared)).sort_values(["role", "label", "key"])),
         f"{name}_history.csv": _epochs_that_fit(history.sort_values(["key", "epoch"])),
-        f"{name}.json": json.dumps(finite(study.spec) | {"shared": finite(shared)}, indent=1) + "\n",
+        f"{name}.json": json.dumps(finite(study.spec) | {"shared": finite(shared), "metrics": metrics}, indent=1)
+        + "\n",
     }
     for file, text in written.items():
         if len(text.encode()) > MEASURED_LIMIT:
@@ -87,9 +90,8 @@ def load_published(file: Path) -> StudyData:
 
     runs = _checked_rows(file)
     beside = file.with_suffix(".json")
-    spec = json.loads(beside.read_text()) if beside.exists() else {}
-    spec.pop("shared", None)
-    return StudyData(file.stem, spec, runs, pd.DataFrame(columns=["key", "epoch"]))
+    spec = asked_of(json.loads(beside.read_text())) if beside.exists() else {}
+    return StudyData(file.stem, spec, runs, pd.DataFrame(columns=["key", "epoch"]), published_metrics(file))
 
 
 def _checked_rows(file: Path) -> pd.DataFrame:

@@ -3,7 +3,8 @@
 results/<study>/study.json       the study as it was asked
 results/<study>/runs.csv         its runs: key, role, label, seed, ...
 results/<study>/records.index    what their records say, only to be quicker (see harness.records.index)
-results/measured/<study>.csv     the same evidence as flat rows, committed; <study>_history.csv its epochs
+results/measured/<study>.csv     the same evidence as flat rows, committed; <study>_history.csv its epochs,
+                                 <study>.json the study, what all rows share, and the metrics that they declare
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
+from harness.metrics.declared import Metric, from_dict
 from harness.paths import MEASURED, RESULTS
 from harness.plan import Run, Study, as_dict
 from harness.records import index
@@ -32,12 +34,21 @@ LISTED = ("key", "role", "label", "seed", "pair_seed", "setting")
 
 @dataclass(frozen=True)
 class StudyData:
-    """Everything a report needs: ``runs`` has one row per planned run, ``history`` one per run and epoch."""
+    """Everything a report needs.
+
+    Attributes:
+        name: the study's address in results/.
+        spec: the study as it was asked.
+        runs: one row per planned run.
+        history: one row per run and epoch.
+        metrics: what the tasks of the runs declared, the one that selects epochs first; empty for older evidence.
+    """
 
     name: str
     spec: dict[str, Any]
     runs: pd.DataFrame
     history: pd.DataFrame
+    metrics: tuple[Metric, ...] = ()
 
 
 def write_study(study: Study, runs: Sequence[Run], results: Path = RESULTS) -> None:
@@ -49,7 +60,7 @@ def write_study(study: Study, runs: Sequence[Run], results: Path = RESULTS) -> N
             **dict(zip(LISTED, (run.key, s.role, s.label, run.seed, run.pair_seed, s.hash), strict=True)),
             **s.names,
             "track": study.track,
-            "lr": s.described["optimizer"]["lr"],
+            "lr": s.spec.optimizer["lr"],
             **{f"axis.{key}": value for key, value in s.axes.items()},
         }
         for run in runs
@@ -91,6 +102,8 @@ def load_study(name: str, results: Path = RESULTS) -> StudyData:
         answered = set(local.loc[local["status"] != "missing", "key"])
         measured = measured[measured["setting"].isin(local["setting"]) & ~measured["key"].isin(answered)]
         local = local[local["key"].isin(answered) | ~local["key"].isin(measured["key"])]
+    declared = _distinct([*_declared(local), *published_metrics(evidence / f"{name}.csv")])
+    local = local.drop(columns="metrics", errors="ignore")
     runs = pd.concat([frame for frame in (local, measured) if not frame.empty], ignore_index=True)
     keys = set(runs.loc[runs["source"] == "local", "key"])
     epochs = [] if history.empty else [history[history["key"].isin(keys)]]
@@ -99,7 +112,7 @@ def load_study(name: str, results: Path = RESULTS) -> StudyData:
         epochs.append(published[published["key"].isin(set(runs["key"]) - keys)])
     epochs = [frame for frame in epochs if not frame.empty]
     history = pd.concat(epochs, ignore_index=True) if epochs else pd.DataFrame(columns=["key", "epoch"])
-    return StudyData(name, _spec(name, results), runs, history)
+    return StudyData(name, _spec(name, results), runs, history, declared)
 
 
 def evidence_folders(results: Path) -> tuple[Path, ...]:
@@ -111,10 +124,35 @@ def _spec(name: str, results: Path) -> dict[str, Any]:
     committed = (folder / f"{name}.json" for folder in evidence_folders(results))
     for path in (results / name / "study.json", *committed):
         if path.exists():
-            return {key: value for key, value in json.loads(path.read_text()).items() if key != "shared"}
+            return asked_of(json.loads(path.read_text()))
     from harness import plan
 
-    return as_dict(plan.load(name))
+    return as_dict(plan.read_study(name))
+
+
+def asked_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the study as it was asked, from a study.json or a published <study>.json."""
+    return {key: value for key, value in content.items() if key not in ("shared", "metrics")}
+
+
+def published_metrics(file: Path) -> tuple[Metric, ...]:
+    """Return the metrics that the rows of a published <study>.csv declare, by the .json beside it; none without one."""
+    beside = file.with_suffix(".json")
+    return tuple(map(from_dict, json.loads(beside.read_text()).get("metrics", ()))) if beside.exists() else ()
+
+
+def _declared(local: pd.DataFrame) -> list[Metric]:
+    """Return the metrics that records brought along, in their order: the column ``metrics`` holds them as JSON."""
+    texts = local["metrics"].dropna().unique() if "metrics" in local else ()
+    return [from_dict(metric) for text in texts for metric in json.loads(text)]
+
+
+def _distinct(metrics: Iterable[Metric]) -> tuple[Metric, ...]:
+    """Return the first metric of each key."""
+    found: dict[str, Metric] = {}
+    for metric in metrics:
+        found.setdefault(metric.key, metric)
+    return tuple(found.values())
 
 
 def _local(listed: Path, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

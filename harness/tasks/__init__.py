@@ -75,12 +75,14 @@ class Spec:
     Attributes:
         inputs: shape of one input: (C, H, W) of an image, (F,) of a row.
         outputs: how many numbers a head gives, by kind of output; empty for a model that is complete by itself.
+        outputs_for: further heads, by the kind of pair that alone needs them (a variance beside a mean).
         dense: whether heads give them for every pixel.
         classes: number of classes, for losses that have class weights; 0: there are none.
     """
 
     inputs: tuple[int, ...]
     outputs: Mapping[str, int] = field(default_factory=dict)
+    outputs_for: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     dense: bool = False
     classes: int = 0
 
@@ -177,3 +179,17 @@ class Task:
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Return what the record says of the data: counts, classes, checksum."""
+
+
+def class_statistic(name: str, counts: Tensor) -> list[float] | None:
+    """Return what a loss asks of the classes of a training set, one number each; None: there is no such thing.
+
+    Args:
+        name: ``class_counts``, or ``class_weights``: inverse to the counts, with mean 1 over the training items (as
+            scikit-learn's "balanced").
+        counts: training items of each class, (C,).
+    """
+    if name == "class_counts":
+        return counts.tolist()
+    counts = counts.double()
+    return (counts.sum() / (len(counts) * counts.clamp_min(1))).tolist() if name == "class_weights" else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
@@ -21,12 +21,10 @@ class Classification(ImageTask):
     offers = frozenset({"class_logits", "features"})
     evaluates = frozenset({"class_logits"})
     metrics = declared.CLASSIFICATION
-    masked: ClassVar[bool] = False
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        shape = tuple(self.splits.train.images.shape[1:])
-        self.spec = Spec(shape, {"class_logits": self.classes}, classes=self.classes)
+        self.spec = Spec(self.splits.train.shape, {"class_logits": self.classes}, classes=self.classes)
 
     def epoch(self, seeds: Seeds, first: int = 0) -> Iterator[Batch]:
         """Yield images and labels in a new order; the remainder that fills no batch is left out of this epoch."""

@@ -10,10 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from datasets.splits import Splits
 from harness.errors import UsageError
-from harness.feeds import feed_for
-from harness.tasks import Predict, Setup, Shift, Task
+from harness.feeds import check_suited, feed_for, splits_for
+from harness.tasks import Predict, Setup, Shift, Task, class_statistic
 
 
 class ImageTask(Task):
@@ -23,36 +22,29 @@ class ImageTask(Task):
         UsageError: the data set is of another kind.
     """
 
-    masked: ClassVar[bool] = False
-    """True if the data set has a class for every pixel, False if for every image."""
+    made_for: ClassVar[str] = "classification"
+    """Name of the task that its data sets are made for."""
 
     def __init__(self, setup: Setup) -> None:
         self.setup, self.device = setup, setup.device
+        check_suited(splits_for(setup), self.made_for, setup)  # before anything is decoded
         self.feed = feed_for(setup)
         self.splits = self.feed.splits
-        _check_kind(self.splits, self.masked, setup)
         self.augment = setup.dataset["augment"]
         self.format = torch.channels_last if setup.channels_last else torch.contiguous_format
         self.classes = len(self.splits.classes)
         mean, std = (torch.tensor(x, device=self.device).view(1, -1, 1, 1) for x in (self.splits.mean, self.splits.std))
-        self.scale, self.shift = 1 / (255 * std), -mean / std
+        self.scale, self.offset = 1 / (255 * std), -mean / std
         self.steps_per_epoch = max(1, len(self.splits.train) // setup.batch_size)
 
     @functools.cached_property
     def class_counts(self) -> Tensor:
         """How many training images, or pixels of them, each class has: (C,) on the device."""
-        targets = self.splits.train.targets.flatten()
-        counts = torch.bincount(targets, minlength=self.classes)[: self.classes]  # beyond the classes: void
-        return counts.to(self.device)
+        return self.splits.train.class_counts(self.classes).to(self.device)
 
     def statistic(self, name: str) -> Any:
-        """Return ``class_counts``, or ``class_weights`` in inverse proportion to them, of mean 1 over items (as
-        scikit-learn's "balanced").
-        """
-        counts = self.class_counts.double()
-        if name == "class_counts":
-            return self.class_counts.tolist()
-        return (counts.sum() / (len(counts) * counts.clamp_min(1))).tolist() if name == "class_weights" else None
+        """Return ``class_counts`` or ``class_weights`` of the training images; see `class_statistic`."""
+        return class_statistic(name, self.class_counts)
 
     def shuffled(self, order_seed: int, first: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yield the batches of an epoch: their positions in its order, raw images and targets."""
@@ -63,7 +55,7 @@ class ImageTask(Task):
 
     def normalised(self, images: Tensor) -> Tensor:
         """Return images of mean 0 and standard deviation 1, by the statistics of the training split."""
-        return torch.addcmul(self.shift, images, self.scale)
+        return torch.addcmul(self.offset, images, self.scale)
 
     def ready(self, images: Tensor) -> Tensor:
         """Return normalised images in the memory format of the model."""
@@ -79,7 +71,7 @@ class ImageTask(Task):
         """Return a function from raw images and their targets to raw images that are shifted."""
         asked = inspect.signature(shift).parameters
         generator = torch.Generator().manual_seed(0)  # the same noise for every loss and seed
-        if "scores" in asked and (self.masked or "class_logits" not in self.evaluates):
+        if "scores" in asked and self.made_for != "classification":
             raise UsageError("shift=attack misleads classifiers of images: leave it out with this task.")
 
         def scores(images: Tensor) -> Tensor:
@@ -92,17 +84,6 @@ class ImageTask(Task):
         return change
 
     def describe(self) -> dict[str, Any]:
-        """Return the sizes of the splits, the names of the classes, and the checksum of indices and labels."""
-        counts = {name: len(getattr(self.splits, name)) for name in ("train", "valid", "test")}
+        """Return the sizes of the splits, the names of the classes, and the checksum of images and labels."""
+        counts = {name: len(part) for name, part in self.splits.parts.items()}
         return {**counts, "classes": list(self.splits.classes), "checksum": self.splits.checksum}
-
-
-def _check_kind(splits: object, masked: bool, setup: Setup) -> None:
-    name = setup.dataset["_target_"].rpartition(".")[2]
-    if not isinstance(splits, Splits):
-        raise UsageError(f"the data set {name} is a table with a number to predict for every row: use task=regression.")
-    if (splits.train.targets.ndim == 3) != masked:
-        has, other = (
-            ("image, not every pixel", "classification") if masked else ("pixel, not every image", "segmentation")
-        )
-        raise UsageError(f"the data set {name} has a class for every {has}: use task={other}.")

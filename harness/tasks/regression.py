@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from datasets.tables import TableSplits
 from harness.errors import UsageError
-from harness.feeds import splits_for
+from harness.feeds import check_suited, splits_for
 from harness.metrics import declared
 from harness.metrics.regression import RunningErrors
 from harness.tasks import Batch, Predict, Seeds, Setup, Shift, Spec, Task
@@ -27,12 +27,13 @@ class Regression(Task):
         UsageError: the data set is no table.
     """
 
-    offers = frozenset({"values"})
-    evaluates = frozenset({"values"})
+    offers = frozenset({"values", "counts", "distributions"})
+    evaluates = offers
     metrics = declared.REGRESSION
 
     def __init__(self, setup: Setup) -> None:
-        self.splits, self.setup = table_of(setup), setup
+        self.splits, self.setup = splits_for(setup), setup
+        check_suited(self.splits, "regression", setup)
         self.device = device = setup.device
         train = self.splits.train
         mean, deviation = train.features.mean(0), train.features.std(0)
@@ -44,7 +45,8 @@ class Regression(Task):
             inputs = (part.features - mean) / np.where(deviation > 0, deviation, 1)
             self.inputs[name] = torch.from_numpy(inputs).to(device)
             self.targets[name] = torch.from_numpy((part.values - self.middle) / self.spread)[:, None].float().to(device)
-        self.spec = Spec((train.features.shape[1],), {"numbers": 1})
+        self.spec = Spec((train.features.shape[1],), {"numbers": 1}, {"distributions": {"log_variances": 1}})
+        self.positive = bool((train.values >= 0).all())
         self.steps_per_epoch = max(1, len(train) // setup.batch_size)
 
     def epoch(self, seeds: Seeds, first: int = 0) -> Iterator[Batch]:
@@ -56,8 +58,19 @@ class Regression(Task):
             yield Batch((inputs[chosen],), targets[chosen])
 
     def pairs(self, outputs: Any, batch: Batch) -> Pairs:
-        """Return predicted and true numbers (N,1)."""
-        return {"values": Pair(outputs["numbers"], batch.target)}
+        """Return predicted and true numbers (N,1), as values, and as counts in the unit of the table where none is
+        negative; with a predicted variance, also as distributions (N,2,1).
+        """
+        numbers, target = outputs["numbers"], batch.target
+        found = {"values": Pair(numbers, target)}
+        if self.positive:
+            found["counts"] = Pair(self._in_unit(numbers), self._in_unit(target))
+        if "log_variances" in outputs:
+            found["distributions"] = Pair(torch.stack([numbers, outputs["log_variances"]], 1), target)
+        return found
+
+    def _in_unit(self, numbers: Tensor) -> Tensor:
+        return numbers * self.spread + self.middle
 
     def evaluate(self, predict: Predict, split: str, shift: Shift | None = None) -> dict[str, Any]:
         """Return what `RunningErrors` says, in the unit of the table."""
@@ -66,23 +79,10 @@ class Regression(Task):
         metrics, size = RunningErrors(), self.setup.eval_batch_size
         for inputs, targets in zip(self.inputs[split].split(size), self.targets[split].split(size), strict=True):
             found = predict(inputs)["numbers"]
-            metrics.add(*(x[:, 0].double() * self.spread + self.middle for x in (found, targets)))
+            metrics.add(*(self._in_unit(x[:, 0].double()) for x in (found, targets)))
         return metrics.scores()
 
     def describe(self) -> dict[str, Any]:
         """Return the sizes of the parts, the names of the features, and the checksum of all of it."""
         counts = {name: len(target) for name, target in self.targets.items()}
         return {**counts, "features": list(self.splits.names), "checksum": self.splits.checksum}
-
-
-def table_of(setup: Setup) -> TableSplits:
-    """Return the splits of a table.
-
-    Raises:
-        UsageError: the data set has images.
-    """
-    splits = splits_for(setup)
-    if not isinstance(splits, TableSplits):
-        name = setup.dataset["_target_"].rpartition(".")[2]
-        raise UsageError(f"the data set {name} has images, not a number to predict for every row: use another task.")
-    return splits
