@@ -1,7 +1,7 @@
 """Images with a mask each, read from files: what every data set for segmentation shares."""
 
 import dataclasses
-import os
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from torch import from_numpy
 
+from datasets.decoded import BROKEN, Decoded
 from datasets.splits import VOID, Images, MissingData, Splits, stratified_order
 
 DAMAGED = ("stop", "skip")
@@ -104,7 +105,7 @@ def read_splits(
     split_seed: int,
     **form: Any,
 ) -> Splits:
-    """Read three splits into memory, all images at one size.
+    """Choose three splits, whose images and masks are decoded when they are needed, all at one size.
 
     A smaller split is a part of every larger one, whatever the others are.
 
@@ -118,7 +119,8 @@ def read_splits(
         form: The rest of `Form`.
 
     Raises:
-        MissingData: A file is missing, broken or wrong, and `damaged` is `stop`, or nothing is left.
+        MissingData: `damaged` is `skip` and nothing is left; with `stop`, a file that is missing, broken or wrong is
+            reported when it is decoded.
         ValueError: A size cannot be had.
     """
     if damaged not in DAMAGED:
@@ -133,20 +135,15 @@ def read_splits(
         order = _order(len(train), split_seed)
         train, valid = _taken(train, order[valid_size:]), _taken(train, order[:valid_size])
     parts, skipped = [], []
-    sizes = {
-        name: len(pairs) if count is None else count
-        for name, pairs, count in (
-            ("train_size", train, train_size), ("valid_size", valid, valid_size), ("test_size", test, test_size)
-        )
-    }  # fmt: skip
-    _check_memory(title, sum(sizes.values()), wanted)
-    for pairs, (name, count) in zip((train, valid, test), sizes.items(), strict=True):
-        _check_size(title, name, count, len(pairs))
-        rows = np.sort(_order(len(pairs), split_seed)[:count])
-        part, left_out = _read(_taken(pairs, rows), rows, wanted, damaged == "skip")
-        if not len(part):
-            raise MissingData(f"{title} has no usable image for {name.partition('_')[0]}: {left_out[0]}")
-        parts.append(part)
+    for name, pairs, count in (("train", train, train_size), ("valid", valid, valid_size), ("test", test, test_size)):
+        size_of_part = len(pairs) if count is None else count
+        _check_size(title, f"{name}_size", size_of_part, len(pairs))
+        rows = np.sort(_order(len(pairs), split_seed)[:size_of_part])
+        problems = {row: _problem(pairs[row], wanted) for row in rows} if damaged == "skip" else {}
+        left_out = [problem for problem in problems.values() if problem]
+        if len(left_out) == len(rows):
+            raise MissingData(f"{title} has no usable image for {name}: {left_out[0]}")
+        parts.append(_images(pairs, rows[[not problems.get(row) for row in rows]], wanted))
         skipped += left_out
     return Splits(parts[0], parts[1], parts[2], classes, tuple(skipped))
 
@@ -164,51 +161,50 @@ def _check_size(title: str, name: str, size: int, most: int) -> None:
         raise ValueError(f"{name} is {size}, but {title} allows 1 to {most} here.")
 
 
-def _check_memory(title: str, images: int, form: Form) -> None:
-    """All images are held in memory: say so before hours of reading end in a killed process."""
-    needed = images * (form.channels + 1) * form.size[0] * form.size[1]
-    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > installed:
-        raise ValueError(
-            f"{title} takes {needed / 1e9:.0f} GB at {form.size[0]}x{form.size[1]} pixels, held in memory, but this "
-            f"machine has {installed / 1e9:.0f} GB; make dataset.size or dataset.train_size smaller."
-        )
+def _images(pairs: Sequence[ImageMask], rows: np.ndarray, form: Form) -> Images:
+    chosen = tuple(pairs[row] for row in rows)
+    return Images(
+        Decoded(chosen, functools.partial(read_image, form=form), (form.channels, *form.size)),
+        Decoded(chosen, functools.partial(read_mask, form=form), form.size),
+        from_numpy(rows.astype(np.int64)),
+    )
 
 
-def _read(pairs: Sequence[ImageMask], rows: np.ndarray, form: Form, skip: bool) -> tuple[Images, list[str]]:
-    """Return the pairs that can be used, and what was wrong with each of the others."""
-    images = np.empty((len(pairs), form.channels, *form.size), dtype=np.uint8)
-    masks = np.empty((len(pairs), *form.size), dtype=np.uint8)
-    kept, left_out = [], []
-    for place, pair in enumerate(pairs):
-        try:
-            images[place], masks[place] = read(pair, form)
-            kept.append(place)
-        except MissingData as error:
-            if not skip:
-                raise
-            left_out.append(str(error))
-    first, second, index = (from_numpy(values[kept]) for values in (images, masks, rows.astype(np.int64)))
-    return Images(first, second, index), left_out
+def _problem(pair: ImageMask, form: Form) -> str | None:
+    """Return what is wrong with an image or its mask, or None."""
+    try:
+        read_image(pair, form)
+        read_mask(pair, form)
+    except MissingData as error:
+        return str(error)
+    return None
 
 
-def read(pair: ImageMask, form: Form) -> tuple[np.ndarray, np.ndarray]:
-    """Return an image, uint8 (C, H, W), and its mask, uint8 (H, W).
+def read_image(pair: ImageMask, form: Form) -> np.ndarray:
+    """Return an image, uint8 (C, H, W).
 
     Raises:
-        MissingData: a file is missing, damaged or wrong; the sentence names it.
+        MissingData: the file is missing or damaged; the sentence names it.
     """
-    image, mask = _opened(pair.image, pair), _opened(pair.mask, pair)
-    if mask.size != image.size:
-        sizes = " and ".join(f"{width}x{height}" for width, height in (mask.size, image.size))
+    image = _opened(pair.image, pair).convert("RGB" if form.channels == 3 else "L")
+    # Pillow's bilinear filter averages over all pixels that become one
+    pixels = np.asarray(image.resize(form.wide, Image.Resampling.BILINEAR))
+    return pixels.reshape(*form.size, form.channels).transpose(2, 0, 1)
+
+
+def read_mask(pair: ImageMask, form: Form) -> np.ndarray:
+    """Return the mask of an image, uint8 (H, W).
+
+    Raises:
+        MissingData: the file is missing, damaged or wrong; the sentence names it.
+    """
+    size, mask = _opened(pair.image, pair, load=False).size, _opened(pair.mask, pair)
+    if mask.size != size:
+        sizes = " and ".join(f"{width}x{height}" for width, height in (mask.size, size))
         raise _wrong(pair.mask, f"and its image {pair.image.name} differ in size ({sizes})")
     if pair.segments is None and mask.mode not in ("P", "L", "1", "I", "I;16"):
         raise _wrong(pair.mask, f"holds colours ({mask.mode}), but a mask holds one class number for each pixel")
-    # Pillow's bilinear filter averages over all pixels that become one
-    pixels = np.asarray(
-        image.convert("RGB" if form.channels == 3 else "L").resize(form.wide, Image.Resampling.BILINEAR)
-    )
-    return pixels.reshape(*form.size, form.channels).transpose(2, 0, 1), _classes(mask, pair, form)
+    return _classes(mask, pair, form)
 
 
 def _classes(mask: Image.Image, pair: ImageMask, form: Form) -> np.ndarray:
@@ -229,14 +225,16 @@ def _of_segments(mask: Image.Image, segments: Mapping[int, int]) -> np.ndarray:
     return np.array([segments.get(int(number), VOID) for number in ids])[place].reshape(colours.shape[:2])
 
 
-def _opened(path: Path, pair: ImageMask) -> Image.Image:
+def _opened(path: Path, pair: ImageMask, *, load: bool = True) -> Image.Image:
+    """Return an image, or only its header, which gives its size."""
     try:
         with Image.open(path) as image:
-            image.load()
+            if load:
+                image.load()
             return image
     except FileNotFoundError:
         raise _wrong(path, f"is missing, but {pair.named_by} names it") from None
-    except (OSError, SyntaxError) as error:  # Pillow reports broken PNG files as SyntaxError
+    except BROKEN as error:
         raise _wrong(path, f"cannot be read as an image ({error})") from None
 
 

@@ -1,17 +1,19 @@
-"""What every data set hands over: three fixed, stratified splits held in memory.
+"""What every data set hands over: three fixed, stratified splits, in memory or in files that are decoded when needed.
 
 A split is a matter of the data set and `split_seed` alone: it never depends on a run's seed, on a global random stream
 or on the version of a library (the only random numbers are raw PCG64 words, whose stream numpy guarantees).
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from datasets.decoded import Array, Decoded, Summary, in_memory, summary
 
 VOID = 255
 """What a mask says of pixels that belong to no class: they are neither trained on nor judged."""
@@ -39,7 +41,7 @@ class MissingData(FileNotFoundError):
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images.
+    """Labelled images, in memory or in files.
 
     Attributes:
         images: uint8 (N, C, H, W), pixels 0..255.
@@ -47,17 +49,64 @@ class Images:
         index: int64 (N,), position of each image in the official file, ascending.
     """
 
-    images: Tensor
-    targets: Tensor
+    images: Array
+    targets: Array
     index: Tensor
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return len(self.index)
 
     def take(self, rows: np.ndarray) -> "Images":
         """The images in these rows (distinct, any order), in the order of the official file."""
         chosen = torch.from_numpy(np.sort(rows))
         return Images(self.images[chosen], self.targets[chosen], self.index[chosen])
+
+    def in_memory(self) -> "Images":
+        """The same images, decoded.
+
+        Raises:
+            MemoryError: They do not fit.
+            MissingData: A file is missing or damaged.
+        """
+        return Images(in_memory(self.images), in_memory(self.targets), self.index)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of every image."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def labels(self) -> Tensor:
+        """Class of each image, int64 (N,)."""
+        return in_memory(self.targets)
+
+    @property
+    def masked(self) -> bool:
+        """Whether every pixel has a class, not every image."""
+        return self.targets.ndim == 3
+
+    @cached_property
+    def image_summary(self) -> Summary:
+        """How often each value occurs in each channel, (C, 256), and the digest of the pixels; decodes all images."""
+        return summary(self.images)
+
+    @cached_property
+    def target_summary(self) -> Summary:
+        """How many images, or pixels of masks, have each class, and the digest of targets; decodes all masks."""
+        return summary(self.targets)
+
+    def class_counts(self, classes: int) -> Tensor:
+        """How many images, or pixels of masks, each class has, void left out: int64 (classes,)."""
+        found = torch.zeros(classes, dtype=torch.int64)
+        counts = self.target_summary.counts[:classes]
+        found[: len(counts)] = counts
+        return found
+
+    @property
+    def has_void(self) -> bool:
+        """Whether a pixel of a mask belongs to no class."""
+        return self.masked and bool(self.target_summary.counts[VOID])
 
 
 @dataclass(frozen=True)
@@ -77,23 +126,37 @@ class Splits:
     @property
     def made_for(self) -> str:
         """Name of the task that these data are for."""
-        return "segmentation" if self.train.targets.ndim == 3 else "classification"
+        return "segmentation" if self.train.masked else "classification"
 
     @property
     def content(self) -> str:
         """What a target is, for messages."""
         return (
             "a class for every pixel, not every image"
-            if self.train.targets.ndim == 3
-            else ("a class for every image, not every pixel")
+            if self.train.masked
+            else "a class for every image, not every pixel"
         )
+
+    @property
+    def parts(self) -> dict[str, Images]:
+        """Training, validation and test images by the name of their part."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}
+
+    def in_memory(self) -> "Splits":
+        """The same splits, decoded.
+
+        Raises:
+            MemoryError: They do not fit.
+            MissingData: A file is missing or damaged.
+        """
+        return replace(self, **{name: part.in_memory() for name, part in self.parts.items()})
 
     @cached_property
     def _moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         means, deviations = [], []
-        for channel in self.train.images.unbind(1):
+        for counts in self.train.image_summary.counts:
             # Counting the 256 values is exact and needs no float copy of the images.
-            share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
+            share = counts.double() / counts.sum()
             value = torch.arange(256, dtype=torch.float64) / 255
             mean = float((share * value).sum())
             means.append(mean)
@@ -112,19 +175,19 @@ class Splits:
 
     @cached_property
     def checksum(self) -> str:
-        """16 hex digits that change when any split gains, loses or relabels an image."""
+        """16 hex digits that change when any split gains, loses, relabels or changes an image, wherever it lies."""
         digest = hashlib.sha256()
-        for part in (self.train, self.valid, self.test):
-            for values in (part.index, part.targets):
-                digest.update(len(values).to_bytes(8, "little"))
-                plain = values.numpy()
-                digest.update(plain.tobytes() if plain.dtype == np.uint8 else plain.astype("<i8").tobytes())
+        for part in self.parts.values():
+            digest.update(len(part).to_bytes(8, "little"))
+            digest.update(part.index.numpy().astype("<i8").tobytes())
+            digest.update(part.target_summary.digest + part.image_summary.digest)
         return digest.hexdigest()[:16]
 
 
-def numbered(images: np.ndarray | Tensor, targets: np.ndarray | Tensor | list[int]) -> Images:
+def numbered(images: np.ndarray | Array, targets: np.ndarray | Tensor | list[int]) -> Images:
     """Images in the order of their official file: uint8 (N, C, H, W) and their classes (N,)."""
-    return Images(torch.as_tensor(images), torch.as_tensor(targets, dtype=torch.int64), torch.arange(len(targets)))
+    pixels = images if isinstance(images, Decoded) else torch.as_tensor(images)
+    return Images(pixels, torch.as_tensor(targets, dtype=torch.int64), torch.arange(len(targets)))
 
 
 def stratified_order(targets: np.ndarray, seed: int) -> np.ndarray:
@@ -166,22 +229,35 @@ def split(
     Raises:
         ValueError: A size is below one image per class or above what the data set has.
     """
-    valid_size, train_size, test_size = common["valid_size"], common["train_size"], common["test_size"]
-    _check_size(name, "valid_size", valid_size, len(classes), len(pool) - len(classes))
+    valid_size, train_size = common["valid_size"], common["train_size"]
+    check_size(name, "valid_size", valid_size, len(classes), len(pool) - len(classes))
     train_size = len(pool) - valid_size if train_size is None else train_size
-    _check_size(name, "train_size", train_size, len(classes), len(pool) - valid_size)
-    test_size = len(test) if test_size is None else test_size
-    _check_size(name, "test_size", test_size, len(classes), len(test))
-    order = stratified_order(pool.targets.numpy(), common["split_seed"])
-    test_order = stratified_order(test.targets.numpy(), common["split_seed"])
+    check_size(name, "train_size", train_size, len(classes), len(pool) - valid_size)
+    order = stratified_order(pool.labels.numpy(), common["split_seed"])
     return Splits(
         train=pool.take(order[len(order) - train_size :]),
         valid=pool.take(order[:valid_size]),
-        test=test.take(test_order[:test_size]),
+        test=part(name, "test_size", test, common["test_size"], classes, common["split_seed"]),
         classes=classes,
     )
 
 
-def _check_size(name: str, which: str, size: int, least: int, most: int) -> None:
+def part(name: str, setting: str, images: Images, size: int | None, classes: tuple[str, ...], seed: int) -> Images:
+    """The beginning of a stratified order: ``size`` images, or all.
+
+    Raises:
+        ValueError: The size, which a message calls ``setting``, is below one image per class or above what there is.
+    """
+    size = len(images) if size is None else size
+    check_size(name, setting, size, len(classes), len(images))
+    return images.take(stratified_order(images.labels.numpy(), seed)[:size])
+
+
+def check_size(name: str, which: str, size: int, least: int, most: int) -> None:
+    """Refuse a size of a split that a data set does not allow.
+
+    Raises:
+        ValueError: It is below one image per class or above what the data set has.
+    """
     if not least <= size <= most:
         raise ValueError(f"{which} is {size}, but {name} allows {least} (one image per class) to {most} here.")

@@ -112,6 +112,8 @@ def _sweep_and_report(study: Study, options: dict[str, Any]) -> int:
     print(report.summary(data))
     print(f"Report:    {os.path.relpath(page)}")
     print("Dashboard: make ui" + "".join(f"  ({mirror.outcome})" for mirror in mirrors))
+    for sentence in records.damaged:
+        print(sentence, file=sys.stderr)
     for what, why in outcome.failed:
         print(f"failed: {what}: {why}", file=sys.stderr)
     return 1 if outcome.failed else 0

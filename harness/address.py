@@ -1,15 +1,25 @@
-"""What a run is, and the key that names it: a hash of everything that decides its numbers."""
+"""What a run is, and the key that names it: a hash of everything that decides its numbers.
+
+A key covers the spec, the seed, the content of the data set's files (`harness.content`), and what the code of every
+component does. The syntax tree of a component (`harness.code`) identifies its code where it is known; where it is not,
+behaviour decides (`harness.behaviour`): a component that does what an earlier one did keeps the earlier identity.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from harness import compose, hardware
+from harness.behaviour import Behaviours, Part
+from harness.code import Code
+from harness.content import Digests
+from harness.paths import RESULTS
 
 Config = dict[str, Any]
 NEUTRAL = {"rate": 0, "ratio": 1, "share": 1}
@@ -100,29 +110,127 @@ def setting_hash(spec: RunSpec) -> str:
     return hashlib.sha256(canonical(content).encode()).hexdigest()[:12]
 
 
+READERS = ("harness.errors", "harness.text", "harness.paths", "harness.hardware", "harness.records", "harness.compose")
+"""Modules that move no number: messages, places, records."""
+TRAINING = ("harness.training", "harness.feeds", "losses", "harness.models")
+STOPS: Mapping[str, tuple[str, ...]] = {
+    "loss": ("losses.kinds",),
+    "task": (*TRAINING, "harness.metrics.declared"),
+    "trainer": (*TRAINING[1:], "harness.tasks", "harness.metrics", "datasets"),
+}
+"""Where the code of a component ends: at others that have an identity of their own, and at declarations."""
+COMMON: Mapping[str, tuple[str, ...]] = {
+    "loss": ("losses.loss.Loss", "losses.compound.Sum"),
+    "model": ("harness.models.heads.build",),
+}
+"""What every component of a kind uses beside its own code."""
+COMPONENTS = ("loss", "model", "dataset", "task", "trainer", "optimizer", "stress", "shift")
+
+
 class Addresses:
     """The keys of runs on the data below a root.
 
     Args:
         root: where data sets lie.
+        results: where digests and behaviours are kept.
+        download: whether a data set that is absent is fetched before its content is asked for.
+        code: finds the code of components.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(
+        self, root: Path, results: Path = RESULTS, *, download: bool = False, code: Code | None = None
+    ) -> None:
+        self.root, self.download, self.code = root, download, code or Code()
+        self.digests, self.behaviours = Digests(results), Behaviours(results)
+        self._found: dict[tuple[str, str], Any] = {}
 
     def identity(self, spec: RunSpec) -> dict[str, Any]:
-        """Return what the key covers beyond the spec: the content of the data, and what the code does."""
-        return {}
+        """Return what the key covers beyond the spec: ``data``, the digest of the data set's files (None: it reads
+        none, or they are absent), and ``code``, what identifies the code of every component.
+        """
+        return {"data": self.content(spec), "code": {part.component: part.identity for part in self.parts(spec)}}
+
+    def content(self, spec: RunSpec) -> str | None:
+        """Return the digest of the files that the data set of a run reads."""
+        config = {name: value for name, value in spec.dataset.items() if name != "augment"}
+        return self._once("content", config, self._content)
+
+    def _content(self, config: Config) -> str | None:
+        declared = self.code.declared(config["_target_"], "reads")
+        settings = {name: value for name, value in config.items() if name != "_target_"}
+        named = [value for value in settings.values() if isinstance(value, str) and value]
+        found = self.digests.of(self.root, named if declared is None else declared, settings)
+        if found is None and declared and self.download:
+            from hydra.utils import get_method
+
+            get_method(config["_target_"])(self.root, download=True, **settings)
+            return self.digests.of(self.root, declared, settings)
+        return found
+
+    def parts(self, spec: RunSpec) -> list[Part]:
+        """Return the components of a run whose code is the project's or the user's own."""
+        found = []
+        for component in COMPONENTS:
+            config = getattr(spec, component)
+            if component == "dataset":
+                config = {name: value for name, value in config.items() if name != "augment"}
+                config |= {"content": self.content(spec)}
+            if config and (part := self._once(component, config, functools.partial(self._part, component))):
+                found.append(part)
+        return found
+
+    def _part(self, component: str, config: Config) -> Part | None:
+        names = {*targets(config), *COMMON.get(component, ())}
+        tree = self.code.digest(names, (*READERS, *STOPS.get(component, ())))
+        if tree is None:
+            return None
+        spec = hashlib.sha256(canonical(config).encode()).hexdigest()[:12]
+        data = {"root": str(self.root), "download": False}
+        identity = self.behaviours.identity(component, config, spec, tree, data)
+        return Part(component, config, spec, tree, identity)
+
+    def _once(self, what: str, config: Config, find: Callable[[Config], Any]) -> Any:
+        key = (what, canonical(config))
+        if key not in self._found:
+            self._found[key] = find(config)
+        return self._found[key]
 
     def keys(self, spec: RunSpec, seeds: Iterable[int]) -> list[str]:
         """Return the keys of the runs that differ in their seed alone: content hashes of 16 hexadecimal digits."""
-        setting = hashlib.sha256(canonical({**spec.content, "identity": self.identity(spec)}).encode())
-        out = []
-        for seed in seeds:
-            digest = setting.copy()
-            digest.update(f"seed {seed}".encode())
-            out.append(digest.hexdigest()[:16])
-        return out
+        return _keys(spec.content, self.identity(spec), seeds)
+
+
+def _keys(content: Config, identity: Mapping[str, Any], seeds: Iterable[int]) -> list[str]:
+    setting = hashlib.sha256(canonical({**content, "identity": identity}).encode())
+    out = []
+    for seed in seeds:
+        digest = setting.copy()
+        digest.update(f"seed {seed}".encode())
+        out.append(digest.hexdigest()[:16])
+    return out
+
+
+def key_of(content: Config, identity: Mapping[str, Any], seed: int) -> str:
+    """Return the key of one run.
+
+    Args:
+        content: of its spec.
+        identity: of its data and code.
+        seed: its seed.
+    """
+    return _keys(content, identity, [seed])[0]
+
+
+def targets(config: object) -> set[str]:
+    """Return every ``_target_`` in a config.
+
+    >>> sorted(targets({"_target_": "a.b", "base": {"_target_": "c.d"}}))
+    ['a.b', 'c.d']
+    """
+    if not isinstance(config, Mapping):
+        return set()
+    own = {str(config["_target_"])} if "_target_" in config else set()
+    return own.union(*map(targets, config.values()))
 
 
 def canonical(content: object) -> str:

@@ -72,26 +72,28 @@ def compose_run(overrides: Sequence[str] = ()) -> Composed:
     except HydraException as error:
         raise explain(error, overrides) from error
     config = {"shift": {}, **{str(key): plain(composed[key]) for key in composed if key != "hydra"}}
-    return Composed(chosen(composed.hydra.runtime.choices), config)
+    return Composed(chosen(composed.hydra.runtime.choices, config), config)
 
 
-def chosen(choices: Mapping[str, Any]) -> dict[str, str]:
-    """Return the names of the options that Hydra chose, by group, and by role where a task has several losses."""
+def chosen(choices: Mapping[str, Any], config: Config) -> dict[str, str]:
+    """Return the names of the options that Hydra chose, by group, and by role where a task has several losses; of a
+    list, such as that of the shifts, it keeps none.
+    """
     roles = {key.partition("@")[2]: str(name) for key, name in choices.items() if key.startswith("loss@loss.")}
     names = {group: str(choices[group]) for group in GROUPS if group in choices and group != "shift"}
-    listed = choices.get("shift") or []
-    shifts = re.findall(r"\w+", listed) if isinstance(listed, str) else [str(name) for name in listed]
-    names |= {"shift": "+".join(shifts) or "none", **roles}
-    return names | ({"loss": joined_roles(names)} if roles else {})
+    names |= {"shift": "+".join(config["shift"]) or "none", **roles}
+    return names | ({"loss": joined_roles(names, config)} if roles else {})
 
 
-def joined_roles(names: Mapping[str, str]) -> str:
-    """Return how the losses of several roles are called together.
+def joined_roles(names: Mapping[str, str], config: Config) -> str:
+    """Return how the losses of several roles are called together; roles to which the task gives weight 0 are left out.
 
-    >>> joined_roles({"loss.classes": "focal", "loss.boxes": "giou"})
-    'focal + giou'
+    >>> joined_roles({"loss.boxes": "giou", "loss.labels": "focal"}, {"task": {"weights": {"labels": 2.0}}})
+    'giou + focal'
     """
-    return " + ".join(name for key, name in names.items() if key.startswith("loss."))
+    weights = config["task"].get("weights") or {}
+    roles = {key.removeprefix("loss."): name for key, name in names.items() if key.startswith("loss.")}
+    return " + ".join(name for role, name in roles.items() if weights.get(role, 1))
 
 
 @functools.cache
@@ -121,15 +123,17 @@ def explain(error: Exception, overrides: Iterable[str]) -> UsageError:
     """Turn an error of Hydra about command-line ``overrides`` into one sentence with the nearest names."""
     from hydra.errors import MissingConfigException
 
-    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return unknown(group.replace("dataset", "data set") or "config", name, error.options)
+        return unknown(group.replace("dataset", "data set") or "config", name, error.options or options(group))
     first = str(error).strip().splitlines()[0].rstrip(".")
     if first.startswith("Could not override '"):
         path = first.split("'")[1]
-        groups = [entry for entry in overrides if entry.split("=")[0] in GROUPS and "," not in entry]
+        groups = [e for e in overrides if e.split("=")[0] in GROUPS and e.split("=")[0] != path and "," not in e]
         try:
-            require_path(compose_run(groups).config, path)
+            base = compose_run(groups)
+            _require_one_loss(base.names, [path])
+            require_path(base.config, path)
         except UsageError as better:
             return better
     return UsageError(f"{first}: see --help for what can be set.")
@@ -158,6 +162,12 @@ def require_path(config: Config, path: str) -> None:
         part = part[name]
 
 
+def _require_one_loss(names: Mapping[str, str], keys: Iterable[str]) -> None:
+    """Raise a UsageError with the roles of the task if it has any and ``keys`` set its one loss."""
+    if "loss" in keys and (known := [name for name in names if name.startswith("loss.")]):
+        raise UsageError(f"the task {names['task']} has several losses: set {' and '.join(known)}, not loss.")
+
+
 def value_at(config: Mapping[str, Any], path: str) -> Any:
     """Return the value at the dotted ``path``."""
     return functools.reduce(lambda part, name: part[name], path.split("."), config)
@@ -178,14 +188,12 @@ def swapped(base: Composed, values: Mapping[str, Any]) -> Composed:
         UsageError: there is no such option, role or setting.
     """
     names, config = dict(base.names), dict(base.config)
+    _require_one_loss(names, values)
     for key, value in values.items():
         if key == "shift":
             listed = [value] if isinstance(value, str) else list(value)
             names[key], config[key] = "+".join(listed) or "none", {name: option(key, name)[name] for name in listed}
         elif key in GROUPS:
-            if key == "loss" and any(name.startswith("loss.") for name in names):
-                known = [name for name in names if name.startswith("loss.")]
-                raise UsageError(f"the task {names['task']} has several losses: set {' and '.join(known)}, not loss.")
             if str(value) != names[key]:
                 names[key], config[key] = str(value), option(key, str(value))
         elif key in roles():
@@ -196,5 +204,5 @@ def swapped(base: Composed, values: Mapping[str, Any]) -> Composed:
             require_path(config, path)
             config = with_value(config, path, value)
     if any(name.startswith("loss.") for name in names):
-        names["loss"] = joined_roles(names)
+        names["loss"] = joined_roles(names, config)
     return Composed(names, config)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -19,6 +20,8 @@ from harness.paths import CONF
 
 REPEAT_SEEDS_FROM = 1000  # the baseline's other seeds, in the control "baseline repeated", are seed + 1000
 SEARCH: Mapping[str, tuple[str, ...]] = {"fixed": (), "lr": ("factors", "seeds"), "tuned": ("trials", "range", "seeds")}
+RESERVED = frozenset({"runs", "measured", "published", "claims", "compare", "bench", "multirun"})
+"""Folders of results/ that hold something else than a study."""
 TRACKS = tuple(SEARCH)  # and what of a study's field search each of them uses
 Values = dict[str, Any]
 Contender = tuple[tuple[object, ...], str]  # a loss in a cell: a learning rate and settings are chosen for each
@@ -123,20 +126,31 @@ def read_study(name: str, overrides: Iterable[str] = ()) -> Study:
     if not isinstance(content.get("search", {}), Mapping):
         raise UsageError(f"search={content['search']} is not a mapping: write search.trials=12, for example.")
     content["search"] = _search() | content.get("search", {})
-    own = content.pop("name", None) or _name(name, overrides)
-    study = _checked(Study(name=str(own), study=name, overrides=overrides, **content))
+    asked = next((str(value) for path, value in given if path == "name"), None)
+    own = _default_name(content.pop("name", name), overrides) if asked is None else _checked_name(asked)
+    overrides = [entry for entry in overrides if not entry.startswith("name=")]
+    study = _checked(Study(name=own, study=name, overrides=overrides, **content))
     _check_track(study, [path for path, _ in given])
     return study
 
 
-def _name(study: str, overrides: Iterable[str]) -> str:
+def _default_name(study: str, overrides: Iterable[str]) -> str:
     """Return the address of a sweep: the study's name, with a hash of what was asked otherwise.
 
-    >>> _name("demo", []), _name("demo", ["axes.seed=[1,2]"]) == _name("demo", ["axes.seed=[1,2]"])
-    ('demo', True)
+    >>> _default_name("demo", []), _default_name("demo", ["axes.seed=[1,2]"])
+    ('demo', 'demo-e681de')
     """
     asked = sorted(overrides)
     return f"{study}-{hashlib.sha256(chr(10).join(asked).encode()).hexdigest()[:6]}" if asked else study
+
+
+def _checked_name(name: str) -> str:
+    """Return the name that a sweep is to have, if it can name a folder of results/ that is nobody else's."""
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise UsageError(f"name={name} cannot name a folder: use letters, digits, dots and hyphens.")
+    if name in RESERVED or name in compose.options("study"):
+        raise UsageError(f"name={name} is taken: choose a name that is no study's, nor {', '.join(sorted(RESERVED))}.")
+    return name
 
 
 def _default(part: str) -> Any:

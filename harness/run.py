@@ -41,9 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def one(config: DictConfig) -> str:
         from hydra.core.hydra_config import HydraConfig
 
-        names = chosen(HydraConfig.get().runtime.choices)
+        composed = {"shift": {}, **plain(config)}
         try:
-            statuses.append(run(names, {"shift": {}, **plain(config)}))
+            statuses.append(run(chosen(HydraConfig.get().runtime.choices, composed), composed))
         except UsageError as error:  # Hydra would add a message of its own
             print(error, file=sys.stderr)
             statuses.append("refused")
@@ -75,12 +75,15 @@ def run(names: dict[str, str], config: dict) -> str:
     from harness.plan import Run, Setting
     from harness.studies import sweep
 
-    spec, addresses = address.spec_of(config), address.Addresses(Path(config["data"]["root"]))
+    data = config["data"]
+    spec, addresses = address.spec_of(config), address.Addresses(Path(data["root"]), download=data["download"])
     key = addresses.keys(spec, [config["seed"]])[0]
     setting = Setting(names, names["loss"], {}, "run", spec, address.setting_hash(spec))
     job = sweep.job_of(Run(key, setting, config["seed"], config["seed"]), config, records.RESULTS, addresses)
     what = sweep.describe(job)
     record = records.read(key)
+    for sentence in records.damaged:
+        print(sentence, file=sys.stderr)
     if record is None or record["status"] == "failed":
         print(f"{what}: run {key}", flush=True)
         record = _carry_out(job)

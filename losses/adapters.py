@@ -16,10 +16,10 @@ Elementwise = Callable[[Tensor, Tensor], Tensor]
 
 @about_adapter(lambda base: replace(base, name=f"{base.name}, one-vs-rest", kinds=("class_logits",), aliases=()))
 def one_vs_rest(logits: Tensor, target: Tensor, *, base: Elementwise, over_classes: OverClasses = "sum") -> Tensor:
-    """Train one binary loss per class, its own items against all others.
+    """Sum over classes of a binary loss, each class against all others.
 
     L = sum_c base(z_c, [c = t]), or the mean over c. The default is the sum, C separate problems (Rifkin and Klautau,
-    In defense of one-vs-all classification, JMLR 5, 2004), so that the pull on the true class does not fade with C.
+    In defense of one-vs-all classification, JMLR 5, 2004), so that the true class's gradient does not shrink with C.
 
     logits: (N,C,...); target: (N,...) int64; returns (N,...). base: `f(logits, labels)`, elementwise, labels 0 or 1.
 
@@ -42,7 +42,7 @@ def one_vs_rest(logits: Tensor, target: Tensor, *, base: Elementwise, over_class
     )
 )
 def on_probabilities(logits: Tensor, target: Tensor, *, base: Elementwise, over_classes: OverClasses = "sum") -> Tensor:
-    """Compare softmax probabilities with the one-hot target by a loss for values.
+    """A loss for values between the softmax probabilities and the one-hot target, summed over classes.
 
     L = sum_c base(p_c, [c = t]), p = softmax(z), or the mean over c. The default is the sum, which is the literature's:
     with the squared error it is the score of Brier (Monthly Weather Review 78, 1950), from 0 to 2; with the absolute

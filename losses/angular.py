@@ -1,6 +1,6 @@
 """Heads on the angle between features and class weights.
 
-They hold the class weights, so the model has no head of its own. `logits` is what metrics judge, without margin; the
+They hold the class weights, so the model has no head of its own. `logits` is what metrics evaluate, without margin; the
 call puts the margin on the true class and returns cross-entropy. Features and class weights are normalised.
 """
 
@@ -62,7 +62,7 @@ class CosineHead(nn.Module):
     aliases=("normalised_softmax",),
 )
 class NormFace(CosineHead):
-    """Cross-entropy of scaled cosines, without margin.
+    """Cross-entropy of scaled cosines between normalised features and class weights, without margin.
 
     L = -ln softmax(s cos)_t.
 
@@ -86,7 +86,7 @@ class NormFace(CosineHead):
     aliases=("am_softmax",),
 )
 class CosFace(CosineHead):
-    """Ask the cosine with the true class to be larger by a margin.
+    """Cross-entropy of scaled cosines, with a margin subtracted from the cosine of the true class.
 
     L = -ln softmax(s (cos - m [c = t]))_t. AM-Softmax (arXiv 1801.05599) is the same with scale 30.
 
@@ -114,7 +114,7 @@ class CosFace(CosineHead):
     evidence="V",
 )
 class ArcFace(CosineHead):
-    """Ask the angle to the true class to be smaller by a margin.
+    """Cross-entropy of scaled cosines, with a margin added to the angle of the true class.
 
     L = -ln softmax(s cos(theta + m [c = t]))_t, m in radians. Where theta + m passes pi, cos - m sin m takes its place,
     as in the authors' code, so that the logit keeps falling. Gradients are infinite at theta = 0, where the sine is
@@ -144,7 +144,7 @@ class ArcFace(CosineHead):
     evidence="V",
 )
 class SubcenterArcFace(ArcFace):
-    """ArcFace with several centres per class, the nearest of which counts: noisy items gather around the others.
+    """ArcFace with several centres per class, of which the nearest counts: noisy items gather around the others.
 
     cos_c = max_k cos(x, W_ck), then as ArcFace. centres: K per class; 1 is ArcFace.
 
@@ -178,7 +178,7 @@ class SubcenterArcFace(ArcFace):
     aliases=("sv_x_softmax",),
 )
 class MVSoftmax(CosineHead):
-    """Make classes that beat the true one, margin included, count for more.
+    """CosFace or ArcFace in which the cosines of hard classes, those above the true one's with margin, are raised.
 
     f = cos_t - m (kind am, m 0.35) or cos(theta_t + m) (arc, m 0.5) in place of the true cosine; others with cos_j > f
     become (1 + t) cos_j + t (adaptive) or cos_j + t. t = 0 is CosFace or, without its fallback, ArcFace. Which classes
@@ -240,7 +240,7 @@ def _turned(cosines: Tensor, angle: float) -> Tensor:
     whole_batch=True,
 )
 class CurricularFace(ArcFace):
-    """Make classes that beat the true one count for less at first, and for more as training goes on.
+    """ArcFace in which the cosines of hard classes are first lowered and, as training progresses, raised.
 
     True class as in ArcFace; others with cos_j > cos(theta_t + m) become cos_j (t + cos_j), t <- smoothing r + (1 -
     smoothing) t, r the batch's mean true cosine, updated in training before it is used; it starts at 0. The paper's
@@ -291,7 +291,7 @@ class CurricularFace(ArcFace):
     detached=True,
 )
 class AdaFace(CosineHead):
-    """Adapt the margin to the quality of an item, judged by the norm of its features.
+    """Cross-entropy of scaled cosines with a margin that adapts to image quality, measured by the feature norm.
 
     z = clip(h (|x| - mean)/(std + 1e-3), -1, 1), without gradient; the true class gets s (cos(theta - m z) - m z - m),
     theta - m z held inside (0, pi). Mean and deviation of the norms (from 1e-3 to 100) are moving averages with weight
@@ -359,7 +359,7 @@ class AdaFace(CosineHead):
     detached=True,
 )
 class SFace(CosineHead):
-    """Pull features to their class and push them from others, with forces that fade where little is to be gained.
+    """Difference of inter-class and intra-class cosines whose gradients are rescaled by sigmoids of the angle.
 
     L = -r_in(theta_t) cos_t + sum_{j != t} r_out(theta_j) cos_j, r_in = s/(1 + exp(-k (theta - a))), r_out = s/(1 +
     exp(k (theta - b))), without gradient. Only the gradient means something: the value may be negative. No softmax.
@@ -404,7 +404,7 @@ class SFace(CosineHead):
     aliases=("large_margin_softmax",),
 )
 class LSoftmax(CosineHead):
-    """Ask the angle to the true class to be several times smaller than the others.
+    """Cross-entropy in which the angle to the true class is multiplied by an integer margin.
 
     True logit |W_t||x| psi(theta), psi = (-1)^k cos(m theta) - 2k for theta in [k pi/m, (k+1) pi/m], which falls all
     the way; others |W_j||x| cos theta_j. With lambda > 0 the true logit is (lambda cos + psi)/(1 + lambda), as in

@@ -1,4 +1,4 @@
-"""Checks of shapes, dtypes and settings. None of them looks at values, so none waits for the device."""
+"""Checks of shapes, dtypes and settings. None of them reads values, so none waits for the device."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 def check_class_logits(logits: Tensor, target: Tensor) -> None:
     """Raise ValueError unless logits are (N,C,...) floats with C >= 2 and target is (N,...) int64."""
-    shape = logits.shape  # asked for once: these checks are a noticeable part of a small loss
+    shape = logits.shape  # read once: these checks are a noticeable part of a small loss
     if len(shape) < 2 or shape[1] < 2:
         raise ValueError(f"logits: shape {tuple(shape)}, allowed is (N, C, ...) with 2 classes or more")
     _check_float("logits", logits)

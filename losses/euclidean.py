@@ -25,7 +25,7 @@ from losses.shared import CustomFunction, in_full_precision, safe_sqrt
     evidence="H",
 )
 class Center(nn.Module):
-    """Pull features towards the centre of their class; the centres follow the features.
+    """Half the squared distance of features to the centre of their class; the centres are moving averages.
 
     L = 1/2 |x - c_t|^2. Outside back-propagation, and only in training, after every call
     c_j <- c_j - alpha sum_{i: t_i = j} (c_j - x_i) / (1 + n_j), n_j = items of class j in the batch.
@@ -133,7 +133,7 @@ def _check_batch(features: Tensor, target: Tensor) -> None:
 def contrastive(
     features: Tensor, target: Tensor, *, margin: float = 1.0, half: bool = True, mask: Tensor | None = None
 ) -> Tensor:
-    """Pull items of one class together, and push others apart until a margin lies between them.
+    """Squared distance of pairs of one class, and squared hinge on the distance of pairs of different classes.
 
     L = 1/2 [s D^2 + (1 - s) max(m - D, 0)^2] over all pairs of a batch, s = 1 for one class; without the half by
     option. The margin depends on the scale of the features. features: (N,F); target: (N,) int64; mask: bool (N,), items
@@ -170,7 +170,7 @@ def triplet(
     soft: bool = False,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Ask every item to be nearer to its own class than to any other, by a margin, at their hardest.
+    """Hinge on the distance to the farthest item of the same class minus that to the nearest of another, plus a margin.
 
     L_i = max(d(i, p) - d(i, n) + m, 0), p the farthest of its class, n the nearest of another; 0 for an item that lacks
     either. squared distances of features of length 1, as in FaceNet, or plain ones (Hermans), soft: ln(1 + exp(.))
@@ -213,7 +213,7 @@ def range_loss(
     inter: float = 1e-3,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Shrink the widest distances inside each class, and keep the two nearest class means apart.
+    """Harmonic means of the largest distances inside each class, plus a hinge on the distance of the nearest two means.
 
     L = intra sum_c H_c + inter max(M - min |mean_c - mean_d|^2, 0), H_c the harmonic mean of the two greatest squared
     distances inside class c; every item carries the batch's value. A class with one pair uses it twice over, one
@@ -261,7 +261,7 @@ def range_loss(
     evidence="M",
 )
 class CenterInvariant(Center):
-    """Center, with the lengths of all centres made equal, so that rare classes are not crowded near 0.
+    """Center loss plus a penalty on the difference of the squared length of a class's centre from the mean over all.
 
     L = center + 1/4 (|c_t|^2 - mean_k |c_k|^2)^2, the centres with a gradient: they are weights here, drawn as 0 plus a
     small normal, because a penalty on them alone could not move them otherwise. The paper weighs both terms apart.
@@ -300,7 +300,7 @@ class CenterInvariant(Center):
     aliases=("ranking",),
 )
 def margin_ranking(scores: Tensor, target: Tensor, *, margin: float = 0.5) -> Tensor:
-    """Ask one of two scores to be greater by a margin.
+    """Hinge on the difference of two scores, the one that should be greater minus the other.
 
     L = max(m - y (s_1 - s_2), 0), y = 2 t - 1. scores: (N,2); target: (N,), 1 where the first should be greater, else
     0; returns (N,).
@@ -329,7 +329,7 @@ def margin_ranking(scores: Tensor, target: Tensor, *, margin: float = 0.5) -> Te
 def clip_contrastive(
     prediction: Tensor, target: Tensor, *, temperature: float = 0.07, mask: Tensor | None = None
 ) -> Tensor:
-    """Ask every item to be nearer to its partner than to any other partner of the batch, both ways.
+    """Cross-entropy of scaled cosines within the batch, partners being the true class, averaged over both directions.
 
     L_i = 1/2 [CE of row i + CE of column i] of S = x y^T / T, x and y of length 1. prediction and target: (N,F),
     matched row by row; mask: bool (N,), rows that count; returns (N,). CLIP learns T, from 0.07 on.
@@ -364,7 +364,7 @@ def _contrast(similar: Tensor, mask: Tensor | None) -> Tensor:
 def av_consistency(
     prediction: Tensor, target: Tensor, *, temperature: float = 0.07, mask: Tensor | None = None
 ) -> Tensor:
-    """Ask the sound and the picture of one moment to be nearer to each other than to those of other moments.
+    """Contrastive cross-entropy within the batch between embeddings of sound and of image from the same moment.
 
     A reconstruction: `clip_contrastive` of embeddings of sounds and pictures, with its arguments; returns (N,).
 
@@ -394,10 +394,10 @@ def damsm(
     items: float = 10.0,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Ask every image to match its own caption better than the other captions of the batch, and the reverse.
+    """Cross-entropy of the matching scores of images and captions within the batch, in both directions.
 
     L_i = -ln softmax_j(g R_ij)_i - ln softmax_j(g R_ji)_i, g = items. Sentences: prediction and target (N,F), R their
-    cosine. Words: regions (N,F,R) and words (N,F,T); every word w looks at the regions v, c_w = sum_r a_r v_r, a =
+    cosine. Words: regions (N,F,R) and words (N,F,T); every word w attends to the regions v, c_w = sum_r a_r v_r, a =
     softmax_r(attention softmax_w(w^T v)), and R = ln(sum_w exp(words cos(c_w, w))) / words. The paper adds both. mask:
     bool (N,), items that count; returns (N,). Memory grows with the square of N.
 

@@ -25,7 +25,7 @@ from losses.shared import safe_sqrt
     aliases=("adversarial", "conditional_adversarial", "cgan"),
 )
 def gan_discriminator(scores: Tensor, target: Tensor, *, reduction: Reduction = "none") -> Tensor:
-    """Tell real items from generated ones.
+    """Binary cross-entropy of a critic's scores: real items 1, generated items 0.
 
     L = ln(1 + exp(-z)) for real, ln(1 + exp(z)) for generated items: binary cross-entropy. Both of one shape, which is
     returned, or the mean.
@@ -47,7 +47,7 @@ def gan_discriminator(scores: Tensor, target: Tensor, *, reduction: Reduction = 
     aliases=("gan_saturating",),
 )
 def gan_minimax(scores: Tensor, target: Tensor) -> Tensor:
-    """Lower the critic's certainty that generated items are generated; it fades where the critic is sure.
+    """Log-probability that generated items are recognised as such; its gradient vanishes where the critic is certain.
 
     L = -ln(1 + exp(z)). Both of one shape, which is returned; the target is not read. Unbounded below.
 
@@ -68,7 +68,7 @@ def gan_minimax(scores: Tensor, target: Tensor) -> Tensor:
     aliases=("gan",),
 )
 def gan_nonsaturating(scores: Tensor, target: Tensor) -> Tensor:
-    """Raise the critic's belief that generated items are real, most where it is sure that they are not.
+    """Negative log-probability that generated items are real; its gradient is largest where the critic rejects them.
 
     L = ln(1 + exp(-z)). Both of one shape, which is returned; the target is not read.
 
@@ -88,7 +88,7 @@ def gan_nonsaturating(scores: Tensor, target: Tensor) -> Tensor:
     evidence="H",
 )
 def lsgan_discriminator(scores: Tensor, target: Tensor) -> Tensor:
-    """Score real items 1 and generated ones 0.
+    """Half the squared error of a critic's scores: real items 1, generated items 0.
 
     L = (z - t)^2 / 2. Both of one shape, which is returned.
 
@@ -108,7 +108,7 @@ def lsgan_discriminator(scores: Tensor, target: Tensor) -> Tensor:
     evidence="H",
 )
 def lsgan_generator(scores: Tensor, target: Tensor) -> Tensor:
-    """Make generated items score 1.
+    """Half the squared error of the scores of generated items from 1.
 
     L = (z - 1)^2 / 2. Both of one shape, which is returned; the target is not read.
 
@@ -129,7 +129,7 @@ def lsgan_generator(scores: Tensor, target: Tensor) -> Tensor:
     aliases=("gan_hinge",),
 )
 def hinge_discriminator(scores: Tensor, target: Tensor) -> Tensor:
-    """Score real items above 1 and generated ones below -1.
+    """Hinge on a critic's scores: real items above 1, generated items below -1.
 
     L = max(1 - z, 0) for real, max(1 + z, 0) for generated items. Both of one shape, which is returned.
 
@@ -150,7 +150,7 @@ def hinge_discriminator(scores: Tensor, target: Tensor) -> Tensor:
     aliases=("wgan",),
 )
 def wgan_critic(scores: Tensor, target: Tensor) -> Tensor:
-    """Score real items higher than generated ones, without bound: the critic itself must be bounded in slope.
+    """Negated score of real items and score of generated ones; unbounded unless the critic is Lipschitz.
 
     L = -z for real, z for generated items; clip the weights, or penalise the gradient (arXiv 1704.00028). Both of one
     shape, which is returned.
@@ -171,7 +171,7 @@ def wgan_critic(scores: Tensor, target: Tensor) -> Tensor:
     evidence="H",
 )
 def wgan_generator(scores: Tensor, target: Tensor) -> Tensor:
-    """Raise the score of generated items.
+    """Negated score of generated items.
 
     L = -z. Both of one shape, which is returned; the target is not read.
 
@@ -191,7 +191,7 @@ def wgan_generator(scores: Tensor, target: Tensor) -> Tensor:
     evidence="H",
 )
 def cycle(prediction: Tensor, target: Tensor) -> Tensor:
-    """Ask an image that went to the other domain and back to be what it was.
+    """Mean absolute difference of an image and its reconstruction after a round trip to another domain.
 
     L = mean |F(G(x)) - x| over the image; the paper weighs it by 10, and an identity term by 5. Both (N,...); returns
     (N,).
@@ -206,14 +206,14 @@ def cycle(prediction: Tensor, target: Tensor) -> Tensor:
 @about(
     name="Diffusion, noise prediction",
     family="generative",
-    kind="images",
+    kind="noise",
     link=None,
     paper="Ho et al., NeurIPS 2020, arXiv 2006.11239, eq. 14",
     evidence="H",
     aliases=("noise_prediction",),
 )
 def ddpm_eps(prediction: Tensor, target: Tensor) -> Tensor:
-    """Predict the noise that was added to an image.
+    """Squared error of the predicted noise in a diffusion model.
 
     L = mean (eps - eps_theta)^2 over the image. Both (N,...); returns (N,).
 
@@ -234,7 +234,7 @@ def ddpm_eps(prediction: Tensor, target: Tensor) -> Tensor:
     aliases=("diffusion",),
 )
 def ddpm_x0(prediction: Tensor, target: Tensor) -> Tensor:
-    """Predict the image that noise was added to.
+    """Squared error of the predicted clean image in a diffusion model.
 
     L = mean (x_0 - x_theta)^2 over the image: noise prediction weighed by (1 - abar)/abar, abar the share of signal
     left. Both (N,...); returns (N,).
@@ -254,7 +254,7 @@ def ddpm_x0(prediction: Tensor, target: Tensor) -> Tensor:
     evidence="H",
 )
 def feature_matching(prediction: Tensor, target: Tensor) -> Tensor:
-    """Ask a critic's features of a generated item to be those of the real one.
+    """Absolute difference of a critic's features of generated and of real items.
 
     L = mean |D_i(real) - D_i(generated)| of one layer, real features without gradient; sum over layers, weight 10. Both
     (N,C,...); returns (N,).
@@ -275,7 +275,7 @@ def feature_matching(prediction: Tensor, target: Tensor) -> Tensor:
     aliases=("wgan_gp",),
 )
 def gradient_penalty(slopes: Tensor, target: Tensor) -> Tensor:
-    """Ask the slope of a critic to have a given length: 1 in the paper, ten times beside `wgan_critic`.
+    """Squared difference of the norm of a critic's gradient and its target: 1 in the paper, weighted by 10.
 
     L = (|g| - t)^2. slopes: g (N,...), what `critic_slopes` returns; target: t (N,); returns (N,). The slope of |g| at
     0 is 0.
@@ -313,7 +313,7 @@ def critic_slopes(critic: Callable[[Tensor], Tensor], real: Tensor, generated: T
     aliases=("gaussian_kl",),
 )
 def latent_divergence(latents: Tensor, target: Tensor) -> Tensor:
-    """Ask normal distributions of latents to be near the standard one: the second half of an autoencoder's bound.
+    """KL divergence of diagonal normal posteriors from the standard normal: the regulariser of a VAE.
 
     L = 1/2 sum_j (m_j^2 + exp(v_j) - v_j - 1), v in the exponential at most 80, above which only the last v has a
     slope. latents: (N,2,F), means m and log-variances v, as the features that a model returns; target: (N,...), not

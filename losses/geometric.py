@@ -16,7 +16,7 @@ from losses.shared import safe_sqrt
 
 
 class Pair(NamedTuple):
-    """What the losses of two axis-aligned boxes are made of, each (N,); sides are of prediction and target."""
+    """Quantities of two axis-aligned boxes that the losses share, each (N,); sides are of prediction and target."""
 
     iou: Tensor
     union: Tensor
@@ -128,7 +128,7 @@ def _sides(pair: Pair) -> Tensor:
     aliases=("unitbox",),
 )
 def iou(prediction: Tensor, target: Tensor, *, form: Literal["linear", "log", "squared"] = "linear") -> Tensor:
-    """Ask two boxes to overlap.
+    """1 - IoU of two boxes.
 
     L = 1 - IoU (linear), -ln IoU (log, IoU from 1e-7 on), 1 - IoU^2 (squared). Boxes (N,4); returns (N,). There is no
     gradient where boxes are apart.
@@ -153,7 +153,7 @@ def iou(prediction: Tensor, target: Tensor, *, form: Literal["linear", "log", "s
     aliases=("generalised_iou",),
 )
 def giou(prediction: Tensor, target: Tensor) -> Tensor:
-    """Ask two boxes to overlap, and to leave little empty between them.
+    """1 - IoU plus the share of the enclosing box that neither box covers.
 
     L = 1 - IoU + (A - U)/A, A the area of the enclosing box, U that of the union; from 0 to 2. Boxes (N,4); returns
     (N,).
@@ -175,7 +175,7 @@ def giou(prediction: Tensor, target: Tensor) -> Tensor:
     aliases=("distance_iou",),
 )
 def diou(prediction: Tensor, target: Tensor) -> Tensor:
-    """Ask two boxes to overlap, and their centres to meet.
+    """1 - IoU plus the squared distance of the centres over the squared diagonal of the enclosing box.
 
     L = 1 - IoU + rho^2/c^2: distance of the centres, diagonal of the enclosing box. Boxes (N,4); returns (N,).
 
@@ -197,7 +197,7 @@ def diou(prediction: Tensor, target: Tensor) -> Tensor:
     detached=True,
 )
 def ciou(prediction: Tensor, target: Tensor, *, alpha_threshold: float | None = None) -> Tensor:
-    """Ask two boxes to overlap, their centres to meet, and their aspect ratios to agree.
+    """DIoU loss plus a penalty on the difference of the aspect ratios.
 
     L = DIoU + a v, v = (4/pi^2) (atan(wg/hg) - atan(w/h))^2, a = v/(1 - IoU + v), detached. alpha_threshold 0.5: no
     such term below IoU 0.5, as in the journal version (arXiv 2005.03572). The gradient is v's own; the paper's drops a
@@ -220,7 +220,7 @@ def ciou(prediction: Tensor, target: Tensor, *, alpha_threshold: float | None = 
     aliases=("efficient_iou",),
 )
 def eiou(prediction: Tensor, target: Tensor) -> Tensor:
-    """Ask two boxes to overlap, their centres to meet, and their sides to be equal.
+    """DIoU loss plus the squared differences of widths and heights, relative to the enclosing box.
 
     L = DIoU + (w - wg)^2/cw^2 + (h - hg)^2/ch^2, sides of the enclosing box below. Boxes (N,4); returns (N,). A
     well-known library has an Extended IoU under the same name, which is another loss.
@@ -245,7 +245,7 @@ def _efficient(pair: Pair) -> Tensor:
     detached=True,
 )
 def focal_eiou(prediction: Tensor, target: Tensor, *, gamma: float = 0.5, detach: bool = True) -> Tensor:
-    """Give boxes that already overlap more weight: the reverse of focal's direction.
+    """EIoU weighted by a power of IoU, so that boxes that already overlap count more: the reverse of focal loss.
 
     L = IoU^gamma EIoU. detach: the weight has no gradient; else IoU is held above 1e-6, where its power has an infinite
     slope. Boxes that are apart count 0. Dividing by the sum of weights, as the paper does over a batch, is not done
@@ -269,7 +269,7 @@ def focal_eiou(prediction: Tensor, target: Tensor, *, gamma: float = 0.5, detach
     evidence="V",
 )
 def siou(prediction: Tensor, target: Tensor, *, theta: float = 4.0) -> Tensor:
-    """Ask two boxes to overlap, to come together along an axis, and to have the same shape.
+    """1 - IoU plus half the sum of a distance cost, which depends on the angle of the centres, and a shape cost.
 
     L = 1 - IoU + (D + S)/2. Distance D = sum over x, y of 1 - exp(-g (d/c)^2), d shift of the centres, c side of the
     enclosing box, g = 2 - sin(2a), a angle of the shift. Shape S = sum over sides of (1 - exp(-|w - wg|/max(w,
@@ -298,7 +298,7 @@ def siou(prediction: Tensor, target: Tensor, *, theta: float = 4.0) -> Tensor:
     evidence="H",
 )
 def mpdiou(prediction: Tensor, target: Tensor, *, width: float = 640.0, height: float = 640.0) -> Tensor:
-    """Ask two boxes to overlap, and their corners to meet.
+    """1 - IoU plus the squared distances of the two corners over the squared diagonal of the image.
 
     L = 1 - IoU + (d1^2 + d2^2)/(W^2 + H^2): distances of the upper left and of the lower right corners, in units of the
     input image, whose width and height must be given for numbers that mean something. Boxes (N,4); returns (N,).
@@ -323,7 +323,7 @@ def mpdiou(prediction: Tensor, target: Tensor, *, width: float = 640.0, height: 
 def alpha_iou(
     prediction: Tensor, target: Tensor, *, alpha: float = 3.0, kind: Literal["iou", "giou", "diou", "ciou"] = "iou"
 ) -> Tensor:
-    """Raise overlap and penalties to a power, so that boxes that overlap well count more.
+    """1 - IoU^alpha plus the penalties of GIoU, DIoU or CIoU raised to the same power.
 
     L = 1 - IoU^alpha + R^alpha (a sum of powers for CIoU), R the penalty of the kind. alpha = 1 is the plain loss.
     Boxes (N,4); returns (N,).
@@ -364,7 +364,7 @@ def inner_iou(
     ratio: float = 0.75,
     kind: Literal["iou", "giou", "diou", "ciou", "eiou", "siou"] = "iou",
 ) -> Tensor:
-    """Measure overlap on boxes that are scaled about their centres.
+    """An IoU loss plus the difference of IoU and the IoU of boxes scaled about their centres.
 
     L = X + IoU - IoU_inner, X the loss of the kind: ratio below 1 is steeper for boxes that overlap well, above 1 for
     those that hardly do; all penalties use the boxes themselves. ratio = 1 is the plain loss. Boxes (N,4); returns
@@ -396,7 +396,7 @@ def _scaled(boxes: Tensor, ratio: float) -> Tensor:
     aliases=("normalised_gaussian_wasserstein",),
 )
 def nwd(prediction: Tensor, target: Tensor, *, size: float = 12.8) -> Tensor:
-    """Compare boxes as normal distributions, on the scale of the objects: made for tiny ones.
+    """1 - exp(-W / S), W the Wasserstein distance of boxes as normal distributions: made for tiny objects.
 
     L = 1 - exp(-W/size), W^2 = dx^2 + dy^2 + ((w - wg)^2 + (h - hg)^2)/4, which is half the squared distance of the
     coordinates. size: mean object size in pixels, that of AI-TOD by default. Boxes (N,4); returns (N,).
@@ -412,14 +412,6 @@ def nwd(prediction: Tensor, target: Tensor, *, size: float = 12.8) -> Tensor:
 # ---------------------------------------------------------------- rotated boxes
 
 
-def _gaussian(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return a rotated box as a normal distribution: centre (N,2), covariance xx, xy, yy, and its determinant."""
-    width, height, angle = boxes[:, 2], boxes[:, 3], boxes[:, 4]
-    a, b, cos, sin = width.square() / 4, height.square() / 4, angle.cos(), angle.sin()
-    xx, yy = a * cos.square() + b * sin.square(), a * sin.square() + b * cos.square()
-    return boxes[:, :2], xx, (a - b) * cos * sin, yy, a * b
-
-
 @about(
     name="Gaussian Wasserstein distance",
     family="geometric",
@@ -431,7 +423,7 @@ def _gaussian(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
 def gwd(
     prediction: Tensor, target: Tensor, *, tau: float | None = None, distance: Literal["sqrt", "log1p"] = "sqrt"
 ) -> Tensor:
-    """Compare rotated boxes as normal distributions, which do not care which side is called width.
+    """A bounded function of the Wasserstein distance of rotated boxes as normal distributions.
 
     L = 1 - 1/(tau + f(W^2)), W^2 = |shift|^2 + tr S1 + tr S2 - 2 tr (S1^1/2 S2 S1^1/2)^1/2, f = sqrt with tau 2 or ln(1
     + .) with tau 1. Boxes (N,5); returns (N,). Kink, with slope 0, where f = sqrt and the boxes are the same.
@@ -455,16 +447,22 @@ def _wasserstein(prediction: Tensor, target: Tensor) -> Tensor:
     m - T = sin^2 t (a^2 - b^2) (c^2 - d^2) / (m + T).
     """
     shift = (prediction[:, :2] - target[:, :2]).square().sum(1)
+    (a, b), (c, d), (sin, cos) = _matched(prediction, target)
+    matched = a * c + b * d
+    coupled = safe_sqrt((matched * cos).square() + ((a * d + b * c) * sin).square())
+    left = sin.square() * (a - b) * (a + b) * (c - d) * (c + d)
+    return shift + (a - c).square() + (b - d).square() + 2 * _ratio(left, matched + coupled)
+
+
+def _matched(prediction: Tensor, target: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Return the half sides of both, and sine and cosine of the turn between them, long sides beside long sides."""
     a, b = prediction[:, 2].abs() / 2, prediction[:, 3].abs() / 2
     c, d = target[:, 2].abs() / 2, target[:, 3].abs() / 2
     turn = prediction[:, 4] - target[:, 4]
     crossed = (a - b) * (c - d) < 0
     c, d = torch.where(crossed, d, c), torch.where(crossed, c, d)
     sin, cos = torch.where(crossed, turn.cos(), turn.sin()), torch.where(crossed, turn.sin(), turn.cos())
-    matched = a * c + b * d
-    coupled = safe_sqrt((matched * cos).square() + ((a * d + b * c) * sin).square())
-    left = sin.square() * (a - b) * (a + b) * (c - d) * (c + d)
-    return shift + (a - c).square() + (b - d).square() + 2 * _ratio(left, matched + coupled)
+    return (a, b), (c, d), (sin, cos)
 
 
 @about(
@@ -476,7 +474,7 @@ def _wasserstein(prediction: Tensor, target: Tensor) -> Tensor:
     evidence="H",
 )
 def kld_box(prediction: Tensor, target: Tensor, *, tau: float = 1.0) -> Tensor:
-    """Compare rotated boxes as normal distributions by how much one tells of the other: thin boxes must be exact.
+    """A bounded function of the KL divergence of rotated boxes as normal distributions: thin boxes must be exact.
 
     L = 1 - 1/(tau + ln(1 + D)), D = D(prediction || target) = (shift^T St^-1 shift + tr(St^-1 Sp) + ln(det St/det
     Sp))/2 - 1. Not symmetric; public code disagrees on the direction and on the half. Boxes (N,5) with sides held above
@@ -490,14 +488,26 @@ def kld_box(prediction: Tensor, target: Tensor, *, tau: float = 1.0) -> Tensor:
 
 
 def _divergence(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return D, of half sides a, b and c, d, turned by t, without the difference of traces and logarithms.
+
+    tr(St^-1 Sp) - ln(det Sp/det St) - 2 = f(a^2/c^2 - 1) + f(b^2/d^2 - 1) + sin^2 t (a^2 - b^2) (c^2 - d^2)/(c d)^2,
+    f(r) = r - ln(1 + r).
+    """
     _check_boxes(prediction, target, 5)
-    centre, xx, xy, yy, det = _gaussian(_with_sides(prediction))
-    other, uu, uv, vv, other_det = _gaussian(_with_sides(target))
-    dx, dy = (centre - other).unbind(1)
-    # S^-1 = [[vv, -uv], [-uv, uu]] / det
-    shift = (vv * dx.square() - 2 * uv * dx * dy + uu * dy.square()) / other_det
-    trace = (vv * xx - 2 * uv * xy + uu * yy) / other_det
-    return ((shift + trace + other_det.log() - det.log()) / 2 - 1).clamp_min(0)
+    prediction, target = _with_sides(prediction), _with_sides(target)
+    (dx, dy), angle = (prediction[:, :2] - target[:, :2]).unbind(1), target[:, 4]
+    along, across = dx * angle.cos() + dy * angle.sin(), dy * angle.cos() - dx * angle.sin()
+    shift = (2 * along / target[:, 2]).square() + (2 * across / target[:, 3]).square()
+    (a, b), (c, d), (sin, _) = _matched(prediction, target)
+    turned = sin.square() * ((a - b) * (a + b) / d.square()) * ((c - d) * (c + d) / c.square())
+    return ((shift + _stretch(a, c) + _stretch(b, d) + turned) / 2).clamp_min(0)
+
+
+def _stretch(side: Tensor, other: Tensor) -> Tensor:
+    """Return f(side^2/other^2 - 1), f(r) = r - ln(1 + r), also where r rounds to -1."""
+    excess = (side - other) * (side + other) / other.square()
+    near = excess.abs() < 0.5
+    return excess - torch.where(near, torch.where(near, excess, 0).log1p(), 2 * (side / other).log())
 
 
 def _with_sides(boxes: Tensor) -> Tensor:
@@ -515,7 +525,7 @@ def _with_sides(boxes: Tensor) -> Tensor:
     aliases=("pixels_iou",),
 )
 def piou(prediction: Tensor, target: Tensor, *, sharpness: float = 10.0, width: int = 40, height: int = 40) -> Tensor:
-    """Count the pixels that two rotated boxes share, each pixel softly.
+    """-ln IoU of two rotated boxes, areas being sums over pixels of a soft membership.
 
     L = -ln(S_I/S_U), sums over the pixel centres of a grid of the image's width and height: S_I of F F', S_U of F + F'
     - F F', F(q) = K(|u|, w/2) K(|v|, h/2), K(d, s) = 1/(1 + exp(k (d - s))), (u, v) the pixel in the box's own axes.

@@ -78,13 +78,13 @@ def hybrid(
     two_sided: Literal["difference", "sum"] = "difference",
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Add to cross-entropy a function of the mean absolute and the mean squared error of the probabilities.
+    """Cross-entropy plus a function of the mean absolute and the mean squared error of the probabilities.
 
     L_i = CE_i + R(L1, L2), L1 = mean |y - p|, L2 = mean (y - p)^2 over the batch, p = softmax(z), over classes by mean,
     or by sum, since by mean L1 is at most 2/C. With (A, B) linear and (A, 1 - A) convex, called (a, b): comb = a L1 + b
     L2; ne = a L1 exp(b L2); ema = f(u), u = a (a L1 - b L1 - b L2) + b L2; hybrid1 = ne + comb (or ema + comb); hybrid2
     = f(u) + ne. f: none, ReLU, eLU, f(u) - f(-u) of these ("bi", or their sum), or a square root. There is no state,
-    whatever the name moving average says. logits: (N,C,...); target: (N,...) int64; mask: bool (N,...), items that
+    despite the name moving average. logits: (N,C,...); target: (N,...) int64; mask: bool (N,...), items that
     count; returns (N,...).
 
     >>> hybrid(torch.zeros(1, 2), torch.tensor([1]), term="comb")

@@ -51,7 +51,7 @@ def weighted_cross_entropy(
     over: Literal["weights", "count"] = "weights",
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Cross-entropy in which each class has a weight.
+    """Cross-entropy with a weight for each class.
 
     L_i = w_t CE_i, divided by the mean weight of the batch (over weights, as torch does) or not (over count, as Keras
     and most papers do): the two differ by a factor that changes from batch to batch. weights: one per class, None = all
@@ -86,7 +86,7 @@ def class_balanced(
     form: Literal["softmax", "sigmoid", "focal"] = "softmax",
     gamma: float = 2.0,
 ) -> Tensor:
-    """Weigh each class by the inverse of its effective number of items.
+    """Cross-entropy or focal loss weighted by the inverse of each class's effective number of items.
 
     L = w_t base, w_c = (1 - beta) / (1 - beta^n_c), scaled to mean 1 over the classes. counts: n_c of the training set,
     None = equal. form: cross-entropy, or binary cross-entropy or focal (without its 0.25) of every class, summed.
@@ -122,7 +122,7 @@ def class_balanced(
     whole_batch=True,
 )
 def balanced_cross_entropy(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """Give positives the share of the negatives as their weight, and negatives that of the positives.
+    """Binary cross-entropy with positives weighted by the share of negatives, and negatives by that of positives.
 
     L = -b t ln p - (1-b) (1-t) ln(1-p), b the share of negatives in the image, (N,...) having N images, or in the
     batch, (N,). The mean is Jadon's form; the paper sums over pixels. logits and target (0 or 1) of one shape, which is
@@ -150,7 +150,7 @@ def balanced_cross_entropy(logits: Tensor, target: Tensor, *, mask: Tensor | Non
 def balanced_cross_entropy_ovr(
     logits: Tensor, target: Tensor, *, over_classes: OverClasses = "sum", mask: Tensor | None = None
 ) -> Tensor:
-    """Balance every class's own items against all others, by their shares in the batch.
+    """One-vs-rest cross-entropy, each class balanced against all others by their shares in the batch.
 
     L = sum_c -b_c t_c ln p_c - (1-b_c) (1-t_c) ln(1-p_c), b_c the share of items of other classes in the batch, or the
     mean over c. logits: (N,C,...); target: (N,...) int64; mask: bool (N,...), items that count; returns (N,...).
@@ -178,7 +178,7 @@ def balanced_cross_entropy_ovr(
     whole_batch=True,
 )
 def ghm_c(logits: Tensor, target: Tensor, *, bins: int = 30, mask: Tensor | None = None) -> Tensor:
-    """Weigh items down where many have gradients of the same size, the very easy as well as the very hard.
+    """Binary cross-entropy weighted by the inverse density of gradient norms: very easy and very hard items count less.
 
     L_i = N / (R_i M) BCE_i: R_i items in the bin of |p - t|, M bins that are not empty (`losses.shared.ghm_weights`).
     logits and target (0 or 1) of one shape, which is returned; mask: bool, what counts.
@@ -207,7 +207,7 @@ def ghm_c_ovr(
     over_classes: OverClasses = "sum",
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Train one binary loss per class, all items and classes in the same bins of gradient size.
+    """One-vs-rest cross-entropy weighted by the inverse density of gradient norms over all items and classes.
 
     L = sum_c N / (R M) BCE(z_c, [c = t]), or the mean over c. logits: (N,C,...); target: (N,...) int64; mask: bool
     (N,...), items that count; returns (N,...).
@@ -230,7 +230,7 @@ def ghm_c_ovr(
     whole_batch=True,
 )
 class MovingGHM(nn.Module):
-    """`ghm_c_ovr` whose bins remember: for small batches, whose own histogram says little.
+    """`ghm_c_ovr` with a moving average of the histogram: for small batches, whose own is unreliable.
 
     R <- momentum R + (1 - momentum) count for the bins that the batch hits, in training, before it is used. As in the
     authors' code R starts at 0, so that the first values are 1/(1 - momentum) times too large.
@@ -311,7 +311,7 @@ def _shares(logits: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor
     whole_batch=True,
 )
 def pf_loss_r2(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """Weigh each class by the share of the batch that it does not have.
+    """Cross-entropy in which each class is weighted by one minus its share of the batch.
 
     L_i = w_t CE_i, w_c = 1 - n_c/N, scaled to mean 1 over the batch; a batch of one class keeps plain cross-entropy.
     For two classes it is reconstruction R1. Speculative: never report it under the original name. logits: (N,C,...);
@@ -337,7 +337,7 @@ def pf_loss_r2(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) ->
     whole_batch=True,
 )
 def pf_loss_r3(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """Focal whose exponent is the class's share of the largest class, so that only frequent classes are damped.
+    """Focal loss whose exponent is the class's count over the largest count, so that only frequent classes are damped.
 
     L_i = (1-p_t)^(n_t/n_max) CE_i, counts of the batch. Speculative: never report it under the original name. logits:
     (N,C,...); target: (N,...) int64; mask: bool (N,...), items that count; returns (N,...).

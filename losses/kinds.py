@@ -21,7 +21,7 @@ class Pair(NamedTuple):
 
 
 Pairs = Mapping[str, Pair]
-"""Pairs by the name of their kind: a loss takes the one of its kind, each term of a sum its own."""
+"""Pairs by the name of their kind: a loss uses the pair of its kind, and each term of a sum that of its own."""
 
 
 class Draw:
@@ -68,7 +68,7 @@ class Kind:
     Attributes:
         prediction: what a prediction is, and its shape.
         target: what a target is, and its shape.
-        shape: of one predicted item in an example, where no other is asked for.
+        shape: of one predicted item in an example, unless another is given.
         draw: makes prediction and target, given random numbers and the shape of a predicted item.
     """
 
@@ -120,11 +120,14 @@ KINDS: Mapping[str, Kind] = {
         (3, 16, 16),
         lambda d, s: (d.uniform(*s), d.uniform(*s)),
     ),
+    "noise": Kind(
+        "noise (N,C,H,W), as it was found in images", "noise that was added to them (N,C,H,W)", (3, 16, 16), _alike
+    ),
     "feature_maps": Kind("features (N,C,H,W)", "features (N,C,H,W)", (4, 3, 3), _alike),
     "flows": Kind("motion (N,2,H,W) in pixels", "motion (N,2,H,W)", (2, 3, 3), _alike),
     "attention": Kind(
         "weights (N,Q,K), rows summing to 1",
-        "index of the key to look at (N,)",
+        "index of the key to attend to (N,)",
         (3, 4),
         lambda d, s: (d.normal(*s).softmax(2), (s[-1] * d.uniform()).floor()),
     ),
@@ -142,10 +145,13 @@ KINDS: Mapping[str, Kind] = {
         "slopes of a critic (N,...)",
         "the lengths they should have (N,)",
         (2, 3),
-        lambda d, s: (d.normal(*s), torch.ones_like(d.uniform())),
+        lambda d, s: (d.normal(*s), torch.ones(d.count, dtype=torch.float64)),
     ),
     "latents": Kind(
-        "means and log-variances (N,2,F)", "not looked at (N,)", (2, 6), lambda d, s: (d.normal(*s), d.normal())
+        "means and log-variances (N,2,F)",
+        "ignored (N,)",
+        (2, 6),
+        lambda d, s: (d.normal(*s), torch.zeros(d.count, dtype=torch.float64)),
     ),
 }
 """All kinds, by name."""

@@ -34,12 +34,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class About:
-    """What people need to know about a loss, kept beside the function.
+    """The facts about a loss, declared beside its function.
 
     kinds: what it compares, a name in `losses.kinds.KINDS`; a sum may have several.
     link: how predictions become probabilities; None where likelihood and calibration would mean nothing.
     evidence: V agrees with an independent implementation, H computed by hand from the standard definition, M settings
-    from general knowledge of the paper, R reconstruction (the name then says so).
+    from general knowledge of the paper, R reconstruction (a word of the name then).
     whole_batch: True if the value of an item depends on the other items of the batch.
     per_image: True if a dense prediction (N,C,...) gives one value per image, (N,), instead of one per pixel.
     detached: True if a weight is held without gradient, so that the gradient is not the derivative of the value.
@@ -128,7 +128,7 @@ class Loss(nn.Module):
 
     function: `f(prediction, target) -> one value per item`, a function, a partial of one, or a module (with weights,
     memory). One with a keyword `mask` (weights over the whole batch) is handed the mask; one with a keyword `reduction`
-    is asked for the mean itself where nothing is masked or weighted: torch then takes one step instead of two.
+    computes the mean itself where nothing is masked or weighted: torch then needs one step instead of two.
     """
 
     def __init__(self, function: Callable[..., Tensor], *, norm: Norm = "count", sanitize_masked: bool = True) -> None:
@@ -160,17 +160,17 @@ class Loss(nn.Module):
     ) -> Tensor:  # fmt: skip
         """Return the scalar loss of a batch.
 
-        data: pairs by kind, or the prediction itself, with its target and mask. target: as the function takes it. mask:
-        bool, False = leave out, of the target's shape or of its leading dimensions. weight: float, of the shape of the
-        function's values, or its beginning. Where the values are coarser than the mask (one per image, pixels masked),
-        a value counts if anything in it does; the function then sees the mask itself.
+        data: pairs by kind, or the prediction itself, with its target and mask. target: of the shape and dtype that the
+        function expects. mask: bool, False = leave out, of the target's shape or of its leading dimensions. weight:
+        float, of the shape of the function's values, or its beginning. Where the values are coarser than the mask (one
+        per image, pixels masked), a value counts if anything in it does; the function then sees the mask itself.
         """
         data, target, mask = self._pair(data, target, mask)
         if mask is not None:
-            mask = _expanded(mask, target)
+            _check_mask(mask, target)
             if self.sanitizes:
                 data = torch.where(_spread(mask, data, target), data, 0)
-            target = torch.where(mask, target, 0)
+            target = torch.where(mask.view(*mask.shape, *[1] * (target.ndim - mask.ndim)), target, 0)
         if self._reduces and mask is None and weight is None and data.dtype in EXACT and target.numel():
             return self.function(data, target, reduction="mean")
         values = self.function(data, target, mask=mask) if self._handed_mask else self.function(data, target)
@@ -203,15 +203,14 @@ class Loss(nn.Module):
         return values.sum() / torch.where(norm > 0, norm, 1)
 
 
-def _expanded(mask: Tensor, target: Tensor) -> Tensor:
-    """Return the mask in the shape of the target."""
+def _check_mask(mask: Tensor, target: Tensor) -> None:
+    """Raise ValueError unless the mask is bool, of the target's shape or of its leading dimensions."""
     if mask.dtype != torch.bool:
         raise ValueError(f"mask: dtype {mask.dtype}, allowed is torch.bool")
     if mask.ndim < 1 or mask.shape != target.shape[: mask.ndim]:
         raise ValueError(
             f"mask: shape {tuple(mask.shape)}, allowed is that of target, {tuple(target.shape)}, or the beginning of it"
         )
-    return mask.view(*mask.shape, *[1] * (target.ndim - mask.ndim)).expand_as(target)
 
 
 def _spread(mask: Tensor, data: Tensor, target: Tensor) -> Tensor:
@@ -240,7 +239,7 @@ def plain(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def instantiate_with_sizes(function: Callable[..., Any], **sizes: int) -> Callable[..., Any]:
-    """Return the function; if it is a partial of a class, build it, with those of ``sizes`` that it asks for."""
+    """Return the function; a partial of a class is called, with those of ``sizes`` that it has parameters for."""
     made = function.func if isinstance(function, functools.partial) else function
     if not inspect.isclass(made):
         return function

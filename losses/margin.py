@@ -17,7 +17,7 @@ from losses.loss import about
     evidence="V",
 )
 def hinge(logits: Tensor, target: Tensor, *, margin: float = 1.0) -> Tensor:
-    """Ask every score to lie on the right side by a margin, elementwise.
+    """Shortfall of a binary score, with the sign of its label, from a margin, or 0, elementwise.
 
     L = max(margin - y z, 0), y = 2 t - 1. logits and target (0 or 1) of one shape, which is returned. Kink at
     y z = margin.
@@ -40,7 +40,7 @@ def hinge(logits: Tensor, target: Tensor, *, margin: float = 1.0) -> Tensor:
     aliases=("multi_margin",),
 )
 def hinge_ww(logits: Tensor, target: Tensor, *, margin: float = 1.0) -> Tensor:
-    """Ask the true class to beat every other class by a margin; every class that does not stay below counts.
+    """Hinge on the difference of the true class's score and each other's, summed and divided by the number of classes.
 
     L = (1/C) sum_{j != t} max(margin + z_j - z_t, 0), with the 1/C of `torch.nn.functional.multi_margin_loss`.
     logits: (N,C,...); target: (N,...) int64; returns (N,...). Kinks at z_t - z_j = margin.
@@ -61,7 +61,7 @@ def hinge_ww(logits: Tensor, target: Tensor, *, margin: float = 1.0) -> Tensor:
     evidence="V",
 )
 def hinge_cs(logits: Tensor, target: Tensor, *, margin: float = 1.0) -> Tensor:
-    """Ask the true class to beat every other class by a margin; only the strongest rival counts.
+    """Hinge on the true class's score minus that of the strongest other class.
 
     L = max(margin + max_{j != t} z_j - z_t, 0). logits: (N,C,...); target: (N,...) int64; returns (N,...).
     Kinks at z_t - z_j = margin and where two rivals tie.
@@ -97,7 +97,7 @@ def _margin(logits: Tensor, target: Tensor) -> Tensor:
     untrainable="its gradient is 0 wherever it exists; use accuracy, which is 1 minus it.",
 )
 def zero_one(logits: Tensor, target: Tensor) -> Tensor:
-    """Count errors, elementwise; a score of 0 is one.
+    """1 for an error and 0 otherwise, elementwise; a score of 0 is an error.
 
     L = [m <= 0]. logits and target (0 or 1) of one shape, which is returned.
 
@@ -117,7 +117,7 @@ def zero_one(logits: Tensor, target: Tensor) -> Tensor:
     evidence="V",
 )
 def squared_hinge(logits: Tensor, target: Tensor, *, margin: float = 1.0) -> Tensor:
-    """Ask every score to lie on the right side by a margin; the violation is squared, so there is no kink.
+    """Square of the hinge, which has no kink, elementwise.
 
     L = max(margin - m, 0)^2. logits and target (0 or 1) of one shape, which is returned.
 
@@ -136,7 +136,7 @@ def squared_hinge(logits: Tensor, target: Tensor, *, margin: float = 1.0) -> Ten
     evidence="H",
 )
 def quadratic_smooth_hinge(logits: Tensor, target: Tensor, *, gamma: float = 2.0) -> Tensor:
-    """Round off the kink of the hinge over a width gamma, elementwise.
+    """Hinge whose kink is replaced by a parabola of width gamma, elementwise.
 
     L = max(1 - m, 0)^2/(2 gamma) where m >= 1 - gamma, else 1 - gamma/2 - m. gamma towards 0 is the hinge, 1 the
     smoothed hinge, 2 a quarter of modified Huber. logits and target (0 or 1) of one shape, which is returned.
@@ -159,7 +159,7 @@ def quadratic_smooth_hinge(logits: Tensor, target: Tensor, *, gamma: float = 2.0
     evidence="H",
 )
 def smooth_hinge(logits: Tensor, target: Tensor) -> Tensor:
-    """Round off the kink of the hinge between margin 0 and 1, elementwise.
+    """Hinge whose kink is replaced by a parabola between margin 0 and 1, elementwise.
 
     L = 0 where m >= 1, (1 - m)^2/2 between, 1/2 - m where m <= 0. logits and target (0 or 1) of one shape, which is
     returned.
@@ -179,7 +179,7 @@ def smooth_hinge(logits: Tensor, target: Tensor) -> Tensor:
     evidence="V",
 )
 def modified_huber(logits: Tensor, target: Tensor) -> Tensor:
-    """Square violations of the margin, but only as far as the wrong side's margin, elementwise.
+    """Squared hinge that continues linearly below margin -1, elementwise.
 
     L = max(1 - m, 0)^2 where m >= -1, else -4 m. logits and target (0 or 1) of one shape, which is returned.
 
@@ -202,7 +202,7 @@ MOST = 80.0
     evidence="H",
 )
 def exponential(logits: Tensor, target: Tensor) -> Tensor:
-    """Let wrong scores cost exponentially, elementwise: sensitive to outliers and to wrong labels.
+    """Exponential of the negated margin, elementwise: sensitive to outliers and to wrong labels.
 
     L = exp(-m), -m at most 80, above which there is no gradient. logits and target (0 or 1) of one shape, which is
     returned.
@@ -223,7 +223,7 @@ def exponential(logits: Tensor, target: Tensor) -> Tensor:
     aliases=("samme",),
 )
 def exponential_multiclass(logits: Tensor, target: Tensor) -> Tensor:
-    """Let a true class below the mean of the others cost exponentially.
+    """Exponential of the mean score of the other classes minus the score of the true class, the difference over C.
 
     L = exp(-<y, z>/C), y = 1 at the true class, -1/(C-1) elsewhere; the exponent at most 80, above which there is no
     gradient. logits: (N,C,...); target: (N,...) int64; returns (N,...).

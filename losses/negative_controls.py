@@ -16,7 +16,7 @@ from losses.quantity import quantile
     evidence="H",
 )
 def negative_control_worse(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy that is blind to the last class, so that no model learns it.
+    """Cross-entropy that ignores the last class, so that no model learns it.
 
     L = -ln p_t, or 0 where t is the last class. logits: (N,C,...); target: (N,...) int64; returns (N,...).
 
@@ -36,7 +36,7 @@ def negative_control_worse(logits: Tensor, target: Tensor) -> Tensor:
     evidence="H",
 )
 def negative_control_blind(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy that is blind to every second class: a control also where the last class is too rare to matter.
+    """Cross-entropy that ignores every second class: a control also where the last class is too rare to matter.
 
     L = -ln p_t, or 0 where t is odd. logits: (N,C,...); target: (N,...) int64; returns (N,...).
 

@@ -23,7 +23,7 @@ from losses.shared import CustomFunction, one_minus_prob
     aliases=("cce", "sparse_cce", "nll", "softmax_loss", "categorical_cross_entropy"),
 )
 def cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction = "none") -> Tensor:
-    """Take the negative log of the probability given to the true class.
+    """Negative log-probability of the true class.
 
     L = -ln p_t, p = softmax(z). logits: (N,C,...); target: (N,...) int64; returns (N,...), in nats, or their mean.
 
@@ -93,7 +93,7 @@ class _PixelEntropy(CustomFunction):
     aliases=("bce", "log_loss", "logistic"),
 )
 def binary_cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction = "none") -> Tensor:
-    """Take the negative log-likelihood of a yes or no, elementwise.
+    """Negative log-likelihood of a binary label, elementwise.
 
     L = -t ln p - (1-t) ln(1-p), p = sigmoid(z). logits and target (0 to 1) of one shape, which is returned, in nats, or
     the mean.
@@ -115,7 +115,7 @@ def binary_cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction
     aliases=("label_smoothing_ce",),
 )
 def label_smoothing(logits: Tensor, target: Tensor, *, smoothing: float = 0.1, reduction: Reduction = "none") -> Tensor:
-    """Cross-entropy against a target that gives a little of its probability to all classes alike.
+    """Cross-entropy with a target that assigns part of its probability uniformly to all classes.
 
     L = (1-s) CE + s mean_c(-ln p_c), that is q = (1-s) onehot + s/C. logits: (N,C,...); target: (N,...) int64;
     returns (N,...), in nats, or their mean. Spreading s over the other C-1 classes only is this with s C/(C-1) in place
@@ -138,7 +138,7 @@ def label_smoothing(logits: Tensor, target: Tensor, *, smoothing: float = 0.1, r
     evidence="V",
 )
 def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | None = None) -> Tensor:
-    """Cross-entropy that looks away from what is already right.
+    """Cross-entropy scaled down where the prediction is already right.
 
     L = alpha (1-p_t)^gamma (-ln p_t), p = softmax(z). logits: (N,C,...); target: (N,...) int64; returns (N,...).
     alpha: one factor for all classes, None = 1 (only the binary form has different ones for the two classes).
@@ -165,7 +165,7 @@ def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | 
     aliases=("sigmoid_focal",),
 )
 def binary_focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | None = 0.25) -> Tensor:
-    """Binary cross-entropy that looks away from what is already right, elementwise.
+    """Binary cross-entropy scaled down where the prediction is already right, elementwise.
 
     L = alpha_t (1-p_t)^gamma (-ln p_t), p = sigmoid(z), p_t = p where t = 1, else 1-p; alpha_t likewise, None = 1.
     logits and target (0 or 1) of one shape, which is returned.
@@ -198,7 +198,7 @@ def binary_focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: f
 def poly1(logits: Tensor, target: Tensor, *, epsilon: float = 1.0) -> Tensor:
     """Cross-entropy with a different first coefficient in its expansion in powers of 1-p_t.
 
-    L = -ln p_t + epsilon (1-p_t), p = softmax(z); epsilon depends on the task, >= -1 (the paper takes 2 for ImageNet).
+    L = -ln p_t + epsilon (1-p_t), p = softmax(z); epsilon depends on the task, >= -1 (2 in the paper for ImageNet).
     logits: (N,C,...); target: (N,...) int64; returns (N,...).
 
     >>> poly1(torch.zeros(1, 2), torch.tensor([1]))
@@ -218,9 +218,9 @@ def poly1(logits: Tensor, target: Tensor, *, epsilon: float = 1.0) -> Tensor:
     evidence="V",
 )
 def poly1_focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, epsilon: float = 1.0) -> Tensor:
-    """Focal with a different first coefficient in its expansion in powers of 1-p_t.
+    """Focal loss with a different first coefficient in its expansion in powers of 1-p_t.
 
-    L = (1-p_t)^gamma (-ln p_t) + epsilon (1-p_t)^(gamma+1), p = softmax(z); the paper takes epsilon -1 for detection.
+    L = (1-p_t)^gamma (-ln p_t) + epsilon (1-p_t)^(gamma+1), p = softmax(z); epsilon is -1 in the paper for detection.
     logits: (N,C,...); target: (N,...) int64; returns (N,...).
 
     >>> poly1_focal(torch.zeros(1, 2), torch.tensor([1]))
@@ -243,7 +243,7 @@ def poly1_focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, epsilon: 
     aliases=("distillation",),
 )
 def kl_divergence(logits: Tensor, target: Tensor, *, temperature: float = 1.0, reduction: Reduction = "none") -> Tensor:
-    """Ask for a whole distribution instead of a class, such as that of a teacher.
+    """KL divergence of the predicted distribution from a target distribution, such as that of a teacher.
 
     L = T^2 sum_c q_c ln(q_c / p_c), truth first, p = softmax(z/T); q is what the teacher gave at the same T. For
     one-hot q and T = 1 it is cross-entropy. logits and target (probabilities) (N,C,...); returns (N,...), in nats, or
@@ -274,10 +274,10 @@ def kl_divergence(logits: Tensor, target: Tensor, *, temperature: float = 1.0, r
     link="softmax",
     paper="Breiman et al., Classification and Regression Trees, 1984",
     evidence="H",
-    untrainable="it looks at no label, so any confident prediction minimises it; trees split by it.",
+    untrainable="it ignores the label, so any confident prediction minimises it; trees split by it.",
 )
 def gini(logits: Tensor, target: Tensor) -> Tensor:
-    """Take the chance that two draws from the prediction differ.
+    """Gini impurity of the prediction: the probability that two draws from it differ.
 
     L = 1 - sum_c p_c^2, p = softmax(z). logits: (N,C,...); target: (N,...) int64, not read; returns (N,...).
 
@@ -300,10 +300,10 @@ def gini(logits: Tensor, target: Tensor) -> Tensor:
 def symmetric_cross_entropy(
     logits: Tensor, target: Tensor, *, alpha: float = 0.1, beta: float = 1.0, log_zero: float = -4.0
 ) -> Tensor:
-    """Add to cross-entropy its reverse, which tolerates noisy labels because it is bounded.
+    """Cross-entropy plus reverse cross-entropy, which is bounded and therefore tolerates noisy labels.
 
     L = alpha CE + beta RCE, RCE = -sum_c p_c ln(onehot_c) = -A (1-p_t), with A = log_zero in place of ln 0.
-    Defaults: the paper's for CIFAR-10; it takes alpha 6, beta 0.1 for CIFAR-100. logits: (N,C,...); target: (N,...)
+    Defaults: the paper's for CIFAR-10; alpha 6, beta 0.1 for CIFAR-100. logits: (N,C,...); target: (N,...)
     int64; returns (N,...).
 
     >>> symmetric_cross_entropy(torch.zeros(1, 2), torch.tensor([1]))
@@ -336,7 +336,7 @@ def ngl(
     variant: Literal["softmax", "softmax_sigmoid"] = "softmax",
     over_classes: OverClasses = "mean",
 ) -> Tensor:
-    """Compare probabilities and target by a formula that genetic programming found.
+    """A function of probabilities and target that was found by genetic programming.
 
     L = mean_c exp(2.4092 - p_c (1 + y_c)) - cos(cos(sin(p_c))), p = softmax(z), y one-hot. variant softmax_sigmoid: the
     sigmoid of these p takes their place (the authors' Keras code with scaling). over_classes mean is the authors'; its
@@ -365,7 +365,7 @@ def ngl(
     aliases=("earth_mover",),
 )
 def wasserstein(logits: Tensor, target: Tensor, *, cost: Sequence[Sequence[float]] | Tensor | None = None) -> Tensor:
-    """Charge every error by how far the classes are from each other.
+    """Expected distance of the predicted class from the true one, given a cost for each pair of classes.
 
     L = sum_c p_c M_ct, p = softmax(z): all probability has to be carried to the one true class, so the optimal
     transport needs no iteration. cost: M, (C,C), None = 1 for every error, which makes it 1 - p_t. logits: (N,C,...);

@@ -23,7 +23,7 @@ from losses.shared import CustomFunction, ghm_weights, safe_sqrt, valid_mask
     aliases=("l2", "quadratic", "pixel_wise_mean"),
 )
 def squared_error(prediction: Tensor, target: Tensor, *, reduction: Reduction = "none") -> Tensor:
-    """Square the difference.
+    """Squared difference.
 
     L = (yh - y)^2. Both of one shape, which is returned, or the mean. The minimiser is the conditional mean.
 
@@ -44,7 +44,7 @@ def squared_error(prediction: Tensor, target: Tensor, *, reduction: Reduction = 
     aliases=("l1", "pixel_wise"),
 )
 def absolute_error(prediction: Tensor, target: Tensor, *, reduction: Reduction = "none") -> Tensor:
-    """Take the size of the difference.
+    """Absolute difference.
 
     L = |yh - y|. Both of one shape, which is returned, or the mean. Kink at 0, where the gradient is 0. The minimiser
     is the conditional median.
@@ -67,7 +67,7 @@ def absolute_error(prediction: Tensor, target: Tensor, *, reduction: Reduction =
     untrainable="it is signed and unbounded below, so it is minimised by predicting infinity; use it as a metric.",
 )
 def mean_bias_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """Take the difference with its sign: the mean says whether a model predicts too little (above 0) or too much.
+    """Signed difference: its mean is above 0 where a model predicts too little, below 0 where it predicts too much.
 
     L = y - yh. Both of one shape, which is returned. Both signs occur in the literature.
 
@@ -87,7 +87,7 @@ def mean_bias_error(prediction: Tensor, target: Tensor) -> Tensor:
     evidence="V",
 )
 def huber(prediction: Tensor, target: Tensor, *, delta: float = 1.0, reduction: Reduction = "none") -> Tensor:
-    """Square small errors and take the size of large ones.
+    """Half the squared error up to delta, linear beyond it.
 
     L = e^2/2 where |e| <= delta, else delta (|e| - delta/2), e = yh - y. Both of one shape, which is returned. It is
     delta times Smooth L1 with beta = delta, so the two agree at 1 only. 1.345 standard deviations give 95 % efficiency.
@@ -109,10 +109,10 @@ def huber(prediction: Tensor, target: Tensor, *, delta: float = 1.0, reduction: 
     evidence="V",
 )
 def smooth_l1(prediction: Tensor, target: Tensor, *, beta: float = 1.0, reduction: Reduction = "none") -> Tensor:
-    """Take the size of the difference, rounded off near 0.
+    """Absolute error, replaced by a parabola within beta of 0.
 
     L = e^2/(2 beta) where |e| < beta, else |e| - beta/2, e = yh - y. Both of one shape, which is returned. beta = 0 is
-    the absolute error; the region proposals of Faster R-CNN take sigma = 3, that is beta = 1/9.
+    the absolute error; the region proposals of Faster R-CNN use sigma = 3, that is beta = 1/9.
 
     >>> smooth_l1(torch.tensor([0.5, 3.0]), torch.zeros(2), beta=0.5)
     tensor([0.2500, 2.7500])
@@ -131,7 +131,7 @@ def smooth_l1(prediction: Tensor, target: Tensor, *, beta: float = 1.0, reductio
     evidence="V",
 )
 def balanced_l1(prediction: Tensor, target: Tensor, *, alpha: float = 0.5, gamma: float = 1.5) -> Tensor:
-    """Give small errors a larger share of the gradient than Smooth L1 does, and large ones at most gamma.
+    """Smooth L1 with larger gradients for small errors and gradients of at most gamma for large ones.
 
     L = (alpha/b) (b|e| + 1) ln(b|e| + 1) - alpha |e| where |e| < 1, else gamma |e| + gamma/b - alpha, with
     b = exp(gamma/alpha) - 1, which makes value and slope continuous. Both of one shape, which is returned. A threshold
@@ -159,7 +159,7 @@ def balanced_l1(prediction: Tensor, target: Tensor, *, alpha: float = 0.5, gamma
     evidence="V",
 )
 def log_cosh(prediction: Tensor, target: Tensor) -> Tensor:
-    """Take the logarithm of the hyperbolic cosine of the difference: e^2/2 near 0, |e| - ln 2 far out.
+    """Logarithm of the hyperbolic cosine of the difference: e^2/2 near 0, |e| - ln 2 far from it.
 
     L = ln cosh e = |e| - ln(1 + tanh |e|), e = yh - y, in this form, because cosh overflows at 89 in float32, and the
     usual |e| + ln(1 + exp(-2|e|)) - ln 2 has lost every digit at 1e-4. Both of one shape, which is returned. The
@@ -212,7 +212,7 @@ class _LogCosh(CustomFunction):
     aliases=("pinball",),
 )
 def quantile(prediction: Tensor, target: Tensor, *, tau: float = 0.5) -> Tensor:
-    """Weigh errors so that the minimiser is the tau-quantile instead of the median.
+    """Absolute error weighted by sign, so that the minimiser is the tau-quantile instead of the median.
 
     L = max(tau u, (tau - 1) u), u = y - yh. Both of one shape, which is returned. tau = 1/2 is half the absolute error.
     Kink at 0.
@@ -236,7 +236,7 @@ def quantile(prediction: Tensor, target: Tensor, *, tau: float = 0.5) -> Tensor:
     aliases=("negative_log_likelihood_of_values",),
 )
 def gaussian_nll(prediction: Tensor, target: Tensor, *, least_variance: float = 1e-6) -> Tensor:
-    """Ask for the value and for its uncertainty.
+    """Negative log-likelihood of a normal distribution with predicted mean and variance.
 
     L = (ln v + (y - mu)^2 / v) / 2, without the constant ln(2 pi)/2; v = exp(log-variance), at least least_variance,
     below which the log-variance has no gradient (torch's clamp lets it pass). prediction: (N,2,...), mean and
@@ -268,7 +268,7 @@ def gaussian_nll(prediction: Tensor, target: Tensor, *, least_variance: float = 
     evidence="H",
 )
 def euclidean(prediction: Tensor, target: Tensor) -> Tensor:
-    """Take half the squared distance of two vectors.
+    """Half the squared Euclidean distance of two vectors.
 
     L = |yh - y|^2 / 2, one value per vector. Both (N,...); returns (N,).
 
@@ -287,7 +287,7 @@ def euclidean(prediction: Tensor, target: Tensor) -> Tensor:
     evidence="H",
 )
 def reconstruction(prediction: Tensor, target: Tensor) -> Tensor:
-    """Take the squared distance of two images.
+    """Squared Euclidean distance of two images.
 
     L = sum of (xh - x)^2 over the image: as many times the squared error as an image has numbers, so the two are not
     to be exchanged where terms are weighed. Both (N,...); returns (N,).
@@ -318,7 +318,7 @@ def mahalanobis(
     covariance: Tensor | Sequence[Sequence[float]] | None = None,
     squared: bool = False,
 ) -> Tensor:
-    """Take the distance of two vectors in units of a covariance.
+    """Mahalanobis distance of two vectors, for a given covariance.
 
     L = sqrt((x - mu)^T S^-1 (x - mu)), by a Cholesky factor, never by an inverse; squared as Deep SORT gates.
     Both (N,F); covariance: (F,F), positive definite, None = identity; returns (N,). The slope at distance 0 is 0.
@@ -355,7 +355,7 @@ def mahalanobis(
     whole_batch=True,
 )
 def root_mean_squared_error(prediction: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """Take the root of the mean square over the batch; every item carries that value.
+    """Square root of the mean squared error of the batch; every item has that value.
 
     L = sqrt(mean(e^2)), once over the whole batch: the mean over batches is not that of the data set. Both of one
     shape, which is returned; mask: bool, items that count. The slope at a perfect fit is held at 0.
@@ -377,7 +377,7 @@ def root_mean_squared_error(prediction: Tensor, target: Tensor, *, mask: Tensor 
     whole_batch=True,
 )
 def root_mean_squared_logarithmic_error(prediction: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """Take the root mean square of the difference of logarithms: predicting too little costs more than too much.
+    """Root mean squared difference of logarithms: underestimates cost more than overestimates.
 
     L = sqrt(mean((ln(1 + yh) - ln(1 + y))^2)), over the whole batch; every item carries that value. Predictions below 0
     count as 0, with slope 0 there. Both of one shape, which is returned, targets from 0 on; mask: bool, items that
@@ -433,7 +433,7 @@ def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
 def ghm_r(
     prediction: Tensor, target: Tensor, *, mu: float = 0.02, bins: int = 10, mask: Tensor | None = None
 ) -> Tensor:
-    """Weigh errors down where many items have gradients of the same size, outliers as well as easy ones.
+    """Pseudo-Huber error weighted by the inverse density of gradient norms: easy items and outliers count less.
 
     L_i = beta_i (sqrt(e^2 + mu^2) - mu), with beta_i = N / density of the gradient |e| / sqrt(e^2 + mu^2); see
     `ghm_weights`. Both of one shape, which is returned; mask: bool, items that count.

@@ -51,7 +51,7 @@ def _counts(logits: Tensor, target: Tensor, mask: Tensor | None, over_batch: boo
 
 
 class _ClassSums(CustomFunction):
-    """Sums over pixels of p [c = t], p, [c = t] and, if asked for, p^2, (N,C), where the mask counts; and p (N,C,P).
+    """Sums over pixels of p [c = t], p, [c = t] and, on request, p^2, (N,C), where the mask counts; and p (N,C,P).
 
     By hand, because the gradient needs only p and t: no slope of p is ever written.
     """
@@ -139,7 +139,7 @@ def dice(
     over_batch: bool = False,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Ask the predicted and the true region of every class to overlap.
+    """1 - Dice coefficient of the predicted and the true region, averaged over classes.
 
     L = 1 - mean_c (2 TP + s)/(sum p + sum g + s), p = softmax(z); squared: sum p^2 instead of sum p, as in V-Net. A
     class that is neither there nor predicted costs nothing with s > 0. logits: (N,C,...); target: (N,...) int64; mask:
@@ -183,7 +183,7 @@ def jaccard(
     over_batch: bool = False,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Ask the predicted and the true region of every class to overlap, by intersection over union.
+    """1 - Jaccard index (IoU) of the predicted and the true region, averaged over classes.
 
     L = 1 - mean_c (TP + s)/(TP + FP + FN + s), p = softmax(z). Arguments as for `dice`; returns (N,).
 
@@ -212,7 +212,7 @@ def tversky(
     over_batch: bool = False,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Ask regions to overlap, with false positives and false negatives weighed apart.
+    """1 - Tversky index, the overlap of regions with separate weights for false positives and false negatives.
 
     L = 1 - mean_c (TP + s)/(TP + alpha FP + beta FN + s), p = softmax(z): the defaults look for recall. 1/2 and 1/2 are
     Dice, 1 and 1 Jaccard. Other arguments as for `dice`; returns (N,).
@@ -253,7 +253,7 @@ def focal_tversky(
     over_batch: bool = False,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Tversky that looks at the classes whose regions do not overlap yet.
+    """Tversky loss raised to a power, which emphasises classes whose regions do not overlap yet.
 
     L = mean_c (1 - T_c)^(1/gamma), gamma 1 to 3; many ports call the exponent gamma. alpha weighs false positives, as
     in `tversky` (the paper's letters are the other way round). Where T_c is nearly 1 (by 1e-6), there is no slope,
@@ -286,7 +286,7 @@ def log_cosh_dice(
     over_batch: bool = False,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Dice, flattened near its minimum.
+    """Logarithm of the hyperbolic cosine of the Dice loss: flatter near its minimum.
 
     L = ln cosh(Dice loss), from 0 to 0.434. Arguments as for `dice`; returns (N,).
 
@@ -314,7 +314,7 @@ def generalized_dice(
     over_batch: bool = False,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Dice of all classes at once, each class weighed by the inverse square of its size.
+    """1 - Dice over all classes together, each class weighted by the inverse square of its size.
 
     L = 1 - (2 sum_c w_c TP_c + s)/(sum_c w_c (sum p + sum g) + s), w_c = 1/(sum g)^2: one ratio, no mean over classes.
     A class that is not there gets the largest weight among those that are, so that predicting it costs; libraries that
@@ -349,7 +349,7 @@ def sensitivity_specificity(
     over_batch: bool = False,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Weigh the squared errors inside a region and outside it apart, each by the size of its part.
+    """Weighted sum of the mean squared errors inside a region and outside it.
 
     L = mean_c r sum (g-p)^2 g / sum g + (1-r) sum (g-p)^2 (1-g) / sum (1-g), p = softmax(z); a part without pixels
     counts 0. ratio: r, 0.02 to 0.1 in use. Other arguments as for `dice`; returns (N,).
@@ -394,7 +394,7 @@ def exponential_logarithmic(
     over_batch: bool = False,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Raise the logarithms of Dice and of probabilities to a power below 1, which lifts small classes.
+    """Weighted sum of powers of -ln Dice and of cross-entropy, with larger weights for rare classes.
 
     L = w_D mean_c (-ln Dice_c)^g + w_X mean_x w_t (-ln p_t)^g, w_c = sqrt(sum_k f_k / f_c), f the share of a class's
     pixels in the image. No slope where a logarithm is nearly 0 (by 1e-6), which would be infinite. Other arguments as
@@ -450,7 +450,7 @@ def combo(
     over_batch: bool = False,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Weigh cross-entropy, its false negatives and false positives apart, against Dice.
+    """Weighted difference of cross-entropy, positives and negatives weighted separately, and the Dice coefficient.
 
     L = mean_c alpha MCE_c - (1 - alpha) Dice_c, MCE_c = -mean [beta t ln p + (1 - beta) (1 - t) ln(1 - p)], p =
     softmax(z). It can be negative. Other arguments as for `dice`; returns (N,).

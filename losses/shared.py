@@ -38,7 +38,7 @@ class CustomFunction(torch.autograd.Function):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        # torch asks for it in every call, and to find it out takes longer than a small loss
+        # torch reads it in every call, and computing it takes longer than a small loss
         cls.forward.__signature__ = inspect.signature(cls.forward)  # pyright: ignore[reportFunctionMemberAccess]
 
 

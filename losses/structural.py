@@ -23,7 +23,7 @@ from losses.shared import CustomFunction, in_full_precision, safe_sqrt, valid_ma
 def ssim(
     prediction: Tensor, target: Tensor, *, window: int = 11, sigma: float = 1.5, data_range: float = 1.0
 ) -> Tensor:
-    """Compare local means, variances and covariance of two images.
+    """1 - SSIM, the similarity of local means, variances and covariance of two images.
 
     L = 1 - SSIM, SSIM = (2 mx my + C1)(2 sxy + C2) / ((mx^2 + my^2 + C1)(sx^2 + sy^2 + C2)), C1 = (0.01 R)^2, C2 =
     (0.03 R)^2, statistics under a Gaussian window, mean over the positions where the whole window lies in the image,
@@ -61,7 +61,7 @@ def ms_ssim(
     sigma: float = 1.5,
     data_range: float = 1.0,
 ) -> Tensor:
-    """Compare structure at several scales, each half the size of the one before, and brightness at the coarsest.
+    """1 - multi-scale SSIM: structure at several scales, each half the size of the previous, luminance at the coarsest.
 
     L = 1 - mean_channels l_M^w_M prod_j cs_j^w_j: cs the mean of SSIM's second factor, at M scales, from 1e-6 on (a
     power has no slope at 0), l that of the first times the second (l_M cs_M is SSIM itself, as in all public code);
@@ -116,11 +116,12 @@ def _dissimilarity(x: Tensor, y: Tensor, window: int, sigma: float, data_range: 
     bell = torch.exp(-place.square() / (2 * sigma**2))
     groups = 4 * x.shape[1]
     bell = (bell / bell.sum()).expand(groups, 1, 1, window)
-    both = torch.cat([x - y, x + y], 1)
+    both = x - y, x + y
     # E[z^2] - E[z]^2 would be the difference of two large numbers; about a point near the data they are small
-    level = both.detach().mean((2, 3), keepdim=True)
-    away = both - level
-    rows = functional.conv2d(torch.cat([away, away.square()], 1), bell, groups=groups)
+    levels = [each.detach().mean((2, 3), keepdim=True) for each in both]
+    level = torch.cat(levels, 1)
+    away = [each - its for each, its in zip(both, levels, strict=True)]
+    rows = functional.conv2d(torch.cat([*away, *(each.square() for each in away)], 1), bell, groups=groups)
     means, squares = functional.conv2d(rows, bell.transpose(2, 3), groups=groups).chunk(2, 1)
     variance_apart, variance_together = (squares - means.square()).chunk(2, 1)
     apart, together = (means + level).square().chunk(2, 1)
@@ -139,7 +140,7 @@ def _dissimilarity(x: Tensor, y: Tensor, window: int, sigma: float, data_range: 
     evidence="H",
 )
 def perceptual(prediction: Tensor, target: Tensor) -> Tensor:
-    """Compare two images by the features of a network that is not trained: those of one layer.
+    """Mean squared difference of the features of two images in one layer of a fixed network.
 
     L = mean (phi(yh) - phi(y))^2, that is |.|^2 / (C H W); sum over layers with weights. Which network, and its
     weights, decide what it means. Both (N,C,H,W), features already; returns (N,).
@@ -160,7 +161,7 @@ def perceptual(prediction: Tensor, target: Tensor) -> Tensor:
     evidence="H",
 )
 def content(prediction: Tensor, target: Tensor) -> Tensor:
-    """Compare two images by the features of one layer, summed.
+    """Half the squared difference of the features of two images in one layer, summed.
 
     L = 1/2 sum (F - P)^2. Both (N,C,H,W), features already; returns (N,).
 
@@ -180,7 +181,7 @@ def content(prediction: Tensor, target: Tensor) -> Tensor:
     evidence="H",
 )
 def style(prediction: Tensor, target: Tensor, *, scaling: str = "gatys") -> Tensor:
-    """Compare which features occur together, wherever they do.
+    """Difference of the Gram matrices of the features of two images in one layer, squared or absolute.
 
     G = F F^T over positions. gatys: sum (G - A)^2 / (4 C^2 (HW)^2); johnson: sum ((G - A)/(C H W))^2, four times as
     much; absolute: sum |G - A|/(C H W), as in inpainting by partial convolutions. Both (N,C,H,W), features already;
@@ -236,7 +237,7 @@ class _GramDifference(CustomFunction):
 )
 @in_full_precision
 def context(prediction: Tensor, target: Tensor, *, h: float = 0.5, epsilon: float = 1e-5) -> Tensor:
-    """Ask every feature of one image to be found somewhere in the other.
+    """-ln of the contextual similarity of two images: how well each feature of one is matched somewhere in the other.
 
     L = -ln mean_j max_i CX_ij, CX_ij = w_ij / sum_k w_ik, w_ij = exp((1 - d_ij/(min_k d_ik + eps))/h), d the cosine
     distance of features after the target's mean is taken off. Memory grows with the square of the positions. Both
@@ -268,7 +269,7 @@ def context(prediction: Tensor, target: Tensor, *, h: float = 0.5, epsilon: floa
     evidence="H",
 )
 def temporal_consistency(prediction: Tensor, target: Tensor) -> Tensor:
-    """Ask a frame to be like the one before.
+    """Squared distance of consecutive frames.
 
     L = sum (f_t - f_{t-1})^2. Both (N,...), frames and those before them; returns (N,).
 
@@ -288,7 +289,7 @@ def temporal_consistency(prediction: Tensor, target: Tensor) -> Tensor:
     aliases=("motion", "end_point_error"),
 )
 def motion_consistency(prediction: Tensor, target: Tensor, *, squared: bool = True) -> Tensor:
-    """Ask predicted optical flow to be the true one.
+    """Squared distance of predicted and true optical flow, per pixel, or its root.
 
     L = |u - uh|^2 per pixel, or its root, the end-point error. Both (N,2,H,W); returns (N,H,W).
 
@@ -311,7 +312,7 @@ def motion_consistency(prediction: Tensor, target: Tensor, *, squared: bool = Tr
     whole_batch=True,
 )
 def siamfc(logits: Tensor, target: Tensor, *, balanced: bool = True, mask: Tensor | None = None) -> Tensor:
-    """Tell where in a score map the target is.
+    """Logistic loss of a score map, positive near the target and negative elsewhere.
 
     L = ln(1 + exp(-y v)), y = 2 t - 1; balanced: places with and without the target have the same total weight, as in
     the paper's experiments. logits and target (0 or 1) of one shape, which is returned; mask: bool, what counts.
@@ -340,7 +341,7 @@ def siamfc(logits: Tensor, target: Tensor, *, balanced: bool = True, mask: Tenso
     evidence="H",
 )
 def attention_target(prediction: Tensor, target: Tensor) -> Tensor:
-    """Make all queries of a layer look at one patch: the aim of an attack, kept for completeness.
+    """-ln of the attention that the queries of a layer pay to one patch: the objective of an attack.
 
     L = -mean_q ln A_q,t, A the attention averaged over heads; sum over layers but the first. prediction: (N,Q,K)
     attention, rows sum to 1, from 1e-12 on; target: (N,) the patch as a float number; returns (N,).

@@ -28,12 +28,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness import paths
-from harness import compose, hardware
-from harness import records
+from harness import compose, hardware, paths, records
 from harness.catalogue import entries
 from losses.compound import Sum
-from losses.loss import Loss, Output
+from losses.kinds import KINDS, Draw, Pair, Pairs, example
+from losses.loss import Loss
 from scripts.peers import peers
 
 Step = Callable[[], object]
@@ -47,7 +46,7 @@ STRESS = (1e-4, 1.0, 1e2, 1e4)
 
 @dataclass(frozen=True)
 class Size:
-    """A size to measure at: what a loss gets, and how many classes and features a loss with weights has."""
+    """A size to measure at: the shape of the data, and how many classes and features a loss with weights has."""
 
     name: str
     shape: tuple[int, ...]
@@ -56,82 +55,62 @@ class Size:
 
 
 def sizes(loss: Loss | Sum, device: str) -> list[Size]:
-    """Return where a loss is measured on this kind of device, by what it takes."""
-    takes = set(loss.about.takes.split("+"))
+    """Return the sizes at which a loss is measured on this kind of device, by its kinds."""
+    kinds = set(loss.about.kinds)
     gpu = device == "cuda"
     dense = Size("16x21x512x512", (16, 21, 512, 512), 21) if gpu else Size("8x21x128x128", (8, 21, 128, 128), 21)
     flat = [Size("128x10", (128, 10)), Size("512x1000", (512, 1000), 1000)]
-    if takes == {"features"} and loss.is_head:
+    if kinds == {"features"} and loss.is_head:
         return [Size("4096x100000", (4096, 512), 100_000) if gpu else Size("512x10000", (512, 512), 10_000)]
-    if takes & {"features", "embeddings"}:
+    if kinds & {"features", "embeddings"}:
         return [Size("512x512", (512, 512))]
-    if takes & {"class_logits", "class_probabilities"}:
+    if kinds & {"class_logits", "class_probabilities"}:
         return [dense] if loss.about.per_image else [*flat, dense]
-    if takes & {"boxes", "rotated_boxes"}:
+    if kinds & {"boxes", "rotated_boxes"}:
         count = 100 if loss.about.name == "PIoU" else 100_000  # PIoU looks at every pixel for every pair
         return [Size(f"{count} pairs", (count,))]
-    if takes & {"images"}:
+    if kinds & {"images"}:
         return [Size("8x3x192x192", (8, 3, 192, 192))]
-    if takes & {"feature_maps", "flows"}:
+    if kinds & {"feature_maps", "flows"}:
         return [Size("8x2x32x32", (8, 2, 32, 32))]
-    if takes & {"attention"}:
+    if kinds & {"attention"}:
         return [Size("128x197x197", (128, 197, 197))]
-    if takes & {"latents", "critic_slopes"}:
+    if kinds & {"latents", "critic_slopes"}:
         return [Size("512x512", (512, 512))]
     return [*flat, dense]
 
 
-def batch(takes: str, size: Size, device: str) -> tuple[Output, Tensor]:
-    """Return data of a size, as leaves that require gradients, and its target."""
-    draw = torch.Generator().manual_seed(0)
+def batch(
+    kinds: Sequence[str], size: Size, device: str, dtype: torch.dtype = torch.float32, factor: float = 1
+) -> Pairs:
+    """Return an example of every kind at a size, predictions as leaves that require gradients.
+
+    dtype: of all that is not a class. factor: on the predictions.
+    """
     count, *rest = size.shape
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=draw)
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=draw)
-
-    def boxes(columns: int) -> Tensor:
-        corner, side = 100 * uniform(count, 2), 5 + 50 * uniform(count, 2)
-        return torch.cat([corner, corner + side] if columns == 4 else [corner, side, 3 * uniform(count, 1)], 1)
-
-    classes = torch.randint(size.classes, (count, *rest[1:]), generator=draw)
-    kinds = set(takes.split("+"))
-    features: Tensor | None = None
-    prediction: Tensor | None = None
-    target: Tensor = classes
-    if "features" in kinds:
-        features, target = normal(count, size.features), classes[:, *[0] * (classes.ndim - 1)]
-    if "latents" in kinds:
-        features = normal(count, 2, 64)
-    other: Mapping[str, Callable[[], tuple[Tensor, Tensor]]] = {
-        "class_logits": lambda: (normal(count, size.classes, *rest[1:]), target),
-        "class_probabilities": lambda: (normal(*size.shape), normal(*size.shape).softmax(1)),
-        "binary_logits": lambda: (normal(*size.shape), uniform(*size.shape).round()),
-        "values": lambda: (normal(*size.shape), normal(*size.shape)),
-        "counts": lambda: (5 * uniform(*size.shape), 5 * uniform(*size.shape)),
-        "distributions": lambda: (normal(count, 2, *rest), normal(*size.shape)),
-        "boxes": lambda: (boxes(4), boxes(4)),
-        "rotated_boxes": lambda: (boxes(5), boxes(5)),
-        "images": lambda: (uniform(*size.shape), uniform(*size.shape)),
-        "feature_maps": lambda: (normal(*size.shape), normal(*size.shape)),
-        "flows": lambda: (normal(*size.shape), normal(*size.shape)),
-        "attention": lambda: (normal(*size.shape).softmax(2), (rest[0] * uniform(count)).floor()),
-        "embeddings": lambda: (normal(*size.shape), normal(*size.shape)),
-        "score_pairs": lambda: (normal(math.prod(size.shape) // 2, 2), uniform(math.prod(size.shape) // 2).round()),
-        "critic_scores": lambda: (normal(*size.shape), uniform(*size.shape).round()),
-        "critic_slopes": lambda: (normal(*size.shape), torch.ones(count)),
-        "latents": lambda: (normal(count), normal(count)),
+    if "score_pairs" in kinds:  # as many scores as the size has numbers
+        count = math.prod(size.shape) // 2
+    shapes = {kind: tuple(rest) for kind in KINDS} | {
+        "class_logits": (size.classes, *rest[1:]),
+        "features": (size.features,),
+        "latents": (2, 64),
+        "distributions": (2, *rest),
+        "score_pairs": (2,),
     }
-    for kind in kinds - {"features"}:
-        drawn, aim = other[kind]()
-        if kind != "latents":
-            prediction, target = drawn, aim
-        elif kinds == {"latents"}:
-            target = aim
-    output = Output(*(None if x is None else x.to(device).requires_grad_() for x in (features, prediction)))
-    return output, target.to(device)
+    found = example(kinds, Draw(count, size.classes, seed=0, spread=1.0), shapes)
+
+    def cast(data: Tensor) -> Tensor:
+        return data.to(device, dtype) if data.is_floating_point() else data.to(device)
+
+    return {
+        kind: Pair(cast(factor * prediction).requires_grad_(), cast(target))
+        for kind, (prediction, target, _) in found.items()
+    }
+
+
+def predictions(pairs: Pairs) -> list[Tensor]:
+    """Return the predictions of all pairs."""
+    return [pair.prediction for pair in pairs.values()]
 
 
 # ---------------------------------------------------------------- measuring
@@ -234,14 +213,9 @@ def finite_share(name: str, size: Size, device: str) -> float:
     finite = total = 0
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         for factor in STRESS:
-            output, target = batch(loss.about.takes, few, device)
-            stressed = Output(
-                *(None if x is None else (factor * x.detach()).to(dtype).requires_grad_() for x in output)
-            )
-            aim = target.to(dtype) if target.is_floating_point() else target
-            held = loss.to(dtype)
-            leaves = [x for x in stressed if x is not None]
-            for gradient in torch.autograd.grad(held(stressed, aim), leaves, allow_unused=True):
+            stressed = batch(loss.about.kinds, few, device, dtype, factor)
+            value = loss.to(dtype)(stressed)
+            for gradient in torch.autograd.grad(value, predictions(stressed), allow_unused=True):
                 if gradient is not None:
                     finite += int(gradient.isfinite().sum())
                     total += gradient.numel()
@@ -277,17 +251,19 @@ def built(name: str, size: Size, device: str, **settings: Any) -> Loss | Sum:
     if "terms" in config:
         return Sum({term: built(term, size, device) for term in config["terms"]}, config["terms"])
     torch.manual_seed(0)
-    return Loss(instantiate_with_sizes(instantiate(config), num_classes=size.classes, num_features=size.features)).to(device)
+    return Loss(instantiate_with_sizes(instantiate(config), num_classes=size.classes, num_features=size.features)).to(
+        device
+    )
 
 
 def contest(name: str, size: Size, device: str, rounds: int, least: float, compiled: bool) -> list[Contender]:
     """Measure a loss and its peers at one size; the row of our best holds the ratio to the best peer."""
     loss = built(name, size, device)
-    output, target = batch(loss.about.takes, size, device)
-    leaves = [x for x in output if x is not None] + [p for p in loss.parameters() if p.requires_grad]
-    data = leaves[0]
+    pairs = batch(loss.about.kinds, size, device)
+    data, target, _ = next(iter(pairs.values()))
+    leaves = [*predictions(pairs), *(p for p in loss.parameters() if p.requires_grad)]
     functions: dict[str, Callable[..., Tensor]] = {"lossbench": loss}
-    arguments: dict[str, tuple[Any, ...]] = {"lossbench": (output, target)}
+    arguments: dict[str, tuple[Any, ...]] = {"lossbench": (pairs,)}
     held = dict.fromkeys(functions, leaves)
     for peer in peers(name):
         if peer.dense is not None and peer.dense != (data.ndim > 2):
@@ -314,7 +290,7 @@ def contest(name: str, size: Size, device: str, rounds: int, least: float, compi
         for key, step in steps.items()
     }
     # heads: what moves are the scores, which are many times larger than the features
-    largest = max((x for x in output if x is not None), key=torch.numel).detach()
+    largest = max(predictions(pairs), key=torch.numel).detach()
     moved = data.new_zeros(len(data), size.classes) if getattr(loss, "is_head", False) else largest
     space = torch.empty_like(moved)
     steps["copy"] = lambda: space.copy_(moved)
@@ -403,7 +379,7 @@ def cost(rows: Sequence[Contender], device: str) -> dict[str, object]:
     known = sizes(entries.build(own[-1].loss), device)
     size = next(size for size in known if size.name == own[-1].size)
     loss = built(own[-1].loss, size, device)
-    output, target = batch(loss.about.takes, size, device)
+    pairs = batch(loss.about.kinds, size, device)
     last = {row.mode: row for row in own if row.size == size.name}
     return {
         "loss": own[-1].loss,
@@ -412,7 +388,7 @@ def cost(rows: Sequence[Contender], device: str) -> dict[str, object]:
         "compiled_ms": last["compiled"].milliseconds if "compiled" in last else math.nan,
         "copies": min(row.copies for row in last.values()),
         "extra_memory": min(row.extra_memory for row in last.values()),
-        "operations": operations(step_of(lambda: loss(output, target), [x for x in output if x is not None])),
+        "operations": operations(step_of(lambda: loss(pairs), predictions(pairs))),
         "finite": finite_share(own[-1].loss, known[0], device),
     }
 

@@ -103,7 +103,7 @@ def fill_mlflow(results: Path, uri: str) -> None:
 
     Through its client that would take most of an hour. The epochs stay out, because search_runs never reads them.
     """
-    from harness.tracking.entries import groups, seed_entry
+    from harness.tracking.runs import groups, tracked_seed
     from harness.tracking.store import quiet
 
     quiet()
@@ -114,7 +114,7 @@ def fill_mlflow(results: Path, uri: str) -> None:
     rows: dict[str, list[tuple[object, ...]]] = {"runs": [], "latest_metrics": [], "params": [], "tags": []}
     for identity, planned in groups(study.runs.to_dict("records")).items():  # pyright: ignore[reportArgumentType]
         for own in planned:
-            entry, name = seed_entry(own, (), identity), uuid.uuid4().hex
+            entry, name = tracked_seed(own, (), identity), uuid.uuid4().hex
             begun = (entry.name, "LOCAL", "", "", "bench", "FINISHED", entry.start_ms, entry.end_ms, None, "", "active")
             rows["runs"].append((name, *begun, f"./mlruns/{name}", int(experiment)))
             rows["latest_metrics"] += [(p.name, p.value, p.time_ms, p.step, False, name) for p in entry.points]

@@ -45,9 +45,9 @@ def check_steps_do_not_wait() -> str:
     import torch
 
     from harness.training import loop as train
-    from harness.catalogue.entries import for_classification
+    from harness.catalogue.entries import for_task
 
-    checked = for_classification()
+    checked = for_task("classification")
     for name in checked:
         described = compose.identity(compose.compose_run([f"loss={name}", "device=cuda"]).config)
         trainer = train.Trainer(described, 1, {"root": "", "download": False})

@@ -57,13 +57,13 @@ def spec():
 
 @pytest.fixture
 def job():
-    """Return a job: ``job(spec("loss=focal"), seed=3)``; it is saved only where it is stopped."""
+    """Return a job: ``job(spec("loss=focal"), seed=3)``; it writes a checkpoint only where it is stopped."""
     from harness.training.job import Job
 
     def make(spec, seed=1, **changes):
-        given = {"key": "0" * 16, "names": {}, "label": "x", "role": "run", "spec": spec, "seed": seed, "data": DATA,
-                 "feed": FEED, "folder": "nowhere", "checkpoint_seconds": 1e9, "environment": {}, "identity": {}}  # fmt: skip
-        return Job(**given | changes)
+        known = {"key": "0" * 16, "names": {}, "label": "x", "role": "run", "data": DATA, "feed": FEED}
+        saved = {"folder": "nowhere", "checkpoint_seconds": 1e9, "environment": {}, "identity": {}}
+        return Job(spec=spec, seed=seed, **known | saved | changes)
 
     return make
 

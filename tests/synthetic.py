@@ -12,16 +12,17 @@ import pandas as pd
 
 from harness.records.study import StudyData
 
-# label: (name, family, link, paper, evidence, shift of top-1 against the baseline, cost of a step against it)
-LOSSES: dict[str, tuple[str, str, str, str, str, float, float]] = {
+# label: (name, family, link (None: its scores are not probabilities), paper, evidence, shift of top-1 against the
+# baseline, cost of a step against it)
+LOSSES: dict[str, tuple[str, str, str | None, str, str, float, float]] = {
     "cross_entropy": ("cross-entropy", "probability", "softmax", "Good 1952", "V", 0.0, 1.0),
     "label_smoothing": ("label smoothing", "probability", "softmax", "Szegedy et al. 2016", "V", 0.0004, 1.02),
     "focal": ("focal loss", "probability", "softmax", "Lin et al. 2017", "V", -0.002, 1.08),
     "focal gamma=5": ("focal loss", "probability", "softmax", "Lin et al. 2017", "V", -0.011, 1.08),
     "ngl": ("NGL", "probability", "softmax", "2025", "H", 0.009, 1.05),
-    "hinge_ww": ("multi-class hinge", "margin", "none", "Weston & Watkins 1999", "V", -0.004, 1.11),
+    "hinge_ww": ("multi-class hinge", "margin", None, "Weston & Watkins 1999", "V", -0.004, 1.11),
     "bce_ovr": ("binary cross-entropy", "probability", "sigmoid", "", "V", 0.001, 1.04),
-    "arcface": ("ArcFace", "angular", "none", "Deng et al. 2019", "M", -0.003, 1.31),
+    "arcface": ("ArcFace", "angular", None, "Deng et al. 2019", "M", -0.003, 1.31),
     "mae_prob": ("absolute error on probabilities", "quantity", "softmax", "", "V", -0.31, 0.99),
     "pf_loss_r1": ("PF-loss, reconstruction 1", "probability", "softmax", "2024", "R", -0.001, 1.9),
 }
@@ -41,8 +42,8 @@ def study(
     history: bool = True,
     track: str = "lr",
     name: str = "made_up",
-    planted_shift: float = -0.05,
-    self_shift: float = 0.0,
+    control_shift: float = -0.05,
+    repeat_shift: float = 0.0,
 ) -> StudyData:
     """Return a study whose truth is :data:`LOSSES`: each seed moves all losses alike, ``noise`` each run by itself."""
     rng = np.random.default_rng(7)
@@ -57,10 +58,10 @@ def study(
                 own = {"config.loss.gamma": 200 * lr} if (track, label) == ("tuned", "focal") else {}
                 rows.append(_run(rng, "search", label, model, 7001, 7001, 0.9, lr) | own)
         for seed in seeds if controls else ():
-            itself = MODELS[model] + self_shift + common[seed + 1000] + rng.normal(0, noise)
-            worse = MODELS[model] + planted_shift + common[seed] + rng.normal(0, noise)
-            rows.append(_run(rng, "self", "cross_entropy", model, seed + 1000, seed, itself))
-            rows.append(_run(rng, "planted", "negative_control_worse", model, seed, seed, worse))
+            repeated = MODELS[model] + repeat_shift + common[seed + 1000] + rng.normal(0, noise)
+            worse = MODELS[model] + control_shift + common[seed] + rng.normal(0, noise)
+            rows.append(_run(rng, "baseline_repeat", "cross_entropy", model, seed + 1000, seed, repeated))
+            rows.append(_run(rng, "negative_control", "negative_control_worse", model, seed, seed, worse))
     frame = pd.DataFrame(_with_mishaps(rows) if mishaps else rows)
     epochs = _history(rng, frame) if history else pd.DataFrame(columns=["key", "epoch"])
     spec = {
@@ -72,7 +73,7 @@ def study(
         "track": track,
         "axes": {"model": list(models), "loss": list(losses), "seed": list(seeds)},
         "base": {"dataset": "digits", "trainer": "short"},
-        "controls": {"planted": "negative_control_worse", "self": True} if controls else {},
+        "controls": {"negative_control": "negative_control_worse", "baseline_repeat": True} if controls else {},
     }
     return StudyData(name, spec, frame, epochs)
 
@@ -81,14 +82,14 @@ def _run(
     rng: np.random.Generator, role: str, label: str, model: str, seed: int, pair: int, top1: float, lr: float = 0.005
 ) -> dict[str, Any]:
     name, family, link, paper, evidence, _, cost = LOSSES.get(
-        label, ("planted worse", "control", "softmax", "", "H", 0, 1)
+        label, ("negative control", "control", "softmax", "", "H", 0, 1)
     )
     key = hashlib.sha256(f"{role}{label}{model}{seed}{lr}".encode()).hexdigest()[:16]
     top1 = float(np.clip(top1, 0, 1))
     metrics = {
         "top1": top1, "top5": min(1.0, top1 + 0.02), "macro_f1": top1 - 0.001,
         "nll": None if link != "softmax" else 3 * (1 - top1) + abs(rng.normal(0, 0.01)),
-        "ece": None if link == "none" else 0.01 + abs(rng.normal(0, 0.004)),
+        "ece": None if link is None else 0.01 + abs(rng.normal(0, 0.004)),
     }  # fmt: skip
     per_class = json.dumps([round(top1, 3)] * 10)
     return {
@@ -107,7 +108,8 @@ def _run(
         "data.classes": 10,
         "env.commit": "0a1b2c3", "env.dirty": False, "env.python": "3.11.2", "env.torch": "2.14.1",
         "env.torchvision": "0.29.1", "env.timm": "1.0.31", "env.platform": "Linux", "env.device": "cpu",
-        "env.device_name": "Some CPU", "env.threads": 1, "numerics.losses": 1, "numerics.harness": 1,
+        "env.device_name": "Some CPU", "env.threads": 1,
+        "config.model.network": "transformer" if model.startswith("vit") else "cnn",
         "started": "2026-11-20T10:00:00+00:00", "finished": "2026-11-20T10:00:03+00:00", "source": "local",
     }  # fmt: skip
 
@@ -121,18 +123,18 @@ def _with_mishaps(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Let some runs diverge, fail and be missing, and drop seeds of one loss, so that seeds are unbalanced."""
     first = rows[0]["model"]
 
-    def places(label: str, count: int) -> list[int]:
+    def rows_of(label: str, count: int) -> list[int]:
         found = [i for i, row in enumerate(rows) if (row["role"], row["label"], row["model"]) == ("run", label, first)]
         return found[:count]
 
     no_test = {column: None for column in rows[0] if column.startswith("test.")}
-    for i in places("arcface", 2):
+    for i in rows_of("arcface", 2):
         rows[i] |= {**no_test, "status": "diverged", "diverged_step": 37, "last_finite_loss": 1.23e4}
-    for i in places("hinge_ww", 1):
+    for i in rows_of("hinge_ww", 1):
         rows[i] |= {**no_test, "status": "failed", "error": "ValueError: bad <b>luck</b>", "traceback": TRACEBACK}
-    for i in places("bce_ovr", 2):
+    for i in rows_of("bce_ovr", 2):
         rows[i] = {**{name: rows[i][name] for name in PLANNED}, "status": "missing", "source": "local"}
-    gone = places("focal gamma=5", 3)
+    gone = rows_of("focal gamma=5", 3)
     return [row for i, row in enumerate(rows) if i not in gone]
 
 

@@ -4,12 +4,14 @@ import csv
 import io
 import math
 import re
+from typing import ClassVar
 
 import pytest
 
 from harness import compose
 from harness.catalogue import curves, entries, page
 from harness.catalogue.__main__ import main
+from harness.tasks import Task
 
 NAMES = compose.options("loss")
 
@@ -59,8 +61,34 @@ def test_a_drawn_slope_is_the_derivative_of_the_drawn_value(name):
 
 
 def test_most_losses_of_classifiers_have_a_drawing(found):
-    classes = [name for name, entry in found.items() if entry.about.takes == "class_logits"]
+    classes = [name for name, entry in found.items() if entry.about.kinds == ("class_logits",)]
     assert all(curves.line_of(entries.build(name)) for name in classes)
+
+
+def test_losses_are_listed_with_the_tasks_that_can_train_them(found):
+    tasks = {name: set(entry.tasks) for name, entry in found.items()}
+    dense = {"segmentation", "segmentation_windows"}
+    assert tasks["cross_entropy"] >= {"classification", *dense}
+    for name in ("arcface", "center_cross_entropy"):  # a head, and a sum with what is evaluated
+        assert "classification" in tasks[name]
+        assert not tasks[name] & dense
+    assert "classification" not in tasks["center"]  # features alone are not evaluated
+    assert "localisation" in tasks["giou"]
+    assert tasks["mse"] >= {"localisation", "regression"}
+    assert not tasks["gini"]  # no objective
+
+
+class Paired(Task):
+    """A task whose losses have roles."""
+
+    offers = frozenset({"features", "class_logits"})
+    evaluates = frozenset({"class_logits"})
+    roles: ClassVar = {"model": ("scores", "features")}
+
+
+def test_a_role_can_have_any_loss_whose_kind_is_offered():
+    assert entries.trains(entries.build("center"), Paired)
+    assert not entries.trains(entries.build("giou"), Paired)
 
 
 def test_formulas_can_be_set(found):

@@ -1,5 +1,6 @@
 """The claims ledger: verdicts follow planted truths, chance decides nothing, and what is missing is named."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,14 +8,18 @@ import pandas as pd
 import pytest
 
 from harness import plan
-from harness.studies import search as tune
+from harness.address import Addresses
+from harness.analysis import claims
+from harness.analysis.claims import Claim, decide, weigh
 from harness.errors import UsageError
+from harness.metrics.declared import Metric, metric_of
 from harness.records.study import StudyData
 from harness.report import __main__ as command
-from harness.analysis import claims
 from harness.report import ledger
-from harness.analysis.claims import Claim, decide, weigh
-from harness.report.sections import claims as told
+from harness.report.sections import claims as section
+from harness.studies.search import Search
+
+TOP1 = metric_of("test.top1")
 
 
 def study(values, seeds=12, noise=0.004, seed=0, name="survey"):
@@ -23,11 +28,11 @@ def study(values, seeds=12, noise=0.004, seed=0, name="survey"):
     common = rng.normal(0, 0.01, seeds)
     rows = []
     for (loss, level), mean in values.items():
-        for place in range(seeds):
-            value = mean + common[place] + rng.normal(0, noise)
+        for index in range(seeds):
+            value = mean + common[index] + rng.normal(0, noise)
             rows.append(
-                {"key": f"{loss}-{level}-{place}", "role": "run", "status": "done", "label": loss, "loss": loss,
-                 "dataset": "digits", "model": "cnn_micro", "axis.stress.label_noise": level, "seed": place,
+                {"key": f"{loss}-{level}-{index}", "role": "run", "status": "done", "label": loss, "loss": loss,
+                 "dataset": "digits", "model": "cnn_micro", "axis.stress.rate": level, "seed": index,
                  "env.device": "cpu", "env.torch": "2.14.1", "test.top1": value, "cost.step_ms": 10 * math.exp(value)}
             )  # fmt: skip
     return StudyData(name, {}, pd.DataFrame(rows), pd.DataFrame())
@@ -89,7 +94,7 @@ def test_chance_supports_nothing_more_often_than_it_may(expect):
     """
     rng = np.random.default_rng(1)
     each = claim(expect=expect, margin=1e-6)
-    found = [decide([claims._tested(each, rng.normal(0, 0.01, 6).tolist(), (), 0)])[0] for _ in range(600)]
+    found = [decide([claims._tested(each, TOP1, rng.normal(0, 0.01, 6).tolist(), (), 0)])[0] for _ in range(600)]
     assert sum(d.verdict == "supported" for d in found) <= 47
 
 
@@ -103,7 +108,7 @@ def test_claims_of_a_document_share_the_error_rate():
     for _ in range(200):
         runs = rng.normal(0, 0.01, (11, 6))
         found = decide(
-            claims._tested(x, (own - runs[10]).tolist(), (), 0) for x, own in zip(family, runs, strict=False)
+            claims._tested(x, TOP1, (own - runs[10]).tolist(), (), 0) for x, own in zip(family, runs, strict=False)
         )
         wrong += any(d.verdict == "supported" for d in found)
     assert wrong <= 20
@@ -111,9 +116,9 @@ def test_claims_of_a_document_share_the_error_rate():
 
 def test_beyond_subtracts_the_same_difference_elsewhere():
     records = study({("a", 0): 0.95, ("b", 0): 0.9, ("a", 0.4): 0.75, ("b", 0.4): 0.6}, noise=1e-6)
-    conditions = {"where": {"stress.label_noise": 0.4}, "beyond": {"stress.label_noise": 0}}
+    conditions = {"where": {"stress.rate": 0.4}, "beyond": {"stress.rate": 0}}
     assert weigh(claim(**conditions), records).estimate == pytest.approx(0.1, abs=1e-4)
-    assert weigh(claim(where={"stress.label_noise": 0.4}), records).estimate == pytest.approx(0.15, abs=1e-4)
+    assert weigh(claim(where={"stress.rate": 0.4}), records).estimate == pytest.approx(0.15, abs=1e-4)
     assert weigh(claim(), records).estimate == pytest.approx(0.1, abs=1e-4)  # the mean over what is left open
 
 
@@ -132,20 +137,31 @@ def test_relative_claims_compare_ratios():
     found = weigh(claim(metric="cost.step_ms", relative=True, margin=0.05), records)
     assert math.exp(found.estimate) == pytest.approx(1.2, rel=1e-3)
     (decision,) = decide([found])
-    assert told.effect(decision).startswith("+20.0 %")
+    assert section.effect(decision).startswith("+20.0 %")
 
 
 def test_spread_compares_ranges_with_a_loss_as_one_observation():
     rows = [
         {"key": f"{loss}{model}{lr}", "role": "search", "status": "done", "label": loss, "loss": loss, "seed": 7001,
-         "dataset": "digits", "model": model, "lr": lr, "valid.top1": 0.9 - width * place}
-        for loss in "abcdef" for model, width in (("vit", 0.1), ("cnn", 0.02)) for place, lr in enumerate((1, 2, 3))
+         "dataset": "digits", "model": model, "lr": lr, "valid.top1": 0.9 - width * index}
+        for loss in "abcdef" for model, width in (("vit", 0.1), ("cnn", 0.02)) for index, lr in enumerate((1, 2, 3))
     ]  # fmt: skip
     records = StudyData("survey", {}, pd.DataFrame(rows), pd.DataFrame())
     asked = claim(role="search", pair="loss", spread=True, metric="valid.top1", compare={"model": "vit"},
                   against={"model": "cnn"})  # fmt: skip
     found = weigh(asked, records)
     assert (found.n, round(found.estimate, 6)) == (6, 0.16)
+
+
+def test_a_claim_is_read_in_the_metric_that_its_records_declare():
+    records = study({("a", 0): 0.93, ("b", 0): 0.9}, noise=1e-6)
+    records.runs["test.smoothness"] = records.runs["test.top1"]
+    own = dataclasses.replace(records, metrics=(Metric("smoothness", "smoothness", "dB", "dB", digits=1),))
+    (found,) = decide([weigh(claim(metric="test.smoothness"), own)])
+    assert section.effect(found) == "0.0 [0.0, 0.0]"
+    assert "0.01 dB of smoothness" in [entry.text for entry in section.overview([found])[2].rows[0].entries]
+    with pytest.raises(UsageError, match=r"unknown metric 'test\.smoothness'"):
+        weigh(claim(metric="test.smoothness"), records)
 
 
 def test_what_is_missing_is_named():
@@ -175,7 +191,7 @@ def test_records_of_another_device_are_not_mixed_in():
 
 
 def test_there_are_at_least_forty_claims_with_source_and_margin():
-    found = claims.load()
+    found = claims.read_claims()
     assert len(found) >= 40
     assert len({each.document for each in found}) == 5
     for each in found:
@@ -185,20 +201,20 @@ def test_there_are_at_least_forty_claims_with_source_and_margin():
                                                          for v in (each.compare, each.against))  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sorted({each.study for each in claims.load() if each.study}))
-def test_every_claim_finds_its_runs_in_the_plan_of_its_study(name):
+@pytest.mark.parametrize("name", sorted({each.study for each in claims.read_claims() if each.study}))
+def test_every_claim_finds_its_runs_in_the_plan_of_its_study(name, tmp_path):
     """With every planned run finished and equal, each claim has as many observations as the study has seeds."""
-    asked = plan.load(name)
-    settings = plan.settings(asked)
-    runs = [*plan.runs(settings, asked), *tune.Search(settings, asked).ask()]
+    asked = plan.read_study(name)
+    settings, addresses = plan.settings(asked), Addresses(tmp_path, tmp_path)
+    runs = [*plan.runs(settings, asked, addresses), *Search(settings, asked, addresses).ask()]
     rows = [
         {"key": run.key, "role": run.setting.role, "status": "done", "label": run.setting.label, "seed": run.seed,
-         **run.setting.names, "lr": run.setting.described["optimizer"]["lr"],
+         **run.setting.names, "lr": run.setting.spec.optimizer["lr"],
          **{f"axis.{key}": value for key, value in run.setting.axes.items()},
-         **{f"config.loss.{key}": value for key, value in run.setting.described["loss"].items()}}
+         **{f"config.loss.{key}": value for key, value in run.setting.spec.loss.items()}}
         for run in runs
     ]  # fmt: skip
-    for each in claims.load():
+    for each in claims.read_claims():
         if each.study != name:
             continue
         records = StudyData(
@@ -208,7 +224,7 @@ def test_every_claim_finds_its_runs_in_the_plan_of_its_study(name):
         assert found.n >= 5, (each.id, found.missing)
 
 
-def test_the_ledger_is_written_and_told(tmp_path, capsys, monkeypatch):
+def test_the_ledger_is_written_and_summarised(tmp_path, capsys, monkeypatch):
     records = study({("label_smoothing", 0): 0.93, ("cross_entropy", 0): 0.9})
     monkeypatch.setattr(claims, "recorded", lambda name: records if name == "survey" else None)
     asked = claims._claim(tmp_path, {"document": "Doc", "short": "d", "id": "good", "source": "1", "says": "It helps.",
@@ -216,7 +232,7 @@ def test_the_ledger_is_written_and_told(tmp_path, capsys, monkeypatch):
         "margin": 0.005})  # fmt: skip
     missing = claims._claim(tmp_path, {"document": "Doc", "short": "d", "id": "later", "source": "2",
         "says": "It would.", "needs": "a task of detection"})  # fmt: skip
-    monkeypatch.setattr(claims, "load", lambda: [asked, missing])
+    monkeypatch.setattr(claims, "read_claims", lambda: [asked, missing])
     assert command.main(["claims", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "supported     d: It helps." in printed
@@ -246,7 +262,7 @@ def test_wrong_claims_are_refused_in_one_sentence(tmp_path):
 
 
 def test_every_property_of_the_review_names_claims_that_exist():
-    known = {each.id for each in claims.load()}
+    known = {each.id for each in claims.read_claims()}
     named = [name for line in pd.read_csv(ledger.PROPERTIES)["claims"] for name in line.split()]
     assert set(named) <= known
     page = ledger.compose([decide([weigh(claim(id="focal_costs_more"), study({("a", 0): 0.95, ("b", 0): 0.9}))])[0]])
@@ -255,8 +271,8 @@ def test_every_property_of_the_review_names_claims_that_exist():
     assert rows["Dice", "harder to optimise"].note == "no claim stands for it"
 
 
-def test_runs_that_diverged_are_told_where_the_verdict_stands():
+def test_runs_that_diverged_are_counted_where_the_verdict_stands():
     records = study({("a", 0): 0.95, ("b", 0): 0.9})
     records.runs.loc[records.runs["key"].isin(["a-0-3", "a-0-4"]), "status"] = "diverged"
-    (row,) = told.overview(decide([weigh(claim(), records)]))[2].rows
+    (row,) = section.overview(decide([weigh(claim(), records)]))[2].rows
     assert "2 runs diverged and could not be compared" in [entry.text for entry in row.entries]

@@ -7,11 +7,17 @@ import sklearn.metrics
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from harness import compose, plan
 from harness.errors import UsageError
-from datasets import shifts as robustness
-from harness.tasks.classification import area_under_curve, metrics
-from harness.training.loop import Trainer
+from harness.metrics.classification import ClassificationMetrics, area_under_curve
+from harness.tasks import Seeds
+
+
+def metrics(logits, target, link, counts=None):
+    """What is found in all items at once; without counts no class is rarer than another."""
+    classes = logits.shape[1]
+    found = ClassificationMetrics(classes, link, torch.ones(classes) if counts is None else counts, logits.device)
+    found.add(logits, target)
+    return found.scores()
 
 
 @pytest.fixture(params=[(7, 500, 0), (3, 40, 1), (100, 2000, 2)])
@@ -56,36 +62,13 @@ def test_one_vs_rest_calibration_looks_at_the_sigmoid_of_the_choice():
 
 
 def test_classes_that_do_not_occur_do_not_spoil_the_mean():
-    found = metrics(torch.eye(4)[[0, 1]], torch.tensor([0, 1]), "none")
+    found = metrics(torch.eye(4)[[0, 1]], torch.tensor([0, 1]), None)
     assert (found["top1"], found["macro_f1"], found["ece"]) == (1.0, 1.0, None)
     assert [math.isnan(share) for share in found["per_class"]] == [False, False, True, True]
 
 
 def test_top_5_of_fewer_classes_is_everything():
-    assert metrics(torch.randn(10, 3), torch.zeros(10, dtype=torch.long), "none")["top5"] == 1.0
-
-
-# ---------------------------------------------------------------- stress
-
-
-def test_stress_reaches_the_training_split_alone_and_the_key(described):
-    calm, hard = described(), described("stress.label_noise=0.4", "stress.imbalance_ratio=10")
-    assert "stress" not in calm["dataset"]
-    assert calm == described("stress.noise=next", "stress.seed=3")  # what is not asked for decides nothing
-    assert compose.setting_hash(hard) != compose.setting_hash(calm)
-    easy, stressed = (Trainer(given, 1, {"root": "nowhere", "download": False}).task for given in (calm, hard))
-    assert len(stressed.targets["train"]) < len(easy.targets["train"])
-    assert torch.equal(stressed.targets["test"], easy.targets["test"])
-    assert torch.equal(stressed.targets["valid"], easy.targets["valid"])
-    assert stressed.describe()["checksum"] != easy.describe()["checksum"]
-
-
-def test_levels_of_stress_are_cells():
-    study = plan.load("demo", ["axes.stress.label_noise=[0,0.4]", "axes.loss=[cross_entropy,mae_prob]"])
-    settings = plan.settings(study)
-    assert {setting.cell[2:] for setting in settings} == {("0",), ("0.4",)}
-    planted = [setting for setting in settings if setting.role == "planted"]
-    assert {setting.cell[2:] for setting in planted} == {("0",), ("0.4",)}
+    assert metrics(torch.randn(10, 3), torch.zeros(10, dtype=torch.long), None)["top5"] == 1.0
 
 
 # ---------------------------------------------------------------- rare classes
@@ -113,80 +96,31 @@ def test_ties_count_half_under_the_curve():
 def test_a_class_is_a_minority_with_half_the_images_of_the_most_frequent():
     logits, target = torch.eye(4)[[0, 1, 2, 0]], torch.tensor([0, 1, 2, 3])
     counts = torch.tensor([100, 51, 50, 1])
-    assert metrics(logits, target, "none", counts)["minority_recall"] == pytest.approx(0.5)  # of classes 2 and 3
-    assert metrics(logits, target, "none", torch.tensor([100, 60, 60, 51]))["minority_recall"] is None
-    assert metrics(logits, target, "none")["gmean"] == 0.0
-
-
-# ---------------------------------------------------------------- robustness
-
-
-def test_robustness_is_measured_when_asked_for_and_part_of_the_key_only_then(described):
-    harder = ("robustness.noise=0.3", "robustness.blur=0.1", "robustness.fade=0.7", "robustness.attack=0.1")
-    calm, asked = described(), described(*harder)
-    assert described("robustness.noise=0.3")["task"]["robustness"] == {"noise": 0.3}  # what is off is no part of a run
-    assert "robustness" not in calm["task"]
-    assert compose.setting_hash(calm) != compose.setting_hash(asked)
-    trainer = Trainer(asked, 1, {"root": "nowhere", "download": False})
-    assert "noisy_top1" not in trainer.evaluate("valid")
-    found = trainer.evaluate("test")
-    assert all(0 <= found[f"{kind}_top1"] <= 1 for kind in ("noisy", "blurred", "faded"))
-    assert found["attacked_top1"] <= found["top1"]
-    assert found == trainer.evaluate("test")  # the same noise each time
-    with pytest.raises(UsageError, match=r"robustness.attack is 2; it must be between 0"):
-        Trainer(described("robustness.attack=2"), 1, {"root": "nowhere", "download": False})
-
-
-@pytest.mark.parametrize("shape", [(2, 1, 8, 8), (2, 3, 32, 20)])
-def test_blur_and_lost_contrast_take_detail_and_keep_the_mean(shape):
-    images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    for change in (robustness.blurred, robustness.faded):
-        spread = [change(images, size).std() for size in (0.01, 0.1, 0.5, 1.0)]
-        assert spread == sorted(spread, reverse=True)
-        assert spread[0] <= images.std()
-        torch.testing.assert_close(change(torch.full(shape, 0.3), 0.5), torch.full(shape, 0.3))
-    means = images.mean((1, 2, 3))
-    torch.testing.assert_close(robustness.faded(images, 0.4).mean((1, 2, 3)), means)
-    torch.testing.assert_close(robustness.faded(images, 1.0), means.view(-1, 1, 1, 1).expand(shape))
-    dot = torch.zeros(1, 1, 9, 9)
-    dot[..., 4, 4] = 1.0
-    seen = robustness.blurred(dot, 1 / 9)[0, 0]  # a deviation of one pixel
-    assert float(seen[4, 5] / seen[4, 4]) == pytest.approx(math.exp(-0.5), rel=1e-4)
-    assert float(seen.sum()) == pytest.approx(1, abs=1e-4)
-
-
-def test_an_attack_moves_every_pixel_against_the_class_however_confident_the_scores():
-    weights = torch.tensor([[1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])  # (C, pixels)
-    images, target = torch.tensor([0.9, 0.2]).view(1, 1, 1, 2), torch.tensor([0])
-    for scale in (1.0, 1e4):  # at the second the gradient of cross-entropy is 0
-        moved = robustness.attacked(lambda x, scale=scale: scale * x.flatten(1) @ weights.T, images, target, 0.05)
-        torch.testing.assert_close(moved.flatten(), torch.tensor([0.85, 0.25]))
-    assert robustness.attacked(lambda x: x.flatten(1) @ weights.T, images, target, 0.5).amin() >= 0
-
-
-def test_robustness_of_segmentation_is_refused_in_one_sentence(described):
-    given = described("task=segmentation", "dataset=scenes", "model=unet_micro", "robustness.noise=0.1")
-    with pytest.raises(UsageError, match="robustness is measured for image classifiers"):
-        Trainer(given, 1, {"root": "nowhere", "download": False})
+    assert metrics(logits, target, None, counts)["minority_recall"] == pytest.approx(0.5)  # of classes 2 and 3
+    assert metrics(logits, target, None, torch.tensor([100, 60, 60, 51]))["minority_recall"] is None
+    assert metrics(logits, target, None)["gmean"] == 0.0
 
 
 # ---------------------------------------------------------------- what losses know of the training set
 
 
-def test_losses_that_weigh_classes_get_the_counts_of_the_training_set(described):
+def test_losses_that_weigh_classes_get_the_counts_of_the_training_set(loop):
     def values(loss, *more):
-        trainer = Trainer(described(f"loss={loss}", *more), 1, {"root": "nowhere", "download": False})
-        inputs, target = next(trainer.task.epoch(64, 0, 0))
-        return trainer.loss(trainer.model(inputs), target), trainer.task
+        run = loop(f"loss={loss}", "stress=imbalance", "stress.ratio=20", *more)
+        batch = next(run.task.epoch(Seeds(0, 0)))
+        return run.losses["model"](run.task.pairs(run.model(*batch.inputs), batch)), run.task
 
-    hard = "stress.imbalance_ratio=20"
-    plain, task = values("cross_entropy", hard)
-    weights = (len(task.targets["train"]) / (10 * task.class_counts)).tolist()
-    assert values("weighted_cross_entropy", hard)[0] != plain
+    plain, task = values("cross_entropy")
+    weights = (len(task.splits.train) / (10 * task.class_counts)).tolist()
+    assert values("weighted_cross_entropy")[0] != plain
     torch.testing.assert_close(
-        values("weighted_cross_entropy", hard)[0], values("weighted_cross_entropy", hard, f"loss.weights={weights}")[0]
+        values("weighted_cross_entropy")[0], values("weighted_cross_entropy", f"loss.weights={weights}")[0]
     )
     counts = task.class_counts.tolist()
-    torch.testing.assert_close(
-        values("class_balanced", hard)[0], values("class_balanced", hard, f"loss.counts={counts}")[0]
-    )
+    torch.testing.assert_close(values("class_balanced")[0], values("class_balanced", f"loss.counts={counts}")[0])
+
+
+def test_what_the_training_set_does_not_have_must_be_given(loop, monkeypatch):
+    monkeypatch.setattr("harness.tasks.images.ImageTask.statistic", lambda self, name: None)
+    with pytest.raises(UsageError, match=r"loss\.counts is null, and this task has no class_counts: give it a value"):
+        loop("loss=class_balanced")

@@ -134,7 +134,7 @@ def test_what_one_side_alone_has_is_listed(study):
     less = dataclasses.replace(study, runs=study.runs[study.runs["label"].ne("ngl")])
     found = compare.difference(study, less, ("old", "new"))
     assert found.only == tuple(("old", f"digits · {model}", "ngl", 12) for model in ("cnn_micro", "vit_nano"))
-    axis = dataclasses.replace(study, runs=study.runs.assign(**{"axis.stress.label_noise": "0.2"}))
+    axis = dataclasses.replace(study, runs=study.runs.assign(**{"axis.stress.rate": "0.2"}))
     with pytest.raises(UsageError, match="no loss in a common cell"):
         compare.difference(study, axis)
     some = study.runs["model"].eq("mlp") | study.runs["model"].eq("vit_nano")
@@ -151,9 +151,9 @@ def test_other_settings_and_surroundings_are_named(study):
         (f"digits · {model}", "ngl", "optimizer.lr: 0.005 → 0.01") for model in ("cnn_micro", "vit_nano")
     )
     assert [what for what, _, _ in found.environment] == ["torch"]
-    said = compare.summary(found)
-    assert "2 of 6 comparisons are of different settings and the two differ in torch" in " ".join(said.split())
-    assert max(map(len, said.splitlines())) <= 100
+    words = compare.summary(found)
+    assert "2 of 6 comparisons are of different settings and the two differ in torch" in " ".join(words.split())
+    assert max(map(len, words.splitlines())) <= 100
 
 
 def published(study, folder):
@@ -188,15 +188,15 @@ def test_folders_of_results_and_of_studies_are_found(study, tmp_path):
             tmp_path / name / "runs.csv", index=False
         )
         records.write_json(tmp_path / name / "study.json", study.spec)
-    assert compare.load(str(tmp_path / "second")).name == "second"
-    assert compare.load(str(tmp_path), other="made_up").name == "made_up"
+    assert compare.read_side(str(tmp_path / "second")).name == "second"
+    assert compare.read_side(str(tmp_path), other="made_up").name == "made_up"
     with pytest.raises(UsageError, match="made_up and second: give FOLDER/STUDY"):
-        compare.load(str(tmp_path), other="third")
+        compare.read_side(str(tmp_path), other="third")
 
 
 @pytest.mark.parametrize("given", ["no_such_study", "no/such/file.csv", "no/such/folder", "harness"])
 def test_what_is_not_there_is_one_sentence_and_exit_code_2(given, capsys):
     assert main(["compare", "losses", given]) == 2
-    said = capsys.readouterr().err.strip()
-    assert given in said
-    assert "\n" not in said
+    words = capsys.readouterr().err.strip()
+    assert given in words
+    assert "\n" not in words

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import compose, plan
-from harness.training import probe
+from harness.analysis.cells import Analysis
 from harness.catalogue import entries
 from harness.records.study import StudyData
 from harness.report import exhibits, writing
-from harness.analysis.cells import Analysis
 from harness.report.exhibits import covariates, hybrid, hybrid_figures
+from harness.training import probe
 from losses.hybrid import added, number
+from losses.kinds import Pair
 
 ERRORS = torch.rand(2, 200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -57,12 +58,12 @@ def test_experiments_called_distinct_differ():
 
 @pytest.mark.parametrize("name", ["hybrid", "hybrid_mini", "hybrid_camvid"])
 def test_the_studies_train_each_distinct_experiment_once(name):
-    study = plan.load(name)
+    study = plan.read_study(name)
     assert study.axes["loss"] == [experiment.label for experiment in hybrid.distinct()]
 
 
 def test_the_whole_study_trains_what_is_printed_too():
-    study = plan.load("hybrid")
+    study = plan.read_study("hybrid")
     found = [setting.label for setting in plan.settings(study) if setting.role == "run"]
     both = dict.fromkeys(hybrid.distinct() + hybrid.distinct(mode="printed"))
     assert set(found) == {experiment.label for experiment in both}
@@ -90,7 +91,7 @@ def records(shifts, seeds=range(1, 13), labels=None):
                 "seed": seed, "pair_seed": seed, "key": f"{experiment.label}/{seed}", "setting": experiment.label,
                 "source": "runs", "test.miou": miou, "test.dice": 2 * miou / (1 + miou), "config.loss.a": 0.6,
                 "config.loss.b": 0.5, "loss_name": experiment.label, "loss_evidence": "R", "env.device": "cpu",
-                "env.torch": "2.14.1", "numerics.losses": 1, "numerics.harness": 1,
+                "env.torch": "2.14.1",
             })  # fmt: skip
     history = pd.DataFrame([{"key": row["key"], "epoch": 1, "added.value": 0.2, "added.gradient": 0.1} for row in rows])
     spec = {"name": "hybrid", "baseline": "hybrid_none", "metric": "test.miou", "margin": 0.01, "exhibits": ["hybrid"]}
@@ -103,20 +104,20 @@ def tables(study):
 
 
 def texts(table, key):
-    place = [column.key for column in table.columns].index(key)
-    return [row.entries[place].text for row in table.rows]
+    index = [column.key for column in table.columns].index(key)
+    return [row.entries[index].text for row in table.rows]
 
 
 def test_planted_effects_are_found_and_none_is_found_where_there_is_none():
     found = tables(records(lambda e: 0.03 if e.term in ("hybrid1", "hybrid2") else 0.0))["hybrid-statements"]
     verdicts = dict(zip(texts(found, "statement"), texts(found, "verdict"), strict=True))
-    said = list(verdicts.values())
-    assert said[1] == "supported"  # hybrid losses against none
-    assert said[2] == "no difference beyond the margin"  # the linear combination against none
-    assert said[4] == "supported"  # heterogeneous against single
+    words = list(verdicts.values())
+    assert words[1] == "supported"  # hybrid losses against none
+    assert words[2] == "no difference beyond the margin"  # the linear combination against none
+    assert words[4] == "supported"  # heterogeneous against single
 
 
-def test_a_planted_loss_contradicts():
+def test_an_effect_the_other_way_contradicts():
     found = tables(records(lambda e: -0.03 if e.term != "none" else 0.0))["hybrid-statements"]
     assert texts(found, "verdict")[:3] == ["contradicted"] * 3
 
@@ -150,7 +151,7 @@ def test_the_command_for_missing_equations_as_printed_plans_them():
     table = tables(records(lambda e: 0.0, labels=some))["hybrid-table2-scenes-unet_micro-printed"]
     note = table.rows[11].entries[3].note  # number 12, the two-sided eLU, which has no run
     overrides = note.partition("study=hybrid ")[2].split()
-    labels = {setting.label for setting in plan.settings(plan.load("hybrid", overrides))}
+    labels = {setting.label for setting in plan.settings(plan.read_study("hybrid", overrides))}
     assert {"hybrid_none", "hybrid_ema_convex_bielu mode=printed"} <= labels
 
 
@@ -162,7 +163,7 @@ def test_missing_experiments_say_which_command_makes_them():
     assert texts(found["hybrid-statements"], "n")[0] == "0"
 
 
-def test_the_printed_gradients_are_judged_as_the_dossier_says():
+def test_the_printed_gradients_are_right_where_the_dossier_says_so():
     found = hybrid_figures.printed_gradients(0.6, 0.5)
     assert [equation for equation, _, deviation in found if deviation < 1e-9] == [10, 11, 13, 14]
 
@@ -200,7 +201,7 @@ def probed(name):
     draw = torch.Generator().manual_seed(0)
     logits = torch.randn(4, 5, 6, 6, generator=draw)
     target = torch.randint(0, 5, (4, 6, 6), generator=draw)
-    return probe.beside_cross_entropy(loss, logits, target, target > 0)
+    return probe.beside_cross_entropy(loss, {"class_logits": Pair(logits, target, target > 0)})
 
 
 def test_cross_entropy_adds_nothing_to_itself():
@@ -237,7 +238,7 @@ def covariate_records(effect, seeds=range(1, 9)):
                 "role": "run", "status": "done", "label": label, "dataset": "scenes", "model": "unet_micro",
                 "seed": seed, "pair_seed": seed, "key": f"{label}/{seed}", "setting": label, "source": "runs",
                 "test.miou": miou, "config.loss.a": a, "config.loss.b": b, "loss_name": label, "loss_evidence": "R",
-                "env.device": "cpu", "env.torch": "2.14.1", "numerics.losses": 1, "numerics.harness": 1,
+                "env.device": "cpu", "env.torch": "2.14.1",
             })  # fmt: skip
     history = pd.DataFrame([{"key": row["key"], "epoch": 1} for row in rows])
     spec = {"name": "hybrid_covariates", "baseline": "hybrid_none", "metric": "test.miou", "margin": 0.01,

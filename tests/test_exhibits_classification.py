@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.analysis.cells import Analysis
 from harness.records.study import StudyData
 from harness.report import writing
-from harness.analysis.cells import Analysis
 from harness.report.exhibits import architectures, imbalance, methods, ngl, taxonomy
 from harness.report.exhibits.drawings import Dot
 from harness.report.items import Figure, Table
@@ -28,7 +28,7 @@ def records(value, *, labels, models=("cnn_micro",), axes=({},), seeds=range(1, 
                         "setting": label, "source": "runs", "test.top1": found, "loss_name": label,
                         "loss_family": FAMILIES.get(label, "probability"), "loss_link": "softmax",
                         "loss_evidence": "R" if label.startswith("pf_") else "V", "loss_paper": "",
-                        "env.device": "cpu", "env.torch": "2.14.1", "numerics.losses": 99, "numerics.harness": 99,
+                        "env.device": "cpu", "env.torch": "2.14.1",
                         **{f"axis.{key}": part for key, part in at.items()}, **dict.fromkeys(metrics, found),
                     })  # fmt: skip
     content = {"name": name, "baseline": "cross_entropy", "metric": "test.top1", "margin": 0.005} | spec
@@ -60,9 +60,9 @@ def test_the_taxonomy_shows_what_each_of_its_losses_did():
     assert by_loss["cross_entropy"].reference
     missing = by_loss["poly1"].entries[4]
     assert "axes.loss=[cross_entropy,poly1]" in missing.note
-    told = " ".join(section.items[0].paragraphs)
-    assert "angular is the best family" in told
-    assert "quantity the worst" in told
+    sentences = " ".join(section.items[0].paragraphs)
+    assert "angular is the best family" in sentences
+    assert "quantity the worst" in sentences
 
 
 def test_families_are_drawn_with_every_loss_and_what_is_far_away_is_counted():
@@ -94,9 +94,9 @@ def test_an_interaction_is_found_where_one_was_planted_and_only_there():
     verdicts = {row.entries[0].text: row.entries[-1].text for row in first(section, Table).rows}
     assert verdicts["dice"] == "gains more on the second"
     assert {verdicts[x] for x in ("focal", "arcface", "brier")} == {"the same on both"}
-    told = section.items[0].paragraphs[1]
-    assert "arcface has the best mean on cnn_micro" in told or "arcface has the best mean on both" in told
-    assert "the gain of 1 loss of 5 depends" in told
+    sentences = section.items[0].paragraphs[1]
+    assert "arcface has the best mean on cnn_micro" in sentences or "arcface has the best mean on both" in sentences
+    assert "the gain of 1 loss of 5 depends" in sentences
     figure = first(section, Figure).draw()
     assert [text.get_text() for text in figure.axes[0].texts] == ["dice"]
 
@@ -134,7 +134,7 @@ def test_printed_and_measured_differences_stand_side_by_side():
     assert rows["cifar10", "focal"][6].text == "same"
     assert "axes.loss=[cross_entropy,symmetric_cross_entropy" in rows["cifar10", "symmetric_cross_entropy"][5].note
     assert rows["pcam", "ngl"][3].text == "+7.07"
-    study.runs["config.dataset.stress.label_noise"] = 0.4
+    study.runs["config.stress.rate"] = 0.4
     table = first(ngl.section(Analysis(study)), Table)
     noisy = next(row.entries for row in table.rows if row.entries[2].text == "ngl")
     assert (noisy[3].text, noisy[3].note) == ("–", "the paper trained on whole, clean data")
@@ -142,13 +142,13 @@ def test_printed_and_measured_differences_stand_side_by_side():
 
 # ---------------------------------------------------------------- imbalance
 
-AXES = [{"stress.imbalance": "tail", "stress.imbalance_ratio": ratio} for ratio in (1, 10, 50)]
-AXES += [{"stress.imbalance": "step", "stress.imbalance_ratio": ratio} for ratio in (10, 50)]
+AXES = [{"stress.profile": "tail", "stress.ratio": ratio} for ratio in (1, 10, 50)]
+AXES += [{"stress.profile": "step", "stress.ratio": ratio} for ratio in (10, 50)]
 METRICS = ("test.gmean", "test.auc", "test.minority_recall")
 
 
 def rare(label, _, at):
-    ratio = at["stress.imbalance_ratio"]
+    ratio = at["stress.ratio"]
     return 0.95 - 0.1 * np.log10(ratio) + (0.05 if label == "pf_loss_r1" and ratio == 50 else 0)
 
 
@@ -156,15 +156,15 @@ def imbalanced():
     study = records(rare, labels=("cross_entropy", "focal", "pf_loss_r1"), axes=AXES, metrics=METRICS,
                     name="imbalance", exhibits=["imbalance"])  # fmt: skip
     study.spec["metric"] = "test.gmean"
-    study.runs.loc[study.runs["axis.stress.imbalance_ratio"] == 1, "test.minority_recall"] = np.nan
+    study.runs.loc[study.runs["axis.stress.ratio"] == 1, "test.minority_recall"] = np.nan
     return study
 
 
-def test_imbalance_is_told_by_ratio_profile_and_metric(tmp_path):
+def test_imbalance_is_shown_by_ratio_profile_and_metric(tmp_path):
     study = imbalanced()
     section = imbalance.section(Analysis(study))
-    told = section.items[0].paragraphs[-1]
-    assert "tail, 1:50, cnn_micro: pf_loss_r1 (reconstruction)" in told
+    sentences = section.items[0].paragraphs[-1]
+    assert "tail, 1:50, cnn_micro: pf_loss_r1 (reconstruction)" in sentences
     gmean = first(section, Table, "gmean")
     assert len(gmean.columns) == 6
     assert len(first(section, Table, "minority").columns) == 5  # balanced data have no minority
@@ -181,9 +181,7 @@ def test_imbalance_is_told_by_ratio_profile_and_metric(tmp_path):
 
 def test_partial_imbalance_is_a_partial_exhibit():
     study = imbalanced()
-    study.runs.loc[(study.runs["label"] == "focal") & (study.runs["axis.stress.imbalance_ratio"] == 50), "status"] = (
-        "missing"
-    )
+    study.runs.loc[(study.runs["label"] == "focal") & (study.runs["axis.stress.ratio"] == 50), "status"] = "missing"
     table = first(imbalance.section(Analysis(study)), Table, "gmean")
     row = next(row for row in table.rows if row.entries[0].text == "focal")
     assert ["python -m harness study=imbalance" in entry.note for entry in row.entries[1:]].count(True) == 2
@@ -191,7 +189,7 @@ def test_partial_imbalance_is_a_partial_exhibit():
 
 def test_a_study_without_ratios_says_so():
     section = imbalance.section(Analysis(records(gains, labels=LABELS)))
-    assert "axes.stress.imbalance_ratio=[1,10,50]" in section.items[0].paragraphs[0]
+    assert "axes.stress.ratio=[1,10,50]" in section.items[0].paragraphs[0]
 
 
 # ---------------------------------------------------------------- methods
@@ -211,15 +209,24 @@ def test_methods_of_the_review_stand_beside_what_their_losses_did():
     assert "baseline" not in rows["SegFormer"][4].text
 
 
+def test_a_transformer_is_one_by_its_network_not_by_its_name():
+    named = records(lambda *_: 0.9, labels=("cross_entropy",), models=("segformer_b0", "unet_micro", "vit_like"))
+    a = Analysis(named)
+    assert [methods.is_transformer(a, cell) for cell in a.cells] == [True, False, False]  # by conf/model
+    named.runs["config.model.network"] = ["transformer" if x == "vit_like" else "cnn" for x in named.runs["model"]]
+    a = Analysis(named)
+    assert [methods.is_transformer(a, cell) for cell in a.cells] == [False, False, True]  # as recorded
+
+
 def test_the_middle_of_two_losses_lies_between_them():
     labels = ("cross_entropy", "focal", "poly1", "arcface", "cosface")
     shifts = {"arcface": 0.06, "cosface": -0.02, "focal": 0.03, "poly1": 0.03}
     study = records(lambda x, *_: 0.9 + shifts.get(x, 0), labels=labels)
     study.runs["loss_family"] = ["angular" if label in ("arcface", "cosface") else "probability"
                                  for label in study.runs["label"]]  # fmt: skip
-    told = " ".join(taxonomy.section(Analysis(study)).items[0].paragraphs)
-    assert "probability is the best family (+2.9" in told
-    assert "angular the worst (+1.98)" in told  # the middle of about +6 and -2
+    sentences = " ".join(taxonomy.section(Analysis(study)).items[0].paragraphs)
+    assert "probability is the best family (+2.9" in sentences
+    assert "angular the worst (+1.98)" in sentences  # the middle of about +6 and -2
 
 
 def test_a_method_trained_with_a_sum_that_was_not_trained_has_a_dash():

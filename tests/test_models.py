@@ -7,10 +7,13 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from harness.models import images as models
+from harness.models import heads, pretrained
+from harness.models.resnet import WideBlock
+from harness.models.vit import ConvStem
 
 FOLDER = Path(__file__).resolve().parents[1] / "conf" / "model"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if "harness.models.images." in path.read_text())
+ALL = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+NAMES = [name for name in ALL if "harness.models.segmentation." not in (FOLDER / f"{name}.yaml").read_text()]
 # millions of parameters with ten classes on 32x32x3: at least, at most
 SIZES = {
     "cnn_grid": (0.04, 0.05),
@@ -44,7 +47,8 @@ def config(name, **changes):
 
 def build(name, in_channels=3, size=32, classes=10, seed=0, **changes):
     torch.manual_seed(seed)
-    return models.build(config(name, **changes), in_channels=in_channels, image_size=size, num_classes=classes)
+    outputs = {} if classes is None else {"class_logits": classes}
+    return heads.build(config(name, **changes), (in_channels, size, size), outputs)
 
 
 def small(name, **more):
@@ -64,9 +68,9 @@ def test_every_model_fits_every_data_set_or_says_why_not(name, channels, size):
                 build(name, channels, size)
             return
         model = build(name, channels, size)
-        output = model(torch.empty(2, channels, size, size))
-    assert output.features.shape == (2, model.num_features)
-    assert output.prediction.shape == (2, 10)
+        outputs = model(torch.empty(2, channels, size, size))
+    assert outputs["features"].shape == (2, model.num_features)
+    assert outputs["class_logits"].shape == (2, 10)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -93,14 +97,19 @@ def test_what_the_trainer_reads_is_there(name):
     assert fields["pretrained"] is False
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_every_model_declares_what_network_it_is(name):
+    assert config(name)["network"] in ("cnn", "transformer", "mlp")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_body_starts_the_same_with_and_without_a_head(name):
     with_head, headless, other = small(name), small(name, classes=None), small(name, seed=1)
-    assert headless.head is None
+    assert not headless.heads
     for key, value in headless.body.state_dict().items():
         assert torch.equal(value, with_head.body.state_dict()[key])
     assert any(not torch.equal(a, b) for a, b in zip(with_head.parameters(), other.parameters(), strict=True))
-    assert headless(batch()).prediction is None
+    assert headless(batch()).keys() == {"features"}
     more = small(name, classes=100)
     assert all(torch.equal(a, b) for a, b in zip(more.body.parameters(), with_head.body.parameters(), strict=True))
 
@@ -108,8 +117,8 @@ def test_the_body_starts_the_same_with_and_without_a_head(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_prediction_is_the_head_of_the_features(name):
     model = small(name).eval()
-    output = model(batch())
-    torch.testing.assert_close(output.prediction, model.head(output.features))
+    outputs = model(batch())
+    torch.testing.assert_close(outputs["class_logits"], model.heads["class_logits"](outputs["features"]))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -119,7 +128,7 @@ def test_gradient_reaches_every_parameter(name):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     for _ in range(3):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(batch(count=16)).prediction, torch.arange(16) % 10).backward()
+        nn.functional.cross_entropy(model(batch(count=16))["class_logits"], torch.arange(16) % 10).backward()
         optimizer.step()
     silent = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == []
@@ -130,24 +139,45 @@ def test_bf16_and_channels_last_give_nearly_the_same(name):
     model, images = small(name).eval(), batch()
     plain = model(images)
     layout = model.to(memory_format=torch.channels_last)(images.contiguous(memory_format=torch.channels_last))
-    torch.testing.assert_close(layout.prediction, plain.prediction, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(layout["class_logits"], plain["class_logits"], rtol=1e-4, atol=1e-4)
     with torch.autocast("cpu", torch.bfloat16):
         low = model(images)
-    assert low.prediction.dtype == torch.bfloat16
-    torch.testing.assert_close(low.prediction.float(), plain.prediction, rtol=0.1, atol=0.1)
+    assert low["class_logits"].dtype == torch.bfloat16
+    torch.testing.assert_close(low["class_logits"].float(), plain["class_logits"], rtol=0.1, atol=0.1)
+
+
+def test_every_kind_of_output_has_a_head_of_its_own():
+    """The first heads start the same however many follow; a model with no number of features is complete by itself."""
+    model = heads.build(config("mlp"), (6,), {"numbers": 1, "class_logits": 3}).eval()
+    outputs = model(torch.randn(5, 6))
+    assert {name: tuple(x.shape[1:]) for name, x in outputs.items()} == {
+        "features": (256,), "numbers": (1,), "class_logits": (3,),
+    }  # fmt: skip
+    torch.manual_seed(0)
+    one = heads.build(config("mlp"), (6,), {"numbers": 1})
+    torch.manual_seed(0)
+    two = heads.build(config("mlp"), (6,), {"numbers": 1, "class_logits": 3})
+    assert all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())
+    whole = heads.build({"_target_": "tests.test_models.complete", "lr": 0.1, "network": "mlp"}, (6,), {})
+    assert isinstance(whole, nn.Linear)
+    assert whole.in_features == 6
+
+
+def complete(*, inputs):
+    return nn.Linear(*inputs, 2)
 
 
 def test_a_wide_block_without_its_branch_is_its_shortcut():
-    block = models.WideBlock(4, 4, 1)
+    block = WideBlock(4, 4, 1)
     nn.init.zeros_(block.conv2.weight)
     images = batch(channels=4, size=6)
     assert torch.equal(block(images), images)
-    assert models.WideBlock(4, 8, 2)(images).shape == (4, 8, 3, 3)
+    assert WideBlock(4, 8, 2)(images).shape == (4, 8, 3, 3)
 
 
 @pytest.mark.parametrize("patch_size", [1, 2, 4])
 def test_a_convolutional_stem_makes_one_token_per_patch(patch_size):
-    stem = models.ConvStem(img_size=8, patch_size=patch_size, in_chans=3, embed_dim=16)
+    stem = ConvStem(img_size=8, patch_size=patch_size, in_chans=3, embed_dim=16)
     assert stem(batch(size=8)).shape == (4, stem.num_patches, 16)
     assert stem.num_patches == (8 // patch_size) ** 2
 
@@ -212,8 +242,8 @@ def hub(monkeypatch):
 
     original, hub = timm.create_model, Hub()
     monkeypatch.setattr(timm, "create_model", create_model)
-    monkeypatch.setattr(models, "HfApi", lambda: hub)
-    monkeypatch.setattr(models, "try_to_load_from_cache", lambda repository, file: None)
+    monkeypatch.setattr(pretrained, "HfApi", lambda: hub)
+    monkeypatch.setattr(pretrained, "try_to_load_from_cache", lambda repository, file: None)
     return hub
 
 
@@ -221,7 +251,7 @@ def hub(monkeypatch):
 def test_pretrained_weights_fill_the_whole_body(name, changes, hub):
     model = build(name, 1, 32, pretrained=True, **changes)
     assert all((value.float() == value.new_tensor(0.5).float()).all() for value in model.body.parameters())
-    assert model.head.weight.std() > 0
+    assert model.heads["class_logits"].weight.std() > 0
 
 
 @pytest.mark.parametrize(("name", "changes"), PRETRAINED)

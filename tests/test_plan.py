@@ -2,25 +2,30 @@
 
 import itertools
 import json
+import re
 
 import pytest
 
-from harness import compose, plan
+from harness import address, compose, plan
+from harness.address import Addresses
 from harness.errors import UsageError
 from harness.plan import Study
+from tests.conftest import ROOT
+
+ADDRESSES = Addresses(ROOT / "nowhere")
 
 
 def study(**fields):
     given = {
         "axes": {"model": ["cnn_micro", "mlp"], "loss": ["cross_entropy", "focal"], "seed": [1, 2]},
-        "controls": {},
+        "controls": {"baseline_repeat": False, "negative_control": None},
     }
     return Study(name="test", question="?", **(given | fields))
 
 
 def planned(**fields):
     asked = study(**fields)
-    return plan.runs(plan.settings(asked), asked)
+    return plan.runs(plan.settings(asked), asked, ADDRESSES)
 
 
 def test_axes_are_crossed():
@@ -35,7 +40,7 @@ def test_setting_as_axis_is_part_of_the_label_only_if_it_is_the_losss():
     assert {(r.setting.label, r.setting.axes["trainer.epochs"]) for r in runs} == set(
         itertools.product(["focal gamma=1", "focal gamma=5"], [2, 3])
     )
-    assert {r.setting.described["loss"]["gamma"] for r in runs} == {1, 5}
+    assert {r.setting.spec.loss["gamma"] for r in runs} == {1, 5}
 
 
 def test_include_adds_exclude_drops_recipes_set():
@@ -51,29 +56,58 @@ def test_include_adds_exclude_drops_recipes_set():
         ("cnn_micro", "focal gamma=5.0"), ("mlp", "focal gamma=5.0"),
     }  # fmt: skip
     for run in runs:
-        assert (run.setting.described["optimizer"]["lr"] == 0.25) == (run.setting.names["model"] == "mlp")
-        assert run.setting.described["trainer"]["epochs"] == 7
+        assert (run.setting.spec.optimizer["lr"] == 0.25) == (run.setting.names["model"] == "mlp")
+        assert run.setting.spec.trainer["epochs"] == 7
 
 
 def test_controls_stand_beside_every_cell():
-    runs = planned(controls={"self": True, "planted": "negative_control_worse"})
-    by_role = {role: [r for r in runs if r.setting.role == role] for role in ("run", "self", "planted")}
+    runs = planned(controls={"baseline_repeat": True, "negative_control": "negative_control_blind"})
+    by_role = {
+        role: [r for r in runs if r.setting.role == role] for role in ("run", "baseline_repeat", "negative_control")
+    }
     assert [len(found) for found in by_role.values()] == [8, 4, 4]
-    assert {r.setting.label for r in by_role["self"]} == {"cross_entropy"}
-    assert all(r.seed == r.pair_seed + 1000 for r in by_role["self"])
-    assert {r.setting.names["loss"] for r in by_role["planted"]} == {"negative_control_worse"}
-    assert not {r.key for r in by_role["self"]} & {r.key for r in by_role["run"]}
+    assert {r.setting.label for r in by_role["baseline_repeat"]} == {"cross_entropy"}
+    assert all(r.seed == r.pair_seed + 1000 for r in by_role["baseline_repeat"])
+    assert {r.setting.names["loss"] for r in by_role["negative_control"]} == {"negative_control_blind"}
+    assert not {r.key for r in by_role["baseline_repeat"]} & {r.key for r in by_role["run"]}
 
 
-def test_runs_are_at_what_was_chosen_at_their_place():
-    asked = study(controls={"self": True})
+def test_controls_are_there_unless_they_are_refused():
+    roles = ("run", "baseline_repeat", "negative_control")
+
+    def counts(task, baseline, controls):
+        base = {"task": task}
+        runs = planned(axes={"loss": [baseline], "seed": [1]}, base=base, baseline=baseline, controls=controls)
+        assert len({r.setting.names["loss"] for r in runs if r.setting.role == "negative_control"}) <= 1
+        return [sum(r.setting.role == role for r in runs) for role in roles], runs[-1].setting.names["loss"]
+
+    assert counts("classification", "focal", {}) == ([1, 1, 1], "negative_control_worse")
+    assert counts("segmentation", "dice", {}) == ([1, 1, 1], "negative_control_blind")
+    assert counts("regression", "mae", {})[1] == "negative_control_high"
+    assert counts("regression", "mae", {"negative_control": "mse"})[1] == "mse"
+    assert counts("classification", "focal", {"baseline_repeat": False})[0] == [1, 0, 1]
+    assert counts("classification", "focal", {"negative_control": False})[0] == [1, 1, 0]
+
+
+def test_a_sweep_is_named_after_its_study_and_what_was_asked_otherwise():
+    asked = ["margin=0.01", "axes.seed=[1,2]"]
+    assert plan.read_study("demo").name == "demo"
+    assert plan.read_study("demo", asked).name == plan.read_study("demo", asked[::-1]).name
+    assert re.fullmatch(r"demo-[0-9a-f]{6}", plan.read_study("demo", asked).name)
+    assert plan.read_study("demo", asked).name != plan.read_study("demo", asked[:1]).name
+    own = plan.read_study("demo", [*asked, "name=mine"])
+    assert (own.name, own.study, own.overrides) == ("mine", "demo", [*asked, "name=mine"])
+
+
+def test_runs_are_at_what_was_chosen_for_their_loss():
+    asked = study(controls={"baseline_repeat": True, "negative_control": None})
     settings = plan.settings(asked)
-    chosen = {setting.place: {"optimizer.lr": 0.123} for setting in settings}
+    chosen = {setting.contender: {"optimizer.lr": 0.123} for setting in settings}
     focal = next(setting for setting in settings if setting.label == "focal")
-    chosen[focal.place]["loss.gamma"] = 0.5
-    runs = plan.runs(settings, asked, chosen)
-    assert {r.setting.described["optimizer"]["lr"] for r in runs} == {0.123}
-    assert [r.setting.described["loss"]["gamma"] for r in runs if r.setting.place == focal.place] == [0.5, 0.5]
+    chosen[focal.contender]["loss.gamma"] = 0.5
+    runs = plan.runs(settings, asked, ADDRESSES, chosen)
+    assert {r.setting.spec.optimizer["lr"] for r in runs} == {0.123}
+    assert [r.setting.spec.loss["gamma"] for r in runs if r.setting.contender == focal.contender] == [0.5, 0.5]
     assert {r.setting.label for r in runs} == {"cross_entropy", "focal"}
 
 
@@ -119,26 +153,26 @@ def test_wrong_names_get_a_sentence(axes, said):
 )
 def test_wrong_study_fields_get_a_sentence(override, said):
     with pytest.raises(UsageError, match=said):
-        plan.load("smoke", [override])
+        plan.read_study("smoke", [override])
 
 
 def test_a_search_is_told_from_another_tracks():
-    tuned = plan.load("smoke", ["track=tuned", "search.trials=5"])
+    tuned = plan.read_study("smoke", ["track=tuned", "search.trials=5"])
     assert tuned.search == {"factors": [0.3, 1.0, 3.0], "trials": 5, "range": [0.1, 10.0], "seeds": [7001]}
-    assert plan.load("smoke", ["search.factors=[1,2]", "track=lr"]).search["factors"] == [1, 2]
+    assert plan.read_study("smoke", ["search.factors=[1,2]", "track=lr"]).search["factors"] == [1, 2]
     with pytest.raises(UsageError, match=r"search\.factors is for track=lr, but the track of this study is tuned"):
-        plan.load("smoke", ["track=tuned", "search.factors=[1,2]"])
-    assert plan.load("camvid", ["track=tuned"]).search["factors"] == [0.33, 1.0, 3.0], "a file may hold both"
+        plan.read_study("smoke", ["track=tuned", "search.factors=[1,2]"])
+    assert plan.read_study("camvid", ["track=tuned"]).search["factors"] == [0.33, 1.0, 3.0], "a file may hold both"
 
 
 def test_overrides_reach_study_and_runs():
-    asked = plan.load(
+    asked = plan.read_study(
         "smoke", ["axes.loss=[cross_entropy,ngl]", "axes.seed=[4]", "base.trainer.epochs=5", "margin=0.01"]
     )
     assert asked.margin == 0.01
-    runs = plan.runs(plan.settings(asked), asked)
+    runs = plan.runs(plan.settings(asked), asked, ADDRESSES)
     assert {r.setting.names["loss"] for r in runs if r.setting.role == "run"} == {"cross_entropy", "ngl"}
-    assert {r.setting.described["trainer"]["epochs"] for r in runs} == {5}
+    assert {r.setting.spec.trainer["epochs"] for r in runs} == {5}
 
 
 OVERRIDES = [
@@ -151,7 +185,7 @@ OVERRIDES = [
 @pytest.mark.parametrize("overrides", OVERRIDES)
 def test_a_study_and_a_single_run_agree_on_the_key(overrides):
     single = compose.compose_run(overrides)
-    key = compose.keys(compose.identity(single.config), [single.config["seed"]])[0]
+    key = ADDRESSES.keys(address.spec_of(single.config), [single.config["seed"]])[0]
     values = dict(plan.parsed(entry) for entry in overrides)
     axes = {"loss": [values.pop("loss", "cross_entropy")], "seed": [values.pop("seed", 1)]}
     axes |= {name: [value] for name, value in values.items()}
@@ -161,27 +195,21 @@ def test_a_study_and_a_single_run_agree_on_the_key(overrides):
     assert [run.key for run in planned(axes=axes, baseline=label)] == [key]
 
 
-def test_key_is_content_not_spelling(described):
+def test_key_is_content_not_spelling(spec):
     def key(*overrides):
-        return compose.keys(described(*overrides), [1])[0]
+        return ADDRESSES.keys(spec(*overrides), [1])[0]
 
     assert key() == key("optimizer.lr=5.0e-3") == key("data.root=elsewhere", "engine.workers=1")
     assert key("loss=focal", "loss.gamma=2") == key("loss=focal", "loss.gamma=2.0")
     assert len({key(), key("threads=2"), key("optimizer.lr=0.004"), key("loss=focal"), key("trainer=long")}) == 5
 
 
-def test_raised_numerics_change_every_key(described, monkeypatch):
-    before = compose.keys(described(), [1])
-    monkeypatch.setattr("losses.NUMERICS", 10**6)
-    assert compose.keys(described(), [1]) != before
-
-
-def test_a_sum_is_described_by_the_content_of_its_terms(described, monkeypatch):
-    before = described("loss=center_cross_entropy")
-    assert before["loss"]["parts"]["center"]["_target_"].endswith("Center") or before["loss"]["parts"]["center"]
+def test_a_sum_is_described_by_the_content_of_its_terms(spec, monkeypatch):
+    before = spec("loss=center_cross_entropy")
+    assert before.loss["parts"]["center"]["_target_"].endswith("Center")
     real = compose.option
     monkeypatch.setattr(compose, "option", lambda g, n: real(g, n) | ({"alpha": 0.123} if n == "center" else {}))
-    assert compose.keys(described("loss=center_cross_entropy"), [1]) != compose.keys(before, [1])
+    assert ADDRESSES.keys(spec("loss=center_cross_entropy"), [1]) != ADDRESSES.keys(before, [1])
 
 
 @pytest.mark.parametrize("group", compose.GROUPS)
@@ -192,18 +220,23 @@ def test_every_option_composes(group):
 
 def test_every_study_plans():
     for name in compose.options("study"):
-        asked = plan.load(name)
+        asked = plan.read_study(name)
         assert asked.question.endswith("?") or asked.question.endswith(".")
         settings = plan.settings(asked)
-        assert plan.runs(settings, asked)
+        assert plan.runs(settings, asked, ADDRESSES)
         json.dumps(plan.as_dict(asked))
 
 
 def test_seeds_come_in_blocks_so_that_a_stopped_sweep_is_balanced():
-    runs = planned(axes={"loss": ["cross_entropy", "focal"], "seed": [3, 1, 2]}, controls={"self": True})
+    runs = planned(
+        axes={"loss": ["cross_entropy", "focal"], "seed": [3, 1, 2]},
+        controls={"baseline_repeat": True, "negative_control": None},
+    )
     assert [run.pair_seed for run in runs] == [3, 3, 3, 1, 1, 1, 2, 2, 2]
 
 
 def test_exclude_can_drop_seeds_of_a_cell_controls_included():
-    runs = planned(exclude=[{"model": "mlp", "seed": [2]}], controls={"self": True})
+    runs = planned(
+        exclude=[{"model": "mlp", "seed": [2]}], controls={"baseline_repeat": True, "negative_control": None}
+    )
     assert {(r.setting.names["model"], r.pair_seed) for r in runs} == {("cnn_micro", 1), ("cnn_micro", 2), ("mlp", 1)}

@@ -1,15 +1,16 @@
 """Regression: metrics against scikit-learn, what losses see, and a study in which outliers tell losses apart."""
 
+import re
+
 import pytest
 import sklearn.metrics
 import torch
 
 from harness import records
-from harness.errors import UsageError
-from harness.tasks.regression import Regression, metrics
-from harness.training.loop import Trainer
+from harness.metrics.regression import metrics
+from harness.tasks.regression import Regression
+from tests.conftest import carried_out
 
-DATA = {"root": "nowhere", "download": False}
 BASE = ("task=regression", "dataset=diabetes", "model=mlp", "model.widths=[16]", "loss=mse", "trainer.batch_size=32")
 
 
@@ -24,21 +25,20 @@ def test_metrics_are_scikit_learns():
     assert found["mdae"] == pytest.approx(sklearn.metrics.median_absolute_error(truth, values))
 
 
-def test_losses_see_standardised_numbers_that_gross_errors_hardly_move(described):
-    calm, hard = (Trainer(described(*BASE, f"dataset.outliers={share}"), 1, DATA).task for share in (0, 0.1))
+def test_losses_see_standardised_numbers_that_gross_errors_hardly_move(loop):
+    calm, hard = (loop(*BASE, f"dataset.outliers={share}").task for share in (0, 0.1))
     assert isinstance(calm, Regression)
-    torch.testing.assert_close(calm.inputs["train"].mean(0), torch.zeros(10, 1, 1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(calm.inputs["train"].mean(0), torch.zeros(10), atol=1e-5, rtol=0)
     assert float(calm.targets["train"].quantile(0.5)) == pytest.approx(0, abs=1e-5)
     assert hard.spread / calm.spread < 1.5
     assert float(hard.targets["train"].max()) > 5
-    predicted = hard.evaluate("test", lambda x: hard.targets["test"], "none", 512)  # the truth, back in its own unit
+    predicted = hard.evaluate(lambda x: {"numbers": hard.targets["test"]}, "test")  # the truth, back in its own unit
     assert predicted["r2"] == pytest.approx(1)
     assert predicted["mae"] == pytest.approx(0, abs=1e-3)
 
 
-def test_a_network_learns_more_than_the_mean(described, tmp_path):
-    trainer = Trainer(described(*BASE, "trainer.epochs=20", "optimizer.lr=0.005"), 1, DATA)
-    record = trainer.run(tmp_path, 1e9, lambda: False, lambda *_: None)
+def test_a_network_learns_more_than_the_mean(loop, tmp_path):
+    record = carried_out(loop(*BASE, "trainer.epochs=20", "optimizer.lr=0.005"), tmp_path)
     assert record["status"] == "done"
     assert record["test"]["r2"] > 0.3
     assert record["data"]["features"][0] == "age"
@@ -47,21 +47,21 @@ def test_a_network_learns_more_than_the_mean(described, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (("loss=focal",), "compares class_logits, but this task offers only values"),
+        (("loss=focal",), "compares class_logits, but this task offers only counts and distributions and values"),
         (("dataset=digits",), "digits has a class for every image"),
-        (("stress.label_noise=0.2",), "tables have dataset.outliers"),
-        (("robustness.noise=0.2",), "robustness is measured for image classifiers"),
+        (("model=cnn_micro",), "the model cnn takes images, but an input of this task has (10,): use model=mlp"),
         (("task=classification", "loss=cross_entropy"), "use task=regression"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_sentence(described, changes, message):
-    with pytest.raises(UsageError, match=message):
-        Trainer(described(*BASE, *changes), 1, DATA)
+def test_what_does_not_fit_is_refused_in_one_sentence(loop, changes, message):
+    changed = dict(entry.split("=", 1) for entry in (*BASE, *changes))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        loop(*(f"{key}={value}" for key, value in changed.items() if key != "model.widths"))
 
 
 def test_a_study_of_outliers_tells_the_absolute_error_from_the_squared_one(cli):
     done = cli(
-        "harness", "study=outliers", "axes.loss=[mse,mae]", "axes.seed=[1,2,3]", "track=fixed",
+        "harness", "study=outliers", "axes.loss=[mse,mae]", "axes.seed=[1,2,3]", "track=fixed", "name=outliers",
         "base.trainer.epochs=30", "base.optimizer.lr=0.01", "tracking.enabled=false",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

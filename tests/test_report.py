@@ -22,14 +22,16 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from scipy import stats as scipy_stats
 
-from harness import plan, report
-from harness.analysis import stats
+from harness import plan, records, report
+from harness.analysis import cells, stats
+from harness.analysis.cells import Analysis
+from harness.errors import UsageError
+from harness.metrics.declared import CLASSIFICATION, Metric
 from harness.records.study import StudyData
 from harness.report import figures, latex, multiples
 from harness.report.__main__ import main
-from harness.analysis.cells import Analysis
 from harness.report.items import Column, Entry, Notice, Row, Section, Table
-from harness.report.sections import classes, controls, cost, failures, ranks, reproduce, runs, setting, verdicts
+from harness.report.sections import classes, controls, cost, curves, failures, ranks, reproduce, runs, setting, verdicts
 from harness.report.writing import compose
 from tests import synthetic
 
@@ -61,8 +63,8 @@ def table_of(section: Section, identity: str) -> Table:
 
 
 def texts(table: Table, column: str) -> list[str]:
-    place = [c.key for c in table.columns].index(column)
-    return [row.entries[place].text for row in table.rows]
+    index = [c.key for c in table.columns].index(column)
+    return [row.entries[index].text for row in table.rows]
 
 
 # ---------------------------------------------------------------------------- what it says
@@ -87,7 +89,7 @@ def test_numbers_are_those_of_the_records(study, folder):
     assert found["pf_loss_r1 (reconstruction)"]["evidence"] == "R"
 
 
-def test_verdicts_are_the_truth_that_was_planted(analysis):
+def test_verdicts_are_the_truth_of_the_simulation(analysis):
     for cell in analysis.cells:
         found = {label: analysis.comparisons[cell, label].verdict for label in analysis.challengers}
         assert found["ngl"] == "better"
@@ -101,7 +103,7 @@ def test_diverged_and_unbalanced_seeds_are_counted_not_dropped(analysis):
     assert (arcface.planned, arcface.diverged, analysis.comparisons[cell, "arcface"].n) == (12, 2, 10)
     assert (uneven.planned, analysis.comparisons[cell, "focal gamma=5"].n) == (9, 9)
     lines = [line for item in verdicts.section(analysis).items for p in getattr(item, "points", ()) for line in p.lines]
-    assert any(name == "arcface" and "2 of 12 diverged, judged by the others" in words for name, words in lines)
+    assert any(name == "arcface" and "2 of 12 diverged, the others compared" in words for name, words in lines)
 
 
 def test_over_all_cells_flips_seeds_that_are_complete(study, analysis):
@@ -124,8 +126,8 @@ def test_many_cells_get_a_table_of_verdicts_best_loss_first():
 
 def test_few_seeds_are_said_to_be_few():
     small = Analysis(synthetic.study(seeds=(1, 2, 3), mishaps=False))
-    said = " ".join(notice.text for notice in verdicts.notices(small))
-    assert "Only 3 pairs" in said
+    words = " ".join(notice.text for notice in verdicts.notices(small))
+    assert "No verdict rests on more than 3 pairs" in words
     flips = Analysis(synthetic.study(seeds=(1, 2, 3), losses=("cross_entropy", "ngl", "mae_prob"), mishaps=False))
     assert "3 seeds allow no p below 0.25" in verdicts.over_all_cells(flips)
 
@@ -134,7 +136,7 @@ def test_a_study_that_cannot_tell_says_so():
     same = synthetic.study(
         seeds=(1, 2), losses=("cross_entropy", "label_smoothing", "bce_ovr"), noise=0.02, mishaps=False
     )
-    assert "cannot tell" in verdicts.lead(Analysis(same))
+    assert "No difference from cross_entropy could be decided" in verdicts.lead(Analysis(same))
 
 
 @pytest.mark.parametrize("metric", ["test.nll", "test.ece"])
@@ -148,19 +150,70 @@ def test_lower_is_better_where_it_is(study, metric):
 
 def test_what_a_link_forbids_is_a_dash_with_its_reason(analysis):
     table = table_of(cost.section(analysis), "metrics")
-    place = {column.key: i for i, column in enumerate(table.columns)}
-    row = next(row for row in table.rows if row.entries[place["loss"]].text == "hinge_ww")
-    assert row.entries[place["nll"]].text == "–"
-    assert "not probabilities" in row.entries[place["nll"]].note
-    sigmoid = next(row for row in table.rows if row.entries[place["loss"]].text == "bce_ovr")
-    assert sigmoid.entries[place["nll"]].text == "–"
-    assert sigmoid.entries[place["ece"]].value is not None
+    index = {column.key: i for i, column in enumerate(table.columns)}
+    row = next(row for row in table.rows if row.entries[index["loss"]].text == "hinge_ww")
+    assert row.entries[index["nll"]].text == "–"
+    assert "not probabilities" in row.entries[index["nll"]].note
+    sigmoid = next(row for row in table.rows if row.entries[index["loss"]].text == "bce_ovr")
+    assert sigmoid.entries[index["nll"]].text == "–"
+    assert sigmoid.entries[index["ece"]].value is not None
+
+
+SMOOTHNESS = Metric("smoothness", "smoothness", "dB", "dB", digits=1)
+
+
+def test_metrics_are_those_that_the_records_declare(study):
+    values = np.linspace(1, 2, len(study.runs))
+    more = {"test.smoothness": values, "shifted.blur.smoothness": values / 2, "shifted.blur.top1": values / 3}
+    own = dataclasses.replace(study, runs=study.runs.assign(**more), metrics=(SMOOTHNESS, *CLASSIFICATION[:2]))
+    table = table_of(cost.section(Analysis(own)), "metrics")
+    assert [column.key for column in table.columns][3:] == ["smoothness", "top5", "blur_smoothness"]
+    assert table.columns[-1].title == "test smoothness under blur (dB)"
+    a = Analysis(dataclasses.replace(own, spec=own.spec | {"metric": "test.smoothness"}))
+    assert (a.metric.title, a.metric.digits) == ("test smoothness", 1)
+    shifted = Analysis(dataclasses.replace(own, spec=own.spec | {"metric": "shifted.blur.top1"}))
+    assert cost.secondary(shifted)[0].key == "test.smoothness"
+
+
+def test_declared_metrics_travel_with_the_records_and_with_what_is_published(tmp_path):
+    record = {"status": "done", "seed": 1, "config": {}, "test": {"smoothness": 3.0}, "metrics": [SMOOTHNESS.as_dict()]}
+    records.save(records.run_folder("a", tmp_path), record, pd.DataFrame({"epoch": [1]}))
+    records.write_json(tmp_path / "own" / "study.json", {"name": "own", "metric": "test.smoothness"})
+    (tmp_path / "own" / "runs.csv").write_text("key,role,label,seed,pair_seed,setting\na,run,x,1,1,s\n")
+    for _ in ("from the records", "from their index"):
+        found = records.load_study("own", tmp_path)
+        assert found.metrics == (SMOOTHNESS,)
+        assert not [name for name in found.runs if name.startswith("metrics")]
+    table, *_ = records.publish("own", tmp_path)
+    published = records.load_published(table)
+    assert (published.metrics, published.spec) == (found.metrics, found.spec)
+    (tmp_path / "own" / "runs.csv").unlink()
+    assert records.load_study("own", tmp_path).metrics == (SMOOTHNESS,)
+
+
+def test_an_unknown_metric_is_one_sentence_with_the_nearest(study):
+    with pytest.raises(UsageError, match=r"did you mean test\.smoothness"):
+        Analysis(dataclasses.replace(study, spec=study.spec | {"metric": "test.smoothnes"}, metrics=(SMOOTHNESS,)))
+
+
+def test_several_objectives_have_learning_curves_of_their_own(study, tmp_path):
+    history = study.history.rename(columns={"train.loss": "train.loss.critic"})
+    history = history.assign(**{"train.loss.generator": history["train.loss.critic"] + 1})
+    two = dataclasses.replace(study, history=history)
+    items = curves.section(Analysis(two)).items
+    assert [item.id for item in items if "cnn_micro" in item.id] == [
+        "curves-valid-digits-cnn_micro",
+        "curves-train-critic-digits-cnn_micro",
+        "curves-train-generator-digits-cnn_micro",
+    ]
+    assert "training loss of the generator" in items[2].title
+    assert report.build(two, tmp_path).exists()
 
 
 def test_step_time_is_relative_to_the_baseline(analysis):
     table = table_of(cost.section(analysis), "cost")
-    place = {column.key: i for i, column in enumerate(table.columns)}
-    ratios = {row.entries[place["loss"]].text: row.entries[place["step_ratio"]] for row in table.rows}
+    index = {column.key: i for i, column in enumerate(table.columns)}
+    ratios = {row.entries[index["loss"]].text: row.entries[index["step_ratio"]] for row in table.rows}
     assert ratios["cross_entropy"].value == 1
     slow = ratios["pf_loss_r1 (reconstruction)"]
     assert slow.value == pytest.approx(1.9, rel=0.05)
@@ -168,8 +221,8 @@ def test_step_time_is_relative_to_the_baseline(analysis):
 
 
 def by_loss(table: Table, column: str):
-    place = {column.key: i for i, column in enumerate(table.columns)}
-    return {row.entries[place["loss"]].text: row.entries[place[column]] for row in table.rows}
+    index = {column.key: i for i, column in enumerate(table.columns)}
+    return {row.entries[index["loss"]].text: row.entries[index[column]] for row in table.rows}
 
 
 @pytest.mark.parametrize(("track", "trials"), [("lr", 3), ("tuned", 6)])
@@ -247,37 +300,37 @@ def alarms(**given):
 
 def test_good_controls_are_quiet(analysis):
     found = controls.controls(analysis)
-    assert {control.outcome for control in found} == {"as it must be"}
+    assert {control.status for control in found} == {"passed"}
     assert len(found) == 3 * len(analysis.cells)
 
 
-def test_a_planted_loss_that_is_not_found_is_loud():
-    said = alarms(planted_shift=0.0)
-    assert "planted worse loss" in said
-    assert "was not found" in said
-    loud = Analysis(synthetic.study(mishaps=False, history=False, planted_shift=0.0))
+def test_a_negative_control_that_is_not_found_is_loud():
+    words = alarms(control_shift=0.0)
+    assert "negative control" in words
+    assert "was not found" in words
+    loud = Analysis(synthetic.study(mishaps=False, history=False, control_shift=0.0))
     assert verdicts.notices(loud)[0].tone == "alarm"
 
 
-def test_a_planted_loss_that_comes_out_better_is_loud():
-    assert "came out better" in alarms(planted_shift=0.01)
+def test_a_negative_control_that_comes_out_better_is_loud():
+    assert "came out better" in alarms(control_shift=0.01)
 
 
 def test_a_baseline_that_differs_from_itself_is_loud():
-    assert "differs from itself" in alarms(self_shift=0.1)
+    assert "differs from itself" in alarms(repeat_shift=0.1)
 
 
 def test_a_study_that_learns_nothing_is_loud(study):
     runs = study.runs.assign(**{"test.top1": np.random.default_rng(0).normal(0.1, 0.01, len(study.runs))})
-    said = " ".join(controls.alarms(Analysis(dataclasses.replace(study, runs=runs))))
-    assert "does not beat guessing" in said
+    words = " ".join(controls.alarms(Analysis(dataclasses.replace(study, runs=runs))))
+    assert "does not beat chance" in words
 
 
 def test_controls_that_were_not_run_are_named():
     a = Analysis(synthetic.study(seeds=(1, 2), controls=False, history=False))
-    found = {control.name: control.outcome for control in controls.controls(a)}
-    assert found["cross_entropy against itself, other seeds"] == found["planted worse loss"] == "not run"
-    assert "say nothing yet" in " ".join(notice.text for notice in verdicts.notices(a))
+    found = {control.name: control.status for control in controls.controls(a)}
+    assert found["cross_entropy repeated with other seeds"] == found["negative control"] == "not run"
+    assert "without a result" in " ".join(notice.text for notice in verdicts.notices(a))
 
 
 # ---------------------------------------------------------------------------- mixed and broken records
@@ -290,22 +343,23 @@ def with_changes(study, which, **values) -> StudyData:
     return dataclasses.replace(study, runs=runs)
 
 
-def test_other_device_types_are_set_aside_unless_told(study):
+def test_other_device_types_are_set_aside_unless_mixed(study):
     elsewhere = with_changes(study, study.runs["label"].eq("focal"), **{"env.device": "cuda"})
     apart, mixed = Analysis(elsewhere), Analysis(elsewhere, mix=True)
     assert "focal" not in apart.labels
     assert "Set aside" in " ".join(notice.text for notice in verdicts.notices(apart))
     assert texts(table_of(setting.section(apart), "set-aside"), "made_on") == ["cuda, torch 2"]
     assert mixed.comparisons[mixed.cells[0], "focal"].n == 12
-    said = [item.text for item in setting.section(mixed).items if isinstance(item, Notice)]
-    assert any("mix device types" in text for text in said)
+    words = [item.text for item in setting.section(mixed).items if isinstance(item, Notice)]
+    assert any("mix device types" in text for text in words)
 
 
-def test_older_numerics_are_marked(study):
-    old = Analysis(with_changes(study, study.runs["label"].eq("ngl"), **{"numerics.losses": 0}))
+def test_runs_of_older_code_are_marked(study, monkeypatch):
+    monkeypatch.setattr(cells, "_old", lambda runs: runs["label"].eq("ngl"))
+    old = Analysis(study)
     assert old.outcomes[old.cells[0], "ngl"].old == 12
-    said = [item.text for item in setting.section(old).items if isinstance(item, Notice)]
-    assert any("older numerics" in text for text in said)
+    words = [item.text for item in setting.section(old).items if isinstance(item, Notice)]
+    assert any("older code" in text for text in words)
 
 
 def test_failures_tell_what_happened_and_how_to_run_again(analysis):
@@ -329,12 +383,36 @@ def test_learning_rates_at_the_edge_of_the_grid_are_noted(study):
     assert "edge of the grid" in noted["ngl"]
 
 
-def test_the_command_reproduces_a_study_with_its_overrides():
-    asked = plan.load("demo", ["axes.seed=[1,2]", "base.trainer.epochs=3", "margin=0.01"])
-    empty = StudyData("demo", plan.as_dict(asked), pd.DataFrame(), pd.DataFrame())
+@pytest.mark.parametrize("more", [[], ["name=mine"]])
+def test_the_command_reproduces_a_study_with_its_overrides(more):
+    asked = plan.read_study("demo", ["axes.seed=[1,2]", "base.trainer.epochs=3", "margin=0.01", *more])
+    empty = StudyData(asked.name, plan.as_dict(asked), pd.DataFrame(), pd.DataFrame())
     words = shlex.split(reproduce.command(empty))
     assert words[:4] == ["python", "-m", "harness", "study=demo"]
-    assert plan.load("demo", words[4:]) == asked
+    assert plan.read_study("demo", words[4:]) == asked
+
+
+def test_a_sweep_with_overrides_says_so_at_its_head(study, tmp_path):
+    changed = study.spec | {"study": "demo", "overrides": ["axes.seed=[1,2]"]}
+    made = dataclasses.replace(study, name="demo-3fa9c2", spec=changed)
+    page = compose(made)
+    assert page.title == "demo-3fa9c2"
+    assert page.facts[0] == "demo with axes.seed=[1,2]"
+    assert "demo with axes.seed=[1,2]" in report.summary(made).splitlines()[0]
+    asked = compose(dataclasses.replace(made, spec=changed | {"overrides": ["question=Why?"], "question": "Why?"}))
+    assert asked.title == "Why?"
+
+
+def test_a_study_whose_file_has_changed_since_says_so():
+    asked = plan.read_study("demo", ["axes.seed=[1,2]"])
+    spec = plan.as_dict(asked)
+    same = StudyData(asked.name, spec, pd.DataFrame(), pd.DataFrame())
+    assert reproduce.unlike_its_file(same) == ""
+    other = dataclasses.replace(same, spec=spec | {"margin": 0.3})
+    assert "has changed since in margin" in reproduce.unlike_its_file(other)
+    assert "as conf/study/nowhere.yaml first" in reproduce.unlike_its_file(
+        dataclasses.replace(same, spec=spec | {"study": "nowhere"})
+    )
 
 
 @pytest.mark.parametrize(
@@ -456,9 +534,9 @@ def test_the_report_needs_no_torch(tmp_path):
 
 def test_an_unknown_study_is_one_sentence_and_exit_code_2(capsys):
     assert main(["build", "no_such_study"]) == 2
-    said = capsys.readouterr().err.strip()
-    assert "no_such_study" in said
-    assert "\n" not in said
+    words = capsys.readouterr().err.strip()
+    assert "no_such_study" in words
+    assert "\n" not in words
 
 
 # ---------------------------------------------------------------------------- in a browser
@@ -501,12 +579,12 @@ def test_a_click_sorts_the_table(page):
 
 
 def test_the_keyboard_sorts_numbers_by_value_and_leaves_gaps_last(page):
-    place = page.locator(f"{RESULTS} thead button").all_inner_texts().index("difference (points)") + 1
-    title = page.locator(f"{RESULTS} thead button").nth(place - 1)
+    index = page.locator(f"{RESULTS} thead button").all_inner_texts().index("difference (points)") + 1
+    title = page.locator(f"{RESULTS} thead button").nth(index - 1)
     title.focus()
     page.keyboard.press("Enter")
     page.keyboard.press("Space")  # ascending
-    found = [text.split()[0].replace("−", "-") for text in shown(page, place)]
+    found = [text.split()[0].replace("−", "-") for text in shown(page, index)]
     assert found[-1] == "–"  # the baseline has no difference
     numbers = [float(text) for text in found[:-1]]
     assert numbers == sorted(numbers)
@@ -537,10 +615,10 @@ def test_axe_finds_no_fault(browser, small, width, scheme):
     page.get_by_role("button", name="Enlarge: vit_nano").click()
     found += faults(page, "dialog")
     page.evaluate("document.querySelector('dialog h2').style.color = 'var(--line)'")
-    planted = faults(page, "dialog")
+    provoked = faults(page, "dialog")
     page.close()
     assert found == []
-    assert [rule for rule, *_ in planted] == ["color-contrast"]
+    assert [rule for rule, *_ in provoked] == ["color-contrast"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -572,7 +650,7 @@ def visible_rows(page, table):
 
 
 def test_a_filter_hides_what_is_about_something_else(page):
-    every = page.locator("tr[data-about]").count()
+    every = page.locator("tr[data-filters]").count()
     chooser(page, "model").select_option("vit_nano")
     assert not page.locator(RESULTS).is_visible()
     assert page.get_by_text("No row of this table fits the filter.").first.is_visible()
@@ -581,12 +659,12 @@ def test_a_filter_hides_what_is_about_something_else(page):
     assert page.locator("figure:visible h3").all_inner_texts()[0] == "vit_nano"
     chooser(page, "family").select_option("angular")
     assert sorted(visible_rows(page, "#table-results-digits-vit_nano")) == ["arcface", "cross_entropy"]
-    told = page.get_by_role("status")
-    left, total = map(int, re.findall(r"[0-9]+", told.inner_text().replace(",", "")))
+    status = page.get_by_role("status")
+    left, total = map(int, re.findall(r"[0-9]+", status.inner_text().replace(",", "")))
     assert 0 < left < total
     page.get_by_role("button", name="Show all").click()
-    page.wait_for_function("!document.querySelector('#filtered output').textContent")  # told before it is done
-    assert page.locator("tr[data-about]:not([hidden])").count() == every
+    page.wait_for_function("!document.querySelector('#filtered output').textContent")  # changes first
+    assert page.locator("tr[data-filters]:not([hidden])").count() == every
     assert page.evaluate("document.activeElement.closest('form')?.id") == "filters"
 
 
@@ -657,8 +735,8 @@ def test_figures_are_saved_from_the_page_alone(browser, folder, tmp_path):
 
 
 def test_the_runs_say_how_mlflow_finds_them(page, study):
-    said = page.locator("#runs p").first.inner_text()
-    key = re.search("tags.`lossbench.key` = '([0-9a-f]+)'", said)
+    words = page.locator("#runs p").first.inner_text()
+    key = re.search("tags.`lossbench.key` = '([0-9a-f]+)'", words)
     assert key is not None
     assert key[1] in set(study.runs["key"])
 
@@ -667,7 +745,7 @@ def test_it_prints_everything_on_light_paper_without_cutting_tables(page):
     page.emulate_media(media="print", color_scheme="dark")
     page.set_viewport_size({"width": PAPER, "height": 1000})
     hidden = page.locator("nav, #filters, .files button")
-    assert not any(hidden.nth(place).is_visible() for place in range(hidden.count()))
+    assert not any(hidden.nth(index).is_visible() for index in range(hidden.count()))
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     page.evaluate("document.body.style.color = 'var(--alarm)'")
     assert page.evaluate("getComputedStyle(document.body).color") == "rgb(163, 18, 31)"
@@ -699,13 +777,13 @@ def test_a_pdf_repeats_the_head_of_a_table_on_every_page(page, tmp_path):
 
 def by_class(study, scores):
     """Return the study with a score of each class by label (none: 0.5, 0.25)."""
-    told = [json.dumps(scores.get(label, [0.5, 0.25])) for label in study.runs["label"]]
+    texts = [json.dumps(scores.get(label, [0.5, 0.25])) for label in study.runs["label"]]
     return dataclasses.replace(
-        study, runs=study.runs.assign(**{"test.per_class": told, "data.classes": '["cat", "rare dog"]'})
+        study, runs=study.runs.assign(**{"test.per_class": texts, "data.classes": '["cat", "rare dog"]'})
     )
 
 
-def test_classes_are_told_apart_by_name_and_by_loss(study):
+def test_classes_are_listed_by_name_and_by_loss(study):
     losses = Analysis(study).challengers
     a = Analysis(by_class(study, {losses[0]: [0.75, None]}))
     table = classes.section(a).items[1]
@@ -713,7 +791,7 @@ def test_classes_are_told_apart_by_name_and_by_loss(study):
     rows = {row.entries[0].text: row.entries[1:] for row in table.rows}
     assert [entry.text for entry in rows[a.display(a.baseline)]] == ["50.0", "25.0"]
     first, second = rows[a.display(losses[0])]
-    assert (first.text, first.note.split(",")[0]) == ("75.0", "+25.0 to the baseline")
+    assert (first.text, first.note.split(",")[0]) == ("75.0", "+25.0 from the baseline")
     assert second.value is None
     assert "neither occurs" in second.note
 
@@ -728,7 +806,7 @@ def test_cells_that_differ_in_a_number_have_figures_of_their_own(study, tmp_path
         return frame.assign(key=frame["key"] + level, **more)
 
     levels = ("0", "0.4")
-    runs = pd.concat([at(study.runs, level, **{"axis.stress.label_noise": level}) for level in levels])
+    runs = pd.concat([at(study.runs, level, **{"axis.stress.rate": level}) for level in levels])
     history = pd.concat([at(study.history, level) for level in levels])
     both = dataclasses.replace(study, runs=runs.reset_index(drop=True), history=history.reset_index(drop=True))
     report.build(both, tmp_path)
@@ -740,9 +818,9 @@ def test_losses_are_ranked_where_there_are_eight_data_sets(tmp_path):
     whole = synthetic.study(models=("cnn_micro",), mishaps=False)
     assert not ranks.section(Analysis(whole)).items
     parts = []
-    for place in range(8):
+    for index in range(8):
         part = whole.runs.copy()
-        part["dataset"], part["key"] = f"data{place}", part["key"] + f"-{place}"
+        part["dataset"], part["key"] = f"data{index}", part["key"] + f"-{index}"
         parts.append(part)
     many = dataclasses.replace(whole, runs=pd.concat(parts, ignore_index=True))
     prose, figure = ranks.section(Analysis(many)).items
@@ -750,8 +828,8 @@ def test_losses_are_ranked_where_there_are_eight_data_sets(tmp_path):
     assert "(ngl)" in prose.paragraphs[0]
     assert len(figure.draw().axes) == 1
     few = many.runs[~((many.runs["label"] == "focal") & (many.runs["dataset"] == "data3"))]
-    (told,) = ranks.section(Analysis(dataclasses.replace(many, runs=few))).items[0].paragraphs
-    assert "Left out, because a data set lacks them: focal." in told
+    (sentence,) = ranks.section(Analysis(dataclasses.replace(many, runs=few))).items[0].paragraphs
+    assert "Left out, because a data set lacks them: focal." in sentence
 
 
 # ---------------------------------------------------------------------------- many runs
@@ -765,9 +843,9 @@ def test_more_runs_than_a_page_holds_are_listed_in_csv_alone(study, tmp_path, mo
     assert 'href="tables/runs.csv"' in page
     assert f'id="run-{study.runs["key"].iloc[0]}"' not in page
     assert set(re.findall(r'href="#([^"]+)"', page)) <= set(re.findall(r'\sid="([^"]+)"', page))
-    said = f"{len(study.runs)} runs, too many for a page"
-    assert said in page
-    assert said in (tmp_path / "report.md").read_text()
+    words = f"{len(study.runs)} runs, too many for a page"
+    assert words in page
+    assert words in (tmp_path / "report.md").read_text()
     first = study.runs["key"].iloc[0]
     assert first in page.split('id="run-sets"')[1]  # what a number comes from is still there
     monkeypatch.setattr(runs, "MOST", len(study.runs))

@@ -8,14 +8,14 @@ import torchmetrics.functional.classification as reference
 from omegaconf import OmegaConf
 from torchmetrics.functional.segmentation import mean_iou
 
-from harness import compose
-from harness.models import images as models
-from harness import records
+from harness import compose, records
 from harness.catalogue import entries
 from harness.errors import UsageError
-from harness.tasks.segmentation import Tally, boundary_f1, of_confusion
-from harness.training.loop import Stopped, Trainer
-from losses.loss import Output
+from harness.metrics.segmentation import ConfusionMetrics, boundary_f1, of_confusion
+from harness.models import heads
+from harness.tasks import Seeds
+from harness.training.job import Stopped
+from tests.conftest import carried_out
 
 FOLDER = Path(__file__).resolve().parents[1] / "conf" / "model"
 MODELS = sorted(path.stem for path in FOLDER.glob("*.yaml") if "harness.models.segmentation." in path.read_text())
@@ -36,10 +36,10 @@ def batch(seed=0, images=6, classes=5):
 
 
 def judged(logits, target, link="softmax", boundaries=True, size=2):
-    tally = Tally(logits.shape[1], link, boundaries=boundaries, device=logits.device)
+    metrics = ConfusionMetrics(logits.shape[1], link, boundaries=boundaries, device=logits.device)
     for part, aim in zip(logits.split(size), target.split(size), strict=True):
-        tally.add(part, aim)
-    return tally.scores(CLASSES)
+        metrics.add(part, aim)
+    return metrics.scores(CLASSES)
 
 
 def test_metrics_agree_with_torchmetrics():
@@ -103,7 +103,7 @@ def test_a_perfect_prediction_scores_one():
 
 def test_links_without_likelihood_have_none():
     logits, target = batch()
-    found = judged(logits, target, link="none")
+    found = judged(logits, target, link=None)
     assert (found["nll"], found["ece"]) == (None, None)
 
 
@@ -138,19 +138,19 @@ def test_an_image_without_boundary_has_no_boundary_score():
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_predicts_every_pixel(name):
     config = OmegaConf.to_container(OmegaConf.load(FOLDER / f"{name}.yaml"))
-    built = models.build(config, in_channels=1, image_size=(64, 96), num_classes=3).eval()
+    built = heads.build(config, (1, 64, 96), {"class_logits": 3}).eval()
     with torch.inference_mode():
-        output = built(torch.randn(2, 1, 64, 96))
-    assert isinstance(output, Output)
-    assert output.prediction.shape == (2, 3, 64, 96)
-    assert output.features.shape[:2] == (2, built.num_features)
+        outputs = built(torch.randn(2, 1, 64, 96))
+    assert built.dense
+    assert outputs["class_logits"].shape == (2, 3, 64, 96)
+    assert outputs["features"].shape[:2] == (2, built.num_features)
 
 
 @pytest.mark.parametrize("name", ["unet_micro", "fcn_micro", "vit_seg_micro", "unet_resnet34"])
 def test_a_size_that_does_not_fit_is_refused(name):
     config = OmegaConf.to_container(OmegaConf.load(FOLDER / f"{name}.yaml"))
     with pytest.raises(ValueError, match=r"do(es)? not divide images of 30x50"):
-        models.build(config, in_channels=3, image_size=(30, 50), num_classes=3)
+        heads.build(config, (3, 30, 50), {"class_logits": 3})
 
 
 # ---------------------------------------------------------------- from config to record
@@ -159,37 +159,39 @@ def test_a_size_that_does_not_fit_is_refused(name):
 WINDOWS = ("task=segmentation_windows", "task.crop=[32,40]", "task.scales=[1.0,1.5]", "task.mirror=true")
 
 
-@pytest.mark.parametrize("views", [(), WINDOWS], ids=["whole", "windows"])
-def test_a_run_learns_and_resumes_bit_for_bit(views, described, tmp_path):
+@pytest.mark.parametrize("views", [("task=segmentation",), WINDOWS], ids=["whole", "windows"])
+def test_a_run_learns_and_resumes_bit_for_bit(views, loop, tmp_path):
     small = ("dataset.train_size=64", *SMALL[1:], "trainer.epochs=4", "dataset.digits=[0,1]")
-    given = described(*SEGMENTATION, *small, *views)
-    data = {"root": "nowhere", "download": False}
-    straight = Trainer(given, 1, data).run(tmp_path / "a", 1e9, lambda: False, lambda *_: None)
+    given = (*views, *SEGMENTATION[1:], *small)
+    straight = carried_out(loop(*given), tmp_path / "a")
     assert straight["status"] == "done"
     assert straight["test"]["boundary_f1"] is not None
     assert straight["valid"]["boundary_f1"] is None
-    stopped = Trainer(given, 1, data)
+    stopped = loop(*given)
     with pytest.raises(Stopped):
-        stopped.run(tmp_path / "b", 1e9, lambda: stopped.progress.step == 11, lambda *_: None)
-    resumed = Trainer(given, 1, data).run(tmp_path / "b", 1e9, lambda: False, lambda *_: None)
+        carried_out(stopped, tmp_path / "b", lambda: stopped.state.step == 11)
+    resumed = carried_out(loop(*given), tmp_path / "b")
     assert resumed["test"] == straight["test"]
     assert straight["cost"]["data_s"] < straight["cost"]["train_s"]
-    assert straight["data"].get("window") == ([32, 40] if views else None)
+    assert straight["data"].get("window") == ([32, 40] if views == WINDOWS else None)
 
 
-def test_pixels_without_class_are_masked_and_nothing_else(described):
-    given = described(*SEGMENTATION, *SMALL)
-    task = Trainer(given, 1, {"root": "nowhere", "download": False}).task
-    _, target = next(task.epoch(8, 1, 2))
-    assert torch.equal(task.mask(target), target != 255)
+def test_pixels_without_class_are_masked_and_nothing_else(loop):
+    task = loop(*SEGMENTATION, *SMALL).task
+    batch = next(task.epoch(Seeds(1, 2)))
+    outputs = {"class_logits": torch.zeros(8, 4, 48, 48)}
+    pair = task.pairs(outputs, batch)["class_logits"]
+    assert (pair.prediction is outputs["class_logits"], pair.target is batch.target) == (True, True)
+    assert torch.equal(pair.mask, batch.target != 255)
+    assert not pair.mask.all()
     task.has_void = False
-    assert task.mask(target) is None
+    assert task.pairs(outputs, batch)["class_logits"].mask is None
 
 
 def test_a_study_is_reported_with_the_pictures_that_its_runs_kept(cli):
     small = [f"base.{x}" for x in (*SMALL, "trainer.epochs=1", "model=fcn_micro")]
     done = cli("harness", "study=segmentation", "axes.loss=[cross_entropy,dice]", "axes.model=[fcn_micro]",
-               "axes.seed=[1,2]", "tracking.enabled=false", *small)  # fmt: skip
+               "axes.seed=[1,2]", "name=segmentation", "tracking.enabled=false", *small)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "mean IoU against cross_entropy" in done.stdout
     report = cli.results / "segmentation" / "report"
@@ -206,47 +208,49 @@ def test_a_study_is_reported_with_the_pictures_that_its_runs_kept(cli):
     assert records.examples("no such run", cli.results) is None
 
 
-def test_equal_seeds_mean_equal_batches_for_every_loss(described):
+def test_equal_seeds_mean_equal_batches_for_every_loss(loop):
     def first(loss):
-        trainer = Trainer(described(*SEGMENTATION, *SMALL, f"loss={loss}"), 1, {"root": "x", "download": False})
-        return next(trainer.task.epoch(8, 1, 2)), trainer.model.state_dict()
+        run = loop(*SEGMENTATION, *SMALL, f"loss={loss}")
+        return next(run.task.epoch(Seeds(1, 2))), run.model.state_dict()
 
     (batch_a, weights_a), (batch_b, weights_b) = first("cross_entropy"), first("dice")
-    assert all(torch.equal(a, b) for a, b in zip(batch_a, batch_b, strict=True))
+    assert torch.equal(batch_a.inputs[0], batch_b.inputs[0])
+    assert torch.equal(batch_a.target, batch_b.target)
     assert all(torch.equal(weights_a[name], weights_b[name]) for name in weights_a)
 
 
 @pytest.mark.parametrize("name", compose.options("loss"))
-def test_every_loss_of_class_logits_takes_a_step_and_all_others_are_refused(name, described):
-    given = described(*SEGMENTATION, *SMALL, f"loss={name}")
+def test_every_loss_of_class_logits_takes_a_step_and_all_others_are_refused(name, loop):
+    given = (*SEGMENTATION, *SMALL, f"loss={name}")
     about = entries.build(name).about
-    if about.takes != "class_logits" or about.untrainable:
+    if about.kinds != ("class_logits",) or about.untrainable:
         with pytest.raises(UsageError, match=r"compares|cannot be trained|trains"):
-            Trainer(given, 1, {"root": "nowhere", "download": False})
+            loop(*given)
         return
-    trainer = Trainer(given, 1, {"root": "nowhere", "download": False})
-    trainer.step(*next(trainer.task.epoch(8, 1, 2)))
-    assert trainer.tally["bad_step"] < 0
-    assert trainer.tally["norm"] > 0
+    run = loop(*given)
+    run.step(next(run.task.epoch(Seeds(1, 2))))
+    epoch = run.meter.close()
+    assert epoch.bad_step is None
+    assert epoch.norm["model"] > 0
 
 
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["task=segmentation"], "the data set digits has a class for every image, not every pixel"),
+        (["task=segmentation", "dataset=digits"], "the data set digits has a class for every image, not every pixel"),
         (["dataset=scenes"], "the data set scenes has a class for every pixel"),
         (
-            ["task=segmentation", "dataset=scenes"],
+            ["task=segmentation", "model=cnn_micro"],
             "the model cnn classifies images, but this task is about every pixel",
         ),
         (["model=unet_micro"], "the model unet classifies every pixel, but this task is about images"),
         ([*SEGMENTATION, "loss=arcface"], "compares features, but this task offers only class_logits"),
         ([*SEGMENTATION, "dataset.size=[50,50]"], "does not divide images of 50x50"),
-        ([*SEGMENTATION, "task=segmentation_windows"], r"task.crop is \[64, 64\]; it must be .* at most 48 and 48"),
-        ([*SEGMENTATION, *WINDOWS, "task.overlap=1"], "task.overlap is 1"),
-        ([*SEGMENTATION, *WINDOWS, "task.scales=[1,0]"], r"task.scales is \[1, 0\]"),
+        (["task=segmentation_windows"], r"task.crop is \[64, 64\]; it must be .* at most 48 and 48"),
+        ([*WINDOWS, "task.overlap=1"], "task.overlap is 1"),
+        ([*WINDOWS, "task.scales=[1,0]"], r"task.scales is \[1, 0\]"),
     ],
 )
-def test_wrong_combinations_are_one_sentence(described, overrides, sentence):
+def test_wrong_combinations_are_one_sentence(loop, overrides, sentence):
     with pytest.raises((UsageError, ValueError), match=sentence):
-        Trainer(described(*overrides), 1, {"root": "nowhere", "download": False})
+        loop(*overrides)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.engines import local as engines
 from harness import hardware
+from harness.engines import local as engines
 
 SWEEP = ("harness", "study=smoke", "tracking.enabled=false", "engine.checkpoint_seconds=0.2")
 

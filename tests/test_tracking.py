@@ -15,10 +15,11 @@ import pytest
 
 from harness import report
 from harness.analysis import stats
-from harness.paths import ROOT
 from harness.errors import UsageError
+from harness.paths import ROOT
 from harness.records.study import StudyData
-from harness.tracking import LiveMirror, entries
+from harness.tracking import LiveMirror
+from harness.tracking import runs as tracked
 from harness.tracking.__main__ import main
 from harness.tracking.dashboard import ui_command
 from harness.tracking.mirroring import Mirror, Mirrored, attempt, mirror
@@ -76,18 +77,18 @@ def study_of(*rows, history=None, name="trial"):
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory):
     """A database with MLflow's tables, made once because that takes seconds."""
-    place = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    done = mirror(study_of(name="empty"), f"sqlite:///{place}")
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    done = mirror(study_of(name="empty"), f"sqlite:///{path}")
     assert done == Mirrored()
-    return place
+    return path
 
 
 @pytest.fixture
 def uri(empty_store, tmp_path):
-    place = tmp_path / "with space" / "mlflow.db"
-    place.parent.mkdir()
-    place.write_bytes(empty_store.read_bytes())
-    return f"sqlite:///{place}"
+    path = tmp_path / "with space" / "mlflow.db"
+    path.parent.mkdir()
+    path.write_bytes(empty_store.read_bytes())
+    return f"sqlite:///{path}"
 
 
 class Read:
@@ -113,18 +114,18 @@ class Read:
 def test_summary_is_the_interval_of_the_report():
     values = [0.91, 0.95, 0.90, 0.93]
     expected = stats.mean_interval(values)
-    found = entries.summary(values)
+    found = tracked.summary(values)
     assert found == pytest.approx({name: getattr(expected, name) for name in ("n", "mean", "sd", "low", "high")})
 
 
 def test_one_seed_has_a_mean_but_no_interval():
-    assert entries.summary([0.5]) == {"n": 1, "mean": 0.5}
+    assert tracked.summary([0.5]) == {"n": 1, "mean": 0.5}
 
 
 @pytest.mark.parametrize(("cell", "expected"), [(1, "1"), (1.0, "1"), (0.003, "0.003"), (True, "true"), ("a", "a"),
                                                 ("[1, 2]", "[1, 2]"), (None, None), (math.nan, None)])  # fmt: skip
 def test_a_parameter_does_not_depend_on_how_its_column_was_read(cell, expected):
-    assert entries.text(cell) == expected
+    assert tracked.text(cell) == expected
 
 
 def test_seeds_are_nested_in_a_parent_with_their_mean(uri):
@@ -226,8 +227,8 @@ def test_a_diverged_run_is_failed_and_keeps_its_curve(uri):
 def test_roles_have_parents_of_their_own(uri):
     rows = [
         run_row("cross_entropy"),
-        run_row("cross_entropy", 1001, role="self", pair_seed=1),
-        run_row("worse", role="planted"),
+        run_row("cross_entropy", 1001, role="baseline_repeat", pair_seed=1),
+        run_row("worse", role="negative_control"),
     ]
     trials = [
         run_row(seed=7001, role="search", key=f"trial-{lr}", setting=f"setting-{lr}", **{"config.optimizer.lr": lr})
@@ -236,7 +237,7 @@ def test_roles_have_parents_of_their_own(uri):
     assert mirror(study_of(*rows, *trials), uri) == Mirrored(new=5, settings=4)
     store = Read(uri)
     names = {f"{name} · digits · cnn_micro{role}" for name, role in (
-        ("cross_entropy", ""), ("cross_entropy", " (other seeds)"), ("worse", " (planted worse loss)"),
+        ("cross_entropy", ""), ("cross_entropy", " (other seeds)"), ("worse", " (negative control)"),
         ("focal", " (search)"))}  # fmt: skip
     assert set(store.parents) == names
     search = store.parents["focal · digits · cnn_micro (search)"]
@@ -244,6 +245,16 @@ def test_roles_have_parents_of_their_own(uri):
     assert "optimizer.lr" not in search.data.params
     assert store.children["trial-0.001"].info.run_name.startswith("lr 0.001, seed 7001 · focal")
     assert store.children["cross_entropy-1001"].info.run_name.startswith("seed 1001 against 1 · ")
+
+
+def test_scores_on_shifted_data_are_mirrored_and_averaged(uri):
+    rows = [run_row(seed=seed, **{"shifted.blur.top1": score}) for seed, score in ((1, 0.5), (2, 0.7))]
+    mirror(study_of(*rows), uri)
+    store = Read(uri)
+    assert store.children["focal-2"].data.metrics["shifted.blur.top1"] == 0.7
+    (parent,) = store.parents.values()
+    assert parent.data.metrics["shifted.blur.top1.mean"] == pytest.approx(0.6)
+    assert parent.data.metrics["shifted.blur.top1.n"] == 2
 
 
 def test_different_devices_are_not_averaged(uri):
@@ -358,14 +369,14 @@ def test_a_server_that_never_answers_costs_seconds(monkeypatch):
 
 
 def test_a_file_that_is_no_database_costs_seconds(tmp_path):
-    place = tmp_path / "mlflow.db"
-    place.write_text("not a database, but long enough to be taken for one at first sight " * 20)
+    path = tmp_path / "mlflow.db"
+    path.write_text("not a database, but long enough to be taken for one at first sight " * 20)
     started = time.monotonic()
-    done = mirror(study_of(run_row()), f"sqlite:///{place}")
+    done = mirror(study_of(run_row()), f"sqlite:///{path}")
     assert time.monotonic() - started < 30
     assert "not a database" in done.reason
     with pytest.raises(UsageError, match="not a database"):
-        ui_command(f"sqlite:///{place}")
+        ui_command(f"sqlite:///{path}")
 
 
 def test_a_store_that_was_moved_is_not_written(uri, tmp_path):
@@ -403,7 +414,7 @@ def test_a_live_mirror_looks_only_once_if_nobody_else_writes(uri, monkeypatch):
 def dashboard(uri, folder):
     """The dashboard (a real tracking server on loopback) as `make ui` starts it; yields its address and its words."""
     port = free_port()
-    said = folder / "said.txt"
+    words = folder / "words.txt"
     command = [
         sys.executable,
         "-m",
@@ -416,12 +427,12 @@ def dashboard(uri, folder):
         "--results",
         str(folder),
     ]
-    with said.open("wb") as out:
+    with words.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, cwd=ROOT, start_new_session=True)
     try:
-        wait_for(lambda: "Ctrl-C" in said.read_text() or process.poll() is not None, 180)
-        assert process.poll() is None, said.read_text() + (folder / "dashboard.log").read_text()
-        yield f"http://127.0.0.1:{port}", said
+        wait_for(lambda: "Ctrl-C" in words.read_text() or process.poll() is not None, 180)
+        assert process.poll() is None, words.read_text() + (folder / "dashboard.log").read_text()
+        yield f"http://127.0.0.1:{port}", words
         os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does
         assert process.wait(30) == 0
     finally:
@@ -433,8 +444,8 @@ def dashboard(uri, folder):
 def test_a_real_server_holds_what_was_mirrored(uri, tmp_path):
     mirror(study_of(run_row(), name="local"), uri)
     study = study_of(run_row(seed=1, top1=0.90), run_row(seed=2, top1=0.94))
-    with dashboard(uri, tmp_path) as (url, said):
-        assert f"local  {url}/#/experiments/2/runs?" in said.read_text()
+    with dashboard(uri, tmp_path) as (url, words):
+        assert f"local  {url}/#/experiments/2/runs?" in words.read_text()
         assert mirror(study, url) == Mirrored(new=2, settings=1)
         assert mirror(study, url) == Mirrored(unchanged=2)
         store = Read(url)
@@ -445,7 +456,7 @@ def test_a_real_server_holds_what_was_mirrored(uri, tmp_path):
             assert json.load(file)["trainer.epochs"] == EPOCHS
         with open(Read(url, "local").file("focal-1", "config.json")) as file:
             assert json.load(file)["trainer.epochs"] == EPOCHS
-    assert "Traceback" not in said.read_text()
+    assert "Traceback" not in words.read_text()
 
 
 def wait_for(condition, seconds=240):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from harness import records
-from harness.catalogue.entries import for_classification
+from harness.catalogue.entries import for_task
 from harness.errors import UsageError
 from harness.tasks import Seeds
 from harness.training import build
@@ -16,7 +16,7 @@ from harness.training.job import Stopped, carry_out, check
 from losses.loss import Loss
 from tests.conftest import carried_out
 
-LOSSES = for_classification()
+LOSSES = for_task("classification")
 SHORT = ("dataset.train_size=128", "trainer.batch_size=32", "trainer.epochs=3", "dataset.augment.shift=1")
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Unpack
 
 from datasets import masks
+from datasets.files import reads
 from datasets.splits import MissingData, Splits
 
 CLASSES = (
@@ -12,6 +13,7 @@ CLASSES = (
 VOID_CLASS = 11
 
 
+@reads("camvid/CamVid")
 def camvid(
     root: Path,
     *,

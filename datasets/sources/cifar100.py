@@ -5,12 +5,18 @@ from typing import Unpack
 
 from torchvision.datasets import CIFAR100
 
+from datasets.files import reads
 from datasets.official import Source, cifar_checksums, read_official
 from datasets.splits import Splits, SplitSettings
 
 SOURCE = Source("CIFAR-100", "cifar100", CIFAR100, lambda: cifar_checksums(CIFAR100))
 
 
+@reads(
+    ("cifar100/cifar-100-python/train", "cifar-100-python/train"),
+    ("cifar100/cifar-100-python/test", "cifar-100-python/test"),
+    ("cifar100/cifar-100-python/meta", "cifar-100-python/meta"),
+)
 def cifar100(root: Path, *, download: bool = False, **common: Unpack[SplitSettings]) -> Splits:
     """Things, plants and animals in 32x32 pixels with three channels, 100 (fine) classes.
 

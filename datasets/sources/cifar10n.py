@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.files import reads
 from datasets.sources.cifar10 import SOURCE, cifar10
 from datasets.splits import MissingData, Splits, SplitSettings
 
@@ -15,6 +16,12 @@ LABELS = ("worse", "aggre", "random1", "random2", "random3")
 FILES = ("CIFAR-10_human.pt", "cifar10n_labels.npz")
 
 
+@reads(
+    ("cifar10/cifar-10-batches-py/data_batch_[1-5]", "cifar-10-batches-py/data_batch_[1-5]"),
+    ("cifar10/cifar-10-batches-py/test_batch", "cifar-10-batches-py/test_batch"),
+    ("cifar10/cifar-10-batches-py/batches.meta", "cifar-10-batches-py/batches.meta"),
+    ("cifar10/CIFAR-10_human.pt", "cifar10/cifar10n_labels.npz", "CIFAR-10_human.pt", "cifar10n_labels.npz"),
+)
 def cifar10n(root: Path, *, labels: str, download: bool = False, **common: Unpack[SplitSettings]) -> Splits:
     """The same splits as ``cifar10``, where training labels are what people answered; validation and test are clean.
 
@@ -38,7 +45,7 @@ def cifar10n(root: Path, *, labels: str, download: bool = False, **common: Unpac
     path, answers = _answers(SOURCE.home(root))
     clean = cifar10(root, download=download, **common)
     place = clean.train.index
-    if len(answers["clean"]) <= int(place.max()) or not torch.equal(answers["clean"][place], clean.train.targets):
+    if len(answers["clean"]) <= int(place.max()) or not torch.equal(answers["clean"][place], clean.train.labels):
         raise MissingData(f"{path.resolve()} belongs to other images than these of CIFAR-10; fetch both again.")
     return replace(clean, train=replace(clean.train, targets=answers[labels][place]))
 

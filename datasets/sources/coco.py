@@ -6,12 +6,20 @@ from pathlib import Path
 from typing import Unpack
 
 from datasets import masks
+from datasets.files import reads
 from datasets.splits import MissingData, Splits
 
 ANNOTATIONS = ("panoptic", "stuff")
 STUFF_CLASSES = 182
 
 
+@reads(
+    ("coco/coco/{train_part}", "coco/{train_part}"),
+    ("coco/coco/{test_part}", "coco/{test_part}"),
+    ("coco/coco/annotations/{annotations}_{train_part}*", "coco/annotations/{annotations}_{train_part}*"),
+    ("coco/coco/annotations/{annotations}_{test_part}*", "coco/annotations/{annotations}_{test_part}*"),
+    ("coco/coco/{annotations}thingmaps", "coco/{annotations}thingmaps"),
+)
 def coco(
     root: Path,
     *,

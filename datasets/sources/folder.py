@@ -7,11 +7,13 @@ from typing import Unpack
 import numpy as np
 
 from datasets import masks
+from datasets.files import reads
 from datasets.splits import MissingData, Splits, stratified_order
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
+@reads("{path}/{images}", "{path}/{masks_in}")
 def folder(
     root: Path,
     *,

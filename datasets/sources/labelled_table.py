@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Unpack
 
 from datasets import labelled_tables, tables
+from datasets.files import reads
 from datasets.labelled_tables import LabelledTable, LabelledTableSettings
 
 
+@reads("{path}")
 def labelled_table(
     root: Path, *, download: bool = False, path: str, target: str, **common: Unpack[LabelledTableSettings]
 ) -> LabelledTable:

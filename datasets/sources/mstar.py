@@ -5,12 +5,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from datasets.decoded import BROKEN
+from datasets.files import reads
 from datasets.splits import Images, MissingData, Splits, numbered, split
 
 CLASSES = ("2S1", "BMP2", "BRDM_2", "BTR60", "BTR70", "D7", "T62", "T72", "ZIL131", "ZSU_23_4")
 SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
+@reads(("atr/MSTAR-10", "mstar"))
 def mstar(
     root: Path,
     *,
@@ -80,7 +83,7 @@ def _chip(path: Path, crop: int, size: int) -> np.ndarray:
     try:
         with Image.open(path) as image:
             grey = image.convert("L")
-    except (OSError, SyntaxError) as error:
+    except BROKEN as error:
         raise MissingData(f"{path} cannot be read as an image ({error}); mend or remove it.") from None
     left, top = (grey.width - crop) // 2, (grey.height - crop) // 2
     return np.asarray(grey.crop((left, top, left + crop, top + crop)).resize((size, size), Image.Resampling.BILINEAR))

@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Unpack
 
 from datasets import masks
+from datasets.files import reads
 from datasets.splits import MissingData, Splits
 
 CLASSES = ("background", "target")
 
 
+@reads(("atr/sirst", "sirst"))
 def sirst(
     root: Path,
     *,

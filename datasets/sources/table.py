@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 
 from datasets import tables
+from datasets.files import reads
 from datasets.tables import TableSplits
 
 
+@reads("{path}")
 def table(
     root: Path,
     *,

@@ -6,6 +6,7 @@ from typing import Unpack
 from torchvision.datasets import VOCSegmentation
 
 from datasets import masks
+from datasets.files import reads
 from datasets.splits import MissingData, Splits
 
 CLASSES = (
@@ -15,6 +16,12 @@ CLASSES = (
 LISTS = ("official", "augmented")
 
 
+@reads(
+    "voc/VOCdevkit/VOC2012/ImageSets/Segmentation",
+    "voc/VOCdevkit/VOC2012/JPEGImages",
+    "voc/VOCdevkit/VOC2012/SegmentationClass",
+    "voc/VOCdevkit/VOC2012/SegmentationClassAug",
+)
 def voc(
     root: Path,
     *,

@@ -1,6 +1,7 @@
-"""What the records of a study say, worked out once: cells, outcomes of each loss, comparisons, controls.
+"""What the records of a study show, worked out once: cells, outcomes of each loss, comparisons, controls.
 
-A cell is a data set, a model and a value of every further axis; within a cell a loss meets the baseline seed by seed.
+A cell is a data set, a model and a value of every further axis; within a cell every loss is compared with the baseline,
+seed by seed.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from numpy.typing import ArrayLike
 from harness.analysis import stats
 from harness.analysis.frames import column, distinct, numbers, rows, where
 from harness.analysis.stats import Comparison, Interval
+from harness.metrics.declared import KNOWN, Metric, metric_of
 from harness.records.study import StudyData
-from harness.text import DASH, Metric, axis_title, metric_of, plain
+from harness.text import DASH, axis_title, plain
 
-COMPARED = ("run", "self", "planted")  # roles that answer the question; search runs never do
+COMPARED = ("run", "baseline_repeat", "negative_control")  # roles that answer the question; search runs never do
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One place where losses meet: ``values`` of the cell columns (data set and model first), ``title`` in full,
-    ``short`` without what all cells share.
+    """A setting in which losses are compared: ``values`` of the cell columns (data set and model first), ``title`` in
+    full, ``short`` without what all cells share.
     """
 
     values: tuple[str, ...]
@@ -46,7 +48,7 @@ class Outcome:
     """What became of one loss in one cell.
 
     ``keys`` are its completed runs, ``paired_keys`` those of the comparison (the baseline's included), ``seeds`` the
-    seeds that both sides completed; ``old`` counts runs made by older numerics.
+    seeds that both sides completed; ``old`` counts runs made by older code.
     """
 
     cell: Cell
@@ -77,8 +79,8 @@ class Across:
 
 
 @dataclass(frozen=True)
-class About:
-    """What the records say of a loss itself."""
+class LossFacts:
+    """What the records hold about a loss itself; ``link`` is empty where its scores are no probabilities."""
 
     label: str
     name: str
@@ -94,7 +96,7 @@ class About:
 
 
 class Analysis:
-    """The records of a study with everything derived from them, each worked out when first asked for.
+    """The records of a study with everything derived from them, each computed when first asked for.
 
     Args:
         study: its records.
@@ -104,7 +106,8 @@ class Analysis:
 
     def __init__(self, study: StudyData, mix: bool = False) -> None:
         self.study = study
-        self.metric: Metric = metric_of(str(study.spec.get("metric", "test.top1")))
+        self.metrics = study.metrics or tuple(KNOWN.values())
+        self.metric = self.metric_of(str(study.spec.get("metric", "test.top1")))
         self.baseline = str(study.spec.get("baseline", "cross_entropy"))
         self.margin = float(study.spec.get("margin") or 0.0)
         self.all = _with_cells(study.runs)
@@ -115,6 +118,14 @@ class Analysis:
         self.main = where(self.runs, role="run")
         self._records: dict[tuple[Cell, str], pd.DataFrame] = {}
         self._numbers: dict[str, pd.Series] = {}
+
+    def metric_of(self, key: str) -> Metric:
+        """Return the metric that a column of the records holds, such as ``test.top1``.
+
+        Raises:
+            UsageError: neither the records nor lossbench declare it; the sentence names the nearest.
+        """
+        return metric_of(key, self.study.metrics)
 
     # ------------------------------------------------------------------ names
 
@@ -140,20 +151,20 @@ class Analysis:
         return self.labels[1:]
 
     @functools.cached_property
-    def about(self) -> dict[str, About]:
-        """What the records say of each loss, by label."""
+    def loss_facts(self) -> dict[str, LossFacts]:
+        """What the records hold about each loss, by label."""
         fields = [f"loss_{field}" for field in ("name", "family", "link", "paper", "evidence")]
         first = self.all.reindex(columns=["label", *fields]).groupby("label", sort=False).first()
         known = {
-            str(label): About(str(label), *("" if pd.isna(value) else str(value) for value in values))
+            str(label): LossFacts(str(label), *("" if pd.isna(value) else str(value) for value in values))
             for label, *values in first.itertuples(name=None)
         }
-        return {label: known.get(label, About(label, "", "", "", "", "")) for label in [*self.labels, *known]}
+        return {label: known.get(label, LossFacts(label, "", "", "", "", "")) for label in [*self.labels, *known]}
 
     def display(self, label: str) -> str:
-        """Return a loss's label, with the word where it is a reconstruction."""
+        """Return a loss's label, marked as a reconstruction where it is one."""
         word = "reconstruction"
-        return f"{label} ({word})" if self.about[label].reconstruction and word not in label else label
+        return f"{label} ({word})" if self.loss_facts[label].reconstruction and word not in label else label
 
     @functools.cached_property
     def seeds(self) -> tuple[int, ...]:
@@ -172,7 +183,7 @@ class Analysis:
     @functools.cached_property
     def done(self) -> dict[tuple[Cell, str], pd.DataFrame]:
         """Key, seed and value of the completed runs of every loss in every cell where it was planned."""
-        return {place: self.completed(runs) for place, runs in self.planned.items()}
+        return {key: self.completed(runs) for key, runs in self.planned.items()}
 
     @functools.cached_property
     def outcomes(self) -> dict[tuple[Cell, str], Outcome]:
@@ -204,12 +215,12 @@ class Analysis:
 
     def records(self, outcome: Outcome) -> pd.DataFrame:
         """Return the completed runs of an outcome with all their columns."""
-        place = (outcome.cell, outcome.label)
-        if place not in self._records:
-            runs = self.planned[place]
+        planned = (outcome.cell, outcome.label)
+        if planned not in self._records:
+            runs = self.planned[planned]
             complete = len(outcome.keys) == len(runs)  # selecting rows of so many columns takes milliseconds
-            self._records[place] = runs if complete else rows(runs, column(runs, "key").isin(list(outcome.keys)))
-        return self._records[place]
+            self._records[planned] = runs if complete else rows(runs, column(runs, "key").isin(list(outcome.keys)))
+        return self._records[planned]
 
     def measured(self, outcome: Outcome, name: str) -> pd.Series:
         """Return one column of the completed runs of an outcome as floats; what is absent or no number is nan."""
@@ -292,18 +303,21 @@ def _cell_title(columns: Sequence[str], values: Sequence[str], skip: set[int]) -
 
 
 def _with_cells(runs: pd.DataFrame) -> pd.DataFrame:
-    """Add ``cell`` (a tuple of texts) and ``old`` (made by older numerics) to the runs."""
-    import harness
-    import losses
-
+    """Add ``cell`` (a tuple of texts) and ``old`` (made by older code) to the runs."""
     frame = runs.reset_index(drop=True).copy()
     columns = cell_columns(frame)
     texts = [[plain(value) for value in frame[column]] for column in columns]
     frame["cell"] = list(zip(*texts, strict=True))
-    now = {"numerics.losses": losses.NUMERICS, "numerics.harness": harness.NUMERICS}
-    made = frame.reindex(columns=list(now)).apply(pd.to_numeric, errors="coerce")
-    frame["old"] = (made < pd.Series(now)).any(axis=1)
+    frame["old"] = _old(frame)
     return frame
+
+
+def _old(runs: pd.DataFrame) -> pd.Series:
+    """Return which runs were made by code that behaves otherwise than this checkout's, one boolean per run.
+
+    No record names the code that made it yet, so none is known to be old.
+    """
+    return pd.Series(False, index=runs.index)
 
 
 def largest_group(runs: pd.DataFrame) -> pd.Series:

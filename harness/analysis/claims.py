@@ -8,15 +8,15 @@ A claim of ``conf/claims/<document>.yaml``::
     study: imbalance                        # whose records decide
     compare: {loss: dice}                   # these runs ...
     against: {loss: cross_entropy}          # ... beside these, seed by seed
-    where: {stress.imbalance_ratio: 50}     # both under these conditions
-    beyond: {stress.imbalance_ratio: 1}     # less the same difference under these (optional)
+    where: {stress.ratio: 50}               # both under these conditions
+    beyond: {stress.ratio: 1}               # less the same difference under these (optional)
     metric: test.gmean
     expect: more                            # more | less | at least | at most | different
     margin: 0.01                            # what is too small to matter, in the metric's unit, named before the runs
 
 Further: ``relative: true`` (differences of logarithms, margin as a share), ``pair: loss`` (a loss is one observation,
 not a seed), ``spread: true`` (greatest less least value of an observation's runs), ``role: search`` (learning-rate
-trials). A claim that no study can decide has ``needs`` in their place.
+trials). A claim that no study can decide has ``needs`` instead.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from harness.analysis.cells import cell_columns, largest_group
 from harness.analysis.frames import column, numbers, rows, where
 from harness.compose import options
 from harness.errors import UsageError, unknown
+from harness.metrics.declared import Metric, metric_of
 from harness.paths import CONF
 
 if TYPE_CHECKING:
@@ -71,8 +72,9 @@ class Claim:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What records say of a claim: the estimate over ``n`` observations in the metric's unit (``relative``: as the
-    logarithm of a ratio), its 95 % t interval, p values, and the runs behind it; ``missing`` says what there is not.
+    """What records show about a claim: the estimate over ``n`` observations in the unit of ``metric`` (where that is
+    None, as the logarithm of a ratio), its 95 % t interval, p values, and the runs behind it; ``missing`` names what
+    would be needed to test it.
     """
 
     claim: Claim
@@ -86,6 +88,7 @@ class Evidence:
     keys: tuple[str, ...] = ()
     diverged: int = 0
     missing: str = ""
+    metric: Metric | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class Decision:
 # ---------------------------------------------------------------- reading
 
 
-def load(folder: Path = FOLDER) -> list[Claim]:
+def read_claims(folder: Path = FOLDER) -> list[Claim]:
     """Return all claims, document by document.
 
     Raises:
@@ -158,11 +161,16 @@ def _claim(path: Path, entry: Mapping[str, Any]) -> Claim:
 
 
 def weigh(claim: Claim, study: StudyData | None) -> Evidence:
-    """Return what the records of the claim's study say of it."""
+    """Return what the records of the claim's study show about it.
+
+    Raises:
+        UsageError: the study's records do not declare the claim's metric; the sentence names the nearest.
+    """
     if claim.needs:
         return Evidence(claim, missing=claim.needs)
     if study is None:
         return Evidence(claim, missing=f"python -m harness study={claim.study}")
+    metric = None if claim.relative else metric_of(claim.metric, study.metrics)
     chosen = where(rows(study.runs, largest_group(study.runs)), role=claim.role)
     sides = [_Side(chosen, claim, claim.where | claim.compare), _Side(chosen, claim, claim.where | claim.against)]
     signs = [1, -1]
@@ -183,7 +191,7 @@ def weigh(claim: Claim, study: StudyData | None) -> Evidence:
         missing = f"a metric that tells runs apart: {claim.metric} is {alike.pop():g} in all of them"
         return Evidence(claim, keys=keys, diverged=diverged, missing=missing)
     differences = [sum(sign * side.values[name] for sign, side in zip(signs, sides, strict=True)) for name in shared]
-    return _tested(claim, differences, keys, diverged)
+    return _tested(claim, metric, differences, keys, diverged)
 
 
 class _Side:
@@ -197,7 +205,7 @@ class _Side:
         self.diverged = len(where(runs, status="diverged"))
         self.values: dict[Any, float] = {}
         self.keys: dict[Any, tuple[str, ...]] = {}
-        needed = 2 if claim.spread else len(set(_places(runs, claim.pair)))
+        needed = 2 if claim.spread else len(set(_identities(runs, claim.pair)))
         for name, group in runs.groupby(claim.pair):
             done = _values(where(group, status="done"), claim).dropna()
             if claim.spread:
@@ -211,7 +219,7 @@ class _Side:
 
 def _matches(runs: pd.DataFrame, key: str, value: Any) -> pd.Series:
     wanted = {_plain(part) for part in (value if isinstance(value, list | tuple) else [value])}
-    name = next((name for name in (f"axis.{key}", f"config.{key}", f"config.dataset.{key}") if name in runs), key)
+    name = next((name for name in (f"axis.{key}", f"config.{key}") if name in runs), key)
     return column(runs, name).map(_plain).isin(wanted)
 
 
@@ -222,7 +230,7 @@ def _plain(value: Any) -> str:
         return str(value)
 
 
-def _places(runs: pd.DataFrame, pair: str) -> list[tuple[str, ...]]:
+def _identities(runs: pd.DataFrame, pair: str) -> list[tuple[str, ...]]:
     """Return what tells the runs of one observation apart: loss, data, model, further axes."""
     columns = [name for name in ("label", *cell_columns(runs)) if name != pair]
     return list(zip(*(column(runs, name).map(str) for name in columns), strict=True))
@@ -237,7 +245,9 @@ def _margin(claim: Claim) -> float:
     return math.log1p(claim.margin) if claim.relative else claim.margin
 
 
-def _tested(claim: Claim, differences: Sequence[float], keys: tuple[str, ...], diverged: int) -> Evidence:
+def _tested(
+    claim: Claim, metric: Metric | None, differences: Sequence[float], keys: tuple[str, ...], diverged: int
+) -> Evidence:
     margin = _margin(claim)
     tests = stats.paired_tests(differences, margin)
     mean = float(tests.mean)
@@ -253,7 +263,7 @@ def _tested(claim: Claim, differences: Sequence[float], keys: tuple[str, ...], d
     }[claim.expect]
     return Evidence(
         claim, len(differences), mean, float(tests.low), float(tests.high), float(tests.sd), p_for, p_against, keys,
-        diverged,
+        diverged, metric=metric,
     )  # fmt: skip
 
 
@@ -292,7 +302,7 @@ def _decision(evidence: Evidence, p_for: float, p_against: float, family: int) -
 
 def ledger(studies: Callable[[str], StudyData | None], claims: Sequence[Claim] | None = None) -> list[Decision]:
     """Return the decisions on all claims; ``studies`` gives the records of a study by its name, or None."""
-    found = load() if claims is None else claims
+    found = read_claims() if claims is None else claims
     records = {name: studies(name) for name in dict.fromkeys(claim.study for claim in found) if name}
     return decide(weigh(claim, records.get(claim.study)) for claim in found)
 

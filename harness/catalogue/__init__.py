@@ -1,1 +1,1 @@
-"""The catalogue of losses: what each is, where it comes from, where the documents use it, and what it looks like."""
+"""The catalogue of losses: definition, source, tasks, use in the documents, and curve of each."""

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from rich.table import Table
 
     shown = Table(box=None, header_style="bold")
-    for name in ("loss", "family", "takes", "settings", "paper", "evidence", "documents"):
+    for name in ("loss", "family", "input kind", "tasks", "settings", "paper", "evidence", "documents"):
         shown.add_column(name, no_wrap=name == "loss", overflow="ellipsis")
     for row in table.to_dict("records"):
         shown.add_row(*(str(row[str(column.header)]) for column in shown.columns))

@@ -1,4 +1,4 @@
-"""What losses cost, measured, beside what the comprehensive review says of it in words."""
+"""The measured cost of losses, beside the statements of the comprehensive review about it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ASPECTS = {
 
 @functools.cache
 def measured() -> pd.DataFrame:
-    """Return one row per loss: what ``python -m scripts.bench_losses`` measured here, or was published.
+    """Return the measurements of ``python -m scripts.bench_losses`` here, or the published ones, one row per loss.
 
     Columns: loss, size, eager_ms, compiled_ms, copies (time as a multiple of a copy of the data), extra_memory (bytes
     beyond the gradient, as a multiple of the data), operations, finite (share of gradients under stress), not_finite.
@@ -50,8 +50,8 @@ def gradient_norms() -> pd.DataFrame:
 
 
 @functools.cache
-def said() -> pd.DataFrame:
-    """Return what the review says: aspect, ``said`` (low or high cost) and loss, one row each."""
+def statements() -> pd.DataFrame:
+    """Return the review's statements: aspect, ``said`` (low or high cost) and loss, one row each."""
     frame = pd.read_csv(paths.ROOT / "results" / "published" / "review_costs.csv")
     return frame.rename(columns={"losses": "loss"}).drop_duplicates(["aspect", "loss"])
 
@@ -75,7 +75,7 @@ class Agreement:
 
 
 def agreements() -> list[Agreement]:
-    """Return how the review's words compare with what was measured, for every aspect that was measured."""
+    """Return the agreement of the review's statements with the measurements, for every aspect that was measured."""
     found = []
     for aspect, (column, _) in ASPECTS.items():
         rows = ranked(aspect)
@@ -92,7 +92,7 @@ def ranked(aspect: str) -> pd.DataFrame:
     """Return the losses that the review ranks by an aspect, with what was measured, cheapest first."""
     if measured().empty:
         return measured()
-    joined = said().query("aspect == @aspect").merge(measured(), on="loss")
+    joined = statements().query("aspect == @aspect").merge(measured(), on="loss")
     return joined.sort_values(ASPECTS[aspect][0], kind="stable")
 
 

@@ -13,62 +13,57 @@ from torch import Tensor
 
 from harness.report.figures import BLUE, FAINT, INK, STYLE
 from losses.compound import Sum
-from losses.loss import Loss, Output
+from losses.kinds import Pair
+from losses.loss import Loss
 
 POINTS = 121
-Parts = tuple[Output, Tensor]
 
 
 @dataclass(frozen=True)
 class Line:
-    """Where a loss is drawn: ``x`` from ``low`` to ``high``, what ``axis`` says of it, and the item at x."""
+    """The line along which a loss is drawn: ``x`` from ``low`` to ``high``, the label of its ``axis``, and the
+    prediction and target at x."""
 
     axis: str
     low: float
     high: float
-    item: Callable[[Tensor], Parts]
+    item: Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-def _tensor(*values: Tensor | float) -> Tensor:
+def _row(*values: Tensor | float) -> Tensor:
     return torch.stack([torch.as_tensor(value, dtype=torch.float64) for value in values])[None]
 
 
-def _prediction(low: float, high: float, axis: str, item: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Line:
-    def at(x: Tensor) -> Parts:
-        prediction, target = item(x)
-        return Output(None, prediction), target
-
-    return Line(axis, low, high, at)
-
-
 CLASS = torch.tensor([0])
-BOX = _tensor(0.0, 0.0, 10.0, 10.0)
-ROTATED = _tensor(16.0, 16.0, 10.0, 6.0, 0.0)
+BOX = _row(0.0, 0.0, 10.0, 10.0)
+ROTATED = _row(16.0, 16.0, 10.0, 6.0, 0.0)
 LINES = {
-    "class_logits": _prediction(-6, 6, "logit of the true class, the other at 0", lambda x: (_tensor(x, 0 * x), CLASS)),
-    "binary_logits": _prediction(-4, 4, "logit of a positive", lambda x: (x[None], torch.ones(1, dtype=x.dtype))),
-    "values": _prediction(-3, 3, "error", lambda x: (x[None] + 4, torch.full((1,), 4.0, dtype=x.dtype))),
-    "critic_scores": _prediction(-4, 4, "score of a real item", lambda x: (x[None], torch.ones(1, dtype=x.dtype))),
-    "boxes": _prediction(-15, 15, "shift of a box of side 10", lambda x: (_tensor(x, 0 * x, x + 10, 10 + 0 * x), BOX)),
-    "rotated_boxes": _prediction(
-        -math.pi / 2, math.pi / 2, "angle", lambda x: (torch.cat([ROTATED[:, :4], x.view(1, 1)], 1), ROTATED)
+    "class_logits": Line("logit of the true class, the other at 0", -6, 6, lambda x: (_row(x, 0 * x), CLASS)),
+    "binary_logits": Line("logit of a positive", -4, 4, lambda x: (x[None], torch.ones_like(x)[None])),
+    "values": Line("error", -3, 3, lambda x: (x[None] + 4, torch.full_like(x, 4)[None])),
+    "critic_scores": Line("score of a real item", -4, 4, lambda x: (x[None], torch.ones_like(x)[None])),
+    "boxes": Line("shift of a box of side 10", -15, 15, lambda x: (_row(x, 0 * x, x + 10, 10 + 0 * x), BOX)),
+    "rotated_boxes": Line(
+        "angle", -math.pi / 2, math.pi / 2, lambda x: (torch.cat([ROTATED[:, :4], x.view(1, 1)], 1), ROTATED)
     ),
-    "features": Line(
-        "angle to the class weight", 0, math.pi, lambda x: (Output(_tensor(x.cos(), x.sin()), None), CLASS)
-    ),
+    "features": Line("angle to the class weight", 0, math.pi, lambda x: (_row(x.cos(), x.sin()), CLASS)),
 }
-CENTRE = Line("distance to the centre", -3, 3, lambda x: (Output(_tensor(x, 0 * x), None), CLASS))
+"""By kind."""
+CENTRE = Line("distance to the centre", -3, 3, lambda x: (_row(x, 0 * x), CLASS))
 
 
 def line_of(loss: Loss | Sum) -> Line | None:
-    """Return the line along which a loss can be drawn, or None: it compares images, or needs a whole batch."""
-    takes = loss.about.takes
-    if isinstance(loss, Sum):
-        return LINES["class_logits"] if takes == "class_logits" else None
-    if takes != "features":
-        return LINES.get(takes)
+    """Return the line along which a loss can be drawn, or None: it compares images, needs a whole batch, or has
+    several kinds or several centres per class."""
+    if len(loss.about.kinds) != 1:
+        return None
+    kind = loss.about.kinds[0]
+    if kind != "features" or isinstance(loss, Sum):
+        return LINES.get(kind)
     held = dict(loss.function.named_parameters()) if isinstance(loss.function, torch.nn.Module) else {}
-    if loss.is_head and held["weight"].shape == (2, 2):
+    if loss.is_head:
+        if held["weight"].shape != (2, 2):  # several centres per class
+            return None
         held["weight"].data = torch.eye(2, dtype=torch.float64)
         return LINES["features"]
     return None if loss.about.whole_batch else CENTRE
@@ -83,7 +78,7 @@ def sampled(loss: Loss | Sum) -> tuple[str, list[float], list[float], list[float
     xs, values, slopes = [], [], []
     for position in torch.linspace(line.low, line.high, POINTS, dtype=torch.float64).tolist():
         x = torch.tensor(position, dtype=torch.float64, requires_grad=True)
-        value = loss(*line.item(x))
+        value = loss({loss.about.kinds[0]: Pair(*line.item(x))})
         (slope,) = torch.autograd.grad(value, x, allow_unused=True) if value.requires_grad else (None,)
         xs.append(position)
         values.append(value.item())

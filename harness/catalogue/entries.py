@@ -1,4 +1,4 @@
-"""What the catalogue knows of every loss: read from conf/loss, from the functions, and from results/published."""
+"""The facts about every loss: read from conf/loss, from the functions, and from results/published."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 
 import pandas as pd
 import torch
-from hydra.utils import get_object, instantiate
+from hydra.utils import get_class, get_object, instantiate
 from omegaconf import OmegaConf
 
 from harness import compose, paths
+from harness.tasks import Task
 from losses.compound import Sum
 from losses.loss import About, Loss, instantiate_with_sizes
 
@@ -23,18 +24,19 @@ PROBE = {"num_classes": 2, "num_features": 2}  # enough to build a loss with wei
 
 
 @dataclass(frozen=True)
-class Entry:
+class LossEntry:
     """One loss of the registry.
 
     Attributes:
         id: name on the command line, and of the file in conf/loss.
-        about: what stands beside the function.
-        settings: its settings with their defaults, an adapter's base among them.
+        about: what is declared beside the function.
+        settings: its settings with their defaults, those of an adapter's base included.
         summary: first line of the docstring.
         details: the rest of it, without its example.
         code: dotted name of the function or class.
+        tasks: options of conf/task/ in which it can be trained.
         formula: in the part of TeX that matplotlib sets, without dollar signs; empty: see details.
-        use, avoid: when the loss is a good choice and when it is not; empty: nothing is written about it.
+        use, avoid: when the loss is a good choice and when it is not; empty: not documented.
     """
 
     id: str
@@ -43,6 +45,7 @@ class Entry:
     summary: str
     details: str
     code: str
+    tasks: tuple[str, ...]
     formula: str
     use: str
     avoid: str
@@ -50,17 +53,17 @@ class Entry:
 
 @functools.cache
 def guide() -> dict[str, dict[str, str]]:
-    """Return what guide.yaml says of losses, by name."""
+    """Return the formula, use and avoid of losses from guide.yaml, by name."""
     return OmegaConf.to_container(OmegaConf.load(Path(__file__).parent / "guide.yaml"))  # pyright: ignore[reportReturnType]
 
 
-def entries() -> list[Entry]:
+def entries() -> list[LossEntry]:
     """Return all losses, by family and name."""
     found = [_entry(name) for name in compose.options("loss")]
     return sorted(found, key=lambda entry: (entry.about.family, entry.id))
 
 
-def _entry(name: str) -> Entry:
+def _entry(name: str) -> LossEntry:
     config = compose.option("loss", name)
     base = config.get("base", {})
     code = base.get("_target_", config["_target_"])
@@ -71,8 +74,8 @@ def _entry(name: str) -> Entry:
         summary, _, details = (inspect.getdoc(get_object(code)) or "").partition("\n")
         details = details.split(">>>")[0].strip()
     settings = {key: value for key, value in {**config, **base}.items() if key not in ("_target_", "_partial_", "base")}
-    said = {"formula": "", "use": "", "avoid": "", **guide().get(name, {})}
-    return Entry(name, build(name).about, settings, summary, details, code, **said)
+    texts = {"formula": "", "use": "", "avoid": "", **guide().get(name, {})}
+    return LossEntry(name, build(name).about, settings, summary, details, code, tasks_of(name), **texts)
 
 
 @functools.cache
@@ -85,15 +88,31 @@ def build(name: str) -> Loss | Sum:
     return Loss(instantiate_with_sizes(instantiate(config), **PROBE)).double()
 
 
-def for_classification() -> list[str]:
-    """Return the names of all losses that can train a classifier by themselves."""
+@functools.cache
+def _task_classes() -> dict[str, type[Task]]:
+    return {name: get_class(compose.option("task", name)["_target_"]) for name in compose.options("task")}
 
-    def suits(loss: Loss | Sum) -> bool:
-        kinds = set(loss.about.kinds)
-        judged = "class_logits" in kinds or loss.is_head
-        return kinds <= {"class_logits", "features"} and judged and not loss.about.untrainable
 
-    return [name for name in compose.options("loss") if suits(build(name))]
+def trains(loss: Loss | Sum, task: type[Task]) -> bool:
+    """Return whether a loss can be trained in a task.
+
+    The task must offer all its kinds; a task with one loss must also evaluate one of them, unless the loss is a head.
+    A task whose losses have roles adds losses up, so any kind that it offers will do.
+    """
+    kinds = set(loss.about.kinds)
+    if loss.about.untrainable or not kinds <= task.offers:
+        return False
+    return loss.is_head or bool(kinds & task.evaluates) or any(task.roles.values())
+
+
+def tasks_of(name: str) -> tuple[str, ...]:
+    """Return the options of conf/task/ in which the loss ``name`` can be trained."""
+    return tuple(task for task, its_class in _task_classes().items() if trains(build(name), its_class))
+
+
+def for_task(task: str) -> list[str]:
+    """Return the names of all losses that can be trained in an option of conf/task/."""
+    return [name for name in compose.options("loss") if task in tasks_of(name)]
 
 
 @functools.cache
@@ -110,8 +129,8 @@ def taxonomy() -> pd.DataFrame:
     return frame.assign(loss=frame["losses"].str.split()).explode("loss")
 
 
-def places(name: str) -> list[str]:
-    """Return where the documents treat or use a loss."""
+def references(name: str) -> list[str]:
+    """Return the sections and tables of the documents that treat or use a loss."""
     sections = taxonomy().query("loss == @name")["section"].unique()
     tables = methods().query("loss == @name")["place"].unique()
     frame = pd.read_csv(PUBLISHED / "papers.csv")
@@ -123,7 +142,7 @@ def places(name: str) -> list[str]:
     ]
 
 
-def table(found: Sequence[Entry]) -> pd.DataFrame:
+def table(found: Sequence[LossEntry]) -> pd.DataFrame:
     """Return the catalogue as one row per loss."""
     return pd.DataFrame(
         [
@@ -131,11 +150,12 @@ def table(found: Sequence[Entry]) -> pd.DataFrame:
                 "loss": entry.id,
                 "name": entry.about.name,
                 "family": entry.about.family,
-                "takes": entry.about.takes,
+                "tasks": ", ".join(entry.tasks),
+                "input kind": " + ".join(entry.about.kinds),
                 "settings": ", ".join(f"{key}={value}" for key, value in entry.settings.items()),
                 "paper": entry.about.paper,
                 "evidence": entry.about.evidence,
-                "documents": ", ".join(places(entry.id)),
+                "documents": ", ".join(references(entry.id)),
             }
             for entry in found
         ]

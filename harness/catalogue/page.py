@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from harness.catalogue import costs, curves, entries, figures
-from harness.catalogue.entries import Entry
+from harness.catalogue.entries import LossEntry
 from harness.records.store import write_text
 from harness.report import figures as style
 from losses.loss import Link
@@ -31,7 +31,7 @@ EVIDENCE = {
 LINKS: dict[Link, str] = {
     "softmax": "softmax",
     "sigmoid": "sigmoid",
-    "none": "none: likelihood and calibration mean little",
+    None: "none: likelihood and calibration mean little",
 }
 
 
@@ -51,7 +51,7 @@ def write(path: Path) -> Path:
         number=lambda value: f"{value:.3g}" if value == value else "",  # NaN where nothing was measured
         curve=_curve,
         methods=_methods,
-        places=entries.places,
+        references=entries.references,
         cost=lambda name: measured.loc[name].to_dict() if name in measured.index else {},
         measured=measured.reset_index().to_dict("records"),
         agreements=costs.agreements(),
@@ -76,7 +76,7 @@ def write(path: Path) -> Path:
     return path
 
 
-def _families(found: Sequence[Entry]) -> list[str]:
+def _families(found: Sequence[LossEntry]) -> list[str]:
     return list(dict.fromkeys(entry.about.family for entry in found))
 
 
@@ -84,8 +84,8 @@ def _methods(name: str) -> pd.DataFrame:
     return entries.methods().query("loss == @name")
 
 
-def _curve(entry: Entry) -> Markup:
-    """Return the drawing of a loss, or nothing if it has none."""
+def _curve(entry: LossEntry) -> Markup:
+    """Return the drawing of a loss, empty if it cannot be drawn."""
     found = curves.sampled(entries.build(entry.id))
     return svg(curves.draw(*found), f"value and slope of {entry.about.name}") if found else Markup("")
 

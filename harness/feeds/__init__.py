@@ -37,6 +37,12 @@ class Feed(Protocol):
         ...
 
 
+def whole_batches(order: Tensor, size: int, first: int = 0) -> Iterator[Tensor]:
+    """Yield the parts (size,) of an order (N,) from batch ``first`` on; a remainder is left out, unless it is all."""
+    for start in range(first * size, max(1, len(order) // size) * size, size):
+        yield order[start : start + size]
+
+
 def feed_for(setup: Setup) -> Feed:
     """Return the feed of a data set of images, the same one for equal settings."""
     return _feed(*_arguments(setup), json.dumps(setup.feed), str(setup.device))

@@ -5,6 +5,7 @@ from harness.records.publish import import_files, load_published, merge, publish
 from harness.records.store import (
     SCHEMA,
     cell,
+    damaged,
     examples,
     finished,
     flat,
@@ -15,13 +16,15 @@ from harness.records.store import (
     write_json,
     write_text,
 )
-from harness.records.study import StudyData, load_study, write_study
+from harness.records.study import StudyData, check_content, load_study, write_study
 
 __all__ = [
     "RESULTS",
     "SCHEMA",
     "StudyData",
     "cell",
+    "check_content",
+    "damaged",
     "examples",
     "finished",
     "flat",

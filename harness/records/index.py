@@ -2,7 +2,7 @@
 
     results/<study>/records.index
 
-Only ever derived: it counts as long as the study's list and every record in it are those it was made from, told by
+Only ever derived: it counts as long as the study's list and every record in it are those it was made from, as shown by
 their times of change, sizes and inodes; else the records are read and it is written again. Deleting it costs nothing.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # pandas is imported by whoever has tables
     Tables = tuple[pd.DataFrame, pd.DataFrame]
 
 NAME = "records.index"
-VERSION = 1  # raised when the tables are made otherwise
+VERSION = 2  # raised when the tables are made otherwise
 
 
 def through(path: Path, state: str, read: Callable[[], Tables]) -> Tables:

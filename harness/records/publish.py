@@ -2,7 +2,8 @@
 
 results/measured/<study>.csv          one row per run
 results/measured/<study>_history.csv  its epochs
-results/measured/<study>.json         the study as it was asked, and what all rows share
+results/measured/<study>.json         the study as it was asked, what all rows share, and the metrics they declare
+results/measured/behaviours.jsonl     what the code of published runs does (see harness.behaviour)
 """
 
 from __future__ import annotations
@@ -15,42 +16,47 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness import behaviour
 from harness.errors import UsageError
+from harness.journal import append, entries
 from harness.paths import RESULTS
-from harness.records.store import finished, finite, run_folder, write_text
-from harness.records.study import StudyData, load_study, published_rows, read_csv
+from harness.records.store import finished, finite, problem, read, run_folder, write_text
+from harness.records.study import StudyData, asked_of, load_study, published_metrics, published_rows, read_csv
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MEASURED_LIMIT = 1 << 20  # bytes: evidence is committed, so it stays small
-SHARED = ("config.", "data.", "env.", "numerics.")  # columns that are published once where all runs agree
+SHARED = ("config.", "data.", "env.", "identity.")  # columns that are published once where all runs agree
 
 
 def publish(name: str, results: Path = RESULTS) -> list[Path]:
     """Write the finished runs of a study to results/measured/, together with what earlier machines published.
 
-    Validation accuracies per class are not published; they stay in the runs' own record.json and history.csv. Where
-    epochs take more than 1 MiB, only every second (third ...) is published, and the first and last of each run.
+    Accuracies per class are published for test data alone; the others stay in the runs' own record.json and
+    history.csv. Where epochs take more than 1 MiB, only every second (third ...) is published, and the first and last
+    of each run.
     What configuration, data and environment of all runs have in common is written once, in the .json.
 
     Raises:
         UsageError: the study has no finished run, or a file would exceed 1 MiB.
     """
     study = load_study(name, results)
-    runs = study.runs[study.runs["status"].isin(["done", "diverged"])].drop(
-        columns=["source", "traceback", "error", "valid.per_class"], errors="ignore"
-    )
+    runs = study.runs[study.runs["status"].isin(["done", "diverged"])]
+    unpublished = [column for column in runs if str(column).endswith(".per_class") and column != "test.per_class"]
+    runs = runs.drop(columns=["source", "traceback", "error", *unpublished], errors="ignore")
     if runs.empty:
         raise UsageError(f"the study {name} has no finished run yet: run python -m harness study={name} first.")
     history = study.history[study.history["key"].isin(runs["key"])].drop(columns="valid.per_class", errors="ignore")
     runs = runs.dropna(axis="columns", how="all")
     alike = [str(name) for name in runs if str(name).startswith(SHARED) and runs[name].nunique(dropna=False) == 1]
     shared = {name: runs[name].tolist()[0] for name in alike}  # as types of Python
+    metrics = [metric.as_dict() for metric in study.metrics]
     written = {
         f"{name}.csv": _csv(runs.drop(columns=list(shared)).sort_values(["role", "label", "key"])),
         f"{name}_history.csv": _epochs_that_fit(history.sort_values(["key", "epoch"])),
-        f"{name}.json": json.dumps(finite(study.spec) | {"shared": finite(shared)}, indent=1) + "\n",
+        f"{name}.json": json.dumps(finite(study.spec) | {"shared": finite(shared), "metrics": metrics}, indent=1)
+        + "\n",
     }
     for file, text in written.items():
         if len(text.encode()) > MEASURED_LIMIT:
@@ -60,7 +66,20 @@ def publish(name: str, results: Path = RESULTS) -> list[Path]:
             )
     for file, text in written.items():
         write_text(results / "measured" / file, text)
+    _publish_behaviours(study.runs.loc[study.runs["source"] == "local", "key"], results)
     return [results / "measured" / file for file in written]
+
+
+def _publish_behaviours(keys: Iterable[str], results: Path) -> None:
+    """Add what the code of published runs does, by their records, to the journal that is committed."""
+    journal = results / "measured" / behaviour.NAME
+    known = {tuple(entry.get(name) for name in ("component", "spec", "tree")) for entry in entries(journal)}
+    for key in keys:
+        for entry in (read(key, results) or {}).get("behaviour", ()):
+            what = (entry["component"], entry["spec"], entry["tree"])
+            if what not in known and "fingerprint" in entry:
+                known.add(what)
+                append(journal, entry)
 
 
 def _csv(table: pd.DataFrame) -> str:
@@ -87,9 +106,8 @@ def load_published(file: Path) -> StudyData:
 
     runs = _checked_rows(file)
     beside = file.with_suffix(".json")
-    spec = json.loads(beside.read_text()) if beside.exists() else {}
-    spec.pop("shared", None)
-    return StudyData(file.stem, spec, runs, pd.DataFrame(columns=["key", "epoch"]))
+    spec = asked_of(json.loads(beside.read_text())) if beside.exists() else {}
+    return StudyData(file.stem, spec, runs, pd.DataFrame(columns=["key", "epoch"]), published_metrics(file))
 
 
 def _checked_rows(file: Path) -> pd.DataFrame:
@@ -136,6 +154,8 @@ def _joined(old: pd.DataFrame, new: pd.DataFrame, on: list[str]) -> pd.DataFrame
 def merge(folders: Iterable[Path], results: Path = RESULTS) -> dict[str, int]:
     """Copy the finished runs and study lists of other results folders into this one; return counts.
 
+    Records that are not believed stay where they are.
+
     Raises:
         UsageError: a folder holds no runs.
     """
@@ -147,6 +167,9 @@ def merge(folders: Iterable[Path], results: Path = RESULTS) -> dict[str, int]:
         for key in sorted(finished(folder)):
             if key in here:
                 counts["already here"] += 1
+                continue
+            if (reason := _problem(key, folder)) is not None:
+                counts[reason] = counts.get(reason, 0) + 1
                 continue
             part = run_folder(f".{key}.{os.getpid()}.part", results)
             shutil.rmtree(part, ignore_errors=True)
@@ -164,3 +187,12 @@ def merge(folders: Iterable[Path], results: Path = RESULTS) -> dict[str, int]:
                 write_text(target / "study.json", listed.with_name("study.json").read_text())
             counts["studies"] += 1
     return counts
+
+
+def _problem(key: str, results: Path) -> str | None:
+    """Return "damaged" if the record of a run is not believed; nothing is changed."""
+    try:
+        record = json.loads((run_folder(key, results) / "record.json").read_bytes())
+    except (OSError, ValueError):
+        return "damaged"
+    return None if problem(record, key) is None else "damaged"

@@ -3,24 +3,33 @@
 results/runs/<key>/record.json   a finished run (done or diverged); its presence means: never run again
 results/runs/<key>/history.csv   one row per epoch
 results/runs/<key>/failure.json  a run that raised; the next sweep tries it again
+results/runs/<key>/*.damaged     what was found not to be what it should be, set aside
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from harness.address import canonical, key_of
 from harness.errors import UsageError
 from harness.paths import RESULTS
 
 if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
     import pandas as pd
 
-SCHEMA = 1
+SCHEMA = 2
+STATUSES = ("done", "diverged")
+SLACK = 1e-6
+"""How far rounding may carry a metric over the end of its range."""
+damaged: list[str] = []
+"""What was set aside in this process, a sentence each."""
 
 
 def run_folder(key: str, results: Path = RESULTS) -> Path:
@@ -29,11 +38,25 @@ def run_folder(key: str, results: Path = RESULTS) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that it exists whole or not at all, whenever the process is killed."""
+    """Write a file so that it exists whole or not at all, whenever the process is killed or the power fails."""
+    with _whole(path) as file:
+        file.write(text.encode())
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a file beside ``path`` that takes its place when everything is written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text)
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # else a power failure may leave the new name without its content
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -53,12 +76,14 @@ def finite(content: Any) -> Any:
 
 
 def finished(results: Path = RESULTS) -> set[str]:
-    """Return the keys of all finished runs."""
-    try:
-        with os.scandir(results / "runs") as folders:
-            return {entry.name for entry in folders if os.path.exists(os.path.join(entry.path, "record.json"))}
-    except FileNotFoundError:
-        return set()
+    """Return the keys of all finished runs: those with a record that is not empty."""
+    found = set()
+    with contextlib.suppress(FileNotFoundError), os.scandir(results / "runs") as folders:
+        for entry in folders:
+            with contextlib.suppress(OSError):
+                if os.stat(os.path.join(entry.path, "record.json")).st_size:
+                    found.add(entry.name)
+    return found
 
 
 def save(
@@ -72,9 +97,9 @@ def save(
     if examples:
         import numpy as np
 
-        with (folder / "examples.npz").open("wb") as file:
+        with _whole(folder / "examples.npz") as file:
             np.savez_compressed(file, **examples)
-    write_json(folder / "record.json", {"schema": SCHEMA, **record})
+    write_json(folder / "record.json", sealed({"schema": SCHEMA, **record}))
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     (folder / "failure.json").unlink(missing_ok=True)
 
@@ -98,24 +123,86 @@ def examples(key: str, results: Path = RESULTS) -> dict[str, Any] | None:
 def read(key: str, results: Path = RESULTS) -> dict[str, Any] | None:
     """Return the record of a run, else its failure, else None.
 
+    A file that is damaged, or that does not hold together, is renamed to ``*.damaged``, and a sentence says so in
+    `damaged`; the run then has no record.
+
     Raises:
-        UsageError: a file is damaged or was written by a newer version.
+        UsageError: a file was written by a newer version.
     """
     for name in ("record.json", "failure.json"):
         path = run_folder(key, results) / name
         try:
-            record = json.loads(path.read_text())
-        except FileNotFoundError:
+            record = json.loads(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
             continue
         except ValueError as error:
-            raise UsageError(
-                f"{path} is damaged ({error}): delete the folder {key} and run the study again."
-            ) from error
-        if record.get("schema", 0) > SCHEMA:
+            _set_aside(path, f"it is no JSON ({error})")
+            continue
+        if isinstance(record, dict) and isinstance(record.get("schema"), int) and record["schema"] > SCHEMA:
             raise UsageError(
                 f"{path} was written by a newer lossbench (schema {record['schema']}): update this checkout."
             )
-        return record
+        reason = problem(record, key) if name == "record.json" else None if isinstance(record, dict) else "it is a list"
+        if reason is None:
+            return record
+        _set_aside(path, reason)
+    return None
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    damaged.append(f"{path} was set aside, because {reason}: run the study again to replace it.")
+    with contextlib.suppress(OSError):  # read-only results are not believed either
+        path.rename(path.with_name(f"{path.name}.damaged"))
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record with the digest of everything else in it."""
+    plain = finite({name: value for name, value in record.items() if name != "digest"})
+    return {**plain, "digest": hashlib.sha256(canonical(plain).encode()).hexdigest()}
+
+
+def problem(record: Any, key: str) -> str | None:
+    """Return why a record is not believed to be that of the run ``key``, None if it is.
+
+    It must have its own digest, the key of its folder, a seed, a known status, and metrics within their ranges; where
+    it has an identity, its configuration must lead to the key.
+    """
+    if not isinstance(record, dict):
+        return "it is no record"
+    if sealed(record)["digest"] != record.get("digest"):
+        return "its content does not have the digest that it was written with"
+    if record.get("key") != key:
+        return f"it has the key {record.get('key')}"
+    if type(record.get("seed")) is not int:
+        return f"its seed is {record.get('seed')}"
+    if record.get("status") not in STATUSES:
+        return f"its status is {record.get('status')}"
+    if "identity" in record and _key_of(record) != key:
+        return "its configuration belongs to another key"
+    return _out_of_range(record)
+
+
+def _key_of(record: Mapping[str, Any]) -> str | None:
+    """Return the key of the run that a record describes, None if it describes none."""
+    try:
+        hardware = {name: record["env"][name] for name in ("device", "threads") if record["env"][name] is not None}
+        return key_of({**record["config"], **hardware}, record["identity"], record["seed"])
+    except (KeyError, TypeError):
+        return None
+
+
+def _out_of_range(record: Mapping[str, Any]) -> str | None:
+    shifted = {f"shifted.{name}": scores for name, scores in (record.get("shifted") or {}).items()}
+    for metric in record.get("metrics", ()):
+        low, high = (metric.get(end) for end in ("low", "high"))
+        for split, scores in {"test": record.get("test"), "valid": record.get("valid"), **shifted}.items():
+            value = (scores or {}).get(metric["key"])
+            if value is not None and (
+                isinstance(value, str)
+                or (low is not None and value < low - SLACK)
+                or (high is not None and value > high + SLACK)
+            ):
+                return f"{split}.{metric['key']} is {value}, outside its range from {low} to {high}"
     return None
 
 

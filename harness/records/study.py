@@ -3,7 +3,8 @@
 results/<study>/study.json       the study as it was asked
 results/<study>/runs.csv         its runs: key, role, label, seed, ...
 results/<study>/records.index    what their records say, only to be quicker (see harness.records.index)
-results/measured/<study>.csv     the same evidence as flat rows, committed; <study>_history.csv its epochs
+results/measured/<study>.csv     the same evidence as flat rows, committed; <study>_history.csv its epochs,
+                                 <study>.json the study, what all rows share, and the metrics that they declare
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.address import COMPONENTS, canonical
 from harness.errors import UsageError
+from harness.metrics.declared import Metric, from_dict
 from harness.paths import MEASURED, RESULTS
 from harness.plan import Run, Study, as_dict
 from harness.records import index
@@ -27,29 +30,46 @@ from harness.records.store import flat, read, run_folder, write_json, write_text
 if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
     import pandas as pd
 
+UNLISTED = ("names", "schema", "digest", "behaviour")  # what tables of records leave out
+CODES = tuple(f"identity.code.{component}" for component in COMPONENTS)
+TEXTS = ("key", "setting", "label", "env.commit", "data.checksum", "identity.data", *CODES)  # also where all are digits
 LISTED = ("key", "role", "label", "seed", "pair_seed", "setting")
 
 
 @dataclass(frozen=True)
 class StudyData:
-    """Everything a report needs: ``runs`` has one row per planned run, ``history`` one per run and epoch."""
+    """Everything a report needs.
+
+    Attributes:
+        name: the study's address in results/.
+        spec: the study as it was asked.
+        runs: one row per planned run.
+        history: one row per run and epoch.
+        metrics: what the tasks of the runs declared, the one that selects epochs first; empty for older evidence.
+    """
 
     name: str
     spec: dict[str, Any]
     runs: pd.DataFrame
     history: pd.DataFrame
+    metrics: tuple[Metric, ...] = ()
 
 
 def write_study(study: Study, runs: Sequence[Run], results: Path = RESULTS) -> None:
-    """Write what a study asked and which runs answer it."""
+    """Write what a study asked and which runs answer it.
+
+    Raises:
+        UsageError: the name belongs to a sweep that asked something else.
+    """
     folder = results / study.name
+    _check_name(study, folder / "study.json")
     write_json(folder / "study.json", as_dict(study))
     rows = [
         {
             **dict(zip(LISTED, (run.key, s.role, s.label, run.seed, run.pair_seed, s.hash), strict=True)),
             **s.names,
             "track": study.track,
-            "lr": s.described["optimizer"]["lr"],
+            "lr": s.spec.optimizer["lr"],
             **{f"axis.{key}": value for key, value in s.axes.items()},
         }
         for run in runs
@@ -62,13 +82,30 @@ def write_study(study: Study, runs: Sequence[Run], results: Path = RESULTS) -> N
     write_text(folder / "runs.csv", table.getvalue())
 
 
-def load_study(name: str, results: Path = RESULTS) -> StudyData:
+def _check_name(study: Study, file: Path) -> None:
+    """Refuse to replace the list and the report of another sweep."""
+    try:
+        before = json.loads(file.read_text())
+        asked = before["study"], sorted(before["overrides"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # nothing is there, or nothing that can be lost
+    if asked != (study.study, sorted(study.overrides)):
+        earlier = " ".join([f"study={asked[0]}", *asked[1]])
+        raise UsageError(f"the name {study.name} belongs to the sweep {earlier}: choose another one with name=NAME.")
+
+
+def load_study(name: str, results: Path = RESULTS, *, mix: bool = False) -> StudyData:
     """Read a study's records, local and measured alike.
 
     Measured rows count when their setting is one of the study's (any, if the study was never run here).
 
+    Args:
+        name: its address in results/.
+        results: where working output lies.
+        mix: accept runs on different content of one data set.
+
     Raises:
-        UsageError: there is neither a local nor a measured study of this name.
+        UsageError: there is neither a local nor a measured study of this name, or its runs cannot be compared.
     """
     import pandas as pd
 
@@ -91,7 +128,11 @@ def load_study(name: str, results: Path = RESULTS) -> StudyData:
         answered = set(local.loc[local["status"] != "missing", "key"])
         measured = measured[measured["setting"].isin(local["setting"]) & ~measured["key"].isin(answered)]
         local = local[local["key"].isin(answered) | ~local["key"].isin(measured["key"])]
+    declared = _distinct([*_declared(local), *published_metrics(evidence / f"{name}.csv")])
+    local = local.drop(columns="metrics", errors="ignore")
     runs = pd.concat([frame for frame in (local, measured) if not frame.empty], ignore_index=True)
+    if not mix:
+        check_content(name, runs)
     keys = set(runs.loc[runs["source"] == "local", "key"])
     epochs = [] if history.empty else [history[history["key"].isin(keys)]]
     published = read_csv(evidence / f"{name}_history.csv")
@@ -99,7 +140,34 @@ def load_study(name: str, results: Path = RESULTS) -> StudyData:
         epochs.append(published[published["key"].isin(set(runs["key"]) - keys)])
     epochs = [frame for frame in epochs if not frame.empty]
     history = pd.concat(epochs, ignore_index=True) if epochs else pd.DataFrame(columns=["key", "epoch"])
-    return StudyData(name, _spec(name, results), runs, history)
+    return StudyData(name, _spec(name, results), runs, history, declared)
+
+
+def check_content(name: str, *tables: pd.DataFrame) -> None:
+    """Check that runs on one data set, equally set, saw the same files.
+
+    Args:
+        name: what is compared, for the message.
+        tables: rows of records; those from before content was recorded count as any.
+
+    Raises:
+        UsageError: they did not.
+    """
+    found: dict[str, set[str]] = {}
+    for runs in tables:
+        if "identity.data" not in runs or "dataset" not in runs:
+            continue
+        settings = sorted(str(column) for column in runs if str(column).startswith("config.dataset."))
+        known = runs.loc[runs["identity.data"].notna(), ["dataset", "identity.data", *settings]]
+        for row in known.drop_duplicates().to_dict("records"):
+            given = {column: row[column] for column in settings if row[column] == row[column]}  # not-a-number: not set
+            contents = found.setdefault(canonical([row["dataset"], given]), set())
+            contents.add(row["identity.data"])
+            if len(contents) > 1:
+                raise UsageError(
+                    f"{name} has runs on different content of the data set {row['dataset']} "
+                    f"({' and '.join(sorted(contents))}), which cannot be compared: run all on the same files."
+                )
 
 
 def evidence_folders(results: Path) -> tuple[Path, ...]:
@@ -111,10 +179,35 @@ def _spec(name: str, results: Path) -> dict[str, Any]:
     committed = (folder / f"{name}.json" for folder in evidence_folders(results))
     for path in (results / name / "study.json", *committed):
         if path.exists():
-            return {key: value for key, value in json.loads(path.read_text()).items() if key != "shared"}
+            return asked_of(json.loads(path.read_text()))
     from harness import plan
 
     return as_dict(plan.read_study(name))
+
+
+def asked_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the study as it was asked, from a study.json or a published <study>.json."""
+    return {key: value for key, value in content.items() if key not in ("shared", "metrics")}
+
+
+def published_metrics(file: Path) -> tuple[Metric, ...]:
+    """Return the metrics that the rows of a published <study>.csv declare, by the .json beside it; none without one."""
+    beside = file.with_suffix(".json")
+    return tuple(map(from_dict, json.loads(beside.read_text()).get("metrics", ()))) if beside.exists() else ()
+
+
+def _declared(local: pd.DataFrame) -> list[Metric]:
+    """Return the metrics that records brought along, in their order: the column ``metrics`` holds them as JSON."""
+    texts = local["metrics"].dropna().unique() if "metrics" in local else ()
+    return [from_dict(metric) for text in texts for metric in json.loads(text)]
+
+
+def _distinct(metrics: Iterable[Metric]) -> tuple[Metric, ...]:
+    """Return the first metric of each key."""
+    found: dict[str, Metric] = {}
+    for metric in metrics:
+        found.setdefault(metric.key, metric)
+    return tuple(found.values())
 
 
 def _local(listed: Path, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -132,7 +225,7 @@ def _from_files(planned: pd.DataFrame, results: Path) -> tuple[pd.DataFrame, pd.
     for row in planned.to_dict("records"):
         key = str(row["key"])
         record = read(key, results)
-        found = {} if record is None else flat({k: v for k, v in record.items() if k not in ("names", "schema")})
+        found = {} if record is None else flat({k: v for k, v in record.items() if k not in UNLISTED})
         rows.append({"status": "missing", **found, **row, "source": "local"})
         with contextlib.suppress(FileNotFoundError):
             texts[key] = (run_folder(key, results) / "history.csv").read_text()
@@ -175,7 +268,7 @@ def _parsed(source: Path | io.StringIO) -> pd.DataFrame:
 
     return pd.read_csv(
         source,
-        dtype={"key": str, "setting": str, "label": str, "env.commit": str, "data.checksum": str},
+        dtype=dict.fromkeys(TEXTS, str),
         low_memory=False,
     )
 

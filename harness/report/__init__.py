@@ -1,7 +1,7 @@
 """The report of a study, from its records alone: one HTML page, Markdown, LaTeX, CSV, and figures as SVG and PNG.
 
-``python -m harness.report build NAME``. Everything is said once, in sections made of tables, figures and sentences
-(:mod:`harness.report.items`); the writers only give it form. Models and torch are never imported.
+``python -m harness.report build NAME``. Its content is composed once, as sections of tables, figures and sentences
+(:mod:`harness.report.items`); the writers only give it a format. Models and torch are never imported.
 """
 
 from __future__ import annotations

@@ -36,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(error, file=sys.stderr)
         return 2
+    from harness import records
+
+    for sentence in records.damaged:
+        print(sentence, file=sys.stderr)
     print(f"\nReport: {os.path.relpath(page)}")
     return 0
 
@@ -43,20 +47,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _claims(given: argparse.Namespace) -> Path:
     from harness import records
     from harness.report import ledger
-    from harness.report.sections.claims import told
+    from harness.report.sections.claims import summary
 
     page, decisions = ledger.write(given.out or records.RESULTS / "claims")
     for decision in decisions:
         if decision.verdict != "not decidable":
             print(f"{decision.verdict:<13} {decision.claim.short}: {decision.claim.says}")
-    print(f"\n{told(decisions)}")
+    print(f"\n{summary(decisions)}")
     return page
 
 
 def _build(given: argparse.Namespace) -> Path:
     from harness import records, report
 
-    study = records.load_study(given.study)
+    study = records.load_study(given.study, mix=given.mix)
     page = report.build(study, given.out or records.RESULTS / given.study / "report", given.mix)
     print(report.summary(study, given.mix))
     return page
@@ -67,7 +71,7 @@ def _compare(given: argparse.Namespace) -> Path:
     from harness.report import compare
     from harness.text import slug
 
-    studies = compare.load(given.a, given.b), compare.load(given.b, given.a)
+    studies = compare.read_side(given.a, given.b), compare.read_side(given.b, given.a)
     found = compare.difference(*studies, names=compare.short_names(given.a, given.b))
     page = compare.write(found, given.out or records.RESULTS / "compare" / f"{slug(given.a)}_{slug(given.b)}")
     print(compare.summary(found))

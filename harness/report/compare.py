@@ -21,21 +21,21 @@ from harness.analysis.cells import Analysis, Cell, Outcome, tally
 from harness.analysis.frames import column
 from harness.analysis.stats import Interval, Verdict
 from harness.errors import UsageError
+from harness.metrics.declared import Metric
 from harness.records.store import write_text
 from harness.records.study import StudyData
 from harness.report import html, markdown, table_csv
 from harness.report.items import Column, Entry, Item, Notice, Prose, Report, Row, Section, Table
 from harness.report.sections.common import TONES
 from harness.report.sections.runs import MOST
-from harness.text import DASH, Metric, count, joined, number, p_value, plain, slug
+from harness.text import DASH, count, joined, number, p_value, plain, slug
 
-Place = tuple[tuple[tuple[str, str], ...], str]  # named values of a cell, and a loss
+Contender = tuple[tuple[tuple[str, str], ...], str]  # named values of a cell, and a loss
 ORDER = ("better", "worse", "not decidable", "equivalent", "identical")
 ENVIRONMENT = {
     "env.device": "device", "env.device_name": "processor", "env.threads": "threads per run", "env.torch": "torch",
     "env.torchvision": "torchvision", "env.timm": "timm", "env.python": "Python", "env.platform": "platform",
-    "env.commit": "commit", "env.dirty": "uncommitted changes", "numerics.losses": "numerics of losses",
-    "numerics.harness": "numerics of the harness", "data.checksum": "data checksum",
+    "env.commit": "commit", "env.dirty": "uncommitted changes", "data.checksum": "data checksum",
 }  # fmt: skip
 
 
@@ -69,13 +69,13 @@ class Change:
 
     @property
     def word(self) -> str:
-        """The verdict, or that there is nothing to judge."""
+        """The verdict, or that both sides are identical."""
         return "identical" if self.unchanged else self.verdict
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Everything there is to say of two studies."""
+    """How two studies differ."""
 
     names: tuple[str, str]
     metric: Metric
@@ -87,7 +87,7 @@ class Difference:
     asked: tuple[tuple[str, str, str], ...]
 
 
-def load(given: str, other: str = "", results: Path = records.RESULTS) -> StudyData:
+def read_side(given: str, other: str = "", results: Path = records.RESULTS) -> StudyData:
     """Return the study that ``given`` names.
 
     Args:
@@ -136,22 +136,23 @@ def difference(a: StudyData, b: StudyData, names: tuple[str, str] = ("A", "B")) 
     """Return what changed from ``a`` to ``b``.
 
     Raises:
-        UsageError: they share no loss in any cell.
+        UsageError: they share no loss in any cell, or saw different content of one data set.
     """
+    records.check_content(" and ".join(names), a.runs, b.runs)
     asked = {field: a.spec.get(field, b.spec.get(field)) for field in ("metric", "margin")}
     sides = [Analysis(replace(s, spec={**s.spec, **{k: v for k, v in asked.items() if v}}), mix=True) for s in (a, b)]
     found = [_outcomes(side) for side in sides]
-    shared = [place for place in found[0] if place in found[1]]
+    shared = [contender for contender in found[0] if contender in found[1]]
     if not shared:
         raise UsageError(f"{names[0]} and {names[1]} have no loss in a common cell: there is nothing to compare.")
     metric, margin = sides[0].metric, sides[0].margin
-    raw = [_change(found[0][place], found[1][place], sides[0], sides[1]) for place in shared]
-    changes = _judged(raw, metric)
+    raw = [_change(found[0][contender], found[1][contender], sides[0], sides[1]) for contender in shared]
+    changes = _decided(raw, metric)
     only = [
         (name, outcome.cell.title, side.display(outcome.label), outcome.planned)
         for name, side, own, others in zip(names, sides, found, found[::-1], strict=True)
-        for place, outcome in own.items()
-        if place not in others
+        for contender, outcome in own.items()
+        if contender not in others
     ]
     return Difference(
         names, metric, margin, changes, tuple(only), tuple(_environment(sides[0], sides[1])),
@@ -159,7 +160,7 @@ def difference(a: StudyData, b: StudyData, names: tuple[str, str] = ("A", "B")) 
     )  # fmt: skip
 
 
-def _outcomes(a: Analysis) -> dict[Place, Outcome]:
+def _outcomes(a: Analysis) -> dict[Contender, Outcome]:
     columns = a.cell_columns
 
     def named(cell: Cell) -> tuple[tuple[str, str], ...]:
@@ -194,7 +195,7 @@ def _change(a: Outcome, b: Outcome, of_a: Analysis, of_b: Analysis) -> Change:
     )  # fmt: skip
 
 
-def _judged(changes: list[Change], metric: Metric) -> tuple[Change, ...]:
+def _decided(changes: list[Change], metric: Metric) -> tuple[Change, ...]:
     """Correct the p values over all comparisons and give the verdicts."""
     ps = stats.holm([change.p for change in changes])
     equivalents = stats.holm([change.p_equivalent for change in changes])
@@ -216,17 +217,21 @@ def _distinct(runs: pd.DataFrame, name: str) -> frozenset[str]:
 
 
 def _settings(
-    shared: Iterable[Place], a: Analysis, b: Analysis, in_a: dict[Place, Outcome], in_b: dict[Place, Outcome]
+    shared: Iterable[Contender],
+    a: Analysis,
+    b: Analysis,
+    in_a: dict[Contender, Outcome],
+    in_b: dict[Contender, Outcome],
 ) -> Iterable[tuple[str, str, str]]:
     """Yield what differs in the settings of runs that go by one name: cell, loss, keys with both values."""
-    for place in shared:
-        runs = [x.planned[o.cell, o.label] for x, o in ((a, in_a[place]), (b, in_b[place]))]
+    for contender in shared:
+        runs = [x.planned[o.cell, o.label] for x, o in ((a, in_a[contender]), (b, in_b[contender]))]
         if _distinct(runs[0], "setting") == _distinct(runs[1], "setting"):
             continue
-        names = sorted({str(n) for x in runs for n in x.columns if str(n).startswith(("config.", "numerics."))})
+        names = sorted({str(n) for x in runs for n in x.columns if str(n).startswith(("config.", "identity."))})
         values = ((n.removeprefix("config."), *(_distinct(x, n) for x in runs)) for n in names)
-        told = [f"{n}: {_any(x)} → {_any(y)}" for n, x, y in values if x != y]
-        yield in_a[place].cell.title, a.display(place[1]), "; ".join(told) or "nothing that the records tell"
+        differing = [f"{n}: {_any(x)} → {_any(y)}" for n, x, y in values if x != y]
+        yield in_a[contender].cell.title, a.display(contender[1]), "; ".join(differing) or "nothing that was recorded"
 
 
 def _any(values: frozenset[str]) -> str:
@@ -246,14 +251,14 @@ def _asked(a: StudyData, b: StudyData) -> Iterable[tuple[str, str, str]]:
 def lead(d: Difference) -> str:
     """Return what changed, in two or three sentences."""
     runs, identical = sum(len(c.pairs) for c in d.changes), sum(c.identical for c in d.changes)
-    seen = f"{d.names[1]} against {d.names[0]}, by {d.metric.title}"
+    compared = f"{d.names[1]} against {d.names[0]}, in {d.metric.title}"
     if all(change.unchanged for change in d.changes):
-        return f"{seen}: nothing changed. All {count(runs, 'run')} that both have are identical to the last bit."
+        return f"{compared}: nothing changed. All {count(runs, 'run')} that both have are identical to the last bit."
     verdicts = Counter(change.word for change in d.changes)
-    told = [f"{verdicts[word]} {word}" for word in ("better", "worse", "equivalent", "identical") if verdicts[word]]
-    text = f"{seen}: of {count(len(d.changes), 'comparison')}, {', '.join(told) or 'none is beyond noise'}"
+    decided = [f"{verdicts[word]} {word}" for word in ("better", "worse", "equivalent", "identical") if verdicts[word]]
+    text = f"{compared}: of {count(len(d.changes), 'comparison')}, {', '.join(decided) or 'none is beyond noise'}"
     if open_ := verdicts["not decidable"]:
-        text += f"; {open_} not decidable, which is what noise looks like"
+        text += f"; {open_} not decidable, as noise alone would be"
     text += "."
     if runs:
         text += f" Of {count(runs, 'pair')} of runs with one seed, {identical} are identical to the last bit."
@@ -261,7 +266,7 @@ def lead(d: Difference) -> str:
 
 
 def report(d: Difference) -> Report:
-    """Return what there is to say as a report, in no format yet."""
+    """Return the comparison as a report, in no format yet."""
     a, b = d.names
     method = (
         f"Differences are {b} minus {a}: by seed where at least two seeds are shared (paired t), else as two samples "
@@ -373,10 +378,10 @@ def summary(d: Difference, most: int = 30) -> str:
         n = str(len(c.pairs)) if c.test == "paired t" else f"{c.a.n}+{c.b.n}"
         name = f"{c.label} · {c.cell}" if cells > 1 else c.label
         lines.append((name, d.metric.number(c.difference, sign=True), n, str(c.identical), c.word))
-    said = [lead(d), *([f"* {_notice(d)}"] if _notice(d) else [])]
-    said += [f"* {what}: {x} → {y}" for what, x, y in (*d.asked, *d.environment)]
-    said += [f"* {cell}, {label}: {told}" for cell, label, told in d.settings[:most]]
-    said += [f"* only in {side}: {label} on {cell} ({count(n, 'run')})" for side, cell, label, n in d.only[:most]]
+    notes = [f"* {_notice(d)}"] if _notice(d) else []
+    notes += [f"* {what}: {x} → {y}" for what, x, y in (*d.asked, *d.environment)]
+    notes += [f"* {cell}, {label}: {differing}" for cell, label, differing in d.settings[:most]]
+    notes += [f"* only in {side}: {label} on {cell} ({count(n, 'run')})" for side, cell, label, n in d.only[:most]]
     if (hidden := len(order) - most) > 0:
-        said.append(f"{count(hidden, 'more comparison')} in the report.")
-    return "\n\n".join([filled(said[0]), "\n".join(lined(lines)), *["\n".join(map(filled, said[1:]))]]).strip()
+        notes.append(f"{count(hidden, 'more comparison')} in the report.")
+    return "\n\n".join([filled(lead(d)), "\n".join(lined(lines)), "\n".join(map(filled, notes))]).strip()

@@ -94,7 +94,7 @@ def limit(extents: Sequence[float], margin: float) -> float:
 
 
 def forest(panels: Mapping[str, Sequence[Bar]], margin: float, half: float, axis: str) -> Figure:
-    """Return differences to the baseline with intervals, one panel per cell, the margin of equivalence shaded.
+    """Return differences from the baseline with intervals, one panel per cell, the margin of equivalence shaded.
 
     Args:
         panels: by the title of a cell, its losses from top to bottom.

@@ -8,13 +8,13 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup, escape
 
-from harness.report.items import About, Entry, Points, Report, Scale
+from harness.report.items import Entry, Filters, Points, Report, Scale
 from harness.text import count
 
 HERE = Path(__file__).parent
 LONG = 60  # rows of a folded table that is not printed unless the reader opened it
 STRIP_WIDTH, STRIP_HEIGHT = 120, 20
-# shapes around (0, 0), so that verdicts are told apart without colour
+# shapes around (0, 0), so that verdicts can be distinguished without colour
 MARKS = {
     "better": '<path class="m better" d="M-4.5 3.8 0 -4.4 4.5 3.8z"/>',
     "worse": '<path class="m worse" d="M-4.5 -3.8 0 4.4 4.5 -3.8z"/>',
@@ -45,48 +45,48 @@ class RunSets:
         return [(name, keys) for keys, name in self._names.items()]
 
 
-class Filters:
-    """What the tables and figures of a page are about: by kind (model, family) its values, in order of appearance.
+class FilterChoices:
+    """What the rows and figures of a page can be filtered by: for each kind (model, family) its values.
 
-    Each value gets a short name, ``2.1``, the second value of the third kind, which rows and figures carry.
+    Each value gets a short name, ``2.1`` for the second value of the third kind, which rows and figures carry.
     """
 
     def __init__(self, report: Report) -> None:
         self._values: dict[str, list[str]] = {}
-        for about in _abouts(report):
-            for kind, value in about:
+        for filters in _all_filters(report):
+            for kind, value in filters:
                 known = self._values.setdefault(kind, [])
                 if value not in known:
                     known.append(value)
         several = [kind for kind, values in self._values.items() if len(values) > 1]
         self._kinds = sorted(several, key=("family", "loss").__contains__)  # losses last
         self._names = {
-            (kind, value): f"{place}.{index}"
-            for place, kind in enumerate(self._kinds)
+            (kind, value): f"{number}.{index}"
+            for number, kind in enumerate(self._kinds)
             for index, value in enumerate(self._values[kind])
         }
 
-    def choices(self) -> list[tuple[str, int, list[tuple[str, str]]]]:
+    def kinds(self) -> list[tuple[str, int, list[tuple[str, str]]]]:
         """Return every kind with more than one value: its title, its number, and its values with their names."""
         return [
-            (kind, place, [(self._names[kind, value], value) for value in self._values[kind]])
-            for place, kind in enumerate(self._kinds)
+            (kind, number, [(self._names[kind, value], value) for value in self._values[kind]])
+            for number, kind in enumerate(self._kinds)
         ]
 
-    def names(self, about: About) -> str:
-        """Return the names of what something is about, apart by blanks; of kinds with one value there is none."""
-        return " ".join(self._names[pair] for pair in about if pair in self._names)
+    def names(self, filters: Filters) -> str:
+        """Return the short names of the values, separated by blanks; kinds with a single value are left out."""
+        return " ".join(self._names[pair] for pair in filters if pair in self._names)
 
 
-def _abouts(report: Report) -> Iterator[About]:
+def _all_filters(report: Report) -> Iterator[Filters]:
     for section in report.sections:
         for item in section.items:
             if isinstance(item, Points):
                 for point in item.points:
-                    yield from point.about
+                    yield from point.filters
     for table in report.tables():
-        yield from (row.about for row in table.rows)
-    yield from (figure.about for figure in report.figures())
+        yield from (row.filters for row in table.rows)
+    yield from (figure.filters for figure in report.figures())
 
 
 def page(report: Report, drawings: Mapping[str, str]) -> str:
@@ -106,7 +106,7 @@ def page(report: Report, drawings: Mapping[str, str]) -> str:
         report=report,
         drawings={name: Markup(svg) for name, svg in drawings.items()},
         sets=RunSets(not any(table.in_csv_only for table in report.tables())),
-        filters=Filters(report),
+        choices=FilterChoices(report),
         strip=strip,
         count=count,
         LONG=LONG,

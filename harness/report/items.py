@@ -12,9 +12,8 @@ from typing import Literal
 from matplotlib.figure import Figure as Drawing
 
 Tone = Literal["", "better", "worse", "equivalent", "undecided", "alarm", "good"]
-About = tuple[
-    tuple[str, str], ...
-]  # what is spoken of, by kind: ("model", "vit_nano"), ("family", "margin"); filters read it
+Filters = tuple[tuple[str, str], ...]
+"""What the reader can filter by, as pairs of kind and value: ("model", "vit_nano"), ("family", "margin")."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +58,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A row; ``anchor`` lets others point at it, ``reference`` marks the baseline, ``about`` says whom it speaks of."""
+    """A row; ``anchor`` lets others point at it, ``reference`` marks the baseline, ``filters`` find it."""
 
     entries: tuple[Entry, ...]
     anchor: str = ""
     reference: bool = False
-    about: About = ()
+    filters: Filters = ()
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class Figure:
     alt: str
     draw: Callable[[], Drawing]
     wide: bool = False
-    about: About = ()
+    filters: Filters = ()
 
 
 @dataclass(frozen=True)
@@ -112,12 +111,12 @@ class Prose:
 
 @dataclass(frozen=True)
 class Point:
-    """A term with its lines, each a name and what is said of it; ``tone`` marks the term, ``about`` is of each line."""
+    """A term with its lines, each a name and a text; ``tone`` marks the term, ``filters`` find each line."""
 
     term: str
     tone: Tone
     lines: tuple[tuple[str, str], ...]
-    about: tuple[About, ...] = ()
+    filters: tuple[Filters, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -52,11 +52,9 @@ def escape(words: str) -> str:
 def table(item: Table) -> str:
     """Return table environments that fit a page each, without empty columns; needs array, booktabs, graphicx."""
     item = item.for_reading()
-    told = [
-        place for place in range(len(item.columns)) if not item.rows or any(r.entries[place].text for r in item.rows)
-    ]
-    rows = tuple(replace(row, entries=tuple(row.entries[place] for place in told)) for row in item.rows)
-    item = replace(item, columns=tuple(item.columns[place] for place in told), rows=rows)
+    kept = [i for i in range(len(item.columns)) if not item.rows or any(row.entries[i].text for row in item.rows)]
+    rows = tuple(replace(row, entries=tuple(row.entries[i] for i in kept)) for row in item.rows)
+    item = replace(item, columns=tuple(item.columns[i] for i in kept), rows=rows)
     pages: list[list[Row]] = [[]]
     left = PAGE
     for row in rows:
@@ -66,7 +64,7 @@ def table(item: Table) -> str:
             left = PAGE
         pages[-1].append(row)
         left -= lines
-    return "\n".join(_environment(item, page, continued=place > 0) for place, page in enumerate(pages))
+    return "\n".join(_environment(item, page, continued=number > 0) for number, page in enumerate(pages))
 
 
 def _environment(item: Table, rows: Sequence[Row], continued: bool) -> str:
@@ -89,12 +87,12 @@ def _environment(item: Table, rows: Sequence[Row], continued: bool) -> str:
             r"\end{tabular}",
         ]
     )
-    told = f"{item.title} (continued)." if continued else f"{item.title}. {item.caption}".strip()
+    caption = f"{item.title} (continued)." if continued else f"{item.title}. {item.caption}".strip()
     return "\n".join(
         [
             r"\begin{table}[htbp]",
             r"\centering",
-            rf"\caption{{{escape(told)}}}",
+            rf"\caption{{{escape(caption)}}}",
             *([] if continued else [rf"\label{{tab:{item.id}}}"]),
             f"{SHRINK}{{%\n{body}}}",
             r"\end{table}",
@@ -105,9 +103,7 @@ def _environment(item: Table, rows: Sequence[Row], continued: bool) -> str:
 
 def _align(item: Table) -> list[str]:
     """Return how each column is set: numbers to the right, long texts in lines of their own width."""
-    longest = [
-        max((len(row.entries[place].text) for row in item.rows), default=0) for place in range(len(item.columns))
-    ]
+    longest = [max((len(row.entries[i].text) for row in item.rows), default=0) for i in range(len(item.columns))]
     return [
         "r" if column.kind == "number" else LINES if column.kind == "text" and most > LONG else "l"
         for column, most in zip(item.columns, longest, strict=True)

@@ -12,7 +12,7 @@ from harness.analysis.claims import Decision
 from harness.paths import ROOT
 from harness.report import writing
 from harness.report.items import Column, Entry, Item, Prose, Report, Row, Section, Table
-from harness.report.sections import claims as told
+from harness.report.sections.claims import TONES, effect, overview, summary
 from harness.report.sections.common import dash
 
 PROPERTIES = ROOT / "results" / "published" / "review_properties.csv"
@@ -31,11 +31,9 @@ def write(folder: Path) -> tuple[Path, list[Decision]]:
 def compose(decisions: Sequence[Decision]) -> Report:
     """Return what the ledger says, in no format yet."""
     studies = dict.fromkeys(decision.claim.study for decision in decisions if decision.evidence.n >= 2)
-    facts = (
-        (told.told(decisions), f"Decided on the studies {', '.join(studies)}.") if studies else (told.told(decisions),)
-    )
-    items = tuple(_for_all_studies(item) for item in told.overview(decisions))
-    title = "What five documents claim about loss functions, and what our records say of it"
+    facts = (summary(decisions), *([f"Decided on the studies {', '.join(studies)}."] if studies else []))
+    items = tuple(_for_all_studies(item) for item in overview(decisions))
+    title = "What five publications claim about loss functions, and what our records show"
     return Report("claims", title, facts, (Section("claims", "The ledger", items), _properties(decisions)))
 
 
@@ -44,7 +42,7 @@ def _properties(decisions: Sequence[Decision]) -> Section:
     by_id = {decision.claim.id: decision for decision in decisions}
     columns = (
         Column("loss", "loss"),
-        Column("side", "said"),
+        Column("side", "listed as"),
         Column("property", "what the review says"),
         Column("verdicts", "measured", note="verdicts of the claims that stand for it, with effect and study"),
     )
@@ -54,21 +52,22 @@ def _properties(decisions: Sequence[Decision]) -> Section:
             found = [by_id[name] for name in line["claims"].split() if name in by_id]
             words = "; ".join(_measured(decision) for decision in found)
             verdicts = {decision.verdict for decision in found}
-            tone = told.TONES[verdicts.pop()] if len(verdicts) == 1 else ""
+            tone = TONES[verdicts.pop()] if len(verdicts) == 1 else ""
             measured = Entry(words, tone=tone) if found else dash("no claim stands for it")
             rows.append(Row((Entry(line["loss"]), Entry(line["side"]), Entry(line["property"]), measured)))
-    about = (
-        "The review's table 9 lists advantages and disadvantages of losses in words. Each that can be measured stands "
-        "here with the verdicts of its claims; ease of implementation and of interpretation are not measured.",
+    intro = (
+        "Table 9 of the review of Elharrouss et al. (2025) lists advantages and disadvantages of losses in words. "
+        "Each that can be measured stands here with the verdicts of its claims; ease of implementation and of "
+        "interpretation are not measured.",
     )
     table = Table("properties", "Table 9, measured", columns, tuple(rows))
-    return Section("properties", "Advantages and disadvantages, measured", (Prose(about), table))
+    return Section("properties", "Advantages and disadvantages, measured", (Prose(intro), table))
 
 
 def _measured(decision: Decision) -> str:
     if decision.evidence.n < 2:
         return f"{decision.verdict} ({'needs ' if decision.claim.needs else ''}{decision.evidence.missing})"
-    return f"{decision.verdict}: {told.effect(decision)} ({decision.claim.study}, n = {decision.evidence.n})"
+    return f"{decision.verdict}: {effect(decision)} ({decision.claim.study}, n = {decision.evidence.n})"
 
 
 def _for_all_studies(item: Item) -> Item:
@@ -81,6 +80,6 @@ def _for_all_studies(item: Item) -> Item:
     rows = []
     for row in item.rows:
         at = dict(zip(keys, row.entries, strict=True))
-        about = (("verdict", at["verdict"].text), ("study", at["study"].text or "none yet"))
-        rows.append(Row(tuple(replace(entry, runs=()) for entry in row.entries), about=about))
+        filters = (("verdict", at["verdict"].text), ("study", at["study"].text or "none yet"))
+        rows.append(Row(tuple(replace(entry, runs=()) for entry in row.entries), filters=filters))
     return replace(item, rows=tuple(rows))

@@ -7,6 +7,7 @@ inches, a transform into it, and its share of a few collections of lines.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ from harness.text import MINUS
 
 ACROSS, WIDTH, HEIGHT = 4, 1.85, 1.25  # panels in a row, inches of one with its gaps
 LEFT, RIGHT, TOP, BOTTOM, GAP = 0.8, 0.12, 0.25, 0.5, 0.42  # inches
+LETTERS = 22  # of a vertical label that fit beside one row of panels
 TICK, PAD = 3.5 / 72, 7 / 72  # inches: length of a tick, distance of its label
 Span = tuple[float, float]
 
@@ -70,11 +72,11 @@ class Panel:
         artist.set_clip_box(self._clip)
 
     def note(self, x: float, y: float, words: str, **style: Any) -> None:
-        """Write at a place given as shares of the box."""
+        """Write at a point given as shares of the box."""
         self.write(self.box.x0 + x * self.box.width, self.box.y0 + y * self.box.height, words, **style)
 
     def write(self, x: float, y: float, words: str, **style: Any) -> None:
-        """Write at a place given in inches."""
+        """Write at a point given in inches."""
         self.figure.add_artist(Text(x, y, words, transform=self.figure.dpi_scale_trans, **style))
 
     def ticks(self, span: Span, inches: Span, whole: bool = False) -> dict[float, float]:
@@ -107,18 +109,18 @@ def curves(panels: Mapping[str, Curve], reference: str, axis: str, scale: float,
         x = _around((index for curve in scaled.values() for index in _indices(curve)), 0.02)
         every = _around((value for curve in scaled.values() for value in _values(curve)), 0.05)
         floor = _focus(list(scaled.values())) if shared else None
-        drawn = []
-        for place, (label, curve) in enumerate(scaled.items()):
+        made = []
+        for index, (label, curve) in enumerate(scaled.items()):
             y = (floor or every) if shared else _around(_values(curve), 0.05)
-            panel = Panel(figure, _box(figure, across, down, place), x, y)
-            drawn.append(panel)
+            panel = Panel(figure, _box(figure, across, down, index), x, y)
+            made.append(panel)
             _draw(panel, curve, None if label == reference else base)
             panel.write(panel.box.x0, panel.box.y1 + 6 / 72, label, fontsize=8, color=INK)
             if floor and len(curve.over) and (end := curve.over["mean"].iloc[-1]) < floor[0]:
                 panel.note(0.97, 0.06, f"ends at {end:.3g}, below", **NOTE, color=INK)
-        _frames(figure, drawn, across, shared)
+        _frames(figure, made, across, shared)
         figure.supxlabel("epoch", fontsize=9)
-        figure.supylabel(axis, fontsize=9)
+        figure.supylabel(textwrap.fill(axis, LETTERS * down), fontsize=9)
         return figure
 
 
@@ -137,7 +139,7 @@ def _draw(panel: Panel, curve: Curve, base: pd.Series | None) -> None:
 def _frames(figure: Figure, panels: Sequence[Panel], across: int, shared: bool) -> None:
     """Draw axes, ticks and grids of all panels, and labels where they are read: at the left and below."""
     grid, lines = [], []
-    for place, panel in enumerate(panels):
+    for index, panel in enumerate(panels):
         box = panel.box
         lines.append([(box.x0, box.y1), (box.x0, box.y0), (box.x1, box.y0)])
         across_ticks = panel.ticks(panel.x, (box.x0, box.x1), whole=True)
@@ -146,10 +148,10 @@ def _frames(figure: Figure, panels: Sequence[Panel], across: int, shared: bool) 
         lines += [[(box.x0 - TICK, at), (box.x0, at)] for at in up_ticks.values()]
         lines += [[(at, box.y0 - TICK), (at, box.y0)] for at in across_ticks.values()]
         style: dict[str, Any] = {"fontsize": 8, "color": INK}
-        if not shared or place % across == 0:
+        if not shared or index % across == 0:
             for at, words in zip(up_ticks.values(), tick_labels(list(up_ticks)), strict=True):
                 panel.write(box.x0 - PAD, at, words, ha="right", va="center_baseline", **style)
-        if place + across >= len(panels):
+        if index + across >= len(panels):
             for at, words in zip(across_ticks.values(), tick_labels(list(across_ticks)), strict=True):
                 panel.write(at, box.y0 - PAD, words, ha="center", va="top", **style)
     for segments, colour, width in ((grid, FAINT, 0.5), (lines, MUTED, 0.6)):
@@ -174,11 +176,11 @@ def tick_labels(values: Sequence[float]) -> list[str]:
     return [text.replace("-", MINUS, 1) if text.startswith("-") else text for text in texts]
 
 
-def _box(figure: Figure, across: int, down: int, place: int) -> Bbox:
+def _box(figure: Figure, across: int, down: int, index: int) -> Bbox:
     width, height = figure.get_size_inches()
     inner_width = (width - LEFT - RIGHT - GAP * (across - 1)) / across
     inner_height = (height - BOTTOM - TOP - GAP * (down - 1)) / down
-    row, column = divmod(place, across)
+    row, column = divmod(index, across)
     bottom = height - TOP - (row + 1) * inner_height - row * GAP
     return Bbox.from_bounds(LEFT + column * (inner_width + GAP), bottom, inner_width, inner_height)
 

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from harness.analysis.cells import Analysis, Cell, Outcome
+from harness.report.sections.reproduce import asked
 from harness.report.sections.verdicts import notices
 from harness.text import DASH
 
@@ -14,11 +15,12 @@ WIDTH = 100
 
 def summary_of(a: Analysis) -> str:
     """Return one block per cell, the best mean first, then what qualifies the verdicts."""
-    blocks = [textwrap.fill(f"{a.study.name}: {a.metric.title} against {a.baseline}", WIDTH)]
+    head = f"{a.study.name} ({changed})" if (changed := asked(a.study)) else a.study.name
+    blocks = [textwrap.fill(f"{head}: {a.metric.title} against {a.baseline}", WIDTH)]
     blocks += [_block(a, cell) for cell in a.cells]
     marked = (f"{'!' if notice.tone == 'alarm' else '*'} {notice.text}" for notice in notices(a))
-    said = "\n".join(filled(text) for text in marked)
-    return "\n\n".join([*blocks, said]).strip()
+    qualified = "\n".join(map(filled, marked))
+    return "\n\n".join([*blocks, qualified]).strip()
 
 
 def _block(a: Analysis, cell: Cell) -> str:

@@ -26,6 +26,7 @@ from harness.report.sections import (
     setting,
     verdicts,
 )
+from harness.report.sections.reproduce import asked
 from harness.text import count
 from harness.tracking.store import runs_address
 
@@ -67,7 +68,9 @@ def compose(study: StudyData, mix: bool = False) -> Report:
     a = Analysis(study, mix)
     done = sum(outcome.values.n for outcome in a.outcomes.values())
     finished = sorted(str(value)[:10] for value in column(a.all, "finished") if isinstance(value, str))
+    changed = asked(study)
     facts = [
+        *([changed] if changed else []),
         count(len(a.labels), "loss", "losses"),
         count(len(a.cells), "cell"),
         count(len(a.seeds), "seed"),
@@ -75,8 +78,10 @@ def compose(study: StudyData, mix: bool = False) -> Report:
         *([finished[0] if finished[0] == finished[-1] else f"{finished[0]} to {finished[-1]}"] if finished else []),
     ]
     title = str(study.spec.get("question") or f"Study {study.name}")
+    if changed and not any(each.startswith("question=") for each in study.spec["overrides"]):
+        title = study.name  # the question in the file is that of another study
     sections = [part.section(a) for part in SECTIONS]
     sections = [section for section in sections if section.items]
-    place = 1 + [section.id for section in sections].index("verdicts")
-    sections[place:place] = exhibits.sections(a)  # what a document shows comes right after the verdicts
+    after = 1 + [section.id for section in sections].index("verdicts")
+    sections[after:after] = exhibits.sections(a)
     return Report(study.name, title, tuple(facts), tuple(sections), runs_address(study.name))

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from harness import compose, records
 from harness.address import Addresses
 from harness.errors import UsageError
-from harness.metrics.declared import metric_of
+from harness.metrics.declared import from_dict, metric_of
 from harness.plan import Contender, Run, Setting, Study, Values
 
 RATE = "optimizer.lr"
@@ -206,18 +206,17 @@ class Search:
 
     def _score(self, trial: Trial, results: Path) -> float:
         """Return the mean validation metric, so that higher is better; one run that diverged or failed is the worst."""
-        name, scores = self.study.metric.removeprefix("test."), []
+        metric, scores = self.study.metric, []
+        name = metric.rpartition(".")[2]  # of shifted test data, too, the search knows the validation data alone
         for run in trial.runs:
             record = records.read(run.key, results)
             if not record or record["status"] != "done":
                 return -math.inf
             if name not in record["valid"]:
-                raise UsageError(
-                    f"metric={self.study.metric} is not recorded: {', '.join(sorted(record['valid']))} are."
-                )
-            scores.append(-math.inf if record["valid"][name] is None else record["valid"][name])
-        mean = sum(scores) / len(scores)
-        return mean if metric_of(self.study.metric).higher_is_better or mean == -math.inf else -mean
+                raise UsageError(f"metric={metric} is not recorded: {', '.join(sorted(record['valid']))} are.")
+            value, direction = record["valid"][name], metric_of(metric, map(from_dict, record["metrics"]))
+            scores.append(-math.inf if value is None else value if direction.higher_is_better else -value)
+        return sum(scores) / len(scores)
 
     @property
     def budget(self) -> int:

@@ -51,7 +51,7 @@ def sweep(
     """
     began = time.monotonic()
     settings = plan.settings(study)
-    addresses = Addresses(Path(options["data"]["root"]))
+    addresses = Addresses(Path(options["data"]["root"]), results, download=options["data"]["download"])
     search = Search(settings, study, addresses)
     with _Work(options, started, results, addresses, study.metric) as work:
         while trials := search.ask():
@@ -71,7 +71,7 @@ class _Work:
         self, options: Config, started: Callable[[], None], results: Path, addresses: Addresses, metric: str
     ) -> None:
         self.options, self.started, self.results = options, started, results
-        self.addresses, self.metric = addresses, metric.rpartition(".")[2]
+        self.addresses, self.metric = addresses, metric
         self.planned = self.done = 0
         self.failed: list[tuple[str, str]] = []
         self.pool: LocalEngine | None = None
@@ -138,6 +138,7 @@ def job_of(run: Run, options: Config, results: Path, addresses: Addresses, metri
         checkpoint_seconds=options["engine"]["checkpoint_seconds"],
         environment={"commit": commit, "dirty": dirty},
         identity=addresses.identity(run.setting.spec),
+        parts=addresses.parts(run.setting.spec),
         metric=metric,
     )
 
@@ -196,7 +197,7 @@ def estimate(missing: Sequence[Setting], runs: Sequence[Run], results: Path, sam
 def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
     """Return what a sweep would do: how many runs, how many are done, and how long the rest may take."""
     settings, here = plan.settings(study), records.finished(results)
-    addresses = Addresses(Path(options["data"]["root"]))
+    addresses = Addresses(Path(options["data"]["root"]), results)
     search, waits = Search(settings, study, addresses), False
     while not waits and (trials := search.ask()):
         waits = any(run.key not in here for run in trials)

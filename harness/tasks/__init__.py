@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.metrics.declared import Metric
-from losses.kinds import Pairs
+from losses.kinds import Pair, Pairs
 from losses.loss import Link
 
 Config = Mapping[str, Any]
@@ -27,6 +27,31 @@ class Batch(NamedTuple):
 
     inputs: tuple[Tensor, ...]
     target: Any
+
+
+class LazyPairs(Mapping[str, Pair]):
+    """Pairs of which each is computed when it is first asked for: a loop asks for those that its losses compare.
+
+    Args:
+        makers: functions that return the pairs, by kind.
+    """
+
+    def __init__(self, makers: Mapping[str, Callable[[], Pair]]) -> None:
+        self.makers, self.made = makers, dict[str, Pair]()
+
+    def __getitem__(self, kind: str) -> Pair:
+        """Return the pair of a kind, computed at most once."""
+        if kind not in self.made:
+            self.made[kind] = self.makers[kind]()
+        return self.made[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the kinds, without computing any pair."""
+        return iter(self.makers)
+
+    def __len__(self) -> int:
+        """Return how many kinds there are."""
+        return len(self.makers)
 
 
 class Objective(NamedTuple):
@@ -50,12 +75,14 @@ class Spec:
     Attributes:
         inputs: shape of one input: (C, H, W) of an image, (F,) of a row.
         outputs: how many numbers a head gives, by kind of output; empty for a model that is complete by itself.
+        outputs_for: further heads, by the kind of pair that alone needs them (a variance beside a mean).
         dense: whether heads give them for every pixel.
         classes: number of classes, for losses that have class weights; 0: there are none.
     """
 
     inputs: tuple[int, ...]
     outputs: Mapping[str, int] = field(default_factory=dict)
+    outputs_for: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     dense: bool = False
     classes: int = 0
 

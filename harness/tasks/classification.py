@@ -24,8 +24,7 @@ class Classification(ImageTask):
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        shape = tuple(self.splits.train.images.shape[1:])
-        self.spec = Spec(shape, {"class_logits": self.classes}, classes=self.classes)
+        self.spec = Spec(self.splits.train.shape, {"class_logits": self.classes}, classes=self.classes)
 
     def epoch(self, seeds: Seeds, first: int = 0) -> Iterator[Batch]:
         """Yield images and labels in a new order; the remainder that fills no batch is left out of this epoch."""

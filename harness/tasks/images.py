@@ -27,22 +27,20 @@ class ImageTask(Task):
 
     def __init__(self, setup: Setup) -> None:
         self.setup, self.device = setup, setup.device
-        check_suited(splits_for(setup), self.made_for, setup)
+        check_suited(splits_for(setup), self.made_for, setup)  # before anything is decoded
         self.feed = feed_for(setup)
         self.splits = self.feed.splits
         self.augment = setup.dataset["augment"]
         self.format = torch.channels_last if setup.channels_last else torch.contiguous_format
         self.classes = len(self.splits.classes)
         mean, std = (torch.tensor(x, device=self.device).view(1, -1, 1, 1) for x in (self.splits.mean, self.splits.std))
-        self.scale, self.shift = 1 / (255 * std), -mean / std
+        self.scale, self.offset = 1 / (255 * std), -mean / std
         self.steps_per_epoch = max(1, len(self.splits.train) // setup.batch_size)
 
     @functools.cached_property
     def class_counts(self) -> Tensor:
         """How many training images, or pixels of them, each class has: (C,) on the device."""
-        targets = self.splits.train.targets.flatten()
-        counts = torch.bincount(targets, minlength=self.classes)[: self.classes]  # beyond the classes: void
-        return counts.to(self.device)
+        return self.splits.train.class_counts(self.classes).to(self.device)
 
     def statistic(self, name: str) -> Any:
         """Return ``class_counts`` or ``class_weights`` of the training images; see `class_statistic`."""
@@ -57,7 +55,7 @@ class ImageTask(Task):
 
     def normalised(self, images: Tensor) -> Tensor:
         """Return images of mean 0 and standard deviation 1, by the statistics of the training split."""
-        return torch.addcmul(self.shift, images, self.scale)
+        return torch.addcmul(self.offset, images, self.scale)
 
     def ready(self, images: Tensor) -> Tensor:
         """Return normalised images in the memory format of the model."""
@@ -86,6 +84,6 @@ class ImageTask(Task):
         return change
 
     def describe(self) -> dict[str, Any]:
-        """Return the sizes of the splits, the names of the classes, and the checksum of indices and labels."""
-        counts = {name: len(getattr(self.splits, name)) for name in ("train", "valid", "test")}
+        """Return the sizes of the splits, the names of the classes, and the checksum of images and labels."""
+        counts = {name: len(part) for name, part in self.splits.parts.items()}
         return {**counts, "classes": list(self.splits.classes), "checksum": self.splits.checksum}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from datasets.decoded import chunks
 from datasets.splits import VOID
 from harness.errors import UsageError
+from harness.feeds import Feed
 from harness.metrics import declared
 from harness.metrics.localisation import RunningOverlaps
 from harness.tasks import Batch, Predict, Seeds, Setup, Shift, Spec
@@ -35,7 +38,7 @@ class Localisation(MaskedImages):
         if self.splits.classes[0] != "background":
             name = setup.dataset["_target_"].rpartition(".")[2]
             raise UsageError(f"the data set {name} has no background, so that nothing stands out: use another one.")
-        self.boxes = {name: around(getattr(self.splits, name).targets) for name in ("train", "valid", "test")}
+        self.boxes = _boxes(self.feed)
         for name, boxes in self.boxes.items():
             if not is_box(boxes).any():
                 raise UsageError(f"no {name} image has anything but background in it, so there is no box to find.")
@@ -115,6 +118,13 @@ def around(masks: Tensor) -> Tensor:
         sides.append((marks.argmax(1), inside.shape[1] - marks.flip(1).argmax(1)))
     (left, right), (top, bottom) = sides
     return torch.stack([left, top, right, bottom], 1).float() * there.flatten(1).any(1, keepdim=True)
+
+
+@functools.lru_cache(maxsize=2)  # as many as there are feeds: their masks may lie in files
+def _boxes(feed: Feed) -> dict[str, Tensor]:
+    """Return the boxes (N,4) of every split, on the host."""
+    parts = feed.splits.parts.items()
+    return {name: torch.cat([around(masks) for masks in chunks(part.targets)]) for name, part in parts}
 
 
 def is_box(boxes: Tensor) -> Tensor:

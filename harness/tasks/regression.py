@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from harness.errors import UsageError
 from harness.feeds import check_suited, splits_for
@@ -26,8 +27,8 @@ class Regression(Task):
         UsageError: the data set is no table.
     """
 
-    offers = frozenset({"values"})
-    evaluates = frozenset({"values"})
+    offers = frozenset({"values", "counts", "distributions"})
+    evaluates = offers
     metrics = declared.REGRESSION
 
     def __init__(self, setup: Setup) -> None:
@@ -44,7 +45,8 @@ class Regression(Task):
             inputs = (part.features - mean) / np.where(deviation > 0, deviation, 1)
             self.inputs[name] = torch.from_numpy(inputs).to(device)
             self.targets[name] = torch.from_numpy((part.values - self.middle) / self.spread)[:, None].float().to(device)
-        self.spec = Spec((train.features.shape[1],), {"numbers": 1})
+        self.spec = Spec((train.features.shape[1],), {"numbers": 1}, {"distributions": {"log_variances": 1}})
+        self.positive = bool((train.values >= 0).all())
         self.steps_per_epoch = max(1, len(train) // setup.batch_size)
 
     def epoch(self, seeds: Seeds, first: int = 0) -> Iterator[Batch]:
@@ -56,8 +58,19 @@ class Regression(Task):
             yield Batch((inputs[chosen],), targets[chosen])
 
     def pairs(self, outputs: Any, batch: Batch) -> Pairs:
-        """Return predicted and true numbers (N,1)."""
-        return {"values": Pair(outputs["numbers"], batch.target)}
+        """Return predicted and true numbers (N,1), as values, and as counts in the unit of the table where none is
+        negative; with a predicted variance, also as distributions (N,2,1).
+        """
+        numbers, target = outputs["numbers"], batch.target
+        found = {"values": Pair(numbers, target)}
+        if self.positive:
+            found["counts"] = Pair(self._in_unit(numbers), self._in_unit(target))
+        if "log_variances" in outputs:
+            found["distributions"] = Pair(torch.stack([numbers, outputs["log_variances"]], 1), target)
+        return found
+
+    def _in_unit(self, numbers: Tensor) -> Tensor:
+        return numbers * self.spread + self.middle
 
     def evaluate(self, predict: Predict, split: str, shift: Shift | None = None) -> dict[str, Any]:
         """Return what `RunningErrors` says, in the unit of the table."""
@@ -66,7 +79,7 @@ class Regression(Task):
         metrics, size = RunningErrors(), self.setup.eval_batch_size
         for inputs, targets in zip(self.inputs[split].split(size), self.targets[split].split(size), strict=True):
             found = predict(inputs)["numbers"]
-            metrics.add(*(x[:, 0].double() * self.spread + self.middle for x in (found, targets)))
+            metrics.add(*(self._in_unit(x[:, 0].double()) for x in (found, targets)))
         return metrics.scores()
 
     def describe(self) -> dict[str, Any]:

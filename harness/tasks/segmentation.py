@@ -37,11 +37,10 @@ class MaskedImages(ImageTask):
 
     def __init__(self, setup: Setup, crop: Sequence[int] | None = None) -> None:
         super().__init__(setup)
-        self.channels, *self.size = self.splits.train.images.shape[1:]
+        self.channels, *self.size = self.splits.train.shape
         self.crop = None if crop is None else _checked_crop(crop, self.size)
         shrinks = min(self.augment.get("zoom") or (1.0,)) < 1  # surrounds an image with void
-        parts = (self.splits.train, self.splits.valid, self.splits.test)
-        self.has_void = shrinks or any(bool((part.targets == VOID).any()) for part in parts)
+        self.has_void = shrinks or any(part.has_void for part in self.splits.parts.values())
 
     @property
     def window(self) -> tuple[int, ...]:
@@ -165,8 +164,7 @@ class Segmentation(MaskedImages):
         """Return what it scores on the test split to call every pixel by the most frequent class of training."""
         frequent = self.class_counts.argmax()
         confusion = torch.zeros(self.classes, self.classes, dtype=torch.float64, device=self.device)
-        test = torch.bincount(self.splits.test.targets.flatten(), minlength=VOID + 1)[: self.classes]
-        confusion[:, frequent] = test.double().to(self.device)
+        confusion[:, frequent] = self.splits.test.class_counts(self.classes).double().to(self.device)
         found = {name: float(value) for name, value in of_confusion(confusion, self.splits.classes).items()}
         return {name: found[name] for name in ("miou", "foreground_iou", "pixel_accuracy") if name in found}
 

@@ -23,7 +23,7 @@ SHARE = 0.03  # of one processor, at most, that it takes
 class LiveMirror:
     """Mirrors a study while its sweep runs, in a process of the lowest priority that the sweep never waits for.
 
-    The process reads the records from disk now and then. It is told to finish by the end of its input, so it does
+    The process reads the records from disk now and then. The end of its input asks it to finish, so it does
     so too if the sweep is killed. ``close`` waits a bounded time for the last round, which otherwise goes on alone::
 
         with LiveMirror("demo", uri) as live:
@@ -80,12 +80,12 @@ class LiveMirror:
             return self.outcome
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(self.wait_s)
-        said = self.log.read_text(errors="replace").strip().splitlines()
+        lines = self.log.read_text(errors="replace").strip().splitlines()
         if self.process.returncode is not None:
-            self.outcome = said[-1] if said else f"MLflow was not written: see {self.log}."
+            self.outcome = lines[-1] if lines else f"MLflow was not written: see {self.log}."
             return self.outcome
         threading.Thread(target=self.process.wait, daemon=True).start()  # or it would stay behind as a zombie
-        earlier = f" Before that: {said[-1]}" if said else ""
+        earlier = f" Before that: {lines[-1]}" if lines else ""
         log = os.path.relpath(self.log)
         self.outcome = f"MLflow is still being written in the background; {log} will say how it went.{earlier}"
         return self.outcome

@@ -1,4 +1,4 @@
-"""From entries to MLflow: brings the runs of one store up to the records of a study."""
+"""From tracked runs to MLflow: brings the runs of one store up to the records of a study."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from harness.errors import UsageError
-from harness.tracking.entries import Entry, Point, Row, groups, seed_entry, setting_entry
+from harness.tracking.runs import Point, Row, TrackedRun, groups, tracked_seed, tracked_setting
 from harness.tracking.store import alone, database_of, default_uri, printable, quiet, sentence
 
 if TYPE_CHECKING:
@@ -100,13 +100,13 @@ class Mirror:
         for identity, rows in groups(cast(list[Row], study.runs.to_dict("records"))).items():
             recorded = [row for row in rows if row["status"] != "missing"]
             if recorded:
-                self.count["settings"] += self._put(setting_entry(identity, rows)) != "unchanged"
+                self.count["settings"] += self._put(tracked_setting(identity, rows)) != "unchanged"
             for row in recorded:
                 own = (str(row["key"]), str(row["role"]))
                 if own in self.settled:
                     self.count["unchanged"] += 1
                     continue
-                self.count[self._put(seed_entry(row, epochs[own[0]], identity))] += 1
+                self.count[self._put(tracked_seed(row, epochs[own[0]], identity))] += 1
                 if row["status"] != "failed":
                     self.settled.add(own)
 
@@ -115,11 +115,11 @@ class Mirror:
         about = {"mlflow.note.content": str(study.spec.get("question", "")), "mlflow.experimentKind": KIND}
         about[f"mlflow.sharedViewState.{VIEW}"] = _view(str(study.spec.get("metric", "test.top1")))
         database = database_of(self.uri)
-        place = database and (database.resolve().parent / "mlartifacts" / study.name).as_uri()
+        artifacts = database and (database.resolve().parent / "mlartifacts" / study.name).as_uri()
         experiment = self.client.get_experiment_by_name(study.name)
         if experiment is None:
-            return self.client.create_experiment(study.name, place, about)
-        if place and experiment.artifact_location != place:
+            return self.client.create_experiment(study.name, artifacts, about)
+        if artifacts and experiment.artifact_location != artifacts:
             raise UsageError(
                 f"{database} was made in another folder and keeps its files there: delete it (the records stay)."
             )
@@ -154,42 +154,42 @@ class Mirror:
             if not token:
                 return found
 
-    def _put(self, entry: Entry) -> str:
-        """Make one MLflow run equal to its entry; return what that took: new, updated or unchanged."""
-        there = self.there.get(entry.identity)
-        parent = self.there[entry.parent].run_id if entry.parent else ""
-        if there and there.digest == entry.digest and there.parent == parent:
+    def _put(self, tracked: TrackedRun) -> str:
+        """Make one MLflow run equal to what is tracked; return what that took: new, updated or unchanged."""
+        there = self.there.get(tracked.identity)
+        parent = self.there[tracked.parent].run_id if tracked.parent else ""
+        if there and there.digest == tracked.digest and there.parent == parent:
             return "unchanged"
-        if there and not entry.parent:
-            self._update(there, entry)
+        if there and not tracked.parent:
+            self._update(there, tracked)
         else:
             if there:
                 self.client.delete_run(there.run_id)  # params cannot be changed, only made anew
-            self._create(entry, parent)
+            self._create(tracked, parent)
         return "updated" if there else "new"
 
-    def _create(self, entry: Entry, parent: str) -> None:
-        tags = entry.tags | {"lossbench.digest": entry.digest} | ({"mlflow.parentRunId": parent} if parent else {})
-        run_id = self.client.create_run(self.experiment, entry.start_ms, tags, entry.name).info.run_id
-        self._log(run_id, entry.points, entry.params, {})
-        if entry.files:
-            self._attach(run_id, entry.files)
+    def _create(self, tracked: TrackedRun, parent: str) -> None:
+        tags = tracked.tags | {"lossbench.digest": tracked.digest} | ({"mlflow.parentRunId": parent} if parent else {})
+        run_id = self.client.create_run(self.experiment, tracked.start_ms, tags, tracked.name).info.run_id
+        self._log(run_id, tracked.points, tracked.params, {})
+        if tracked.files:
+            self._attach(run_id, tracked.files)
         # Last, because a run that is still running is one that a killed mirror left half-written.
-        self.client.set_terminated(run_id, entry.status, entry.end_ms)
-        self._remember(run_id, parent, entry)
+        self.client.set_terminated(run_id, tracked.status, tracked.end_ms)
+        self._remember(run_id, parent, tracked)
 
-    def _update(self, there: There, entry: Entry) -> None:
-        gone = there.metrics - {point.name for point in entry.points}
-        points = [*entry.points, *(Point(name, math.nan, 0, 0) for name in sorted(gone))]
-        params = {name: value for name, value in entry.params.items() if name not in there.params}
-        self.client.set_terminated(there.run_id, entry.status, entry.end_ms)
-        tags = entry.tags | {"mlflow.runName": entry.name, "lossbench.digest": entry.digest}
+    def _update(self, there: There, tracked: TrackedRun) -> None:
+        gone = there.metrics - {point.name for point in tracked.points}
+        points = [*tracked.points, *(Point(name, math.nan, 0, 0) for name in sorted(gone))]
+        params = {name: value for name, value in tracked.params.items() if name not in there.params}
+        self.client.set_terminated(there.run_id, tracked.status, tracked.end_ms)
+        tags = tracked.tags | {"mlflow.runName": tracked.name, "lossbench.digest": tracked.digest}
         self._log(there.run_id, points, params, tags)
-        self._remember(there.run_id, "", entry)
+        self._remember(there.run_id, "", tracked)
 
-    def _remember(self, run_id: str, parent: str, entry: Entry) -> None:
-        metrics = frozenset(point.name for point in entry.points)
-        self.there[entry.identity] = There(run_id, parent, entry.digest, metrics, frozenset(entry.params))
+    def _remember(self, run_id: str, parent: str, tracked: TrackedRun) -> None:
+        metrics = frozenset(point.name for point in tracked.points)
+        self.there[tracked.identity] = There(run_id, parent, tracked.digest, metrics, frozenset(tracked.params))
 
     def _log(self, run_id: str, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         from mlflow.entities import Metric, Param, RunTag

@@ -94,11 +94,11 @@ def alone(uri: str, token: str) -> Iterator[bool]:
     database = database_of(uri)
     if database is None:
         name = f"lossbench-mlflow-{os.getuid()}-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
-        place = Path(tempfile.gettempdir()) / name
+        path = Path(tempfile.gettempdir()) / name
     else:
         database.parent.mkdir(parents=True, exist_ok=True)
-        place = database.with_name(f".{database.name}.lock")
-    with place.open("a+") as lock:
+        path = database.with_name(f".{database.name}.lock")
+    with path.open("a+") as lock:
         end = time.monotonic() + LOCK_WAIT_S
         while True:
             with contextlib.suppress(BlockingIOError):

@@ -70,16 +70,28 @@ def model_and_losses(spec: RunSpec, task: Task, seed: int) -> tuple[nn.Module, n
     model = _model(spec, task, outputs, seed)
     torch.manual_seed(seed_for(seed, "loss"))
     losses = objective_losses(spec.loss, task, getattr(model, "num_features", 0))
-    if any(loss.is_head for loss in losses.values()):
-        model = _model(spec, task, {kind: n for kind, n in outputs.items() if kind != "class_logits"}, seed)
-    for loss in losses.values():
-        if not loss.is_head and not task.evaluates & set(loss.about.kinds):
-            raise UsageError(
-                f"the loss {loss.about.name} trains {' and '.join(loss.about.kinds)} alone, but this task is judged by "
-                f"{' or '.join(sorted(task.evaluates))}: add it to another loss, as "
-                "conf/loss/center_cross_entropy.yaml does."
-            )
+    wanted = _outputs(task, losses)
+    if wanted != outputs:
+        model = _model(spec, task, wanted, seed)
+    trained = list(dict.fromkeys(kind for loss in losses.values() for kind in loss.about.kinds))
+    if not task.evaluates & set(trained) and not any(loss.is_head for loss in losses.values()):
+        name = " and ".join(loss.about.name for loss in losses.values())
+        raise UsageError(
+            f"the loss {name} trains {' and '.join(trained)} alone, but this task evaluates "
+            f"{' or '.join(sorted(task.evaluates))}: add it to another loss, as "
+            "conf/loss/center_cross_entropy.yaml does."
+        )
     return model, nn.ModuleDict(losses)
+
+
+def _outputs(task: Task, losses: Mapping[str, Loss | Sum]) -> dict[str, int]:
+    """Return the heads that these losses need: without that of a loss that is one, with those of special kinds."""
+    has_head = any(loss.is_head for loss in losses.values())
+    found = {name: n for name, n in task.spec.outputs.items() if not (has_head and name == "class_logits")}
+    kinds = {kind for loss in losses.values() for kind in loss.about.kinds}
+    for kind in sorted(kinds & task.spec.outputs_for.keys()):
+        found |= task.spec.outputs_for[kind]
+    return found
 
 
 def _model(spec: RunSpec, task: Task, outputs: Mapping[str, int], seed: int) -> nn.Module:
@@ -111,6 +123,8 @@ def objective_losses(config: Config, task: Task, num_features: int) -> dict[str,
             raise UsageError(f"this task needs a loss for {missing[0]}: set loss.{missing[0]}=NAME.")
         weights = {role: float(task.weights.get(role, 1.0)) for role in roles}
         used = [role for role in roles if weights[role]]
+        if not used:
+            raise UsageError(f"the weights of {' and '.join(roles)} are 0, so nothing trains the {objective}.")
         parts = {role: loss(config[role], task, num_features) for role in used}
         single = len(used) == 1 and weights[used[0]] == 1
         built[objective] = parts[used[0]] if single else Sum(parts, {role: weights[role] for role in used})

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.address import RunSpec
-from harness.errors import UsageError
+from harness.address import Addresses, RunSpec
+from harness.behaviour import Behaviours, Part
+from harness.errors import UsageError, unknown
 
 Report = Callable[[int, int, Mapping[str, Any]], None]
 
@@ -36,7 +38,8 @@ class Job:
         checkpoint_seconds: how often it is saved.
         environment: commit and state of the checkout.
         identity: what the key covers beyond the spec: content of the data and behaviour of the code.
-        metric: what the study compares, without the split; empty: nothing.
+        parts: the components of its code.
+        metric: what the study compares, such as ``test.top1``; empty: nothing.
         only_check: build and try it, train nothing.
     """
 
@@ -52,6 +55,7 @@ class Job:
     checkpoint_seconds: float
     environment: Mapping[str, Any]
     identity: Mapping[str, Any]
+    parts: Sequence[Part] = ()
     metric: str = ""
     only_check: bool = False
 
@@ -64,14 +68,19 @@ def check(job: Job) -> str | None:
     try:
         learner = build.learner(job)
         learner.try_out()
-        known = [metric.key for metric in learner.task.metrics]
-        if job.metric and job.metric not in known:
-            from harness.errors import unknown
-
-            return str(unknown("metric", job.metric, known))
+        if job.metric:
+            _check_metric(job, [metric.key for metric in learner.task.metrics])
     except (UsageError, MissingData, ValueError) as error:
         return str(error)
     return None
+
+
+def _check_metric(job: Job, names: Sequence[str]) -> None:
+    """Raise a UsageError with the nearest metrics unless the run will record the one that the study compares."""
+    splits = ["test", "valid", *(f"shifted.{shift}" for shift in job.spec.shift or {})]
+    known = [f"{split}.{name}" for split in splits for name in names]
+    if job.metric not in known:
+        raise unknown("metric", job.metric, known)
 
 
 def carry_out(job: Job, stop: Callable[[], bool], report: Report) -> dict[str, Any]:
@@ -85,21 +94,41 @@ def carry_out(job: Job, stop: Callable[[], bool], report: Report) -> dict[str, A
     Raises:
         Stopped: ``stop`` returned True; a checkpoint is written.
     """
-    from harness import records
+    from harness.records import store
     from harness.training import build
 
     started, folder = datetime.now(UTC), Path(job.folder)
+    behaviour = _behaviour(job)
     try:
+        _check_content(job)
         record, history, examples = build.learner(job).run(folder, stop, report)
-        records.save(folder, _about_run(job, started) | record, history, examples)
+        store.save(folder, _about_run(job, started) | behaviour | record, history, examples)
         return {"status": record["status"]}
     except Stopped:
         raise
     except Exception as error:
         last = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         trouble = {"error": last, "traceback": traceback.format_exc()}
-        records.save_failure(folder, _about_run(job, started) | trouble)
+        store.save_failure(folder, _about_run(job, started) | trouble)
         return {"status": "failed", "error": last}
+
+
+def _check_content(job: Job) -> None:
+    """Raise a UsageError unless the files of the data set are still those that the key covers."""
+    planned = job.identity.get("data")
+    if planned and Addresses(Path(job.data["root"]), Path(job.folder).parents[1]).content(job.spec) != planned:
+        raise UsageError("the files of the data set have changed since this run was planned: give the command again.")
+
+
+def _behaviour(job: Job) -> dict[str, Any]:
+    """Return what the record keeps of the code: the syntax tree of every component, and what some of them do."""
+    behaviours = _behaviours(Path(job.folder).parents[1])
+    return {"behaviour": [behaviours.observe(part, job.data) for part in job.parts]}
+
+
+@functools.cache
+def _behaviours(results: Path) -> Behaviours:
+    return Behaviours(results)
 
 
 def _about_run(job: Job, started: datetime) -> dict[str, Any]:

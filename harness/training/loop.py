@@ -20,8 +20,9 @@ import torch
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from harness import records
-from harness.tasks import Batch, Seeds
+from harness.errors import UsageError
+from harness.records import store
+from harness.tasks import Batch, Objective, Predict, Seeds, Shift
 from harness.training import build, checkpoint, probe
 from harness.training.build import seed_for
 from harness.training.job import Job, Report, Stopped
@@ -76,6 +77,7 @@ class Loop:
         }
         self.lr = spec.optimizer["lr"]
         self.total_steps = self.task.steps_per_epoch * self.recipe["epochs"]
+        self.shifts = {name: instantiate(config) for name, config in (spec.shift or {}).items()}
         self.state = State()
         self.meter = Meter(self.losses)
 
@@ -90,11 +92,12 @@ class Loop:
             self._reseed("forward", count, order)
             with self._autocast():
                 objective = next(objectives, None)  # the forward pass of this objective happens here
+                pairs = {} if objective is None else self._compared(objective)
             if objective is None:
                 break
             name = objective.name
             self._reseed("loss", count, order)
-            loss = self.losses[name](_float32(objective.pairs))
+            loss = self.losses[name](pairs)
             self.optimizers[name].zero_grad(set_to_none=True)  # an objective before may have reached these weights
             loss.backward()
             norm = self._clipped_norm(name)
@@ -130,11 +133,26 @@ class Loop:
         return norm
 
     def try_out(self) -> None:
-        """Send a first batch through model and losses without a step, so that a wrong setting shows before any work."""
+        """Send a first batch through model and losses without a step, and shift a first batch of test data, so that a
+        wrong setting shows before any work.
+        """
         batch = next(self.task.epoch(Seeds(0, 0)))
         self._mode(train=False)
         for objective in self.task.objectives(self.model, batch):
-            self.losses[objective.name](_float32(objective.pairs))
+            self.losses[objective.name](self._compared(objective))
+        for shift in self.shifts.values():
+            with contextlib.suppress(_Asked):
+                self.evaluate("test", shift, _Unasked())
+
+    def _compared(self, objective: Objective) -> Pairs:
+        """Return the pairs that the losses of an objective compare; those of `LazyPairs` are made here, no other."""
+        about, pairs = self.losses[objective.name].about, objective.pairs
+        if missing := set(about.kinds) - pairs.keys():
+            raise UsageError(
+                f"the loss {about.name} compares {min(missing)}, but the {objective.name} of this task is trained on "
+                f"{' and '.join(sorted(pairs))}: choose another loss."
+            )
+        return _float32({kind: pairs[kind] for kind in about.kinds})
 
     # ------------------------------------------------------------------ epochs
 
@@ -223,7 +241,7 @@ class Loop:
             started = time.perf_counter()
             scores = self.evaluate("valid")
             state.seconds["eval_s"] += self._clock() - started
-            row |= {f"valid.{name}": records.cell(value) for name, value in scores.items()}
+            row |= {f"valid.{name}": store.cell(value) for name, value in scores.items()}
             if self.recipe.get("probe"):
                 row |= self._probe()
             self._select(epoch + 1, scores)
@@ -252,11 +270,11 @@ class Loop:
         """The model as it is now, ready to be judged."""
         return Predictor(self.model, self.losses, self._autocast)
 
-    def evaluate(self, split: str, shift: Callable[..., Tensor] | None = None) -> dict[str, Any]:
-        """Return the task's metrics on ``split`` (valid, test) with the present weights."""
+    def evaluate(self, split: str, shift: Shift | None = None, predict: Predict | None = None) -> dict[str, Any]:
+        """Return the task's metrics on ``split`` (valid, test), by default with the present weights."""
         self._mode(train=False)
         with torch.inference_mode():
-            return dict(self.task.evaluate(self.predict, split, shift))
+            return dict(self.task.evaluate(predict or self.predict, split, shift))
 
     def _examples(self) -> dict[str, Any] | None:
         self._mode(train=False)
@@ -304,8 +322,7 @@ class Loop:
             self.model.load_state_dict(best["weights"]["model"])
             self.losses.load_state_dict(best["weights"]["losses"])
             test = self.evaluate("test")
-            shifts = (self.job.spec.shift or {}).items()
-            shifted = {name: self.evaluate("test", instantiate(shift)) for name, shift in shifts}
+            shifted = {name: self.evaluate("test", shift) for name, shift in self.shifts.items()}
         history = pd.DataFrame(state.history)
         return {
             "status": "diverged" if diverged else "done",
@@ -355,6 +372,19 @@ class Predictor:
             return outputs.float()
         outputs = {kind: output.float() for kind, output in outputs.items()}
         return outputs if self.head is None else {**outputs, "class_logits": self.head.logits(outputs["features"])}
+
+
+class _Asked(Exception):
+    """A prediction was asked for, so the test data could be shifted."""
+
+
+class _Unasked:
+    """Stands for a trained model where only the data are tried out."""
+
+    link: Link = None
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        raise _Asked
 
 
 def _float32(pairs: Pairs) -> Pairs:

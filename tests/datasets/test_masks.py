@@ -14,8 +14,8 @@ from datasets.sources.mstar import CLASSES as CHIPS
 from datasets.sources.mstar import mstar
 from datasets.sources.scenes import scenes
 from datasets.sources.sirst import sirst
-from datasets.splits import MissingData
 from datasets.sources.voc import voc
+from datasets.splits import MissingData
 
 SIZES = {"train_size": None, "valid_size": None, "test_size": None, "split_seed": 0, "damaged": "stop"}
 

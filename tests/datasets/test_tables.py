@@ -5,8 +5,8 @@ import pytest
 from sklearn.datasets import load_diabetes
 
 from datasets.sources.diabetes import diabetes
-from datasets.splits import MissingData
 from datasets.sources.table import table
+from datasets.splits import MissingData
 
 SIZES = {"train_size": None, "valid_size": 110, "test_size": 110, "split_seed": 0}
 CALM = {**SIZES, "outliers": 0.0, "outlier_size": 10.0}

@@ -8,20 +8,18 @@ from segmentation_models_pytorch import losses as smp
 from torch.nn import functional
 from torchmetrics.functional import log_cosh_error
 
-from losses.loss import Output
-
 
 def test_log_cosh_overflows_in_torchmetrics():
     prediction, target = torch.tensor([1000.0]), torch.zeros(1)
     assert log_cosh_error(prediction, target).isinf()
-    ours = build("log_cosh", dtype=torch.float32)(Output(None, prediction), target)
+    ours = build("log_cosh", dtype=torch.float32)(prediction, target)
     assert ours.item() == pytest.approx(1000 - 0.6931472)
 
 
 def test_log_cosh_loses_small_errors_in_torchmetrics():
     prediction, target = torch.tensor([1e-4]), torch.zeros(1)
     assert log_cosh_error(prediction, target).item() != pytest.approx(5e-9, rel=0.5)
-    ours = build("log_cosh", dtype=torch.float32)(Output(None, prediction), target)
+    ours = build("log_cosh", dtype=torch.float32)(prediction, target)
     assert ours.item() == pytest.approx(5e-9, rel=1e-3)
 
 
@@ -29,7 +27,7 @@ def test_a_batch_without_labels_is_not_a_number_in_torch():
     logits, target = torch.zeros(2, 3), torch.full((2,), -100)
     assert functional.cross_entropy(logits, target).isnan()
     nothing = torch.zeros(2, dtype=torch.bool)
-    assert build("cross_entropy")(Output(None, logits), target.clamp_min(0), nothing) == 0
+    assert build("cross_entropy")(logits, target.clamp_min(0), nothing) == 0
 
 
 def test_a_class_that_is_not_there_may_be_predicted_for_free_in_smp():
@@ -40,14 +38,14 @@ def test_a_class_that_is_not_there_may_be_predicted_for_free_in_smp():
     theirs, ours = smp.DiceLoss("multiclass"), build("dice")
     # three classes: theirs counts the first alone, and divides by three all the same
     assert theirs(wrong, target).item() == pytest.approx((1 - 2 / 3) / 3, abs=1e-6)
-    assert ours(Output(None, wrong), target).item() == pytest.approx((1 - 2 / 3 + 1) / 3, abs=1e-3)
-    assert ours(Output(None, right), target).item() == pytest.approx(0, abs=1e-3)
+    assert ours(wrong, target).item() == pytest.approx((1 - 2 / 3 + 1) / 3, abs=1e-3)
+    assert ours(right, target).item() == pytest.approx(0, abs=1e-3)
 
 
 def test_ssim_is_halved_in_kornia():
     # in float64, because in float32 their variances of flat images are what rounding leaves of them
     first, second = (torch.full((1, 1, 16, 16), grey, dtype=torch.float64) for grey in (0.5, 0.6))
-    ours = build("ssim")(Output(None, first), second).item()
+    ours = build("ssim")(first, second).item()
     assert kornia.ssim_loss(first, second, 11, padding="valid").item() == pytest.approx(ours / 2, rel=1e-4)
 
 

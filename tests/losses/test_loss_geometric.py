@@ -6,14 +6,14 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as draws
-from loss_registry import NAMES, boxes, build, rotated_boxes, takes
+from loss_registry import NAMES, build
 from torchvision import ops
 
 from losses import geometric as g
-from losses.loss import Output
+from losses.kinds import Draw
 
-ALIGNED = [name for name in NAMES if takes(build(name)) == {"boxes"}]
-ROTATED = [name for name in NAMES if takes(build(name)) == {"rotated_boxes"}]
+ALIGNED = [name for name in NAMES if build(name).about.kinds == ("boxes",)]
+ROTATED = [name for name in NAMES if build(name).about.kinds == ("rotated_boxes",)]
 KINDS = [(name, {}) for name in ALIGNED] + [
     *[("alpha_iou", {"kind": kind, "alpha": alpha}) for kind in ("giou", "diou", "ciou") for alpha in (0.5, 3.0)],
     *[("inner_iou", {"kind": kind}) for kind in ("giou", "diou", "ciou", "eiou", "siou")],
@@ -27,8 +27,8 @@ def double(*rows):
 
 
 def some(make, seed, count=40):
-    draw = torch.Generator().manual_seed(seed)
-    return [make(lambda *size: torch.rand(count, *size, generator=draw, dtype=torch.float64)) for _ in range(2)]
+    draw = Draw(count, classes=1, seed=seed)
+    return [make(draw) for _ in range(2)]
 
 
 def values(name, prediction, target, **options):
@@ -51,25 +51,25 @@ def transposed(data):
 @pytest.mark.parametrize("change", [mirrored, transposed])
 @pytest.mark.parametrize(("name", "options"), KINDS)
 def test_directions_are_alike(name, options, change):
-    prediction, target = some(boxes, 1)
+    prediction, target = some(Draw.boxes, 1)
     expected = values(name, prediction, target, **options)
     torch.testing.assert_close(values(name, change(prediction), change(target), **options), expected)
 
 
 @pytest.mark.parametrize(("name", "options"), [*KINDS, ("gwd", {}), ("piou", {}), ("gwd", {"distance": "log1p"})])
 def test_prediction_and_target_may_be_exchanged(name, options):
-    prediction, target = some(rotated_boxes if name in ROTATED else boxes, 2)
+    prediction, target = some(Draw.rotated_boxes if name in ROTATED else Draw.boxes, 2)
     expected = values(name, prediction, target, **options)
     torch.testing.assert_close(values(name, target, prediction, **options), expected)
 
 
 def test_divergence_may_not_be_exchanged():
-    prediction, target = some(rotated_boxes, 2)
+    prediction, target = some(Draw.rotated_boxes, 2)
     assert (values("kld_box", prediction, target) - values("kld_box", target, prediction)).abs().max() > 0.1
 
 
 def test_bounds():
-    prediction, target = (data[:, None].expand(-1, 40, -1).reshape(-1, 4) for data in some(boxes, 3))
+    prediction, target = (data[:, None].expand(-1, 40, -1).reshape(-1, 4) for data in some(Draw.boxes, 3))
     prediction = 3 * prediction.view(40, 40, 4).transpose(0, 1).reshape(-1, 4) - 8
     iou, giou, diou, ciou, eiou = (values(name, prediction, target) for name in ("iou", "giou", "diou", "ciou", "eiou"))
     assert (iou == 1).any()
@@ -81,7 +81,7 @@ def test_bounds():
 
 
 def test_giou_is_iou_where_one_box_holds_the_other():
-    outer, _ = some(boxes, 4)
+    outer, _ = some(Draw.boxes, 4)
     centre, half = (outer[:, :2] + outer[:, 2:]) / 2, (outer[:, 2:] - outer[:, :2]) / 4
     inner = torch.cat([centre - half, centre + half], 1)
     torch.testing.assert_close(g.giou(inner, outer), g.iou(inner, outer))
@@ -89,7 +89,7 @@ def test_giou_is_iou_where_one_box_holds_the_other():
 
 
 def test_iou_agrees_with_torchvision():
-    prediction, target = some(boxes, 5)
+    prediction, target = some(Draw.boxes, 5)
     torch.testing.assert_close(g.iou(prediction, target), 1 - ops.box_iou(prediction, target).diagonal())
 
 
@@ -117,7 +117,7 @@ def aspect(prediction, target):
 
 @pytest.mark.parametrize("threshold", [None, 0.5])
 def test_weight_of_ciou_has_no_gradient(threshold):
-    prediction, target = some(boxes, 6)
+    prediction, target = some(Draw.boxes, 6)
     v, iou = aspect(prediction, target)
     weight = v / (1 - iou + v)
     if threshold is not None:
@@ -135,7 +135,7 @@ def test_weight_of_ciou_has_no_gradient(threshold):
 
 
 def test_the_two_ciou_agree_from_half_overlap_on():
-    prediction, target = some(boxes, 7, count=200)
+    prediction, target = some(Draw.boxes, 7, count=200)
     first, second = g.ciou(prediction, target), g.ciou(prediction, target, alpha_threshold=0.5)
     _, iou = aspect(prediction, target)
     assert (first[iou >= 0.5] == second[iou >= 0.5]).all()
@@ -144,7 +144,7 @@ def test_the_two_ciou_agree_from_half_overlap_on():
 
 
 def test_weight_of_focal_eiou():
-    prediction, target = some(boxes, 8)
+    prediction, target = some(Draw.boxes, 8)
     iou = ops.box_iou(prediction, target).diagonal()
     torch.testing.assert_close(g.focal_eiou(prediction, target, gamma=0.0), g.eiou(prediction, target))
     torch.testing.assert_close(
@@ -185,7 +185,7 @@ def test_any_box_gives_finite_numbers(name, options, prediction, target):
     leaf = torch.tensor([prediction], dtype=torch.float32, requires_grad=True)
     x1, y1, x2, y2 = target
     truth = torch.tensor([[min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)]], dtype=torch.float32)
-    value = build(name, dtype=torch.float32, **options)(Output(None, leaf), truth)
+    value = build(name, dtype=torch.float32, **options)(leaf, truth)
     value.backward()
     assert value.isfinite()
     assert leaf.grad.isfinite().all()
@@ -208,14 +208,14 @@ def moved(data, angle, dx, dy):
 @given(angle=draws.floats(-7, 7), dx=draws.floats(-50, 50), dy=draws.floats(-50, 50))
 @pytest.mark.parametrize("name", ["gwd", "kld_box"])
 def test_rigid_motion_changes_nothing(name, angle, dx, dy):
-    prediction, target = some(rotated_boxes, 9)
+    prediction, target = some(Draw.rotated_boxes, 9)
     expected = values(name, prediction, target)
     torch.testing.assert_close(values(name, moved(prediction, angle, dx, dy), moved(target, angle, dx, dy)), expected)
 
 
 @pytest.mark.parametrize("name", ROTATED)
 def test_half_a_turn_is_the_same_box(name):
-    prediction, target = some(rotated_boxes, 10)
+    prediction, target = some(Draw.rotated_boxes, 10)
     half = prediction + double([0, 0, 0, 0, math.pi])
     torch.testing.assert_close(values(name, half, target), values(name, prediction, target))
     quarter = prediction[:, [0, 1, 3, 2, 4]] + double([0, 0, 0, 0, math.pi / 2])
@@ -223,7 +223,7 @@ def test_half_a_turn_is_the_same_box(name):
 
 
 def test_what_scale_does_to_rotated_boxes():
-    prediction, target = some(rotated_boxes, 11)
+    prediction, target = some(Draw.rotated_boxes, 11)
     scale = double([3, 3, 3, 3, 1])
     torch.testing.assert_close(g.kld_box(scale * prediction, scale * target), g.kld_box(prediction, target))
     far, near = (1 / (1 - g.gwd(*data)) - 2 for data in ((scale * prediction, scale * target), (prediction, target)))
@@ -244,9 +244,32 @@ def by_traces(prediction, target):
     return 1 - 1 / (2 + (shift + trace(first) + trace(second) - 2 * coupled).sqrt())
 
 
+def divergence_by_traces(prediction, target):
+    first, second = covariance(prediction), covariance(target)
+    away = (prediction - target)[:, :2].unsqueeze(2)
+    shift = (away.mT @ second.inverse() @ away).flatten()
+    trace = torch.vmap(torch.trace)(second.inverse() @ first)
+    return 1 - 1 / (1 + ((shift + trace + (second.det() / first.det()).log()) / 2 - 1).log1p())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_divergence_agrees_with_the_traces(seed):
+    prediction, target = some(rotated_boxes, seed)
+    torch.testing.assert_close(g.kld_box(prediction, target), divergence_by_traces(prediction, target))
+    torch.testing.assert_close(slope(g.kld_box, prediction, target), slope(divergence_by_traces, prediction, target))
+
+
+@pytest.mark.parametrize("sides", [(1e-3, 1e4), (1e4, 1e-3)])
+def test_divergence_of_a_line_and_a_field_is_finite_in_float32(sides):
+    line, field = (torch.tensor([[0.0, 0.0, side, side / 2, 0.3]]) for side in sides)
+    expected = g.kld_box(line.double(), field.double())
+    torch.testing.assert_close(g.kld_box(line, field).double(), expected, rtol=1e-5, atol=0)
+    assert slope(g.kld_box, line, field).isfinite().all()
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_wasserstein_agrees_with_the_traces(seed):
-    prediction, target = some(rotated_boxes, seed)
+    prediction, target = some(Draw.rotated_boxes, seed)
     torch.testing.assert_close(g.gwd(prediction, target), by_traces(prediction, target))
     torch.testing.assert_close(slope(g.gwd, prediction, target), slope(by_traces, prediction, target))
 
@@ -265,7 +288,7 @@ def test_wasserstein_sees_a_good_fit_in_float32(step, crossed):
 
 
 def test_divergence_agrees_with_torch():
-    prediction, target = some(rotated_boxes, 12)
+    prediction, target = some(Draw.rotated_boxes, 12)
     first, second = (
         torch.distributions.MultivariateNormal(data[:, :2], covariance(data)) for data in (prediction, target)
     )
@@ -274,7 +297,7 @@ def test_divergence_agrees_with_torch():
 
 
 def test_soft_pixels_count_nearly_what_corners_enclose():
-    prediction, target = some(boxes, 13)
+    prediction, target = some(Draw.boxes, 13)
     prediction, target = prediction.round() + 10, target.round() + 10
 
     def rotated(data):

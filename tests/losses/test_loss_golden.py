@@ -22,8 +22,8 @@ def measure(name):
     draw = torch.Generator().manual_seed(0)
     for weight in loss.parameters():  # drawn in float64: normal numbers in float32 are not the same on every CPU
         weight.data = torch.randn(weight.shape, generator=draw, dtype=torch.float64)
-    loss(*batch(loss, seed=3))
-    value, gradients = value_and_gradients(loss, *batch(loss, seed=4))
+    loss(batch(loss, seed=3))
+    value, gradients = value_and_gradients(loss, batch(loss, seed=4))
     return value.item(), sum(gradient.square().sum().item() for gradient in gradients) ** 0.5
 
 

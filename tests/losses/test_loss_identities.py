@@ -5,21 +5,20 @@ import math
 import pytest
 import timm.loss
 import torch
-from loss_registry import CLASSES, batch, build, value_and_gradients
+from loss_registry import CLASSES, batch, build, pair_of, value_and_gradients
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import brier_score_loss, hinge_loss
 from torch.nn import functional
 from torchmetrics.functional.classification import multiclass_hinge_loss
 from torchvision.ops import sigmoid_focal_loss
 
-from losses.loss import Output
 from losses.margin import hinge, hinge_ww
 from losses.probability import binary_cross_entropy, binary_focal
 
 
-def assert_equal_losses(first, second, output, target, **tolerance):
-    value, gradients = value_and_gradients(first, output, target)
-    other, others = value_and_gradients(second, output, target)
+def assert_equal_losses(first, second, prediction, target, **tolerance):
+    value, gradients = value_and_gradients(first, prediction, target)
+    other, others = value_and_gradients(second, prediction, target)
     torch.testing.assert_close(value, other, **tolerance)
     torch.testing.assert_close(gradients, others, **tolerance)
 
@@ -36,9 +35,9 @@ def assert_equal_losses(first, second, output, target, **tolerance):
 )
 def test_reduces_to_cross_entropy(name, settings):
     loss, entropy = build(name, **settings), build("cross_entropy")
-    output, target = batch(loss)
-    value, gradients = value_and_gradients(loss, output, target)
-    expected, (gradient,) = value_and_gradients(entropy, Output(None, output.prediction), target)
+    pairs = batch(loss)
+    value, gradients = value_and_gradients(loss, pairs)
+    expected, (gradient,) = value_and_gradients(entropy, {"class_logits": pairs["class_logits"]})
     torch.testing.assert_close(value, expected)
     torch.testing.assert_close(gradients[-1], gradient)
     assert not any(other.any() for other in gradients[:-1])
@@ -46,54 +45,54 @@ def test_reduces_to_cross_entropy(name, settings):
 
 def test_pf_loss_on_a_balanced_batch_is_cross_entropy():
     loss = build("pf_loss_r1")
-    output, _ = batch(loss, count=3 * CLASSES)
+    prediction, _ = pair_of(loss, count=3 * CLASSES)
     for target in (torch.arange(CLASSES).repeat(3), torch.full((3 * CLASSES,), 2)):  # all classes alike; one class only
-        assert_equal_losses(loss, build("cross_entropy"), output, target)
+        assert_equal_losses(loss, build("cross_entropy"), prediction, target)
 
 
 def test_pf_loss_is_the_mean_over_classes_present():
     loss, entropy = build("pf_loss_r1"), build("cross_entropy")
-    output, _ = batch(loss, count=7)
+    prediction, _ = pair_of(loss, count=7)
     target = torch.tensor([0, 0, 0, 0, 1, 1, 3])
-    means = [entropy(Output(None, output.prediction[target == c]), target[target == c]) for c in (0, 1, 3)]
-    torch.testing.assert_close(loss(output, target), torch.stack(means).mean())
+    means = [entropy(prediction[target == c], target[target == c]) for c in (0, 1, 3)]
+    torch.testing.assert_close(loss(prediction, target), torch.stack(means).mean())
 
 
 def test_pf_loss_of_two_classes_weighs_by_the_frequency_of_the_other():
     loss = build("pf_loss_r1")
-    output, _ = batch(loss, count=5)
+    prediction, _ = pair_of(loss, count=5)
     target = torch.tensor([0, 0, 0, 1, 1])
     weight = torch.tensor([2, 2, 2, 3, 3], dtype=torch.float64)
-    complement = build("cross_entropy", norm="weights")(output, target, weight=weight)
-    torch.testing.assert_close(loss(output, target), complement)
+    complement = build("cross_entropy", norm="weights")(prediction, target, weight=weight)
+    torch.testing.assert_close(loss(prediction, target), complement)
 
 
 def test_focal_with_alpha_is_a_multiple():
     loss = build("focal", gamma=0.0, alpha=0.5)
-    output, target = batch(loss)
-    torch.testing.assert_close(loss(output, target), build("cross_entropy")(output, target) / 2)
+    prediction, target = pair_of(loss)
+    torch.testing.assert_close(loss(prediction, target), build("cross_entropy")(prediction, target) / 2)
 
 
-def test_planted_worse_is_cross_entropy_without_the_last_class():
+def test_negative_control_worse_is_cross_entropy_without_the_last_class():
     loss = build("negative_control_worse")
-    output, target = batch(loss, count=40)
+    prediction, target = pair_of(loss, count=40)
     seen = (target != CLASSES - 1).double()
-    torch.testing.assert_close(loss(output, target), build("cross_entropy")(output, target, weight=seen))
+    torch.testing.assert_close(loss(prediction, target), build("cross_entropy")(prediction, target, weight=seen))
 
 
-def test_planted_blind_is_cross_entropy_without_every_second_class():
+def test_negative_control_blind_is_cross_entropy_without_every_second_class():
     loss = build("negative_control_blind")
-    output, target = batch(loss, count=40)
+    prediction, target = pair_of(loss, count=40)
     seen = (target % 2 == 0).double()
-    torch.testing.assert_close(loss(output, target), build("cross_entropy")(output, target, weight=seen))
+    torch.testing.assert_close(loss(prediction, target), build("cross_entropy")(prediction, target, weight=seen))
 
 
 @pytest.mark.parametrize("name", ["arcface", "cosface"])
 def test_head_without_margin_is_normface(name):
     first, second = build(name, margin=0.0, scale=30.0), build("normface")
-    output, target = batch(first)
-    assert_equal_losses(first, second, output, target)
-    torch.testing.assert_close(first(output, target), functional.cross_entropy(first.logits(output), target))
+    prediction, target = pair_of(first)
+    assert_equal_losses(first, second, prediction, target)
+    torch.testing.assert_close(first(prediction, target), functional.cross_entropy(first.logits(prediction), target))
 
 
 def test_arcface_turns_the_angle_and_then_falls_on():
@@ -109,16 +108,16 @@ def test_arcface_turns_the_angle_and_then_falls_on():
 
 def test_mae_of_probabilities_is_bounded_by_two():
     loss = build("mae_prob")
-    output, target = batch(loss)
-    p = output.prediction.softmax(1).gather(1, target.unsqueeze(1))
-    torch.testing.assert_close(loss(output, target), (2 - 2 * p).mean())
+    prediction, target = pair_of(loss)
+    p = prediction.softmax(1).gather(1, target.unsqueeze(1))
+    torch.testing.assert_close(loss(prediction, target), (2 - 2 * p).mean())
 
 
 def test_crammer_singer_bounds_weston_watkins():
     loss = build("hinge_cs")
-    output, target = batch(loss)
-    strongest = loss.function(output.prediction, target)
-    every = CLASSES * build("hinge_ww").function(output.prediction, target)
+    prediction, target = pair_of(loss)
+    strongest = loss.function(prediction, target)
+    every = CLASSES * build("hinge_ww").function(prediction, target)
     assert (strongest <= every + 1e-12).all()  # they are equal where one class alone is too near
     assert (every <= (CLASSES - 1) * strongest).all()
 
@@ -147,19 +146,19 @@ def reference(name):
 )
 def test_agrees_with_an_independent_implementation(name):
     loss = build(name)
-    output, target = batch(loss, count=40)
-    value, (gradient,) = value_and_gradients(loss, output, target)
-    expected = reference(name)(output.prediction, target)
-    (expected_gradient,) = torch.autograd.grad(expected, output.prediction)
+    prediction, target = pair_of(loss, count=40)
+    value, (gradient,) = value_and_gradients(loss, prediction, target)
+    expected = reference(name)(prediction, target)
+    (expected_gradient,) = torch.autograd.grad(expected, prediction)
     # timm computes in float32
     torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-7, check_dtype=False)
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-7)
 
 
 def test_agrees_with_metrics():
-    output, target = batch(build("cross_entropy"), count=40)
-    logits = output.prediction.detach()
-    crammer, brier = (build(name)(output, target).item() for name in ("hinge_cs", "brier"))
+    prediction, target = pair_of(build("cross_entropy"), count=40)
+    logits = prediction.detach()
+    crammer, brier = (build(name)(prediction, target).item() for name in ("hinge_cs", "brier"))
     classes = list(range(CLASSES))
     assert crammer == pytest.approx(hinge_loss(target.numpy(), logits.numpy(), labels=classes))
     assert brier == pytest.approx(
@@ -168,7 +167,7 @@ def test_agrees_with_metrics():
     # inside [0, 1], because torchmetrics takes anything else for logits and normalises it
     inside = logits.sigmoid()
     theirs = multiclass_hinge_loss(inside, target, CLASSES, multiclass_mode="one-vs-all").sum()
-    assert build("hinge_ovr")(Output(None, inside), target).item() == pytest.approx(theirs.item())
+    assert build("hinge_ovr")(inside, target).item() == pytest.approx(theirs.item())
 
 
 def test_binary_focal_without_focus_is_binary_cross_entropy():
@@ -192,7 +191,7 @@ def ngl_at(p, classes, **settings):
     """NGL where the true class has probability p and the others share the rest."""
     logits = torch.full((1, classes), (1 - p) / (classes - 1), dtype=torch.float64)
     logits[0, 0] = p
-    return build("ngl", classes, **settings)(Output(None, logits.clamp_min(1e-300).log()), torch.tensor([0])).item()
+    return build("ngl", classes, **settings)(logits.clamp_min(1e-300).log(), torch.tensor([0])).item()
 
 
 @pytest.mark.parametrize(("classes", "best", "lowest", "one_hot", "uniform", "best_sigmoid"), NGL_MINIMA)

@@ -4,12 +4,25 @@ import functools
 
 import pytest
 import torch
-from loss_registry import CLASSES, FEATURES, NAMES, batch, build, cast, change, leaves, takes, value_and_gradients
+from loss_registry import (
+    CLASSES,
+    FEATURES,
+    NAMES,
+    batch,
+    build,
+    cast,
+    change,
+    leaves,
+    masked,
+    pair_of,
+    value_and_gradients,
+)
 
-from losses.loss import Output
+from losses.kinds import Pair
 
-LOGIT_NAMES = [name for name in NAMES if takes(build(name)) == {"class_logits"}]
-CLASS_NAMES = [name for name in NAMES if takes(build(name)) <= {"class_logits", "features"}]
+LOGIT_NAMES = [name for name in NAMES if build(name).about.kinds == ("class_logits",)]
+CLASS_NAMES = [name for name in NAMES if set(build(name).about.kinds) <= {"class_logits", "features"}]
+HEADS = [name for name in CLASS_NAMES if build(name).is_head]
 # they give one value per image, not per pixel
 IMAGE_NAMES = [name for name in LOGIT_NAMES if build(name).about.per_image]
 
@@ -25,6 +38,10 @@ def twin(request, loss):
     return build(request.node.callspec.params["loss"])
 
 
+def scored(logits, target, mask=None):
+    return {"class_logits": Pair(logits, target, mask)}
+
+
 def assert_same(first, second, **tolerance):
     torch.testing.assert_close(first, second, check_dtype=False, **tolerance)
 
@@ -33,26 +50,25 @@ def assert_same(first, second, **tolerance):
 def test_gradient_is_the_derivative(name):
     loss = build(name)
     loss.eval()  # centres must hold still between evaluations
-    output, target = batch(loss, count=6)
-    assert torch.autograd.gradcheck(lambda *_: loss(output, target), leaves(loss, output))
+    pairs = batch(loss, count=6)
+    assert torch.autograd.gradcheck(lambda *_: loss(pairs), leaves(loss, pairs))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not build(name).about.detached])
 def test_second_derivative_is_the_derivative_of_the_gradient(name):
     loss = build(name)
     loss.eval()
-    output, target = batch(loss, count=6)
-    assert torch.autograd.gradgradcheck(lambda *_: loss(output, target), leaves(loss, output), fast_mode=True)
+    pairs = batch(loss, count=6)
+    assert torch.autograd.gradgradcheck(lambda *_: loss(pairs), leaves(loss, pairs), fast_mode=True)
 
 
 def test_order_of_items_is_irrelevant(loss):
-    output, target = batch(loss)
-    order = torch.randperm(len(target), generator=torch.Generator().manual_seed(2))
-    value, gradients = value_and_gradients(loss.eval(), output, target)
-    shuffled = change(output, lambda data: data[order])
-    other, others = value_and_gradients(loss, shuffled, target[order])
+    pairs = batch(loss)
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(2))
+    value, gradients = value_and_gradients(loss.eval(), pairs)
+    other, others = value_and_gradients(loss, change(pairs, lambda data: data[order], lambda target: target[order]))
     assert_same(value, other)
-    for data, gradient, shuffled_gradient in zip(leaves(loss, output), gradients, others, strict=True):
+    for data, gradient, shuffled_gradient in zip(leaves(loss, pairs), gradients, others, strict=True):
         is_weight = any(data is parameter for parameter in loss.parameters())
         assert_same(gradient if is_weight else gradient[order], shuffled_gradient)
 
@@ -60,22 +76,25 @@ def test_order_of_items_is_irrelevant(loss):
 @pytest.mark.parametrize("name", CLASS_NAMES)
 def test_names_of_classes_are_irrelevant(name):
     loss = build(name)
-    loss(*batch(loss))  # centres take up their places
-    output, target = batch(loss.eval(), seed=2)
-    value = loss(output, target)
-    # a control is blind to the last class or to every second: those keep their places
+    loss(batch(loss))  # centres move away from 0
+    pairs = batch(loss.eval(), seed=2)
+    value = loss(pairs)
+    # a control is blind to the last class or to every second: those keep their numbers
     classes = torch.tensor([2, 3, 0, 1, 4] if loss.about.family == "control" else [3, 0, 4, 2, 1])
     for held in [*loss.parameters(), *loss.buffers()]:
         if held.shape[:1] == (CLASSES,):
             held.data = held.data[classes]
-    renamed = Output(output.features, None if output.prediction is None else output.prediction[:, classes])
-    assert_same(loss(renamed, classes.argsort()[target]), value)
+    renamed = {
+        kind: Pair(data[:, classes] if kind == "class_logits" else data, classes.argsort()[target])
+        for kind, (data, target, _) in pairs.items()
+    }
+    assert_same(loss(renamed), value)
 
 
 def test_control_sees_all_classes_but_the_last():
     loss = build("negative_control_worse")
-    output, _ = batch(loss, count=CLASSES)
-    _, (gradient,) = value_and_gradients(loss, output, torch.arange(CLASSES))
+    logits, _ = pair_of(loss, count=CLASSES)
+    _, (gradient,) = value_and_gradients(loss, logits, torch.arange(CLASSES))
     assert gradient.abs().sum(1).count_nonzero() == CLASSES - 1
     assert not gradient[-1].any()
 
@@ -84,9 +103,9 @@ def test_control_sees_all_classes_but_the_last():
 @pytest.mark.parametrize("name", NAMES)
 def test_extremes_stay_finite(name, size):
     loss = build(name, dtype=torch.float32)
-    output, target = batch(loss, count=64)
-    extreme = change(output, lambda data: (size * data.sign()).float())
-    value, gradients = value_and_gradients(loss, extreme, cast(target, torch.float32))
+    pairs = batch(loss, count=64)
+    extreme = change(pairs, lambda data: (size * data.sign()).float(), lambda target: cast(target, torch.float32))
+    value, gradients = value_and_gradients(loss, extreme)
     assert all(torch.isfinite(number).all() for number in [value, *gradients, *loss.buffers()])
 
 
@@ -96,54 +115,53 @@ def test_focal_is_finite_where_the_probability_rounds_to_one(settings, sign):
     loss = build("focal", dtype=torch.float32, **settings)
     logits = torch.zeros(1, CLASSES)
     logits[0, 0] = sign * 1e4
-    value, (gradient,) = value_and_gradients(loss, Output(None, logits.requires_grad_()), torch.tensor([0]))
+    value, (gradient,) = value_and_gradients(loss, logits.requires_grad_(), torch.tensor([0]))
     assert torch.isfinite(value)
     assert torch.isfinite(gradient).all()
 
 
 def test_masking_equals_leaving_out(loss, twin):
-    output, target = batch(loss)
-    mask = torch.arange(len(target)) % 3 != 1
-    kept = change(output, lambda data: data[mask])
-    value, gradients = value_and_gradients(twin, kept, target[mask])
+    pairs = batch(loss)
+    mask = torch.arange(12) % 3 != 1
+    kept = change(pairs, lambda data: data[mask], lambda target: target[mask])
+    value, gradients = value_and_gradients(twin, kept)
 
     def where(data, other):
         return torch.where(mask.view(-1, *[1] * (data.ndim - 1)), data, other)
 
-    spoilt = change(output, lambda data: where(data, torch.nan))
-    masked_value, masked_gradients = value_and_gradients(loss, spoilt, where(target, -100), mask)
+    spoilt = change(pairs, lambda data: where(data, torch.nan), lambda target: where(target, -100), mask)
+    masked_value, masked_gradients = value_and_gradients(loss, spoilt)
     assert_same(masked_value, value)
-    parts = sum(data is not None for data in output)
-    for gradient, masked in zip(gradients[:parts], masked_gradients[:parts], strict=True):
-        assert_same(masked[mask], gradient)
-        assert not masked[~mask].any()
+    parts = len(pairs)
+    for gradient, spoilt_gradient in zip(gradients[:parts], masked_gradients[:parts], strict=True):
+        assert_same(spoilt_gradient[mask], gradient)
+        assert not spoilt_gradient[~mask].any()
     assert_same(masked_gradients[parts:], gradients[parts:])
     assert_same(list(loss.buffers()), list(twin.buffers()))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_shield_finite_items_are_masked_alike(name):
+def test_finite_items_are_masked_alike_without_sanitizing(name):
     loss, bare = build(name), build(name, sanitize_masked=False)
-    output, target = batch(loss)
-    mask = torch.arange(len(target)) % 3 != 1
-    value, gradients = value_and_gradients(loss, output, target, mask)
-    found, others = value_and_gradients(bare, output, target, mask)
+    pairs = masked(batch(loss), torch.arange(12) % 3 != 1)
+    value, gradients = value_and_gradients(loss, pairs)
+    found, others = value_and_gradients(bare, pairs)
     assert_same(found, value)
     assert_same(others, gradients)
 
 
 @pytest.mark.parametrize("count", [0, 4])
 def test_nothing_to_average_gives_zero(loss, count):
-    output, target = batch(loss, count=count)
     held = [buffer.clone() for buffer in loss.buffers()]
-    value, gradients = value_and_gradients(loss, output, target, torch.zeros(count, dtype=torch.bool))
+    nothing = masked(batch(loss, count=count), torch.zeros(count, dtype=torch.bool))
+    value, gradients = value_and_gradients(loss, nothing)
     assert value == 0
     assert not any(gradient.any() for gradient in gradients)
     assert_same(list(loss.buffers()), held)
 
 
 def test_empty_batch_without_mask_gives_zero(loss):
-    value, gradients = value_and_gradients(loss, *batch(loss, count=0))
+    value, gradients = value_and_gradients(loss, batch(loss, count=0))
     assert value == 0
     assert not any(gradient.any() for gradient in gradients)
 
@@ -151,9 +169,10 @@ def test_empty_batch_without_mask_gives_zero(loss):
 @pytest.mark.parametrize("name", NAMES)
 def test_float32_is_close_to_float64(name):
     exact, single = build(name), build(name, dtype=torch.float32)
-    output, target = batch(exact)
-    expected, gradients = value_and_gradients(exact, output, target)
-    value, singles = value_and_gradients(single, change(output, torch.Tensor.float), cast(target, torch.float32))
+    pairs = batch(exact)
+    expected, gradients = value_and_gradients(exact, pairs)
+    rounded = change(pairs, torch.Tensor.float, lambda target: cast(target, torch.float32))
+    value, singles = value_and_gradients(single, rounded)
     assert value.dtype == torch.float32
     assert_same(value.double(), expected, rtol=1e-5, atol=1e-5)
     for gradient, approximate in zip(gradients, singles, strict=True):
@@ -166,9 +185,10 @@ def test_float32_is_close_to_float64(name):
 def test_float32_is_close_to_float64_where_data_are_flat(name, levels, noise):
     """A variance or distance that is the difference of two large numbers is lost here, on each CPU in its own way."""
     exact, single = build(name), build(name, dtype=torch.float32)
-    output, target = batch(single, dtype=torch.float32, flat=(levels, noise))
-    expected, gradients = value_and_gradients(exact, change(output, torch.Tensor.double), cast(target, torch.float64))
-    value, singles = value_and_gradients(single, output, target)
+    pairs = batch(single, dtype=torch.float32, flat=(levels, noise))
+    widened = change(pairs, torch.Tensor.double, lambda target: cast(target, torch.float64))
+    expected, gradients = value_and_gradients(exact, widened)
+    value, singles = value_and_gradients(single, pairs)
     # ten times and more what the rounding of sums and logarithms, which no formula escapes, costs any of them
     assert_same(value.double(), expected, rtol=1e-4, atol=2e-6)
     for gradient, approximate in zip(gradients, singles, strict=True):
@@ -178,30 +198,29 @@ def test_float32_is_close_to_float64_where_data_are_flat(name, levels, noise):
 @pytest.mark.parametrize("name", NAMES)
 def test_bf16_is_close_to_float64(name):
     exact, coarse = build(name), build(name, dtype=torch.float32)  # a loss keeps its own weights in float32
-    output, target = batch(exact, dtype=torch.bfloat16)
-    value = coarse(output, target)
+    pairs = batch(exact, dtype=torch.bfloat16)
+    value = coarse(pairs)
     assert value.dtype == torch.float32
-    expected = exact(change(output, torch.Tensor.double), cast(target, torch.float64))
+    expected = exact(change(pairs, torch.Tensor.double, lambda target: cast(target, torch.float64)))
     assert_same(value.double(), expected, rtol=2e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_autocast_rounds_nothing(name):
-    output, target = batch(build(name), dtype=torch.float32)
-    expected, gradients = value_and_gradients(build(name, dtype=torch.float32), output, target)
+    pairs = batch(build(name), dtype=torch.float32)
+    expected, gradients = value_and_gradients(build(name, dtype=torch.float32), pairs)
     loss = build(name, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        value = loss(output, target)
+        value = loss(pairs)
     assert_same(value.detach(), expected, rtol=1e-5, atol=1e-5)
-    assert_same(torch.autograd.grad(value, leaves(loss, output)), gradients, rtol=1e-4, atol=1e-5)
+    assert_same(torch.autograd.grad(value, leaves(loss, pairs)), gradients, rtol=1e-4, atol=1e-5)
 
 
 def test_compiles_as_one_graph(loss, twin):
-    output, target = batch(loss)
-    mask = torch.arange(len(target)) % 2 == 0
-    expected, gradients = value_and_gradients(twin, output, target, mask)
+    pairs = masked(batch(loss), torch.arange(12) % 2 == 0)
+    expected, gradients = value_and_gradients(twin, pairs)
     torch.compiler.reset()
-    value, compiled = value_and_gradients(torch.compile(loss, fullgraph=True, backend="eager"), output, target, mask)
+    value, compiled = value_and_gradients(torch.compile(loss, fullgraph=True, backend="eager"), pairs)
     assert_same(value, expected)
     assert_same(compiled, gradients)
 
@@ -209,67 +228,63 @@ def test_compiles_as_one_graph(loss, twin):
 @pytest.mark.parametrize("name", [name for name in LOGIT_NAMES if name not in IMAGE_NAMES])
 def test_pixels_are_items(name):
     loss = build(name)
-    output, target = batch(loss, count=2, shape=(3, 4))
-    flat = Output(None, output.prediction.movedim(1, -1).reshape(-1, CLASSES))
+    logits, target = pair_of(loss, count=2, shape=(3, 4))
+    flat = logits.movedim(1, -1).reshape(-1, CLASSES)
     mask = torch.arange(24).reshape(2, 3, 4) % 5 != 0
-    assert loss.function(output.prediction, target).shape == target.shape
-    loss, twin = build(name), build(name)  # those with memory must be asked the same questions
-    assert_same(loss(output, target), twin(flat, target.flatten()))
-    assert_same(loss(output, target, mask), twin(flat, target.flatten(), mask.flatten()))
+    assert loss.function(logits, target).shape == target.shape
+    loss, twin = build(name), build(name)  # those with memory must see the same batches
+    assert_same(loss(logits, target), twin(flat, target.flatten()))
+    assert_same(loss(logits, target, mask), twin(flat, target.flatten(), mask.flatten()))
 
 
 @pytest.mark.parametrize("name", IMAGE_NAMES)
 def test_an_image_is_its_unmasked_pixels_in_any_order(name):
     loss = build(name)
-    output, target = batch(loss, count=2, shape=(3, 4))
+    logits, target = pair_of(loss, count=2, shape=(3, 4))
     if not hasattr(loss, "losses"):
-        assert loss.function(output.prediction, target).shape == (2,)
+        assert loss.function(logits, target).shape == (2,)
     mask = torch.arange(12).view(3, 4) % 5 != 0
-    flat = Output(None, output.prediction[:, :, mask].detach().flip(2).requires_grad_())
-    value, (gradient,) = value_and_gradients(loss, flat, target[:, mask].flip(1))
-    masked, (masked_gradient,) = value_and_gradients(loss, output, target, mask.expand(2, 3, 4))
-    assert_same(masked, value)
+    flat = logits[:, :, mask].detach().flip(2).requires_grad_()
+    value, (gradient,) = value_and_gradients(loss, scored(flat, target[:, mask].flip(1)))
+    masked_value, (masked_gradient,) = value_and_gradients(loss, scored(logits, target, mask.expand(2, 3, 4)))
+    assert_same(masked_value, value)
     assert_same(masked_gradient[:, :, mask].flip(2), gradient)
     assert not masked_gradient[:, :, ~mask].any()
     # an image without a pixel left does not count
     first = torch.stack([mask, torch.zeros_like(mask)])
-    alone = Output(None, output.prediction[:1])
-    assert_same(loss(output, target, first), loss(alone, target[:1], mask[None]))
+    assert_same(loss(scored(logits, target, first)), loss(scored(logits[:1], target[:1], mask[None])))
 
 
 @pytest.mark.parametrize("name", [name for name in LOGIT_NAMES if not list(build(name).buffers())])
 def test_maps_over_a_stack_of_batches(name):
     loss = build(name)
-    stacked = torch.stack([batch(loss, seed=seed)[0].prediction for seed in (1, 2)])
-    targets = torch.stack([batch(loss, seed=seed)[1] for seed in (1, 2)])
-    mapped = torch.func.vmap(lambda logits, target: loss(Output(None, logits), target))(stacked, targets)
-    assert_same(
-        mapped, torch.stack([loss(Output(None, logits), t) for logits, t in zip(stacked, targets, strict=True)])
-    )
+    pairs = [pair_of(loss, seed=seed) for seed in (1, 2)]
+    stacked, targets = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+    mapped = torch.func.vmap(lambda logits, target: loss(scored(logits, target)))(stacked, targets)
+    assert_same(mapped, torch.stack([loss(scored(*pair)) for pair in pairs]))
 
 
 @pytest.mark.parametrize("norm", ["weights", "count"])
 @pytest.mark.parametrize("name", [name for name in NAMES if not build(name).about.whole_batch])
 def test_weights_are_repetitions(name, norm):
     loss = build(name, norm=norm).eval()
-    output, target = batch(loss, count=6)
+    pairs = batch(loss, count=6)
     weight = torch.tensor([0, 1, 2, 3, 1, 1], dtype=torch.float64)
-    repeated = change(output, lambda data: data.repeat_interleave(weight.long(), 0))
-    expected = loss(repeated, target.repeat_interleave(weight.long(), 0))
+
+    def repeated(data):
+        return data.repeat_interleave(weight.long(), 0)
+
+    expected = loss(change(pairs, repeated, repeated))
     factor = 1 if norm == "weights" else weight.sum() / len(weight)
-    assert_same(loss(output, target, weight=weight), expected * factor)
+    assert_same(loss(pairs, weight=weight), expected * factor)
 
 
-@pytest.mark.parametrize("name", CLASS_NAMES)
-def test_a_head_judges_without_its_margin(name):
+@pytest.mark.parametrize("name", HEADS)
+def test_scores_of_a_head_are_without_its_margin(name):
     loss = build(name)
-    output, _ = batch(loss)
-    if not loss.is_head:
-        expected = torch.zeros(12, CLASSES)
-        assert loss.logits(Output(output.features, expected)) is expected
-        return
+    features, _ = pair_of(loss)
     unit = functools.partial(torch.nn.functional.normalize, dim=-1)
-    features, weight = output.features, loss.function.weight
+    weight = loss.function.weight
     if name == "l_softmax":
         expected = features @ weight.T
     elif name == "a_softmax":
@@ -277,18 +292,17 @@ def test_a_head_judges_without_its_margin(name):
     else:  # of several centres the nearest counts
         every = torch.einsum("nf,ckf->nck", unit(features), unit(weight).view(CLASSES, -1, FEATURES))
         expected = loss.function.scale * every.amax(2)
-    assert_same(loss.logits(output), expected)
+    assert_same(loss.logits(features), expected)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", NAMES)
 def test_never_waits_for_the_device(name):
     loss = build(name, dtype=torch.float32).cuda()
-    output, target = batch(loss, dtype=torch.float32)
-    on_device, there = change(output, torch.Tensor.cuda), target.cuda()
-    mask = (torch.arange(len(target)) % 2 == 0).cuda()
+    mask = (torch.arange(12) % 2 == 0).cuda()
+    pairs = change(batch(loss, dtype=torch.float32), torch.Tensor.cuda, torch.Tensor.cuda, mask)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        loss(on_device, there, mask).backward()
+        loss(pairs).backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")

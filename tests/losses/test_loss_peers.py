@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from loss_registry import batch, build, takes
+from loss_registry import build, pair_of
 
-from losses.loss import Output
+from losses.kinds import Pair
 from scripts.peers import PEERS
 
 CASES = [pytest.param(peer, seed, id=f"{peer.loss}-{peer.library}-{seed}") for peer in PEERS for seed in range(3)]
@@ -12,25 +12,25 @@ SIDES = {"ms_ssim": 176, "ssim": 24}
 
 
 def drawn(peer, loss, seed):
-    """Data of a random size; dense losses get images in which every class occurs, as some peers leave out the rest."""
+    """A prediction and a target of random size.
+
+    Dense losses get images in which every class occurs, as some peers leave out the rest.
+    """
     draw = torch.Generator().manual_seed(seed)
-    if "images" in takes(loss):
+    if loss.about.kinds == ("images",):
         side = SIDES[peer.loss]
         first, noise = torch.rand(2, 2, 3, side, side, generator=draw, dtype=torch.float64)
-        return Output(None, first.requires_grad_()), (0.7 * first.detach() + 0.3 * noise)
+        return first.requires_grad_(), (0.7 * first.detach() + 0.3 * noise)
     if peer.loss == "triplet":  # the peer leaves out items that are alone with their class, which count 0 in ours
-        return batch(loss, count=10, seed=seed)[0], torch.arange(10) % 5
+        return pair_of(loss, count=10, seed=seed)[0], torch.arange(10) % 5
     height, width = (int(n) for n in torch.randint(4, 9, (2,), generator=draw))
-    output, target = batch(loss, count=int(torch.randint(5, 20, (), generator=draw)), seed=seed,
-                           shape=(height, width) if peer.dense else ())  # fmt: skip
+    count = int(torch.randint(5, 20, (), generator=draw))
+    prediction, target = pair_of(loss, count=count, seed=seed, shape=(height, width) if peer.dense else ())
     if peer.dense and target.dtype == torch.int64:
         target[:, 0, :4], target[:, 1, 0] = torch.arange(4), 4
     if peer.dense and target.dtype != torch.int64:
-        output, target = (
-            Output(None, output.prediction.detach().view(-1, 1, 1, 1).requires_grad_()),
-            target.view(-1, 1, 1, 1),
-        )
-    return output, target
+        prediction, target = (data.detach().view(-1, 1, 1, 1) for data in (prediction, target))
+    return prediction.requires_grad_(), target
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -38,9 +38,9 @@ def drawn(peer, loss, seed):
 def test_agrees_with(peer, seed):
     settings = {"window": 11} if peer.loss == "ms_ssim" else {}
     loss = build(peer.loss, **settings, **peer.settings)
-    output, target = drawn(peer, loss, seed)
-    data = output.prediction if output.features is None else output.features
-    value = peer.factor(data.shape) * loss(output, target)
+    data, target = drawn(peer, loss, seed)
+    (kind,) = loss.about.kinds
+    value = peer.factor(data.shape) * loss({kind: Pair(data, target)})
     theirs = peer.build(loss)
     expected = theirs(data, target)
     # several compute in float32, whatever they are given

@@ -8,17 +8,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as draws
-from loss_registry import NAMES, batch, build, takes, value_and_gradients
+from loss_registry import NAMES, build, pair_of, value_and_gradients
 from scipy.spatial.distance import mahalanobis as scipy_mahalanobis
 from sklearn.metrics import mean_pinball_loss
 from torch.nn import functional
 from torchmetrics.functional import mean_squared_error, mean_squared_log_error
 
 from losses import quantity
-from losses.loss import Output
 from losses.shared import ghm_weights
 
-ELEMENTWISE = [name for name in NAMES if takes(build(name)) <= {"values", "counts", "binary_logits"}]
+ELEMENTWISE = [name for name in NAMES if set(build(name).about.kinds) <= {"values", "counts", "binary_logits"}]
 PROBABILITIES = ["brier", "mae_prob", "huber_prob", "smooth_l1_prob", "balanced_l1_prob", "log_cosh_prob"]
 
 
@@ -41,13 +40,13 @@ def slope(function, *data):
 def test_masking_rows_equals_leaving_them_out(name, shape):
     """A mask may be as short as the batch; where sides are equal it must not be read along the other one."""
     loss = build(name)
-    output, target = batch(loss, count=math.prod(shape))
-    rows, target = output.prediction.detach().view(shape), target.view(shape)
+    prediction, target = pair_of(loss, count=math.prod(shape))
+    rows, target = prediction.detach().view(shape), target.view(shape)
     mask = torch.arange(shape[0]) % 3 != 1
-    kept = Output(None, rows[mask].requires_grad_())
+    kept = rows[mask].requires_grad_()
     value, (gradient,) = value_and_gradients(loss, kept, target[mask])
     spoilt = torch.where(mask.view(-1, *[1] * (len(shape) - 1)), rows, torch.nan)
-    masked, (all_gradients,) = value_and_gradients(loss, Output(None, spoilt.requires_grad_()), target, mask)
+    masked, (all_gradients,) = value_and_gradients(loss, spoilt.requires_grad_(), target, mask)
     torch.testing.assert_close(masked, value)
     torch.testing.assert_close(all_gradients[mask], gradient)
     assert not all_gradients[~mask].any()
@@ -71,7 +70,7 @@ def test_agrees_with_an_independent_implementation(name, peer, shape):
     # above -1, where all of them are defined
     prediction, target = (data.exp() for data in pair(1, *shape))
     prediction.requires_grad_()
-    value, (gradient,) = value_and_gradients(build(name), Output(None, prediction), target)
+    value, (gradient,) = value_and_gradients(build(name), prediction, target)
     expected = peer(prediction, target)
     torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-7, check_dtype=False)
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, prediction)[0], rtol=1e-6, atol=1e-7)
@@ -97,13 +96,13 @@ def test_quantile_of_probabilities_is_the_absolute_error_whatever_tau():
         )
 
 
-def test_huber_and_smooth_l1_of_probabilities_are_half_of_brier_until_told_otherwise():
-    output, target = batch(build("brier"))
-    brier = build("brier")(output, target)
-    values = {name: build(name)(output, target) for name in ("huber_prob", "smooth_l1_prob")}
+def test_huber_and_smooth_l1_of_probabilities_are_half_of_brier_by_default():
+    prediction, target = pair_of(build("brier"))
+    brier = build("brier")(prediction, target)
+    values = {name: build(name)(prediction, target) for name in ("huber_prob", "smooth_l1_prob")}
     torch.testing.assert_close(values, dict.fromkeys(values, brier / 2))
     node = {"_target_": "losses.quantity.huber", "_partial_": True, "delta": 0.25}
-    assert build("huber_prob", base=node)(output, target) < 0.8 * values["huber_prob"]
+    assert build("huber_prob", base=node)(prediction, target) < 0.8 * values["huber_prob"]
 
 
 @pytest.mark.parametrize("name", PROBABILITIES)
@@ -113,7 +112,7 @@ def test_losses_of_probabilities_fall_as_the_true_class_gains(name):
     costs = []
     for score in (-5.0, -1.0, 0.0, 1.0, 5.0, 50.0):
         logits[0, 2] = score
-        costs.append(loss(Output(None, logits), torch.tensor([2])).item())
+        costs.append(loss(logits, torch.tensor([2])).item())
     assert costs == sorted(costs, reverse=True)
     assert costs[-1] == pytest.approx(0, abs=1e-12)
 
@@ -162,18 +161,18 @@ def test_mean_bias_error_has_a_sign_and_is_no_objective():
 
 def test_root_of_the_mean_is_not_the_mean_of_roots():
     prediction, target = pair(5, 40)
-    whole = build("rmse")(Output(None, prediction), target).item()
-    halves = [build("rmse")(Output(None, prediction[part]), target[part]).item() for part in (slice(20), slice(20, 40))]
+    whole = build("rmse")(prediction, target).item()
+    halves = [build("rmse")(prediction[part], target[part]).item() for part in (slice(20), slice(20, 40))]
     assert whole**2 == pytest.approx(sum(half**2 for half in halves) / 2)
     assert sum(halves) / 2 < whole
 
 
 def test_rmsle_minds_predicting_too_little_more_and_holds_negative_predictions_at_zero():
     loss = build("rmsle")
-    low, high = (loss(Output(None, double([10 + off])), double([10])).item() for off in (-5, 5))
+    low, high = (loss(double([10 + off]), double([10])).item() for off in (-5, 5))
     assert low > high
     below = double([-3]).requires_grad_()
-    value, (gradient,) = value_and_gradients(loss, Output(None, below), double([4]))
+    value, (gradient,) = value_and_gradients(loss, below, double([4]))
     assert value.item() == pytest.approx(math.log(5))
     assert gradient.item() == 0
 
@@ -213,7 +212,7 @@ def test_mahalanobis_without_covariance_is_the_distance():
 def test_mahalanobis_takes_its_covariance_from_a_yaml(dtype):
     loss = build("mahalanobis", covariance=[[2.0, 0.5], [0.5, 1.0]])
     prediction = torch.tensor([[1.0, 2.0], [0.0, 0.0]], dtype=dtype, requires_grad=True)
-    value = loss(Output(None, prediction), torch.zeros(2, 2, dtype=dtype))
+    value = loss(prediction, torch.zeros(2, 2, dtype=dtype))
     assert value.item() == pytest.approx(1.0)
     value.backward()
     assert prediction.grad.isfinite().all()

@@ -4,8 +4,7 @@ import pytest
 import torch
 from loss_registry import NAMES, batch, build, config
 
-from harness import paths
-from harness import compose
+from harness import compose, paths
 from losses.compound import Sum
 
 SPACES = compose.options("search")
@@ -41,13 +40,13 @@ def test_a_loss_can_be_built_and_trained_at_every_end_of_its_space(name):
             else:
                 top = path.partition(".")[0]
                 loss = build(name, **{top: changed[top]})
-            output, target = batch(loss)
-            value_of_loss = loss(output, target).mean()
+            pairs = batch(loss)
+            value_of_loss = loss(pairs)
             value_of_loss.backward()
-            leaves = [data.grad for data in output if data is not None and data.grad is not None]
-            assert leaves, path
+            gradients = [pair.prediction.grad for pair in pairs.values() if pair.prediction.grad is not None]
+            assert gradients, path
             assert torch.isfinite(value_of_loss), (path, value)
-            assert all(torch.isfinite(gradient).all() for gradient in leaves), (path, value)
+            assert all(torch.isfinite(gradient).all() for gradient in gradients), (path, value)
 
 
 def test_spaces_say_where_they_come_from():

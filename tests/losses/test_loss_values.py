@@ -7,7 +7,7 @@ import pytest
 import torch
 from loss_registry import NAMES, build, config, target_of
 
-from losses.loss import Output
+from losses.kinds import Pair
 from losses.margin import hinge
 from losses.probability import binary_cross_entropy, binary_focal
 from losses.quantity import absolute_error, squared_error
@@ -73,13 +73,13 @@ def test_every_loss_has_a_worked_value():
 @pytest.mark.parametrize(("name", "settings", "expected"), ON_LOGITS)
 def test_value_on_logits(name, settings, expected):
     logits, target = LOGITS
-    assert build(name, 3, **settings)(Output(None, logits), target).item() == pytest.approx(expected, abs=1e-6)
+    assert build(name, 3, **settings)(logits, target).item() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(("name", "settings", "expected"), ON_IMBALANCED)
 def test_value_on_an_imbalanced_batch(name, settings, expected):
     logits, target = IMBALANCED
-    assert build(name, 2, **settings)(Output(None, logits), target).item() == pytest.approx(expected, abs=1e-6)
+    assert build(name, 2, **settings)(logits, target).item() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(("name", "settings", "expected"), ON_FEATURES)
@@ -87,7 +87,7 @@ def test_value_of_a_head(name, settings, expected):
     features, target = FEATURES
     loss = build(name, 3, 3, **settings)
     loss.function.weight.data = CLASS_WEIGHTS
-    assert loss(Output(features, None), target).item() == pytest.approx(expected, abs=1e-6)
+    assert loss(features, target).item() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(("name", "settings", "expected"), ON_POINTS)
@@ -96,7 +96,8 @@ def test_value_with_centres(name, settings, expected):
     loss = build(name, 2, 2, **settings)
     center = loss.losses["center"].function if "cross" in name else loss.function
     center.centres.copy_(CENTRES)
-    assert loss(Output(features, torch.zeros_like(features)), target).item() == pytest.approx(expected, abs=1e-6)
+    pairs = {"features": Pair(features, target), "class_logits": Pair(torch.zeros_like(features), target)}
+    assert loss(pairs).item() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +121,6 @@ def test_binary_focal_without_alpha():
 def test_ngl_gradient():
     logits, target = LOGITS
     leaf = logits.clone().requires_grad_()
-    build("ngl", 3)(Output(None, leaf), target).backward()
+    build("ngl", 3)(leaf, target).backward()
     expected = double([[0.1121, -0.0652, -0.0469], [-0.0772, 0.1426, -0.0654]])
     torch.testing.assert_close(leaf.grad, expected, atol=5e-5, rtol=0)

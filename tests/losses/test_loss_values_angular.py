@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from loss_registry import FEATURES, batch, build
+from loss_registry import FEATURES, build, pair_of
 
 from losses.angular import AdaFace, ArcFace, CosFace, CurricularFace, LSoftmax, MVSoftmax, SubcenterArcFace
-from losses.loss import Output
 
 
 def double(values):
@@ -41,20 +40,20 @@ def test_value(name, settings, expected):
     features, target = FIXED
     loss = build(name, 3, 3, **settings)
     loss.function.weight.data = CENTRES if name == "subcenter_arcface" else WEIGHT
-    assert loss(Output(features, None), target).item() == pytest.approx(expected, abs=1e-6)
+    assert loss(features, target).item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_state_after_one_step():
     features, target = FIXED
     curricular = build("curricularface", 3, 3)
     curricular.function.weight.data = WEIGHT
-    curricular(Output(features, None), target)
+    curricular(features, target)
     assert curricular.function.seen.item() == pytest.approx(0.00858564, abs=1e-7)
     ada = build("adaface", 3, 3, smoothing=1.0)
-    ada(Output(features, None), target)
+    ada(features, target)
     assert ada.function.norms.tolist() == pytest.approx([2.64564392, 0.50113517], abs=1e-6)
     held = ada.eval().function.norms.clone()
-    ada(Output(2 * features, None), target)
+    ada(2 * features, target)
     assert torch.equal(ada.function.norms, held)
 
 
@@ -65,15 +64,15 @@ def same_weight(*heads):
 
 
 def test_limits():
-    output, target = batch(build("arcface"))
+    prediction, target = pair_of(build("arcface"))
     shape = {"num_classes": 5, "num_features": FEATURES}
     arc, centre = same_weight(ArcFace(**shape), SubcenterArcFace(**shape, centres=1))
-    torch.testing.assert_close(centre(output.features, target), arc(output.features, target))
+    torch.testing.assert_close(centre(prediction, target), arc(prediction, target))
     cos, mv = same_weight(CosFace(**shape, scale=32.0), MVSoftmax(**shape, t=0.0))
-    torch.testing.assert_close(mv(output.features, target), cos(output.features, target))
+    torch.testing.assert_close(mv(prediction, target), cos(prediction, target))
     plain = LSoftmax(**shape, margin=1).double()
-    expected = torch.nn.functional.cross_entropy(output.features @ plain.weight.T, target, reduction="none")
-    torch.testing.assert_close(plain(output.features, target), expected)
+    expected = torch.nn.functional.cross_entropy(prediction @ plain.weight.T, target, reduction="none")
+    torch.testing.assert_close(plain(prediction, target), expected)
 
 
 @pytest.mark.parametrize(("z", "margin", "added"), [(-1, 0.4, 0.0), (0, 0.0, 0.4), (1, -0.4, 0.8)])
@@ -98,19 +97,19 @@ def test_curricular_weight_grows():
 @pytest.mark.parametrize("name", HEADS)
 def test_rotation_changes_nothing(name):
     loss = build(name).eval()
-    output, target = batch(loss)
-    value = loss(output, target)
+    prediction, target = pair_of(loss)
+    value = loss(prediction, target)
     draw = torch.randn(FEATURES, FEATURES, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     turn = torch.linalg.qr(draw).Q
     loss.function.weight.data = loss.function.weight.data @ turn
-    torch.testing.assert_close(loss(Output(output.features @ turn, None), target), value)
+    torch.testing.assert_close(loss(prediction @ turn, target), value)
 
 
 @pytest.mark.parametrize("name", [name for name in HEADS if name not in ("adaface", "l_softmax", "a_softmax")])
 def test_length_of_features_changes_nothing(name):
     loss = build(name).eval()
-    output, target = batch(loss)
-    torch.testing.assert_close(loss(Output(3 * output.features, None), target), loss(output, target))
+    prediction, target = pair_of(loss)
+    torch.testing.assert_close(loss(3 * prediction, target), loss(prediction, target))
 
 
 @pytest.mark.parametrize("margin", [1, 2, 3, 4])

@@ -11,7 +11,6 @@ from sklearn.linear_model import _sgd_fast
 from torch.nn import functional
 
 from losses import imbalance, margin, probability, quantity
-from losses.loss import Output
 
 
 def double(values):
@@ -99,7 +98,7 @@ WORKED = {name for name, *_ in VALUES}
 def test_value(name, settings, data, expected):
     prediction, target = data
     loss = build(name, prediction.shape[-1], **settings)
-    assert loss(Output(None, prediction), target).item() == pytest.approx(expected, abs=1e-6)
+    assert loss(prediction, target).item() == pytest.approx(expected, abs=1e-6)
 
 
 def pair(seed, *shape):
@@ -140,7 +139,7 @@ def test_quantile_half_is_half_the_absolute_error():
 
 def test_root_has_a_slope_at_a_perfect_fit():
     same = double([1, 2]).requires_grad_()
-    build("rmse")(Output(None, same), same.detach()).backward()
+    build("rmse")(same, same.detach()).backward()
     assert not same.grad.any()
 
 
@@ -200,7 +199,7 @@ def test_weights_over_weights_are_what_torch_does():
     logits, target = pair(7, 30, 4)[0], torch.arange(30).remainder(4)
     weights = double([1, 2, 3, 0.5])
     loss = build("weighted_cross_entropy", 4, weights=weights.tolist())
-    torch.testing.assert_close(loss(Output(None, logits), target), functional.cross_entropy(logits, target, weights))
+    torch.testing.assert_close(loss(logits, target), functional.cross_entropy(logits, target, weights))
 
 
 def test_what_reduces_to_cross_entropy():

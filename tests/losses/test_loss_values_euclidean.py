@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from loss_registry import batch, build
+from loss_registry import batch, build, pair_of
 from torch.nn import functional
 
 from losses import euclidean
-from losses.loss import Output
 
 
 def double(values):
@@ -33,7 +32,7 @@ WORKED = {name for name, *_ in VALUES} | {
 @pytest.mark.parametrize(("name", "settings", "data", "expected"), VALUES)
 def test_value(name, settings, data, expected):
     features, target = data
-    assert build(name, **settings)(Output(features, None), target).item() == pytest.approx(expected, abs=1e-6)
+    assert build(name, **settings)(features, target).item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_triplet_forms():
@@ -48,8 +47,8 @@ def test_triplet_forms():
 
 
 def test_triplet_takes_the_hardest():
-    output, target = batch(build("triplet"), count=20)
-    features = output.features.detach()
+    prediction, target = pair_of(build("triplet"), count=20)
+    features = prediction.detach()
     unit = functional.normalize(features)
     distance = torch.cdist(unit, unit).square()
     for i in range(20):
@@ -62,29 +61,29 @@ def test_triplet_takes_the_hardest():
 def test_center_invariant_is_the_penalty_where_features_lie_on_their_centres():
     loss = build("center_invariant", 2, 2)
     loss.function.centres.data = double([[1, 0], [5, 5]])
-    value = loss(Output(double([[1, 0], [5, 5]]), None), torch.tensor([0, 1]))
+    value = loss(double([[1, 0], [5, 5]]), torch.tensor([0, 1]))
     assert value.item() == pytest.approx(150.0625)
 
 
 def test_margin_ranking_agrees_with_torch():
     scores = double([[0.9, 0.5], [0.2, 0.6]])
     loss = build("margin_ranking")
-    assert loss(Output(None, scores), double([1, 1])).item() == pytest.approx(0.5)
+    assert loss(scores, double([1, 1])).item() == pytest.approx(0.5)
     expected = functional.margin_ranking_loss(scores[:, 0], scores[:, 1], double([1, -1]), margin=0.5)
-    assert loss(Output(None, scores), double([1, 0])).item() == pytest.approx(expected.item())
+    assert loss(scores, double([1, 0])).item() == pytest.approx(expected.item())
 
 
 def test_contrast_of_two_views():
     images, texts = double([[1, 0], [1, 1]]), double([[1, 0.2], [0.5, 1]])
-    assert build("clip_contrastive")(Output(None, images), texts).item() == pytest.approx(0.07187658, abs=1e-6)
+    assert build("clip_contrastive")(images, texts).item() == pytest.approx(0.07187658, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["contrastive", "triplet", "range", "center_invariant"])
 def test_sums_with_cross_entropy(name):
     total = build(f"{name}_cross_entropy")
-    output, target = batch(total)
-    parts = [weight * total.losses[term](output, target) for term, weight in total.weights.items()]
-    assert total(output, target).item() == pytest.approx(sum(part.item() for part in parts))
+    pairs = batch(total)
+    parts = [weight * total.losses[term](pairs) for term, weight in total.weights.items()]
+    assert total(pairs).item() == pytest.approx(sum(part.item() for part in parts))
 
 
 @pytest.mark.parametrize("name", ["contrastive", "triplet", "range", "clip_contrastive"])
@@ -92,8 +91,7 @@ def test_sums_with_cross_entropy(name):
 def test_equal_features_classes_alone_or_without_rivals_are_finite(name, target):
     features = torch.ones(3, 4, requires_grad=True)
     labels = torch.tensor(target) if name != "clip_contrastive" else torch.ones(3, 4)
-    output = Output(features, None) if name != "clip_contrastive" else Output(None, features)
-    value = build(name, dtype=torch.float32)(output, labels)
+    value = build(name, dtype=torch.float32)(features, labels)
     value.backward()
     assert value.isfinite()
     assert features.grad.isfinite().all()
@@ -101,7 +99,7 @@ def test_equal_features_classes_alone_or_without_rivals_are_finite(name, target)
 
 @pytest.mark.parametrize("name", ["contrastive", "range"])
 def test_rotation_and_translation_change_nothing(name):
-    output, target = batch(build(name))
+    prediction, target = pair_of(build(name))
     turn = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)).Q
-    moved = Output(output.features @ turn + 3, None)
-    torch.testing.assert_close(build(name)(moved, target), build(name)(output, target))
+    moved = prediction @ turn + 3
+    torch.testing.assert_close(build(name)(moved, target), build(name)(prediction, target))

@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as draws
-from loss_registry import boxes, build
+from loss_registry import build
 from torchvision import ops
 
 from losses import geometric as g
-from losses.loss import Output
+from losses.kinds import Draw
 
 
 def double(*rows):
@@ -57,7 +57,7 @@ ALIGNED = sorted({name for name, *_ in VALUES})
 
 
 def value(name, prediction, target, **settings):
-    return build(name, **settings)(Output(None, prediction), target).item()
+    return build(name, **settings)(prediction, target).item()
 
 
 @pytest.mark.parametrize(("name", "settings", "expected"), VALUES)
@@ -73,11 +73,8 @@ def test_value_of_rotated_boxes(name, settings, pair, expected):
 
 
 def some_boxes(seed, count=20):
-    draw = torch.Generator().manual_seed(seed)
-    return [
-        boxes(lambda *size: torch.rand(count, *size, generator=draw, dtype=torch.float64)).requires_grad_()
-        for _ in range(2)
-    ]
+    draw = Draw(count, classes=1, seed=seed)
+    return [draw.boxes().requires_grad_() for _ in range(2)]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +100,7 @@ def test_agrees_with_torchvision(ours, theirs, seed):
 def test_identical_boxes_cost_nothing_and_have_a_gradient(name):
     box = double([3, 4, 9, 6])
     same = box.clone().requires_grad_()
-    loss = build(name)(Output(None, same), box)
+    loss = build(name)(same, box)
     assert loss.item() == pytest.approx(0, abs=1e-12)
     loss.backward()
     assert same.grad.isfinite().all()
@@ -116,7 +113,7 @@ def test_boxes_apart_identical_or_without_area_are_finite(name):
          [0, 0, 2, 2, 2, 0, 4, 2], [0, 0, 2, 2, 0, 0, 2, 2], [0, 0, 1e4, 1e4, 0, 0, 1e-4, 1e-4]]
     )  # fmt: skip
     prediction = cases[:, :4].clone().requires_grad_()
-    loss = build(name, dtype=torch.float32)(Output(None, prediction), cases[:, 4:])
+    loss = build(name, dtype=torch.float32)(prediction, cases[:, 4:])
     loss.backward()
     assert loss.isfinite()
     assert prediction.grad.isfinite().all()

@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as draws
-from loss_registry import batch, build
+from loss_registry import build, pair_of
 
 from losses import hybrid, region
-from losses.loss import Output
+from losses.kinds import Pair
 from losses.probability import cross_entropy
 
 P = torch.tensor([0.9, 0.8, 0.3, 0.2, 0.1, 0.6], dtype=torch.float64)
@@ -98,23 +98,23 @@ WORKED = (
 
 @pytest.mark.parametrize(("name", "changed", "expected"), VALUES)
 def test_value(name, changed, expected):
-    assert build(name, 2, **changed)(Output(None, LOGITS), G).item() == pytest.approx(expected, abs=2e-6)
+    assert build(name, 2, **changed)({"class_logits": Pair(LOGITS, G)}).item() == pytest.approx(expected, abs=2e-6)
 
 
 def test_generalised_dice_is_one_ratio():
-    assert build("generalized_dice", 3, smooth=0.0)(Output(None, LOGITS3), G3).item() == pytest.approx(0.56491228)
-    assert build("dice", 3, smooth=0.0)(Output(None, LOGITS3), G3).item() == pytest.approx(0.48638299)
+    assert build("generalized_dice", 3, smooth=0.0)(LOGITS3, G3).item() == pytest.approx(0.56491228)
+    assert build("dice", 3, smooth=0.0)(LOGITS3, G3).item() == pytest.approx(0.48638299)
 
 
 def test_bce_dice_is_the_sum_of_its_terms():
-    data = Output(None, LOGITS), G
-    expected = build("bce_ovr")(*data) + build("dice")(*data)
-    assert build("bce_dice")(*data).item() == pytest.approx(expected.item())
+    pairs = {"class_logits": Pair(LOGITS, G)}
+    expected = build("bce_ovr")(pairs) + build("dice")(pairs)
+    assert build("bce_dice")(pairs).item() == pytest.approx(expected.item())
 
 
 def test_tversky_identities():
-    output, target = batch(build("dice"), shape=(4, 4))
-    logits = output.prediction
+    prediction, target = pair_of(build("dice"), shape=(4, 4))
+    logits = prediction
     torch.testing.assert_close(
         region.tversky(logits, target, alpha=0.5, beta=0.5, smooth=0.0), region.dice(logits, target, smooth=0.0)
     )
@@ -129,9 +129,9 @@ def test_tversky_identities():
 @settings(max_examples=25, deadline=None)
 def test_generalised_dice_with_absent_classes_is_a_share(seed, present):
     """A class that is not there must neither make the loss infinite nor take all its weight."""
-    output, _ = batch(build("dice"), count=2, seed=seed, shape=(4, 4))
+    prediction, _ = pair_of(build("dice"), count=2, seed=seed, shape=(4, 4))
     target = torch.arange(32).remainder(present).view(2, 4, 4)
-    value = region.generalized_dice(output.prediction, target)
+    value = region.generalized_dice(prediction, target)
     assert ((value >= 0) & (value <= 1)).all()
     exact = 20.0 * torch.nn.functional.one_hot(target, 5).movedim(-1, 1).double()
     assert region.generalized_dice(exact, target).max() < 1e-3
@@ -141,15 +141,15 @@ def test_generalised_dice_with_absent_classes_is_a_share(seed, present):
 def test_a_perfect_prediction_costs_nothing_with_absent_classes(name):
     target = torch.zeros(2, 4, 4, dtype=torch.int64)
     exact = 40.0 * torch.nn.functional.one_hot(target, 5).movedim(-1, 1).double()
-    assert build(name)(Output(None, exact), target).item() == pytest.approx(0, abs=1e-6)
+    assert build(name)(exact, target).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_over_the_batch_every_image_carries_one_value():
-    output, target = batch(build("dice"), count=3, shape=(4, 4))
-    values = region.dice(output.prediction, target, over_batch=True)
+    prediction, target = pair_of(build("dice"), count=3, shape=(4, 4))
+    values = region.dice(prediction, target, over_batch=True)
     assert values.shape == (3,)
     assert len(set(values.tolist())) == 1
-    flat = output.prediction.movedim(1, 0).reshape(1, 5, 48)
+    flat = prediction.movedim(1, 0).reshape(1, 5, 48)
     torch.testing.assert_close(values[:1], region.dice(flat, target.view(1, 48)))
 
 
@@ -215,15 +215,15 @@ def test_hybrid_losses_are_cross_entropy_and_their_term(name):
         wrong.mean(), wrong.square().mean(), term=chosen["term"], coefficients=chosen["coefficients"],
         filter=chosen["filter"],
     )  # fmt: skip
-    assert loss(Output(None, logits), target).item() == pytest.approx(expected.item())
+    assert loss(logits, target).item() == pytest.approx(expected.item())
 
 
 def test_the_27_experiments_have_their_numbers_and_some_are_the_same():
     names = sorted(name for name in WORKED if name.startswith("hybrid"))
     numbers = {int(build(name).about.name.split()[1].rstrip(":")): name for name in names}
     assert sorted(numbers) == list(range(1, 28))
-    output, target = batch(build("cross_entropy"))
-    values = {number: build(name)(output, target).item() for number, name in numbers.items()}
+    prediction, target = pair_of(build("cross_entropy"))
+    values = {number: build(name)(prediction, target).item() for number, name in numbers.items()}
     for same in ([8, 9, 10, 11], [13, 14, 15, 16], [18, 19, 20, 21], [23, 24, 25, 26]):  # at a = 0.6, b = 0.5
         assert len({round(values[number], 12) for number in same}) == 1
     assert len({round(value, 12) for value in values.values()}) == 15

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from loss_registry import batch, build
+from loss_registry import build, pair_of
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from losses import generative, structural
-from losses.loss import Output
 
 
 def double(values):
@@ -49,7 +48,7 @@ WORKED = {name for name, *_ in VALUES} | {"context"}
 @pytest.mark.parametrize(("name", "settings", "data", "expected"), VALUES)
 def test_value(name, settings, data, expected):
     prediction, target = data
-    assert build(name, **settings)(Output(None, prediction), target).item() == pytest.approx(expected, abs=1e-6)
+    assert build(name, **settings)(prediction, target).item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_siamfc_weighs_both_kinds_of_places_alike():
@@ -59,10 +58,10 @@ def test_siamfc_weighs_both_kinds_of_places_alike():
 
 
 def test_context_is_least_where_every_feature_is_found_in_any_place():
-    output, target = batch(build("context"), count=3)
+    prediction, target = pair_of(build("context"), count=3)
     order = torch.randperm(9, generator=torch.Generator().manual_seed(0))
     moved = target.flatten(2)[:, :, order].view_as(target)
-    same, moved, other = (structural.context(data, target) for data in (target, moved, output.prediction))
+    same, moved, other = (structural.context(data, target) for data in (target, moved, prediction))
     torch.testing.assert_close(same, moved)
     assert (same < other).all()
 
@@ -84,9 +83,9 @@ def test_style_mixes_precisions():
 
 
 def test_no_gradient_reaches_the_real_features():
-    output, target = batch(build("feature_matching"))
+    prediction, target = pair_of(build("feature_matching"))
     target.requires_grad_()
-    build("feature_matching")(output, target).backward()
+    build("feature_matching")(prediction, target).backward()
     assert target.grad is None
 
 

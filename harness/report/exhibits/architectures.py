@@ -15,7 +15,7 @@ from harness.analysis.cells import Analysis, Cell
 from harness.analysis.stats import Comparison
 from harness.report.exhibits import drawings
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table, Tone
-from harness.report.sections.common import about_cells, about_loss, dash, loss_entry
+from harness.report.sections.common import cell_filters, dash, loss_entry, loss_filters
 from harness.text import count, p_value, slug
 
 WORDS: dict[str, tuple[str, Tone]] = {
@@ -26,7 +26,7 @@ WORDS: dict[str, tuple[str, Tone]] = {
 }
 
 
-class Pair(NamedTuple):
+class CellPair(NamedTuple):
     """Two cells that differ in their model alone."""
 
     first: Cell
@@ -41,32 +41,33 @@ class Pair(NamedTuple):
 def section(a: Analysis) -> Section:
     """Return, for every two models on the same data, what each loss gains on either and whether that differs."""
     pairs = [
-        Pair(x, y)
+        CellPair(x, y)
         for x, y in itertools.combinations(a.cells, 2)
         if x.model != y.model and (x.values[0], *x.values[2:]) == (y.values[0], *y.values[2:])
     ]
-    about = (
-        "The review holds that CNNs and ViTs take the same losses, but that what a loss does may depend on the "
-        f"architecture. Measured, that is an interaction: the difference to {a.baseline} on one architecture less that "
-        "on the other, seed by seed. The losses of one comparison share an error rate of 5 % (Holm).",
+    intro = (
+        "The review of Elharrouss et al. (2025) holds that CNNs and ViTs take the same losses, but that the effect "
+        "of a loss may depend on the architecture. Measured, that is an interaction: the difference from "
+        f"{a.baseline} on one architecture minus that on the other, seed by seed. The losses of one comparison share "
+        "an error rate of 5 % (Holm).",
     )
     if not pairs:
         missing = (
             f"This study has one architecture on each data set: python -m harness study={a.study.name} axes.model=[a,b]"
         )
-        return Section("exhibit-architectures", "CNN against ViT", (Prose((*about, f"{missing}.")),))
-    items: list[Item] = [Prose((*about, *(_sentence(a, pair) for pair in pairs)))]
+        return Section("exhibit-architectures", "CNN against ViT", (Prose((*intro, f"{missing}.")),))
+    items: list[Item] = [Prose((*intro, *(_sentence(a, pair) for pair in pairs)))]
     items += [_table(a, pair) for pair in pairs]
-    by_models: dict[tuple[str, str], list[Pair]] = {}
+    by_models: dict[tuple[str, str], list[CellPair]] = {}
     for pair in pairs:
         by_models.setdefault((pair.first.model, pair.second.model), []).append(pair)
     items += [_figure(a, names, found) for names, found in by_models.items()]
     return Section("exhibit-architectures", "The review's table 6: does the architecture matter?", tuple(items))
 
 
-def interactions(a: Analysis, pair: Pair) -> dict[str, Comparison]:
-    """Return the interaction of every loss: its difference to the baseline on the second model less that on the first,
-    over the seeds that both completed.
+def interactions(a: Analysis, pair: CellPair) -> dict[str, Comparison]:
+    """Return the interaction of every loss: its difference from the baseline on the second model minus that on the
+    first, over the seeds that both completed.
     """
     differences = {}
     for label in a.challengers:
@@ -78,7 +79,7 @@ def interactions(a: Analysis, pair: Pair) -> dict[str, Comparison]:
     return a.family(differences)
 
 
-def _sentence(a: Analysis, pair: Pair) -> str:
+def _sentence(a: Analysis, pair: CellPair) -> str:
     found = interactions(a, pair)
     both = [
         (label, *(a.comparisons[cell, label].difference for cell in pair))
@@ -90,23 +91,23 @@ def _sentence(a: Analysis, pair: Pair) -> str:
     sign = 1 if a.metric.higher_is_better else -1
     best = [max([(a.baseline, 0.0, 0.0), *both], key=lambda x: sign * x[i])[0] for i in (1, 2)]
     tau: Any = scipy_stats.kendalltau([x[1] for x in both], [x[2] for x in both])
-    told = sum(c.verdict in ("better", "worse") for c in found.values())
+    depends = sum(c.verdict in ("better", "worse") for c in found.values())
     agree = f"Kendall's tau of the two rankings is {tau.statistic:.2f} (p {p_value(float(tau.pvalue))})"
     leads = f"{a.display(best[0])} has the best mean on both" if best[0] == best[1] else (
         f"{a.display(best[0])} has the best mean on {pair.first.model}, {a.display(best[1])} on {pair.second.model}"
     )  # fmt: skip
     return (
         f"{pair.title}: {leads}; {agree} over {count(len(both), 'loss', 'losses')}; the gain of "
-        f"{count(told, 'loss', 'losses')} of {len(found)} depends on the architecture beyond doubt."
+        f"{count(depends, 'loss', 'losses')} of {len(found)} depends significantly on the architecture."
     )
 
 
-def _table(a: Analysis, pair: Pair) -> Table:
+def _table(a: Analysis, pair: CellPair) -> Table:
     unit = f" ({a.metric.difference_unit})" if a.metric.difference_unit else ""
     columns = (
         Column("loss", "loss"),
-        Column("first", f"{pair.first.model}{unit}", "number", f"difference to {a.baseline} there"),
-        Column("second", f"{pair.second.model}{unit}", "number", f"difference to {a.baseline} there"),
+        Column("first", f"{pair.first.model}{unit}", "number", f"difference from {a.baseline} there"),
+        Column("second", f"{pair.second.model}{unit}", "number", f"difference from {a.baseline} there"),
         Column("interaction", f"second less first{unit}", "number", "with its 95 % interval over seeds"),
         Column("n", "n", "number", "seeds that both completed"),
         Column("p_holm", "p (Holm)", "number"),
@@ -123,9 +124,9 @@ def _table(a: Analysis, pair: Pair) -> Table:
                  f"{pair.first.model} and {pair.second.model}, {pair.title}", columns, rows, caption)  # fmt: skip
 
 
-def _row(a: Analysis, pair: Pair, label: str, found: Comparison) -> Row:
+def _row(a: Analysis, pair: CellPair, label: str, found: Comparison) -> Row:
     if not found.n:
-        return Row((loss_entry(a, label), *(dash("no seed completed on both"),) * 6), about=about_loss(a, label))
+        return Row((loss_entry(a, label), *(dash("no seed completed on both"),) * 6), filters=loss_filters(a, label))
     sides = [
         Entry(a.metric.difference(c), c.difference, runs=a.outcomes[cell, label].paired_keys)
         for cell in pair
@@ -138,10 +139,10 @@ def _row(a: Analysis, pair: Pair, label: str, found: Comparison) -> Row:
         loss_entry(a, label), *sides, Entry(a.metric.difference(found), found.difference, runs=keys, tone=tone),
         Entry(str(found.n), found.n), Entry(p_value(found.p_holm), found.p_holm), Entry(word, note=needed, tone=tone),
     )  # fmt: skip
-    return Row(entries, about=(*about_cells(a, *(cell.values for cell in pair)), *about_loss(a, label)))
+    return Row(entries, filters=(*cell_filters(a, *(cell.values for cell in pair)), *loss_filters(a, label)))
 
 
-def _figure(a: Analysis, names: tuple[str, str], pairs: list[Pair]) -> Figure:
+def _figure(a: Analysis, names: tuple[str, str], pairs: list[CellPair]) -> Figure:
     panels = {}
     for pair in pairs:
         found = interactions(a, pair)
@@ -150,10 +151,10 @@ def _figure(a: Analysis, names: tuple[str, str], pairs: list[Pair]) -> Figure:
             for label, c in found.items()
             if c.n
         ]
-    axis = f"difference to {a.baseline}" + (f" ({a.metric.difference_unit})" if a.metric.difference_unit else "")
+    axis = f"difference from {a.baseline}" + (f" ({a.metric.difference_unit})" if a.metric.difference_unit else "")
     caption = (
-        f"Each line is a loss, from its difference to {a.baseline} on {names[0]} to that on {names[1]}; level lines "
-        "mean that the architecture does not matter. Bold and named where it matters beyond doubt: blue gains more on "
+        f"Each line is a loss, from its difference from {a.baseline} on {names[0]} to that on {names[1]}; level lines "
+        "mean that the architecture does not matter. Bold and named where it is significant: blue gains more on "
         "the second, orange less."
     )
     alt = caption + " " + " ".join(

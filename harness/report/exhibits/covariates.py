@@ -6,24 +6,24 @@ import functools
 
 from harness.analysis.cells import Analysis, Cell
 from harness.analysis.frames import numbers
-from harness.report.exhibits import hybrid_figures as drawn
+from harness.report.exhibits import hybrid_figures
 from harness.report.exhibits.hybrid import EXPERIMENTS, RECONSTRUCTION
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table
 from harness.report.sections.common import TONES, dash, number_entry
 from harness.text import count, slug
 
-Pair = tuple[float, float]
+Covariates = tuple[float, float]
 
 
 def section(a: Analysis) -> Section:
     """Return a table and bars per cell: experiments of the paper by pair of covariates."""
-    about = (
-        "The paper prints no values of A and B and no sweep over them, though it names the analysis; so this is our "
-        "own: pairs from almost no weight on the absolute error to almost no weight on the squared one. Convex "
-        "coefficients take 1 - A in place of B, so where B is 1 - A a convex and a linear experiment are one function, "
-        "and their runs are equal.",
+    intro = (
+        "Choi (2024) prints no values of A and B and no sweep over them, though the paper names the analysis; this "
+        "is our own: pairs from almost no weight on the absolute error to almost no weight on the squared one. "
+        "Convex coefficients take 1 - A in place of B, so where B is 1 - A a convex and a linear experiment are one "
+        "function, and their runs are equal.",
     )
-    items: list[Item] = [Prose(about)]
+    items: list[Item] = [Prose(intro)]
     for cell in a.cells:
         labels = _labels(a, cell)
         if labels:
@@ -33,9 +33,9 @@ def section(a: Analysis) -> Section:
     return Section("exhibit-covariates", "The paper: covariates of hybrid nonlinear losses", tuple(items))
 
 
-def _labels(a: Analysis, cell: Cell) -> dict[str, dict[Pair, str]]:
+def _labels(a: Analysis, cell: Cell) -> dict[str, dict[Covariates, str]]:
     """Return the labels of a cell by experiment and pair of covariates, as their runs were configured."""
-    found: dict[str, dict[Pair, str]] = {}
+    found: dict[str, dict[Covariates, str]] = {}
     for label in a.challengers:
         runs = a.planned.get((cell, label))
         file = label.split(" ")[0]
@@ -47,37 +47,37 @@ def _labels(a: Analysis, cell: Cell) -> dict[str, dict[Pair, str]]:
     return {file: dict(sorted(pairs.items())) for file, pairs in found.items()}
 
 
-def _pairs(labels: dict[str, dict[Pair, str]]) -> list[Pair]:
+def _pairs(labels: dict[str, dict[Covariates, str]]) -> list[Covariates]:
     return sorted({pair for pairs in labels.values() for pair in pairs})
 
 
-def _named(pair: Pair) -> str:
+def _named(pair: Covariates) -> str:
     return f"A {pair[0]:g}, B {pair[1]:g}"
 
 
 def _number_of(file: str) -> int:
-    return next(place for place, experiment in enumerate(EXPERIMENTS, 1) if experiment.file == file)
+    return next(number for number, experiment in enumerate(EXPERIMENTS, 1) if experiment.file == file)
 
 
-def _table(a: Analysis, cell: Cell, labels: dict[str, dict[Pair, str]]) -> Table:
+def _table(a: Analysis, cell: Cell, labels: dict[str, dict[Covariates, str]]) -> Table:
     pairs = _pairs(labels)
     columns = (
         Column("experiment", "no.", "number", "the paper's number"),
         Column("loss", "loss"),
-        *(Column(f"pair_{place}", _named(pair), "number") for place, pair in enumerate(pairs, 1)),
+        *(Column(f"pair_{number}", _named(pair), "number") for number, pair in enumerate(pairs, 1)),
         Column("range", f"range ({a.metric.difference_unit})", "number", "between the best and the worst pair's mean"),
         Column("deviation", "seeds (SD)", "number", "deviation over seeds of one pair, mean over the pairs"),
     )
     rows = tuple(_row(a, cell, file, found, pairs) for file, found in labels.items())
     caption = (
-        f"{cell.title}: difference in {a.metric.title} to {a.baseline}, with its 95 % interval over seeds, by pair of "
-        "covariates; verdicts, in the notes, are the study's. Where the range is no greater than what seeds do, the "
-        "covariates have not been seen to matter."
+        f"{cell.title}: difference in {a.metric.title} from {a.baseline}, with its 95 % interval over seeds, by pair "
+        "of covariates; verdicts, in the notes, are the study's. Where the range is no greater than the deviation over "
+        "seeds, no effect of the covariates was seen."
     )
     return Table(f"covariates-{slug(cell.title)}", f"Covariates, {cell.short}", columns, rows, caption)
 
 
-def _row(a: Analysis, cell: Cell, file: str, found: dict[Pair, str], pairs: list[Pair]) -> Row:
+def _row(a: Analysis, cell: Cell, file: str, found: dict[Covariates, str], pairs: list[Covariates]) -> Row:
     outcomes = [a.outcomes[cell, label] for label in found.values()]
     means = [a.metric.scale * outcome.values.mean for outcome in outcomes if outcome.values.n]
     spreads = [a.metric.scale * float(a.measured(outcome, a.metric.key).std()) for outcome in outcomes]
@@ -101,7 +101,7 @@ def _entry(a: Analysis, cell: Cell, label: str | None) -> Entry:
     return Entry(a.metric.difference(found), found.difference, runs=outcome.paired_keys, note=found.verdict, tone=tone)
 
 
-def _bars(a: Analysis, cell: Cell, labels: dict[str, dict[Pair, str]]) -> Figure:
+def _bars(a: Analysis, cell: Cell, labels: dict[str, dict[Covariates, str]]) -> Figure:
     panels = {}
     for file, found in labels.items():
         values = {pair: a.measured(a.outcomes[cell, label], a.metric.key) * a.metric.scale
@@ -118,5 +118,5 @@ def _bars(a: Analysis, cell: Cell, labels: dict[str, dict[Pair, str]]) -> Figure
     axis = f"{a.metric.title} ({a.metric.unit})"
     return Figure(
         f"covariate-bars-{slug(cell.title)}", f"The same as bars, {cell.short}", caption, caption,
-        functools.partial(drawn.covariate_bars, panels, reference, axis), True,
+        functools.partial(hybrid_figures.covariate_bars, panels, reference, axis), True,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from harness.report.figures import BLUE, FAINT, INK, MARKS, MUTED, ORANGE, STYLE, TEAL, WIDTH
 
 LINES = (("-", BLUE), ("--", ORANGE), ("-.", TEAL), (":", INK), ((0, (5, 1, 1, 1, 1, 1)), BLUE), ((0, (1, 1)), ORANGE))
-"""Dash and colour of the lines of a figure, so that grey print tells them apart."""
+"""Dash and colour of the lines of a figure, so that they differ in grey print too."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Dot:
 
 
 def families(panels: Mapping[str, Mapping[str, Sequence[Dot]]], margin: float, half: float, axis: str) -> Figure:
-    """Return one line per family with its losses as marks at their difference to the baseline.
+    """Return one line per family with its losses as marks at their difference from the baseline.
 
     Args:
         panels: by the title of a cell, dots by family.
@@ -53,12 +53,12 @@ def families(panels: Mapping[str, Mapping[str, Sequence[Dot]]], margin: float, h
 
 
 def _line(axes: Axes, dots: Sequence[Dot], y: int, half: float) -> None:
-    """Draw the losses of a family: at one place above each other, those too far away as a pointer with their count."""
+    """Draw the losses of a family: equal ones above each other, those beyond the axis as a pointer with their count."""
     seen: dict[int, int] = {}
     for dot in dots:
         if abs(dot.value) <= half:
-            place = round(40 * dot.value / half)
-            rank = seen[place] = seen.get(place, -1) + 1
+            step = round(40 * dot.value / half)
+            rank = seen[step] = seen.get(step, -1) + 1
             lift = 0.16 * ((rank + 1) // 2) * (-1) ** rank
             axes.plot(dot.value, y + lift, ms=4.8, mew=1.1, lw=0, **MARKS[dot.verdict])
     for side, pointer, align in ((-1, "<", "left"), (1, ">", "right")):
@@ -84,10 +84,10 @@ def slopes(panels: Mapping[str, Sequence[tuple[str, float, float, str]]], names:
         for axes, (title, lines) in zip(grid, panels.items(), strict=True):
             axes.axhline(0, color=MUTED, lw=0.8)
             for label, first, second, verdict in lines:
-                told = verdict in ("better", "worse")
+                decided = verdict in ("better", "worse")
                 colour = {"better": BLUE, "worse": ORANGE}.get(verdict, MUTED)
-                axes.plot([0, 1], [first, second], color=colour, lw=1.6 if told else 0.7, marker="o", ms=3)
-                if told:
+                axes.plot([0, 1], [first, second], color=colour, lw=1.6 if decided else 0.7, marker="o", ms=3)
+                if decided:
                     axes.annotate(
                         label, (1, second), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8
                     )

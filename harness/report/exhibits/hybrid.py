@@ -15,7 +15,7 @@ import pandas as pd
 from harness.analysis.cells import Analysis, Cell, Outcome
 from harness.analysis.frames import column, numbers, rows
 from harness.paths import ROOT
-from harness.report.exhibits import hybrid_figures as drawn
+from harness.report.exhibits import hybrid_figures
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table, Tone
 from harness.report.sections.common import TONES, dash
 from harness.text import count, number, slug
@@ -102,7 +102,7 @@ def distinct(a: float = A, b: float = B, mode: str = "consistent") -> list[Exper
 def section(a: Analysis) -> Section:
     """Return the paper's table and figures beside what these records say."""
     values = _covariates(a)
-    items: list[Item] = [Prose(_about(a, *values)), _statements(a, *values)]
+    items: list[Item] = [Prose(_intro(a, *values)), _statements(a, *values)]
     items += [_table(a, cell, *values, mode) for mode in _modes(a, *values) for cell in a.cells]
     items += [_bars(a, cell, *values) for cell in a.cells]
     items.append(Prose((_averaging(a),)))
@@ -121,14 +121,14 @@ def _modes(a: Analysis, first: float, second: float) -> list[str]:
     return ["consistent", "printed"] if own & {label for _, label in a.planned} else ["consistent"]
 
 
-def _about(a: Analysis, first: float, second: float) -> tuple[str, ...]:
+def _intro(a: Analysis, first: float, second: float) -> tuple[str, ...]:
     trained = distinct(first, second)
     return (
-        "Choi adds to cross-entropy functions of the absolute and the squared error of the predicted probabilities: 26 "
-        "variants beside plain cross-entropy. The paper defines neither the two errors nor the coefficients A and B "
-        "nor the two-sided filters, so all of them are reconstructions here, at values that are our choice, "
-        f"A = {first:g} and B = {second:g}. There, {len(trained)} of the 27 are different functions; each is trained "
-        "once, and experiments that equal another are shown with its runs.",
+        "Choi (2024) adds to cross-entropy functions of the absolute and the squared error of the predicted "
+        "probabilities: 26 variants beside plain cross-entropy. The paper defines neither the two errors nor the "
+        "coefficients A and B nor the two-sided filters, so all of them are reconstructions here, at values that are "
+        f"our choice, A = {first:g} and B = {second:g}. There, {len(trained)} of the 27 are different functions; each "
+        "is trained once, and experiments that equal another are shown with its runs.",
         "Averaged over C classes the absolute error is at most 2/C, so the added term is small beside cross-entropy. "
         "How small, in value and in gradient, was measured after each epoch on the same predictions (the two columns "
         "at the right of our side): where the gradient hardly changes, no difference can be expected, and none found "
@@ -156,17 +156,17 @@ def _table(a: Analysis, cell: Cell, first: float, second: float, mode: str) -> T
         Column("loss", "loss"),
         Column("same", "trained as", note="the same function at these A and B: the same runs"),
         Column("mean", f"ours: {a.metric.title}{unit}", "number"),
-        Column("difference", "difference to 1", "number", "with its 95 % interval over seeds"),
+        Column("difference", "difference from 1", "number", "with its 95 % interval over seeds"),
         Column("verdict", "verdict"),
         Column("added_value", "added value", "number", "added term over cross-entropy, mean of all epochs and seeds"),
         Column("added_gradient", "added gradient", "number", "its gradient in the logits over that of cross-entropy"),
         Column("paper_iou", "paper: IoU", "number", "table 2: U-Net, ATR, seed 250"),
-        Column("paper_difference", "difference to 1", "number", "in points"),
+        Column("paper_difference", "difference from 1", "number", "in points"),
         Column("paper_dsc", "paper: DSC", "number"),
         Column("paper_loss", "paper: loss", "number", "of different functions, so not comparable between rows"),
     )
     made = tuple(
-        _row(a, cell, place + 1, each._replace(mode=mode), first, second) for place, each in enumerate(EXPERIMENTS)
+        _row(a, cell, number, each._replace(mode=mode), first, second) for number, each in enumerate(EXPERIMENTS, 1)
     )
     how = "equations as printed" if mode == "printed" else "our consistent reading of the equations"
     caption = (
@@ -178,7 +178,7 @@ def _table(a: Analysis, cell: Cell, first: float, second: float, mode: str) -> T
     return Table(f"hybrid-table2-{slug(cell.title)}{tail}", title, columns, made, caption)
 
 
-def _row(a: Analysis, cell: Cell, place: int, experiment: Experiment, first: float, second: float) -> Row:
+def _row(a: Analysis, cell: Cell, index: int, experiment: Experiment, first: float, second: float) -> Row:
     trained = same_as(experiment, first, second)
     outcome = a.outcomes.get((cell, trained.label))
     printed = _printed()
@@ -187,7 +187,7 @@ def _row(a: Analysis, cell: Cell, place: int, experiment: Experiment, first: flo
     shift = 100 * (paper["iou"] - reference["iou"])
     return Row(
         (
-            Entry(str(place), place),
+            Entry(str(index), index),
             Entry(name),
             Entry("" if trained == experiment else trained.label),
             *_ours(a, cell, outcome, trained),
@@ -230,7 +230,7 @@ class Statement:
     """A sentence of the paper, and two groups of experiments whose difference decides it."""
 
     text: str
-    place: str
+    source: str
     left: Callable[[Experiment], bool]
     right: Callable[[Experiment], bool]
     tested: str
@@ -263,7 +263,7 @@ STATEMENTS = (
     Statement("Hybrid v1 (with L1 and L2) reaches the best performance.", "section 5, on figure 9",
               _is("hybrid1"), _is("hybrid2"), "mean of 6 and 7 minus mean of 18 to 27"),
 )  # fmt: skip
-SAID = {"better": "supported", "worse": "contradicted", "equivalent": "no difference beyond the margin"}
+WORDS = {"better": "supported", "worse": "contradicted", "equivalent": "no difference beyond the margin"}
 
 
 def _statements(a: Analysis, first: float, second: float) -> Table:
@@ -284,22 +284,22 @@ def _statements(a: Analysis, first: float, second: float) -> Table:
         Column("difference", f"difference ({a.metric.difference_unit})", "number", "with its 95 % interval over seeds"),
         Column("n", "seeds", "number"),
         Column("tested", "what is tested"),
-        Column("place", "where"),
+        Column("source", "where"),
     )
     made = []
     for statement in STATEMENTS:
         found = compared[statement.text]
         needed = f" (about {found.seeds_needed:,} seeds would decide)" if found.seeds_needed else ""
-        text = SAID.get(found.verdict, f"not decidable{needed}")
+        text = WORDS.get(found.verdict, f"not decidable{needed}")
         tone: Tone = {"supported": "better", "contradicted": "worse"}.get(text, TONES[found.verdict])  # pyright: ignore[reportAssignmentType]
         entry = Entry(a.metric.difference(found), found.difference) if found.n else dash("no complete seed")
         made.append(Row((Entry(statement.text), Entry(text, tone=tone), entry, Entry(str(found.n), found.n),
-                         Entry(statement.tested), Entry(statement.place))))  # fmt: skip
+                         Entry(statement.tested), Entry(statement.source))))  # fmt: skip
     margin = f"±{a.metric.with_unit(a.margin)}"
     caption = (
         f"Group means of {a.metric.title}, seed by seed, over {count(len(a.cells), 'cell')}; paired t intervals, one "
-        f"Holm family, margin {margin}. Experiments that are one function count once for each of their numbers, as in "
-        "the paper."
+        f"Holm correction, margin {margin}. Experiments that are one function count once for each of their numbers, as "
+        "in the paper."
     )
     return Table("hybrid-statements", "What the paper says, and what was found", columns, tuple(made), caption)
 
@@ -336,11 +336,11 @@ def _averaging(a: Analysis) -> str:
 
 def _bars(a: Analysis, cell: Cell, first: float, second: float) -> Figure:
     loss, metric = [], []
-    for place, each in enumerate(EXPERIMENTS):
+    for index, each in enumerate(EXPERIMENTS, 1):
         outcome = a.outcomes.get((cell, same_as(each, first, second).label))
         if outcome is not None and outcome.values.n:
-            metric.append((place + 1, *_spread(a.measured(outcome, a.metric.key) * a.metric.scale)))
-            loss.append((place + 1, *_spread(_last_loss(a, outcome))))
+            metric.append((index, *_spread(a.measured(outcome, a.metric.key) * a.metric.scale)))
+            loss.append((index, *_spread(_last_loss(a, outcome))))
     caption = (
         f"Figure 9 of the paper on {cell.title}: mean over seeds and standard deviation for each of the 27 "
         "experiments; those that are one function have the same bar. Dashed: plain cross-entropy. Above, the training "
@@ -349,7 +349,7 @@ def _bars(a: Analysis, cell: Cell, first: float, second: float) -> Figure:
     panels = {"training loss": loss, f"{a.metric.title} ({a.metric.unit})": metric}
     return Figure(
         f"hybrid-fig9-{slug(cell.title)}", f"Figure 9, {cell.short}", caption, caption,
-        functools.partial(drawn.bars, panels), True,
+        functools.partial(hybrid_figures.bars, panels), True,
     )  # fmt: skip
 
 
@@ -375,23 +375,23 @@ def _formulas(first: float, second: float) -> list[Item]:
         f"R(L1, L2). {panels}. Convex coefficients, A = {first:g}."
     )
     captions = {
-        "hybrid-fig2": ("Figure 2: the paper's surface", drawn.surface2,
+        "hybrid-fig2": ("Figure 2: the paper's surface", hybrid_figures.surface2,
                         f"z = x^2 + 4x + y^2 - 6y, with the losses applied as in figure 4. {proposal}"),
-        "hybrid-fig4": ("Figure 4: contour maps", drawn.contours,
+        "hybrid-fig4": ("Figure 4: contour maps", hybrid_figures.contours,
                         "f = sin(x)^10 + cos(10 + xy) cos(x), 40 x 40 points, above on [0, 5] (unbalanced), below on "
                         f"[-5, 5] (balanced). {proposal}"),
-        "hybrid-fig5": ("Figure 5: how often values occur", drawn.histograms,
+        "hybrid-fig5": ("Figure 5: how often values occur", hybrid_figures.histograms,
                         f"Histograms of the values of figure 4, above unbalanced, below balanced. {proposal}"),
-        "hybrid-fig6": ("Figure 6: noisy and noise-free probabilities", drawn.scatter,
+        "hybrid-fig6": ("Figure 6: noisy and noise-free probabilities", hybrid_figures.scatter,
                         "Probabilities of the group-lasso example (50 groups of features, noise of deviation 1 on the "
                         "logits), 1,500 points; each is moved by R of its own error, p + R(|p - q|, (p - q)^2), since "
                         f"the paper does not say how losses enter. {panels}."),
-        "hybrid-fig7": ("Figure 7: equations 1 to 9 as surfaces", drawn.surfaces,
+        "hybrid-fig7": ("Figure 7: equations 1 to 9 as surfaces", hybrid_figures.surfaces,
                         f"R over L1 and L2 in [0, 1], as printed, A = {first:g}, B = {second:g}; (9) subtracts its "
                         "filter from itself and leaves the exponential."),
-        "hybrid-fig8": ("Figure 8: equations 1 to 9 as heat maps", drawn.heat_maps,
+        "hybrid-fig8": ("Figure 8: equations 1 to 9 as heat maps", hybrid_figures.heat_maps,
                         f"The same values as in figure 7, one scale for all nine, A = {first:g}, B = {second:g}."),
-        "hybrid-descent": ("Gradient descent", drawn.descent,
+        "hybrid-descent": ("Gradient descent", hybrid_figures.descent,
                            "Logistic regression on 40 points, 200 steps: the way of two weights (a mark every 50) "
                            "and the length of each step, for cross-entropy with each added term, by automatic "
                            f"differentiation; A = {first:g}, convex, rate 0.5."),
@@ -411,7 +411,7 @@ def _gradients(first: float, second: float) -> Table:
         Column("verdict", "is it the derivative?"),
     )
     made = []
-    for equation, of, deviation in drawn.printed_gradients(first, second):
+    for equation, of, deviation in hybrid_figures.printed_gradients(first, second):
         right = deviation < 1e-6
         shown = "0" if right else f"{number(100 * deviation, 0)} %"
         made.append(Row((Entry(f"({equation})", equation), Entry(f"({of})", of), Entry(shown, deviation),

@@ -78,8 +78,8 @@ def _panels(rows: Sequence[str], height: float, **more: Any) -> tuple[Figure, An
 def _two_fields(a: float, b: float) -> Iterator[tuple[int, int, Values, Values, Values]]:
     for row, (low, high) in enumerate(((0, 5), (-5, 5))):
         x, y = _grid(low, high)
-        for place, settings in enumerate(PANELS.values()):
-            yield row, place, x, y, _applied(_field(x, y), a, b, settings)
+        for column, settings in enumerate(PANELS.values()):
+            yield row, column, x, y, _applied(_field(x, y), a, b, settings)
 
 
 def surface2(a: float, b: float) -> Figure:
@@ -100,8 +100,8 @@ def contours(a: float, b: float) -> Figure:
     """Return figure 4."""
     with mpl.rc_context(STYLE):
         figure, grid = _panels(["unbalanced", "balanced"], 1.7)
-        for row, place, x, y, values in _two_fields(a, b):
-            filled = grid[row, place].contourf(x, y, values, 20, cmap=SIGNED, vmin=-3, vmax=3)
+        for row, column, x, y, values in _two_fields(a, b):
+            filled = grid[row, column].contourf(x, y, values, 20, cmap=SIGNED, vmin=-3, vmax=3)
             filled.set_rasterized(True)  # thousands of corners that nobody enlarges
         return figure
 
@@ -110,9 +110,9 @@ def histograms(a: float, b: float) -> Figure:
     """Return figure 5."""
     with mpl.rc_context(STYLE):
         figure, grid = _panels(["unbalanced", "balanced"], 1.5, sharey="row")
-        for row, place, _, _, values in _two_fields(a, b):
-            grid[row, place].hist(values.ravel(), 30, color=BLUE)
-            grid[row, place].grid(axis="y", color=FAINT, lw=0.5)
+        for row, column, _, _, values in _two_fields(a, b):
+            grid[row, column].hist(values.ravel(), 30, color=BLUE)
+            grid[row, column].grid(axis="y", color=FAINT, lw=0.5)
         figure.supxlabel("value", fontsize=9)
         return figure
 

@@ -8,13 +8,14 @@ from typing import Any
 from harness.analysis import stats
 from harness.analysis.cells import Analysis, Cell
 from harness.analysis.frames import column
+from harness.metrics.declared import Metric
 from harness.report.exhibits import drawings
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table
-from harness.report.sections.common import TONES, about_loss, dash, loss_entry
-from harness.text import Metric, count, joined, metric_of, slug
+from harness.report.sections.common import TONES, dash, loss_entry, loss_filters
+from harness.text import count, joined, slug
 
 METRICS = ("test.gmean", "test.auc", "test.minority_recall")
-RATIO, PROFILE = "axis.stress.imbalance_ratio", "axis.stress.imbalance"
+RATIO, PROFILE = "axis.stress.ratio", "axis.stress.profile"
 NAMED = 5
 """Losses that the figure names: the baseline, the reconstructions, and the best where classes are rarest."""
 
@@ -22,43 +23,43 @@ NAMED = 5
 def section(a: Analysis) -> Section:
     """Return a figure against the imbalance ratio and a table per metric."""
     if RATIO not in a.all.columns:
-        command = f"python -m harness study={a.study.name} axes.stress.imbalance_ratio=[1,10,50]"
-        text = f"This study has no axis stress.imbalance_ratio: {command}."
+        command = f"python -m harness study={a.study.name} base.stress=imbalance axes.stress.ratio=[1,10,50]"
+        text = f"This study has no axis stress.ratio: {command}."
         return Section("exhibit-imbalance", "Losses against imbalance", (Prose((text,)),))
-    about = (
-        "The paper claims that a loss without settings, which weighs classes by their share in each mini-batch, equals "
-        "or beats tuned losses in G-mean and area under ROC, the more so the more data are skewed (ratios up to 200). "
-        "Its equations could not be read: R1, R2 and R3 are reconstructions from its abstract (R1 is the mean false "
-        "error with cross-entropy). Training classes are made rare, test classes are balanced; tail: class sizes "
-        "fall by equal factors from the first class to the last; step: half of the classes keep all their images.",
+    intro = (
+        "Du et al. (2021) claim that a loss without settings, which weighs classes by their share in each "
+        "mini-batch, equals or beats tuned losses in G-mean and area under ROC, the more so the more data are skewed "
+        "(ratios up to 200). Its equations could not be read: R1, R2 and R3 are reconstructions from its abstract "
+        "(R1 is the mean false error with cross-entropy). Training classes are made rare, test classes are balanced; "
+        "tail: class sizes fall by equal factors from the first class to the last; step: half of the classes keep "
+        "all their images.",
         "G-mean is the geometric mean of the recalls of all classes, so one class that is never found makes it 0. "
         "Minority recall is the mean recall of classes with at most half as many training images as the most frequent.",
     )
-    items: list[Item] = [Prose((*about, _leaders(a)))]
+    items: list[Item] = [Prose((*intro, _leaders(a)))]
     items.append(_figure(a))
-    items += [_table(a, metric_of(key)) for key in METRICS]
+    items += [_table(a, a.metric_of(key)) for key in METRICS]
     return Section("exhibit-imbalance", "The paper: losses against imbalance", tuple(items))
 
 
-def _place(a: Analysis, cell: Cell) -> tuple[str, float]:
+def _profile_and_ratio(a: Analysis, cell: Cell) -> tuple[str, float]:
     """Return profile and ratio of a cell."""
-    columns = ["dataset", "model", *sorted(str(c) for c in a.all.columns if str(c).startswith("axis."))]
-    at = dict(zip(columns, cell.values, strict=True))
+    at = dict(zip(a.cell_columns, cell.values, strict=True))
     return at.get(PROFILE, "tail"), float(at[RATIO])
 
 
 def _leaders(a: Analysis) -> str:
-    rarest = max(_place(a, cell)[1] for cell in a.cells)
-    told = []
+    rarest = max(_profile_and_ratio(a, cell)[1] for cell in a.cells)
+    sentences = []
     for cell in a.cells:
-        profile, ratio = _place(a, cell)
+        profile, ratio = _profile_and_ratio(a, cell)
         if ratio < rarest:
             continue
         better = [a.display(x) for x in a.challengers if (c := a.comparisons.get((cell, x))) and c.verdict == "better"]
         named = joined(better) if better else "no loss"
-        told.append(f"{profile}, 1:{ratio:g}, {cell.model}: {named}")
+        sentences.append(f"{profile}, 1:{ratio:g}, {cell.model}: {named}")
     metric = a.metric.title
-    return f"Better than {a.baseline} in {metric} where classes are rarest: {'; '.join(told)}."
+    return f"Better than {a.baseline} in {metric} where classes are rarest: {'; '.join(sentences)}."
 
 
 def _values(a: Analysis, cell: Cell, label: str, metric: Metric) -> Any:
@@ -70,11 +71,11 @@ def _figure(a: Analysis) -> Figure:
     panels: dict[tuple[str, str], dict[str, dict[float, tuple[float, float, float]]]] = {}
     model = a.cells[0].model
     cells = [cell for cell in a.cells if cell.model == model and cell.values[0] == a.cells[0].values[0]]
-    profiles = list(dict.fromkeys(_place(a, cell)[0] for cell in cells))
+    profiles = list(dict.fromkeys(_profile_and_ratio(a, cell)[0] for cell in cells))
     for key in METRICS:
-        metric = metric_of(key)
+        metric = a.metric_of(key)
         for cell in cells:
-            own, ratio = _place(a, cell)
+            own, ratio = _profile_and_ratio(a, cell)
             for profile in profiles if ratio == 1 else [own]:  # balanced data have no profile
                 lines = panels.setdefault((metric.title, profile), {})
                 for label in a.labels:
@@ -97,7 +98,7 @@ def _named(a: Analysis, panels: dict[tuple[str, str], Any]) -> list[str]:
     """Return the losses worth a colour: baseline, R1, and the best by the first metric at the greatest ratio."""
     totals: dict[str, float] = {}
     for (metric, _), lines in panels.items():
-        if metric == metric_of(METRICS[0]).title:
+        if metric == a.metric_of(METRICS[0]).title:
             for label, points in lines.items():
                 totals[label] = totals.get(label, 0.0) + points[max(points)][0]
     best = sorted(totals, key=lambda label: -totals[label])
@@ -106,7 +107,7 @@ def _named(a: Analysis, panels: dict[tuple[str, str], Any]) -> list[str]:
 
 
 def _table(a: Analysis, metric: Metric) -> Table:
-    cells = [cell for cell in a.cells if metric.key != METRICS[2] or _place(a, cell)[1] >= 2]
+    cells = [cell for cell in a.cells if metric.key != METRICS[2] or _profile_and_ratio(a, cell)[1] >= 2]
     columns = (
         Column("loss", "loss"),
         *(Column(f"cell_{i + 1}", cell.short, "number", cell.title) for i, cell in enumerate(cells)),
@@ -115,7 +116,7 @@ def _table(a: Analysis, metric: Metric) -> Table:
         Row(
             (loss_entry(a, label), *(_entry(a, cell, label, metric) for cell in cells)),
             reference=label == a.baseline,
-            about=about_loss(a, label),
+            filters=loss_filters(a, label),
         )
         for label in a.labels
     )

@@ -8,7 +8,8 @@ import csv
 import itertools
 
 from harness.analysis.cells import Analysis, Cell
-from harness.analysis.frames import column
+from harness.analysis.frames import column, where
+from harness.compose import option, options
 from harness.paths import ROOT
 from harness.report.exhibits.taxonomy import labels_of
 from harness.report.items import Column, Entry, Prose, Row, Section, Table
@@ -35,19 +36,22 @@ def section(a: Analysis) -> Section:
         return Section(
             "exhibit-methods", "Methods and their losses", (Prose(("The review lists none of this task.",)),)
         )
-    about = (
-        f"For {task} the review lists {len(lines)} methods with the losses they are trained with, without a comparison "
-        f"of losses on one method. Beside each stands what its losses did here against {a.baseline}, on models of the "
-        "same kind but far smaller than the methods named: it says whether the loss could matter, not how the method "
-        "does.",
+    intro = (
+        f"For {task} the review of Elharrouss et al. (2025) lists {len(lines)} methods with the losses they are "
+        "trained with, without a comparison of losses on one method. Beside each stands what its losses did here "
+        f"against {a.baseline}, on models of the same kind but far smaller than the methods named: it says whether "
+        "the loss could matter, not how the method does.",
     )
     table = _table(a, lines)
-    return Section("exhibit-methods", f"The review: methods of {task} and their losses", (Prose(about), table))
+    return Section("exhibit-methods", f"The review: methods of {task} and their losses", (Prose(intro), table))
 
 
-def is_transformer(cell: Cell) -> bool:
-    """Return whether the model of a cell is a vision transformer, by its name in conf/model."""
-    return any(word in cell.model for word in ("vit", "segformer", "dpt", "swin"))
+def is_transformer(a: Analysis, cell: Cell) -> bool:
+    """Return whether the network of a cell is a transformer: as its runs recorded it, else as conf/model has it."""
+    recorded = column(where(a.main, cell=cell.values), "config.model.network").dropna()
+    if len(recorded):
+        return bool(recorded.iloc[0] == "transformer")
+    return cell.model in options("model") and option("model", cell.model)["network"] == "transformer"
 
 
 def _table(a: Analysis, lines: list[dict[str, str]]) -> Table:
@@ -63,12 +67,12 @@ def _table(a: Analysis, lines: list[dict[str, str]]) -> Table:
         for line in lines
     )  # fmt: skip
     unit = a.metric.difference_unit or a.metric.title
-    caption = f"Mean difference to {a.baseline} ({unit}) and verdict; a dash says on hover why there is none."
+    caption = f"Mean difference from {a.baseline} ({unit}) and verdict; a dash says on hover why there is none."
     return Table("methods", "Methods and measured losses", columns, rows, caption)
 
 
 def _entry(a: Analysis, cell: Cell, line: dict[str, str]) -> Entry:
-    kind = "ViT" if is_transformer(cell) else "CNN"
+    kind = "ViT" if is_transformer(a, cell) else "CNN"
     if any(word in line["technique"] for word in ("CNN", "ViT")) and kind not in line["technique"]:
         return dash(f"the method is no {kind}")
     names = line["losses"].split()
@@ -78,7 +82,9 @@ def _entry(a: Analysis, cell: Cell, line: dict[str, str]) -> Entry:
     others = [label for label in others if a.comparisons[cell, label].n]
     if not others:
         return Entry("baseline") if names == [a.baseline] else dash("this study lacks what it is trained with")
-    told = [(label, a.comparisons[cell, label]) for label in others]
-    text = joined(f"{a.display(label)} {a.metric.number(c.difference, sign=True)}, {c.verdict}" for label, c in told)
+    compared = [(label, a.comparisons[cell, label]) for label in others]
+    text = joined(
+        f"{a.display(label)} {a.metric.number(c.difference, sign=True)}, {c.verdict}" for label, c in compared
+    )
     keys = tuple(key for label in others for key in a.outcomes[cell, label].paired_keys)
-    return Entry(text, runs=keys, tone=TONES[told[0][1].verdict] if len(told) == 1 else "")
+    return Entry(text, runs=keys, tone=TONES[compared[0][1].verdict] if len(compared) == 1 else "")

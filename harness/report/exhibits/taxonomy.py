@@ -14,7 +14,7 @@ from harness.report.exhibits import drawings
 from harness.report.exhibits.drawings import Dot
 from harness.report.figures import limit
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table
-from harness.report.sections.common import TONES, about_loss, dash
+from harness.report.sections.common import TONES, dash, loss_filters
 from harness.text import count, joined
 
 PRINTED = ROOT / "results" / "published" / "survey_taxonomy.csv"
@@ -25,14 +25,14 @@ OTHERWISE = {"binary_cross_entropy": "bce_ovr", "mse": "brier", "balanced_cross_
 
 def section(a: Analysis) -> Section:
     """Return a figure of all families, a line for each, and the taxonomy with what each of its losses did here."""
-    about = (
-        "The survey sorts losses by what they compare. Here every loss of its figure that this study trains is shown "
-        f"with its difference to {a.baseline}. Losses of values, binary labels or pairs train a classifier on its "
-        "probabilities, one class against the rest, or added to cross-entropy; families that compare boxes have no "
-        "place in this task.",
+    intro = (
+        "The survey of Li, Liu and Liu (2025) sorts losses by what they compare. Here every loss of its figure that "
+        f"this study trains is shown with its difference from {a.baseline}. Losses of values, binary labels or pairs "
+        "train a classifier on its probabilities, one class against the rest, or added to cross-entropy; families "
+        "that compare boxes do not apply to this task.",
     )
     listed = _listed()
-    items: list[Item] = [Prose((*about, *_sentences(a))), _figure(a), _table(a, listed)]
+    items: list[Item] = [Prose((*intro, *_sentences(a))), _figure(a), _table(a, listed)]
     return Section("exhibit-taxonomy", "The survey's taxonomy, measured", tuple(items))
 
 
@@ -53,13 +53,13 @@ def _by_family(a: Analysis, cell: Cell) -> dict[str, list[Dot]]:
         compared = a.comparisons.get((cell, label))
         if compared is not None and compared.n:
             dot = Dot(a.metric.scale * compared.difference, compared.verdict, a.display(label))
-            found.setdefault(a.about[label].family or "other", []).append(dot)
+            found.setdefault(a.loss_facts[label].family or "other", []).append(dot)
     return dict(sorted(found.items(), key=lambda entry: entry[0]))
 
 
 def _sentences(a: Analysis) -> list[str]:
     """Say for each cell how far apart families are, beside how far apart the losses of a family are."""
-    told = []
+    sentences = []
     sign = 1 if a.metric.higher_is_better else -1
     for cell in a.cells:
         found = _by_family(a, cell)
@@ -67,14 +67,16 @@ def _sentences(a: Analysis) -> list[str]:
             continue
         middle = {family: statistics.median(dot.value for dot in dots) for family, dots in found.items()}
         best, worst = (pick(middle, key=lambda family: sign * middle[family]) for pick in (max, min))
-        told.append(
+        sentences.append(
             f"{cell.title}: by the median of its losses {best} is the best family "
             f"({a.metric.number(middle[best] / a.metric.scale, sign=True)}) and {worst} the worst "
             f"({a.metric.number(middle[worst] / a.metric.scale, sign=True)})."
         )
-    if told:
-        told.append("That ranking is a description: no test stands behind it, and families differ in number of losses.")
-    return told
+    if sentences:
+        sentences.append(
+            "That ranking is a description: no test stands behind it, and families differ in number of losses."
+        )
+    return sentences
 
 
 def _figure(a: Analysis) -> Figure:
@@ -82,7 +84,7 @@ def _figure(a: Analysis) -> Figure:
     extents = [dot.value for found in panels.values() for dots in found.values() for dot in dots]
     half = limit(extents, a.margin * a.metric.scale)
     caption = (
-        f"Each mark is a loss at its mean difference to {a.baseline}; triangle up: better, down: worse, square: "
+        f"Each mark is a loss at its mean difference from {a.baseline}; triangle up: better, down: worse, square: "
         "equivalent, open circle: not decidable. The band is the margin of equivalence; a pointer at the edge is a "
         "loss too far away to draw. In brackets: how many losses."
     )
@@ -114,14 +116,14 @@ def _table(a: Analysis, listed: Sequence[dict[str, str]]) -> Table:
         for label in labels:
             entries = (_entry(a, cell, label) for cell in a.cells)
             row = (*head, Entry(a.display(label)), *entries)
-            rows.append(Row(row, reference=label == a.baseline, about=about_loss(a, label)))
+            rows.append(Row(row, reference=label == a.baseline, filters=loss_filters(a, label)))
         if not labels:
             why = _why_not(a, names)
             rows.append(Row((*head, Entry(" ".join(names)), *(dash(why) for _ in a.cells))))
     measured = sum(bool(labels_of(a, line["losses"].split())) for line in listed)
     caption = (
         f"{measured} of {count(len(listed), 'entry', 'entries')} of the survey's taxonomy are measured in this study: "
-        f"difference in {a.metric.title} to {a.baseline} with its 95 % interval. A dash says on hover why it is one."
+        f"difference in {a.metric.title} from {a.baseline} with its 95 % interval. A dash says on hover why it is one."
     )
     return Table("taxonomy", "The taxonomy, loss by loss", columns, tuple(rows), caption, folded=True)
 

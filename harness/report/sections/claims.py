@@ -1,4 +1,4 @@
-"""What the records say of sentences in the documents: supported, contradicted, or not decidable and what is missing."""
+"""What the records show about sentences of publications: supported, contradicted, or not decidable and why."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from harness.analysis import claims, stats
 from harness.analysis.cells import Analysis
-from harness.analysis.claims import Claim, Decision
+from harness.analysis.claims import Claim, Decision, Evidence
 from harness.report.items import Column, Entry, Item, Point, Points, Prose, Row, Scale, Section, Table, Tone
 from harness.report.sections.common import dash
-from harness.text import count, joined, metric_of, number, p_value, significant, slug
+from harness.text import count, joined, number, p_value, significant, slug
 
 TONES: dict[str, Tone] = {"supported": "better", "contradicted": "worse", "not decidable": "undecided"}
 DRAWN = 6.0  # margins on either side of the drawn axis
@@ -28,15 +28,15 @@ def section(a: Analysis) -> Section:
     own = a.study
     decisions = claims.ledger(lambda name: own if name == own.name else claims.recorded(name)) if _concerned(a) else []
     shown = [decision for decision in decisions if decision.claim.study == own.name]
-    return Section("claims", "What the documents claim", tuple(overview(shown) if shown else ()))
+    return Section("claims", "What publications claim", tuple(overview(shown) if shown else ()))
 
 
 def _concerned(a: Analysis) -> bool:
-    return any(claim.study == a.study.name for claim in claims.load())
+    return any(claim.study == a.study.name for claim in claims.read_claims())
 
 
 def overview(decisions: Sequence[Decision]) -> list[Item]:
-    """Return how many claims were decided and how, and a table for each document."""
+    """Return how many claims were decided and how, and a table for each publication."""
     items: list[Item] = [Prose(_method(decisions)), Points(tuple(_points(decisions)))]
     documents = dict.fromkeys(decision.claim.document for decision in decisions)
     one_study = len({decision.claim.study for decision in decisions}) == 1  # whose report this is
@@ -46,11 +46,11 @@ def overview(decisions: Sequence[Decision]) -> list[Item]:
 def _method(decisions: Sequence[Decision]) -> tuple[str, ...]:
     tested = sum(decision.evidence.n >= 2 for decision in decisions)
     return (
-        f"{count(len(decisions), 'claim')}, {tested} of them tested. Each is a sentence of a document in our words, "
+        f"{count(len(decisions), 'claim')}, {tested} of them tested. Each is a sentence of a publication in our words, "
         "with the runs that decide it, a direction, and a margin below which a difference does not matter, written in "
         "conf/claims. Observations are differences between runs that share a seed (in a few claims, a loss), averaged "
-        "over whatever the claim leaves open, with 95 % t intervals. The claims of one document share an error rate of "
-        "5 % by Holm's correction.",
+        "over whatever the claim leaves open, with 95 % t intervals. The claims of one publication share an error rate "
+        "of 5 % by Holm's correction.",
         "A claim of a difference is supported if the difference is shown and not shown to lie within the margin; it is "
         "contradicted by a difference in the other direction and by equivalence. A claim of being no worse is "
         "supported if the difference is shown not to fall short by more than the margin. The studies losses, cifar10, "
@@ -76,47 +76,47 @@ def _points(decisions: Sequence[Decision]) -> list[Point]:
 
 
 def _brief(decision: Decision) -> str:
-    return f"{effect(decision)} {_short_unit(decision.claim)}".rstrip() + f" (n = {decision.evidence.n})"
+    unit = decision.evidence.metric.difference_unit if decision.evidence.metric else ""
+    return f"{effect(decision)} {unit}".rstrip() + f" (n = {decision.evidence.n})"
 
 
 def effect(decision: Decision) -> str:
     """Return the effect with its interval, in the unit in which it is read."""
-    claim, evidence = decision.claim, decision.evidence
-    return f"{_amount(claim, evidence.estimate)} [{_amount(claim, evidence.low)}, {_amount(claim, evidence.high)}]"
+    found = decision.evidence
+    return f"{_amount(found, found.estimate)} [{_amount(found, found.low)}, {_amount(found, found.high)}]"
 
 
-def _amount(claim: Claim, value: float) -> str:
-    if claim.relative:
+def _amount(found: Evidence, value: float) -> str:
+    if found.metric is None:
         return f"{number(100 * math.expm1(value), 1, sign=True)} %"
-    return metric_of(claim.metric).number(value, sign=True)
+    return found.metric.number(value, sign=True)
 
 
-def _short_unit(claim: Claim) -> str:
-    return "" if claim.relative else metric_of(claim.metric).difference_unit
+def _unit(found: Evidence) -> str:
+    if found.metric is None:
+        return f"{_recorded(found.claim)}, ratio"
+    title = found.metric.title.removeprefix("test ")
+    return f"{title}, {found.metric.difference_unit}" if found.metric.difference_unit else title
 
 
-def _unit(claim: Claim) -> str:
-    if claim.relative:
-        return f"{claim.metric.rpartition('.')[2].replace('_', ' ')}, ratio"
-    metric = metric_of(claim.metric)
-    title = metric.title.removeprefix("test ")
-    return f"{title}, {metric.difference_unit}" if metric.difference_unit else title
+def _recorded(claim: Claim) -> str:
+    """Return what is recorded under a name that is no metric: ``cost.step_ms`` is the step ms."""
+    return claim.metric.rpartition(".")[2].replace("_", " ")
 
 
-def _margin(claim: Claim) -> str:
-    if claim.relative:
-        return f"{100 * claim.margin:g} %"
-    metric = metric_of(claim.metric)
-    return significant(claim.margin * metric.scale, 2).rstrip("0").rstrip(".")
+def _margin(found: Evidence) -> str:
+    if found.metric is None:
+        return f"{100 * found.claim.margin:g} %"
+    return significant(found.claim.margin * found.metric.scale, 2).rstrip("0").rstrip(".")
 
 
-def _least(claim: Claim) -> str:
+def _least(found: Evidence) -> str:
     """Return the margin in words: 0.5 points of top-1 accuracy, 5 % of step ms."""
-    if claim.relative:
-        return f"{_margin(claim)} of {claim.metric.rpartition('.')[2].replace('_', ' ')}"
-    metric = metric_of(claim.metric)
-    unit = metric.difference_unit.removesuffix("s") if _margin(claim) == "1" else metric.difference_unit
-    return " ".join(f"{_margin(claim)} {unit} of {metric.title.removeprefix('test ')}".split())
+    margin = _margin(found)
+    if found.metric is None:
+        return f"{margin} of {_recorded(found.claim)}"
+    unit = found.metric.difference_unit.removesuffix("s") if margin == "1" else found.metric.difference_unit
+    return " ".join(f"{margin} {unit} of {found.metric.title.removeprefix('test ')}".split())
 
 
 def _table(decisions: Sequence[Decision], one_study: bool) -> Table:
@@ -132,10 +132,10 @@ def _table(decisions: Sequence[Decision], one_study: bool) -> Table:
         ),
         Column("metric", "in", detail=True),
         Column("expected", "expected", note="where the claim puts the difference", detail=True),
-        Column("least", "margin", note="what is too small to matter, in the unit of the effect"),
+        Column("least", "margin", note="differences below it do not matter; in the unit of the effect"),
         Column("margin", "margin", "number", detail=True),
         Column("n", "n", "number", "seeds (or losses) compared"),
-        Column("p", "p (Holm)", "number", "that the claim holds, corrected over the document's claims"),
+        Column("p", "p (Holm)", "number", "that the claim holds, corrected over the publication's claims"),
         Column("p_against", "p against", "number", "that it does not hold", detail=True),
         Column("study", "study", detail=one_study),
         Column("missing", "what would decide"),
@@ -166,28 +166,28 @@ def _row(decision: Decision) -> Row:
         return Row((*head, *entries, Entry(claim.id), *(dash("not tested"),) * 3, Entry("")))
     margin = math.log1p(claim.margin) if claim.relative else claim.margin
     low, high = (end / margin for end in (evidence.low, evidence.high))
-    drawn = Entry(effect(decision), evidence.estimate / margin, low, high, evidence.keys, tone=tone)
+    interval = Entry(effect(decision), evidence.estimate / margin, low, high, evidence.keys, tone=tone)
     expected = Entry(EXPECTED[claim.expect])
-    words = (Entry(_unit(claim)), expected, Entry(_least(claim)), Entry(_margin(claim), claim.margin))
+    words = (Entry(_unit(evidence)), expected, Entry(_least(evidence)), Entry(_margin(evidence), claim.margin))
     n = Entry(str(evidence.n), evidence.n)
     ps = (Entry(p_value(p), p) for p in (decision.p_for, decision.p_against))
     ends = (Entry(f"{x:.6g}", float(x)) for x in (evidence.estimate, evidence.low, evidence.high))
     keys = Entry(" ".join(evidence.keys))
-    return Row((*head, drawn, *words, n, *ps, Entry(claim.study), _needed(decision), Entry(claim.id), *ends, keys))
+    return Row((*head, interval, *words, n, *ps, Entry(claim.study), _needed(decision), Entry(claim.id), *ends, keys))
 
 
 def _needed(decision: Decision) -> Entry:
-    told = []
+    reasons = []
     if decision.verdict == "not decidable":
         what = "losses" if decision.claim.pair == "loss" else "seeds"
         needed = decision.seeds_needed
-        told.append(f"more than {stats.MOST_SEEDS:,} {what}" if needed is None else f"about {needed:,} {what}")
+        reasons.append(f"more than {stats.MOST_SEEDS:,} {what}" if needed is None else f"about {needed:,} {what}")
     if diverged := decision.evidence.diverged:  # what is left may be the lucky ones
-        told.append(f"{count(diverged, 'run')} diverged and could not be compared")
-    return Entry("; ".join(told), tone="alarm" if diverged else "")
+        reasons.append(f"{count(diverged, 'run')} diverged and could not be compared")
+    return Entry("; ".join(reasons), tone="alarm" if diverged else "")
 
 
-def told(decisions: Sequence[Decision]) -> str:
+def summary(decisions: Sequence[Decision]) -> str:
     """Return the ledger in one sentence."""
     counts = [f"{sum(d.verdict == verdict for d in decisions)} {verdict}" for verdict in TONES]
     return f"{count(len(decisions), 'claim')}: {joined(counts)}."

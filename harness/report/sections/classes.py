@@ -11,19 +11,19 @@ import pandas as pd
 from harness.analysis.cells import Analysis, Cell, Outcome
 from harness.analysis.frames import column, where
 from harness.report.items import Column, Entry, Item, Prose, Row, Section, Table
-from harness.report.sections.common import about_cells, about_loss, dash, loss_entry
+from harness.report.sections.common import cell_filters, dash, loss_entry, loss_filters
 from harness.text import count, number, slug
 
-MOST = 25  # with more classes a table is no longer read
+MOST = 25  # a table of more classes is unreadable
 
 
 def section(a: Analysis) -> Section:
-    """Return a table per cell: classes by column; nothing where no run tells classes apart."""
+    """Return a table per cell: classes by column; nothing where no run recorded scores by class."""
     tables: list[Item] = [table for cell in a.cells if (table := _table(a, cell))]
     note = (
         "Mean over seeds, in %: the share of each class that is recognised (recall) where images have one label, its "
-        "intersection over union where pixels have. The note of an entry is the difference to the baseline over the "
-        "same seeds; no test is made of single classes."
+        "intersection over union where pixels have. The note of an entry is the difference from the baseline over the "
+        "same seeds; single classes are not tested."
     )
     return Section("classes", "Class by class", (Prose((note,)), *tables) if tables else ())
 
@@ -40,7 +40,7 @@ def _table(a: Analysis, cell: Cell) -> Table | None:
         Row(
             (loss_entry(a, label), *_entries(found, scores.get(a.baseline), a.outcomes[cell, label].keys)),
             reference=label == a.baseline,
-            about=(*about_cells(a, cell.values), *about_loss(a, label)),
+            filters=(*cell_filters(a, cell.values), *loss_filters(a, label)),
         )
         for label, found in scores.items()
     )
@@ -52,12 +52,12 @@ def _scores(a: Analysis, outcome: Outcome | None) -> pd.DataFrame | None:
     if outcome is None or not outcome.keys:
         return None
     runs = a.records(outcome)
-    told = {
+    scores = {
         int(seed): [math.nan if value is None else float(value) for value in json.loads(text)]
         for seed, text in zip(column(runs, "seed"), column(runs, "test.per_class"), strict=True)
         if isinstance(text, str)
     }
-    return pd.DataFrame.from_dict(told, orient="index") if told else None
+    return pd.DataFrame.from_dict(scores, orient="index") if scores else None
 
 
 def _names(a: Analysis, cell: Cell, classes: int) -> list[str]:
@@ -76,6 +76,6 @@ def _entries(own: pd.DataFrame, base: pd.DataFrame | None, keys: tuple[str, ...]
             continue
         note = ""
         if base is not None and base is not own and len(apart := 100 * (own[name] - base[name]).dropna()):
-            note = f"{number(float(apart.mean()), 1, sign=True)} to the baseline, {count(len(apart), 'seed')}"
+            note = f"{number(float(apart.mean()), 1, sign=True)} from the baseline, {count(len(apart), 'seed')}"
         entries.append(Entry(number(mean, 1), mean, runs=keys, note=note))
     return entries

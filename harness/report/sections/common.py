@@ -7,10 +7,10 @@ import functools
 from harness.analysis.cells import Analysis, Cell, Outcome
 from harness.analysis.frames import column
 from harness.analysis.stats import Comparison
-from harness.report.items import About, Entry, Tone
+from harness.report.items import Entry, Filters, Tone
 from harness.text import DASH, axis_title, count, number, plain
 
-FEW_SEEDS = 5  # with fewer, only large differences can be told
+FEW_SEEDS = 5  # with fewer, only large differences can be shown
 TONES: dict[str, Tone] = {
     "better": "better",
     "worse": "worse",
@@ -21,8 +21,8 @@ TONES: dict[str, Tone] = {
 
 def loss_entry(a: Analysis, label: str) -> Entry:
     """Return the first entry of a row about a loss."""
-    about = a.about[label]
-    known = " · ".join(part for part in (about.name, about.paper) if part)
+    facts = a.loss_facts[label]
+    known = " · ".join(part for part in (facts.name, facts.paper) if part)
     return Entry(a.display(label), note=known)
 
 
@@ -31,8 +31,8 @@ def cell_entry(cell: Cell) -> Entry:
     return Entry(cell.short, note=cell.title)
 
 
-def about_cells(a: Analysis, *cells: tuple[str, ...]) -> About:
-    """Return what the cells of these values are about: data, model, further axes, and task and track of their runs."""
+def cell_filters(a: Analysis, *cells: tuple[str, ...]) -> Filters:
+    """Return what filters find these cells by: data, model, further axes, and task and track of their runs."""
     kinds = ["data", "model", *(axis_title(name) for name in a.cell_columns[2:])]
     pairs = [pair for values in cells for pair in zip(kinds, values, strict=True) if pair[1] != DASH]
     more = _tasks_and_tracks(a)
@@ -40,7 +40,7 @@ def about_cells(a: Analysis, *cells: tuple[str, ...]) -> About:
 
 
 @functools.lru_cache(maxsize=1)
-def _tasks_and_tracks(a: Analysis) -> dict[tuple[str, ...], About]:
+def _tasks_and_tracks(a: Analysis) -> dict[tuple[str, ...], Filters]:
     found: dict[tuple[str, ...], dict[tuple[str, str], None]] = {}
     for kind in ("task", "track"):
         for cell, value in zip(a.main["cell"], map(plain, column(a.main, kind)), strict=True):
@@ -49,9 +49,9 @@ def _tasks_and_tracks(a: Analysis) -> dict[tuple[str, ...], About]:
     return {cell: tuple(pairs) for cell, pairs in found.items()}
 
 
-def about_loss(a: Analysis, label: str) -> About:
-    """Return what a loss is about: its family and itself."""
-    return (("family", a.about[label].family or "unknown"), ("loss", a.display(label)))
+def loss_filters(a: Analysis, label: str) -> Filters:
+    """Return what filters find a loss by: its family and itself."""
+    return (("family", a.loss_facts[label].family or "unknown"), ("loss", a.display(label)))
 
 
 def dash(reason: str) -> Entry:
@@ -65,14 +65,14 @@ def number_entry(value: float | None, digits: int, runs: tuple[str, ...] = ()) -
 
 
 def remarks(outcome: Outcome) -> list[str]:
-    """Return what else must be known of a loss in a cell, in a few words each."""
+    """Return what else the reader must know about a loss in a cell, in a few words each."""
     parts = [
         f"{n} of {outcome.planned} {what}"
         for what, n in (
             ("diverged", outcome.diverged),
             ("failed", outcome.failed),
             ("missing", outcome.missing),
-            ("by older numerics", outcome.old),
+            ("by older code", outcome.old),
         )
         if n
     ]
@@ -93,7 +93,7 @@ def reason(found: Comparison) -> str:
     if found.n == 0:
         return "no pair of completed runs"
     if found.n == 1:
-        return "one pair has no spread to judge it by: run at least 2 seeds"
+        return "one pair has no spread to test against: run at least 2 seeds"
     if found.sd == 0:
         return f"{found.n} equal differences have no spread to test against"
     if found.seeds_needed is None:

@@ -1,4 +1,4 @@
-"""Controls: the baseline against itself must not differ, a planted worse loss must be found, learning must happen."""
+"""Controls: the repeated baseline must not differ, the negative control must be found worse, learning must happen."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from harness.analysis.cells import Analysis, Cell, class_count
 from harness.analysis.frames import column, numbers, where
 from harness.analysis.stats import Comparison, Interval
 from harness.report.items import Column, Entry, Notice, Row, Section, Table, Tone
-from harness.report.sections.common import FEW_SEEDS, about_cells, cell_entry, dash
+from harness.report.sections.common import FEW_SEEDS, cell_entry, cell_filters, dash
 from harness.text import count, p_value
 
-Outcome = Literal["as it must be", "ALARM", "cannot tell", "not run"]
-TONES: dict[Outcome, Tone] = {
-    "as it must be": "good",
-    "ALARM": "alarm",
-    "cannot tell": "undecided",
+ControlStatus = Literal["passed", "failed", "undecided", "not run"]
+TONES: dict[ControlStatus, Tone] = {
+    "passed": "good",
+    "failed": "alarm",
+    "undecided": "undecided",
     "not run": "undecided",
 }
 
 
 @dataclass(frozen=True)
 class Control:
-    """One control in one cell: what was expected and what came out."""
+    """One control in one cell: what was expected and what was found."""
 
     cell: Cell
     name: str
     expected: str
-    outcome: Outcome
+    status: ControlStatus
     detail: str
     found: Comparison | Interval | None
     p: float
@@ -42,7 +42,7 @@ class Control:
 
 
 def section(a: Analysis) -> Section:
-    """Return the table of controls, with a loud word on every one that misbehaves."""
+    """Return the table of controls, with a notice for each that failed."""
     found = controls(a)
     items = [Notice(text, "alarm") for text in alarms(a)]
     table = Table(
@@ -51,8 +51,8 @@ def section(a: Analysis) -> Section:
         (
             Column("cell", "cell"),
             Column("control", "control"),
-            Column("expected", "must be"),
-            Column("outcome", "outcome"),
+            Column("expected", "expected"),
+            Column("status", "result"),
             Column(
                 "difference",
                 f"difference ({a.metric.difference_unit or a.metric.title})",
@@ -64,7 +64,7 @@ def section(a: Analysis) -> Section:
             Column("detail", "remarks"),
         ),
         tuple(_row(a, control) for control in found),
-        "Controls are judged at 5 % per kind of control, over all cells: one in twenty sound studies raises an alarm.",
+        "Each kind of control is tested at 5 % over all cells together: one sound study in twenty fails by chance.",
     )
     return Section("controls", "Controls", (*items, table))
 
@@ -76,22 +76,22 @@ def controls(a: Analysis) -> list[Control]:
 
 @functools.lru_cache(maxsize=1)  # several sections ask
 def _controls(a: Analysis) -> tuple[Control, ...]:
-    return (*_against_itself(a), *_planted(a), *_above_chance(a))
+    return (*_baseline_repeat(a), *_negative_control(a), *_above_chance(a))
 
 
 def alarms(a: Analysis) -> list[str]:
-    """Return a sentence for every control that misbehaves."""
+    """Return a sentence for every control that failed."""
     return [
-        f"Control failed on {control.cell.title}: {control.name} {control.detail}. "
-        "Do not trust the verdicts of this cell."
+        f"Control failed on {control.cell.title}: {control.name}: {control.detail}. "
+        "Do not trust the verdicts in this cell."
         for control in controls(a)
-        if control.outcome == "ALARM"
+        if control.status == "failed"
     ]
 
 
 def _row(a: Analysis, control: Control) -> Row:
     head = (cell_entry(control.cell), Entry(control.name), Entry(control.expected))
-    outcome = Entry(control.outcome, tone=TONES[control.outcome])
+    status = Entry(control.status, tone=TONES[control.status])
     found = control.found
     if found is None or not math.isfinite(value := found.difference if isinstance(found, Comparison) else found.mean):
         difference, n = dash(control.detail), Entry("0", 0)
@@ -100,12 +100,12 @@ def _row(a: Analysis, control: Control) -> Row:
         low, high = (found.low, found.high) if math.isfinite(found.low) else (None, None)
         difference, n = Entry(text, value, low, high, control.keys), Entry(str(found.n), found.n, runs=control.keys)
     p = Entry(p_value(control.p), control.p if math.isfinite(control.p) else None)
-    about = about_cells(a, control.cell.values)
-    return Row((*head, outcome, difference, n, p, Entry(control.detail)), about=about)
+    filters = cell_filters(a, control.cell.values)
+    return Row((*head, status, difference, n, p, Entry(control.detail)), filters=filters)
 
 
 def _pairs(a: Analysis, cell: Cell, role: str, on: str) -> tuple[list[float], tuple[str, ...], int, int]:
-    """Return differences to the baseline of the control runs of a cell, keys, number planned and number diverged."""
+    """Return differences from the baseline of the control runs of a cell, keys, number planned and number diverged."""
     planned = where(a.runs, role=role, cell=cell.values)
     done = a.completed(planned)
     seeds = dict(zip(column(planned, "key"), column(planned, on), strict=True))
@@ -121,56 +121,56 @@ def _pairs(a: Analysis, cell: Cell, role: str, on: str) -> tuple[list[float], tu
     return differences, tuple(keys), len(planned), int(list(planned["status"]).count("diverged"))
 
 
-def _against_itself(a: Analysis) -> list[Control]:
-    pairs = {cell: _pairs(a, cell, "self", "pair_seed") for cell in a.cells}
+def _baseline_repeat(a: Analysis) -> list[Control]:
+    pairs = {cell: _pairs(a, cell, "baseline_repeat", "pair_seed") for cell in a.cells}
     compared = a.family({cell.title: pairs[cell][0] for cell in a.cells})
     found = []
     for cell, (_, keys, planned, _) in pairs.items():
         c = compared[cell.title]
-        outcome: Outcome
+        status: ControlStatus
         if not planned:
-            outcome, detail = "not run", "this study did not run it"
+            status, detail = "not run", "this study did not run it"
         elif c.n < 2:
-            outcome, detail = "cannot tell", f"{count(c.n, 'pair')} cannot show anything"
+            status, detail = "undecided", f"{count(c.n, 'pair')} of runs cannot show anything"
         elif c.p_holm < stats.ALPHA:
-            outcome, detail = "ALARM", "differs from itself: something other than the loss moves the metric"
+            status, detail = "failed", "it differs from itself: something other than the loss moves the metric"
         else:
-            outcome, detail = "as it must be", "no difference found"
-        name = f"{a.baseline} against itself, other seeds"
-        found.append(Control(cell, name, "no difference", outcome, detail, c, c.p_holm, keys))
+            status, detail = "passed", "no difference found"
+        name = f"{a.baseline} repeated with other seeds"
+        found.append(Control(cell, name, "no difference", status, detail, c, c.p_holm, keys))
     return found
 
 
-def _planted(a: Analysis) -> list[Control]:
-    pairs = {cell: _pairs(a, cell, "planted", "seed") for cell in a.cells}
+def _negative_control(a: Analysis) -> list[Control]:
+    pairs = {cell: _pairs(a, cell, "negative_control", "seed") for cell in a.cells}
     compared = a.family({cell.title: pairs[cell][0] for cell in a.cells})
-    labels = where(a.runs, role="planted")["label"].unique()
-    name = f"planted worse loss ({', '.join(map(str, labels))})" if len(labels) else "planted worse loss"
+    labels = where(a.runs, role="negative_control")["label"].unique()
+    name = f"negative control ({', '.join(map(str, labels))})" if len(labels) else "negative control"
     found = []
     for cell, (_, keys, planned, diverged) in pairs.items():
         c = compared[cell.title]
         worse = (c.difference < 0) == a.metric.higher_is_better
-        outcome: Outcome
+        status: ControlStatus
         if not planned:
-            outcome, detail = "not run", "this study did not run it"
+            status, detail = "not run", "this study did not run it"
         elif diverged == planned:
-            outcome, detail = "as it must be", "found: every run diverged"
+            status, detail = "passed", "found to be worse: every run diverged"
         elif c.n < 2:
-            outcome, detail = "cannot tell", f"{count(c.n, 'pair')} cannot show anything"
+            status, detail = "undecided", f"{count(c.n, 'pair')} of runs cannot show anything"
         elif c.p_holm < stats.ALPHA and worse:
-            outcome, detail = "as it must be", "found"
+            status, detail = "passed", "found to be worse"
         elif c.p_holm < stats.ALPHA:
-            outcome, detail = "ALARM", "came out better than the baseline"
+            status, detail = "failed", "it came out better than the baseline"
         elif c.n < FEW_SEEDS and worse:
-            outcome, detail = "cannot tell", "points the right way, but with so few seeds it cannot be shown"
+            status, detail = "undecided", "worse on average, but with so few seeds this cannot be shown"
         else:
-            outcome, detail = "ALARM", "was not found: this cell would miss real differences too"
-        found.append(Control(cell, name, "worse", outcome, detail, c, c.p_holm, keys))
+            status, detail = "failed", "it was not found to be worse, so this cell would miss real differences too"
+        found.append(Control(cell, name, "worse", status, detail, c, c.p_holm, keys))
     return found
 
 
 def _above_chance(a: Analysis) -> list[Control]:
-    """Compare the baseline with a prediction that looks at no image, where it is known what that scores."""
+    """Compare the baseline with a prediction made without the input, where the score of that is known."""
     found, ps = [], []
     for cell in a.cells:
         runs = where(a.planned[cell, a.baseline], status="done") if (cell, a.baseline) in a.planned else a.main.iloc[:0]
@@ -190,18 +190,18 @@ def _above_chance(a: Analysis) -> list[Control]:
 
 
 def _chance(metric: str, runs: pd.DataFrame) -> tuple[float | None, str]:
-    """Return what is scored without a look at the image, and by what: guessing, or the most frequent class."""
+    """Return the score of a prediction made without the input, and what predicts so: chance, or the commonest class."""
     name = metric.rpartition(".")[2]
     if name == "top1":
         classes = next((c for value in column(runs, "data.classes") if (c := class_count(value))), None)
-        return (None if classes is None else 1 / classes), f"guessing (1 in {classes})"
+        return (None if classes is None else 1 / classes), f"chance (1 in {classes})"
     known = numbers(runs, f"data.trivial.{name}").dropna()
     return (float(known.iloc[0]) if len(known) else None), "the most frequent class everywhere"
 
 
-def _learnt(above: Interval, p: float) -> tuple[Outcome, str]:
+def _learnt(above: Interval, p: float) -> tuple[ControlStatus, str]:
     if p < stats.ALPHA or (above.n > 1 and above.sd == 0 and above.mean > 0):
-        return "as it must be", "clearly above guessing"
+        return "passed", "clearly above chance"
     if above.n < FEW_SEEDS and above.mean > 0:
-        return "cannot tell", "above guessing, but with so few seeds it cannot be shown"
-    return "ALARM", "does not beat guessing: nothing was learnt that losses could differ in"
+        return "undecided", "above chance on average, but with so few seeds this cannot be shown"
+    return "failed", "it does not beat chance: nothing was learnt in which losses could differ"

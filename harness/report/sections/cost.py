@@ -1,4 +1,4 @@
-"""What each loss costs, and how it does by the other metrics."""
+"""What each loss costs, and how it performs by the other metrics."""
 
 from __future__ import annotations
 
@@ -11,29 +11,21 @@ import pandas as pd
 from harness.analysis import stats
 from harness.analysis.cells import Analysis, Outcome
 from harness.analysis.frames import column, numbers, rows, where
+from harness.metrics.declared import Metric
 from harness.report.items import Column, Entry, Notice, Prose, Row, Section, Table
 from harness.report.sections.common import (
     TONES,
-    about_cells,
-    about_loss,
     cell_entry,
+    cell_filters,
     dash,
     loss_entry,
+    loss_filters,
     number_entry,
 )
-from harness.text import count, metric_of, number
+from harness.text import count, joined, number
 
-SECONDARY = (
-    "top1", "top5", "macro_f1", "balanced_accuracy", "gmean", "auc", "minority_recall", "noisy_top1", "blurred_top1",
-    "faded_top1", "attacked_top1", "miou", "foreground_iou", "dice", "pixel_accuracy", "miou_image", "boundary_f1",
-    "nll", "ece", "r2", "rmse", "mae", "mdae", "iou", "found50", "found75", "corner_error",
-)  # fmt: skip
 Trials = dict[Any, pd.DataFrame]  # by cell and label
 UNSTEADY = 1.25  # greatest over least step time of one and the same setting
-NO_LINK = {
-    "nll": "no likelihood: the scores of this loss are not probabilities over the classes",
-    "ece": "no calibration: the scores of this loss are not probabilities",
-}
 
 
 def section(a: Analysis) -> Section:
@@ -157,7 +149,7 @@ def _cost_row(a: Analysis, outcome: Outcome, trials: Trials) -> Row:
             *(_search_entries(a, outcome, trials) if trials else ()),
         ),
         reference=outcome.label == a.baseline,
-        about=(*about_cells(a, outcome.cell.values), *about_loss(a, outcome.label)),
+        filters=(*cell_filters(a, outcome.cell.values), *loss_filters(a, outcome.label)),
     )
 
 
@@ -203,41 +195,56 @@ def _whole(values: pd.Series, keys: tuple[str, ...]) -> Entry:
     return dash("not recorded") if value is None else Entry(f"{value:,.0f}", value, runs=keys)
 
 
+def secondary(a: Analysis) -> list[Metric]:
+    """Return the metrics that runs recorded besides the study's own: all of its split, and under each shift of the test
+    data the task's first.
+    """
+    split = a.metric.key.partition(".")[0]
+    split = "test" if split == "shifted" else split
+    shifts = dict.fromkeys(str(name).split(".")[1] for name in a.main.columns if str(name).startswith("shifted."))
+    names = [metric.key for metric in a.metrics if numbers(a.main, f"{split}.{metric.key}").notna().any()]
+    keys = [f"{split}.{name}" for name in names] + [f"shifted.{shift}.{name}" for shift in shifts for name in names[:1]]
+    return [a.metric_of(key) for key in keys if key != a.metric.key]
+
+
 def _metrics_table(a: Analysis) -> Table:
-    split = a.metric.key.rpartition(".")[0] or "test"
-    metrics = [metric_of(f"{split}.{name}") for name in SECONDARY]
-    metrics = [m for m in metrics if m.key != a.metric.key and numbers(a.main, m.key).notna().any()]
+    metrics = secondary(a)
     columns = [
         Column(
-            m.key.rpartition(".")[2],
-            f"{m.title} ({m.unit})",
+            metric.key.partition(".")[2].replace(".", "_"),
+            f"{metric.title} ({metric.unit})" if metric.unit else metric.title,
             "number",
-            "higher is better" if m.higher_is_better else "lower is better",
+            "higher is better" if metric.higher_is_better else "lower is better",
         )
-        for m in metrics
+        for metric in metrics
     ]
     table_rows = []
     for outcome in a.outcomes.values():
-        entries = [_secondary(a, outcome, metric.key) for metric in metrics]
+        entries = [_secondary(a, outcome, metric) for metric in metrics]
         head = (cell_entry(outcome.cell), loss_entry(a, outcome.label), number_entry(outcome.values.n, 0, outcome.keys))
-        about = (*about_cells(a, outcome.cell.values), *about_loss(a, outcome.label))
-        table_rows.append(Row((*head, *entries), reference=outcome.label == a.baseline, about=about))
+        filters = (*cell_filters(a, outcome.cell.values), *loss_filters(a, outcome.label))
+        table_rows.append(Row((*head, *entries), reference=outcome.label == a.baseline, filters=filters))
     caption = (
-        "Other metrics: mean over completed runs ± half of the 95 % t interval. A dash: the metric means nothing for "
-        "this loss (its scores are no probabilities), or was not recorded. No verdicts: these were not declared "
-        "beforehand."
+        "Other metrics: mean over completed runs ± half the width of the 95 % t interval. A dash: the metric is "
+        "undefined for this loss (its scores are not probabilities), or was not recorded. No verdicts are given, "
+        "because these metrics were not declared as the study's."
     )
     head = (Column("cell", "cell"), Column("loss", "loss"), Column("n", "n", "number", "completed runs"))
     return Table("metrics", "Other metrics", (*head, *columns), tuple(table_rows), caption)
 
 
-def _secondary(a: Analysis, outcome: Outcome, key: str) -> Entry:
-    found = a.measured(outcome, key).dropna()
+def _secondary(a: Analysis, outcome: Outcome, metric: Metric) -> Entry:
+    found = a.measured(outcome, metric.key).dropna()
     if found.empty:
-        name = key.rpartition(".")[2]
-        link = a.about[outcome.label].link
-        forbidden = (name == "nll" and link in ("none", "sigmoid")) or (name == "ece" and link == "none")
-        return dash(NO_LINK[name] if forbidden else "no completed run recorded it")
+        return dash(_undefined(metric, a.loss_facts[outcome.label].link) or "no completed run recorded it")
     interval = stats.mean_interval(found)
     low, high = (interval.low, interval.high) if interval.n > 1 else (None, None)
-    return Entry(metric_of(key).interval(interval), interval.mean, low, high, tuple(a.main.loc[found.index, "key"]))
+    return Entry(metric.interval(interval), interval.mean, low, high, tuple(a.main.loc[found.index, "key"]))
+
+
+def _undefined(metric: Metric, link: str) -> str:
+    """Return why a metric means nothing for losses of this link; empty if it means something."""
+    if not metric.links or link in metric.links:
+        return ""
+    scores = f"{link} probabilities" if link else "not probabilities"
+    return f"undefined: it needs {joined(metric.links, 'or')} probabilities, and the scores of this loss are {scores}"

@@ -13,21 +13,22 @@ from harness.analysis.frames import column, numbers
 from harness.report import multiples
 from harness.report.items import Figure, Item, Prose, Section
 from harness.report.multiples import Curve
-from harness.report.sections.common import about_cells
-from harness.text import metric_of, slug
+from harness.report.sections.common import cell_filters
+from harness.text import slug
 
 
 def section(a: Analysis) -> Section:
-    """Return two figures per cell as small multiples."""
+    """Return figures per cell as small multiples: of the metric, and of the loss of every objective."""
     history = a.study.history
     items: list[Item] = []
     valid = f"valid.{a.metric.key.rpartition('.')[2]}"
-    found = {name: Epochs(history, name) for name in (valid, "train.loss") if name in history.columns}
+    found = {name: Epochs(history, name) for name in history.columns if name == valid or name.startswith("train.loss")}
     for cell in a.cells:
-        if valid in found and (judged := _panels(a, cell, found[valid])):
-            items.append(_valid(a, cell, judged, valid))
-        if "train.loss" in found and (trained := _panels(a, cell, found["train.loss"])):
-            items.append(_train(a, cell, trained))
+        if valid in found and (panels := _panels(a, cell, found[valid])):
+            items.append(_valid(a, cell, panels, valid))
+        for name, epochs in found.items():
+            if name != valid and (panels := _panels(a, cell, epochs)):
+                items.append(_train(a, cell, panels, name.removeprefix("train.loss").lstrip(".")))
     return Section("curves", "Learning curves", tuple(items or [Prose(("These records have no history of epochs.",))]))
 
 
@@ -37,12 +38,12 @@ class Epochs:
     def __init__(self, history: pd.DataFrame, name: str) -> None:
         values = numbers(history, name).replace([float("inf"), float("-inf")], float("nan"))
         self._points = pd.DataFrame({"key": history["key"], "epoch": numbers(history, "epoch"), "value": values})
-        self._places = history.groupby("key").indices if len(history) else {}
+        self._rows = history.groupby("key").indices if len(history) else {}
 
     def of(self, keys: Iterable[str]) -> pd.DataFrame:
         """Return key, epoch and value of the runs ``keys``, in the order of the history."""
-        places = [self._places[key] for key in keys if key in self._places]
-        return self._points.iloc[np.unique(np.concatenate(places)) if places else []].dropna()
+        found = [self._rows[key] for key in keys if key in self._rows]
+        return self._points.iloc[np.unique(np.concatenate(found)) if found else []].dropna()
 
 
 def _panels(a: Analysis, cell: Cell, epochs: Epochs) -> dict[str, Curve]:
@@ -68,30 +69,31 @@ def _panels(a: Analysis, cell: Cell, epochs: Epochs) -> dict[str, Curve]:
 
 
 def _valid(a: Analysis, cell: Cell, panels: dict[str, Curve], name: str) -> Figure:
-    metric = metric_of(name)
+    metric = a.metric_of(name)
     axis = f"{metric.title} ({metric.unit})" if metric.unit else metric.title
     last = {label: curve.over["mean"].iloc[-1] for label, curve in panels.items() if len(curve.over)}
     ends = "; ".join(f"{label} ends at {metric.number(value)}" for label, value in last.items())
     caption = (
-        f"{cell.title}: {metric.title} by epoch, mean over seeds (line) and least to greatest (band); "
+        f"{cell.title}: {metric.title} by epoch, mean over seeds (line) and range (band); "
         f"dashed: {a.baseline}; crossed out: a diverged run. The axis shows where curves end; the first epochs may lie "
         "below it."
     )
     draw = functools.partial(multiples.curves, panels, a.display(a.baseline), axis, metric.scale, True)
     return Figure(
         f"curves-valid-{slug(cell.title)}", f"{cell.title}: {metric.title}", caption, f"{caption} {ends}.", draw, True,
-        about_cells(a, cell.values),
+        cell_filters(a, cell.values),
     )  # fmt: skip
 
 
-def _train(a: Analysis, cell: Cell, panels: dict[str, Curve]) -> Figure:
+def _train(a: Analysis, cell: Cell, panels: dict[str, Curve], objective: str) -> Figure:
+    what = f"training loss of the {objective}" if objective else "training loss"
     caption = (
-        f"{cell.title}: training loss by epoch, mean over seeds (line) and least to greatest (band); crossed out: a "
-        "diverged run. "
-        "Every loss has its own unit, so every panel has its own axis."
+        f"{cell.title}: {what} by epoch, mean over seeds (line) and range (band); crossed out: a diverged run. Every "
+        "loss has its own unit, so every panel has its own axis."
     )
-    draw = functools.partial(multiples.curves, panels, a.display(a.baseline), "training loss", 1.0, False)
+    draw = functools.partial(multiples.curves, panels, a.display(a.baseline), what, 1.0, False)
+    identity = "-".join(["curves-train", *([slug(objective)] if objective else []), slug(cell.title)])
     return Figure(
-        f"curves-train-{slug(cell.title)}", f"{cell.title}: training loss", caption, caption, draw, True,
-        about_cells(a, cell.values),
+        identity, f"{cell.title}: {what}", caption, caption, draw, True,
+        cell_filters(a, cell.values),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Differences to the baseline at a glance: one forest plot per model."""
+"""Differences from the baseline at a glance: one forest plot per model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from harness.analysis.cells import Analysis, Cell
 from harness.report import figures
 from harness.report.figures import Bar
 from harness.report.items import Figure, Item, Prose, Section
-from harness.report.sections.common import about_cells
+from harness.report.sections.common import cell_filters
 from harness.report.sections.results import scale_of
 from harness.text import slug
 
@@ -23,7 +23,7 @@ def section(a: Analysis) -> Section:
             items.append(_figure(a, model, panels, half))
     if not items:
         items.append(Prose(("No pair of completed runs yet, so there are no differences to draw.",)))
-    return Section("differences", f"Differences to {a.baseline}", tuple(items))
+    return Section("differences", f"Difference from {a.baseline}", tuple(items))
 
 
 def _bars(a: Analysis, cell: Cell) -> list[Bar]:
@@ -42,7 +42,7 @@ def _figure(a: Analysis, model: str, panels: dict[str, list[Bar]], half: float) 
     unit = f" ({a.metric.difference_unit})" if a.metric.difference_unit else ""
     axis = f"difference in {a.metric.title}{unit}"
     caption = (
-        f"{model}: mean paired difference to {a.baseline} with 95 % t interval, best first. "
+        f"{model}: mean paired difference from {a.baseline} with 95 % t interval, best first. "
         "Triangle up: better; down: worse; square: equivalent; open circle: not decidable. "
         + ("The band is the margin of equivalence. " if a.margin else "")
         + "A pointer at the edge carries the value of a loss too far away to draw."
@@ -52,5 +52,5 @@ def _figure(a: Analysis, model: str, panels: dict[str, list[Bar]], half: float) 
         for title, bars in panels.items()
     )
     draw = functools.partial(figures.forest, panels, a.margin * a.metric.scale, half, axis)
-    about = about_cells(a, *(cell.values for cell in a.cells if cell.title in panels))
-    return Figure(f"differences-{slug(model)}", model, caption, alt, draw, about=about)
+    filters = cell_filters(a, *(cell.values for cell in a.cells if cell.title in panels))
+    return Figure(f"differences-{slug(model)}", model, caption, alt, draw, filters=filters)

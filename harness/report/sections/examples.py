@@ -13,7 +13,7 @@ from harness import records
 from harness.analysis.cells import Analysis, Cell
 from harness.report.figures import STYLE
 from harness.report.items import Figure, Item, Section
-from harness.report.sections.common import about_cells
+from harness.report.sections.common import cell_filters
 from harness.text import slug
 
 VOID = 255
@@ -42,14 +42,14 @@ def _figure(a: Analysis, cell: Cell) -> Figure | None:
     shown = {label: f"{_accuracy(found):.0%}" for label, found in kept.items()}
     images = len(next(iter(kept.values()))["truth"])
     caption = (
-        f"{cell.title}: {images} test images, evenly spaced in the list, and what each loss makes of them with its "
-        "first seed; below each, in black, the pixels that are wrong, void in grey. One seed shows what errors look "
-        "like, not which loss is better."
+        f"{cell.title}: {images} test images, evenly spaced in the list, and the prediction of each loss with its "
+        "first seed; below each, wrong pixels in black and void in grey. One seed shows what errors look like, not "
+        "which loss is better."
     )
     alt = f"{caption} Correct pixels: {', '.join(f'{label} {share}' for label, share in shown.items())}."
     return Figure(
         f"examples-{slug(cell.title)}", f"Examples, {cell.short}", caption, alt, functools.partial(draw, kept), True,
-        about_cells(a, cell.values),
+        cell_filters(a, cell.values),
     )  # fmt: skip
 
 
@@ -67,10 +67,10 @@ def draw(kept: dict[str, dict[str, Pictures]]) -> Drawing:
     first = next(iter(kept.values()))
     colours = palette()
     rows = []
-    for place, (image, truth) in enumerate(zip(first["images"], first["truth"], strict=True)):
+    for index, (image, truth) in enumerate(zip(first["images"], first["truth"], strict=True)):
         blank = np.full((*truth.shape, 3), 255, np.uint8)
         picture = np.repeat(image, 3, 0) if len(image) == 1 else image
-        predictions = [found["prediction"][place] for found in kept.values()]
+        predictions = [found["prediction"][index] for found in kept.values()]
         rows.append([picture.transpose(1, 2, 0), colours[truth], *(colours[x] for x in predictions)])
         rows.append([blank, blank, *(_errors(x, truth) for x in predictions)])
     mosaic = np.concatenate([np.concatenate([_framed(x) for x in row], 1) for row in rows], 0)
@@ -79,15 +79,15 @@ def draw(kept: dict[str, dict[str, Pictures]]) -> Drawing:
     high = min(HEIGHT[1], max(HEIGHT[0], PAGE / len(titles) * height / width))
     wide = high * width / height
     above = 0.15 + 0.036 * max(map(len, titles))  # room for titles that stand askew, and beside the last ones
-    beside = max(0.2, *(0.052 * len(title) - wide * (place + 0.65) for place, title in enumerate(reversed(titles))))
+    beside = max(0.2, *(0.052 * len(title) - wide * (index + 0.65) for index, title in enumerate(reversed(titles))))
     with mpl.rc_context(STYLE):
         figure = Drawing(figsize=(wide * len(titles) + beside, high * len(rows) + above))
         axes = figure.add_axes((0.0, 0.0, wide * len(titles) / figure.get_figwidth(),
                                 high * len(rows) / figure.get_figheight()))  # fmt: skip
         axes.imshow(mosaic, interpolation="nearest", aspect="auto")
         axes.set_axis_off()
-        for place, title in enumerate(titles):
-            axes.text((place + 0.35) * (width + GAP), -0.08 * height, title, rotation=35, fontsize=7.5, ha="left",
+        for index, title in enumerate(titles):
+            axes.text((index + 0.35) * (width + GAP), -0.08 * height, title, rotation=35, fontsize=7.5, ha="left",
                       va="bottom", rotation_mode="anchor")  # fmt: skip
         return figure
 

@@ -9,7 +9,7 @@ import pandas as pd
 from harness.analysis.cells import Analysis
 from harness.analysis.frames import column, records, rows
 from harness.report.items import Code, Column, Entry, Item, Prose, Row, Section, Table
-from harness.report.sections.common import about_cells, about_loss
+from harness.report.sections.common import cell_filters, loss_filters
 from harness.report.sections.reproduce import command
 from harness.text import plain, significant
 
@@ -23,7 +23,8 @@ def section(a: Analysis) -> Section:
         return Section("failures", "Failures", (Prose(("Every planned run finished.",)),))
     runs = runs.assign(order=[STATUS.index(status) for status in runs["status"]]).sort_values("order", kind="stable")
     prose = (
-        "A diverged run is a result and is not repeated: its loss became infinite or not a number at the step given."
+        "A diverged run is a result and is not repeated: a loss or its gradient became infinite or not a number at the "
+        "step given."
     )
     items: list[Item] = [Prose((prose,)), _table(a, runs)]
     if set(runs["status"]) & {"failed", "missing"}:
@@ -64,7 +65,7 @@ def _row(a: Analysis, run: dict[str, Any]) -> Row:
             Entry(what),
             Entry(key, runs=(key,)),
         ),
-        about=(*about_cells(a, run["cell"]), *about_loss(a, str(run["label"]))),
+        filters=(*cell_filters(a, run["cell"]), *loss_filters(a, str(run["label"]))),
     )
 
 

@@ -28,11 +28,11 @@ def section(a: Analysis) -> Section:
         f"Losses are ranked on each of {count(len(scores), 'data set')} by their mean {a.metric.title} over models and "
         f"seeds (Demšar 2006). Friedman's test that all {scores.shape[1]} are alike gives p {p_value(found.p)}; "
         f"mean ranks go from {found.mean.min():.2f} ({best}) to {found.mean.max():.2f} ({worst}). Losses joined by a "
-        "bar are not told apart by Nemenyi's test at 5 %."
+        "bar are not distinguished by Nemenyi's test at 5 %."
     )
     if left_out:
         text += f" Left out, because a data set lacks them: {joined(left_out)}."
-    caption = "Mean rank over data sets, best at the left; bars join losses that are not told apart."
+    caption = "Mean rank over data sets, best at the left; bars join losses that are not distinguished."
     alt = caption + " " + "; ".join(f"{name} {rank:.2f}" for name, rank in found.mean.sort_values().items()) + "."
     figure = Figure("ranks", "Critical differences", caption, alt, functools.partial(_draw, found), wide=True)
     return Section("ranks", "Ranks over data sets", (Prose((text,)), figure))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from harness.analysis.frames import column
 from harness.errors import UsageError
 from harness.records.study import StudyData
 from harness.report.items import Code, Prose, Section
-from harness.text import DASH
+from harness.text import DASH, joined
 
 
 def section(a: Analysis) -> Section:
@@ -21,29 +22,30 @@ def section(a: Analysis) -> Section:
     commit = tally(column(a.main, "env.commit"))
     start = [f"git checkout {commit}"] if commit != DASH and " " not in commit else []
     text = (
-        "Finished runs are never repeated, so the first command below runs only what is missing; on the same processor "
-        "and versions a fresh clone gets the same numbers, elsewhere numbers that agree within their intervals."
+        "Finished runs are never repeated, so the study's command runs only what is missing; on the same processor and "
+        "versions a fresh clone gets the same numbers, elsewhere numbers that agree within their intervals."
     )
     commands = "\n".join([*start, command(a.study), f"python -m harness.report build {a.study.name}"])
     items = [Prose((text,)), Code(commands)]
-    if _written(a.study.name) is None:
-        items.append(Prose((f"Save the study, given in full under Setting, as conf/study/{a.study.name}.yaml first.",)))
+    if warning := unlike_its_file(a.study):
+        items.append(Prose((warning,)))
     return Section("reproduce", "How to reproduce", tuple(items))
 
 
 def command(study: StudyData) -> str:
-    """Return the command that carries out ``study``, with whatever was overridden on its command line."""
-    written = _written(study.name)
-    words = [f"study={study.name}"]
-    for field, value in study.spec.items() if written else ():
-        before = written.get(field) if written else None
-        if field == "name" or value == before:
-            continue
-        if isinstance(value, Mapping) and isinstance(before, Mapping):
-            words += [f"{field}.{key}={_word(new)}" for key, new in value.items() if new != before.get(key)]
-        else:
-            words.append(f"{field}={_word(value)}")
-    return " ".join(["python -m harness", *(_quoted(word) for word in words)])
+    """Return the command that carries out ``study``, with the overrides that it was started with."""
+    words = [f"study={study.spec.get('study') or study.name}", *study.spec.get("overrides", ())]
+    return " ".join(["python -m harness", *map(shlex.quote, words)])
+
+
+def asked(study: StudyData) -> str:
+    """Return what was asked other than in the study's file: ``demo with axes.seed=[1,2]``; empty if nothing was.
+
+    >>> asked(StudyData("demo-3fa9c2", {"study": "demo", "overrides": ["axes.seed=[1,2]"]}, None, None))
+    'demo with axes.seed=[1,2]'
+    """
+    overrides = [each for each in study.spec.get("overrides", ()) if not each.startswith("name=")]
+    return f"{study.spec.get('study')} with {' '.join(overrides)}" if overrides else ""
 
 
 def yaml_of(spec: Mapping[str, Any]) -> str:
@@ -51,25 +53,17 @@ def yaml_of(spec: Mapping[str, Any]) -> str:
     return yaml.safe_dump(json.loads(json.dumps(spec)), sort_keys=False, allow_unicode=True, width=100).strip()
 
 
-def _written(name: str) -> dict[str, Any] | None:
-    """Return the study as its file in conf/study/ says, or None if there is no readable one."""
+def unlike_its_file(study: StudyData) -> str:
+    """Return why the command would not ask for this study again, empty if it would."""
     from harness import plan
 
+    name = study.spec.get("study") or study.name
     try:
-        return json.loads(json.dumps(plan.as_dict(plan.read_study(name))))
+        planned = json.loads(json.dumps(plan.as_dict(plan.read_study(name, study.spec.get("overrides", ())))))
     except UsageError:
-        return None
-
-
-def _word(value: object) -> str:
-    if isinstance(value, list):
-        return f"[{','.join(map(_word, value))}]"
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_word(new)}" for key, new in value.items()) + "}"
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    return str(value)
-
-
-def _quoted(word: str) -> str:
-    return f"'{word}'" if set(word) & set("[]{} ,*?'\"") else word
+        return f"Save the study, given in full under Setting, as conf/study/{name}.yaml first."
+    wording = ("name", "question", "study", "overrides")
+    changed = [key for key, value in study.spec.items() if key not in wording and planned.get(key) != value]
+    return (
+        f"conf/study/{name}.yaml has changed since in {joined(changed)}; Setting has what was asked." if changed else ""
+    )

@@ -10,10 +10,10 @@ from harness.analysis.stats import Comparison, Interval
 from harness.report.figures import limit
 from harness.report.items import Column, Entry, Item, Prose, Row, Scale, Section, Table
 from harness.report.sections.common import (
-    about_cells,
-    about_loss,
+    cell_filters,
     dash,
     loss_entry,
+    loss_filters,
     number_entry,
     reason,
     remarks,
@@ -22,8 +22,9 @@ from harness.report.sections.common import (
 from harness.text import DASH, count, number, p_value, slug
 
 EVIDENCE = (
-    "Evidence: V agrees with an independent implementation, H worked by hand from the standard definition, M settings "
-    "from general knowledge of the paper, R reconstruction of an incompletely published loss."
+    "Evidence for a loss's definition: V, it agrees with an independent implementation; H, derived by hand from the "
+    "standard definition; M, its settings are from general knowledge of the paper; R, a reconstruction of an "
+    "incompletely published loss."
 )
 
 
@@ -37,24 +38,25 @@ def section(a: Analysis) -> Section:
 
 
 def method(a: Analysis) -> str:
-    """Return how verdicts arise and which comparisons form a family."""
+    """Return how verdicts are reached and which comparisons share a correction."""
     text = (
-        f"Each loss meets {a.baseline} seed by seed: equal seeds share initial weights, batches and augmentations. "
+        f"Each loss is compared with {a.baseline} seed by seed: equal seeds share initial weights, batches and "
+        "augmentations. "
         "Intervals are 95 % Student t intervals over seeds, for differences over pairs of runs. "
-        f"The family is every loss against {a.baseline} within one cell: its "
-        f"{count(len(a.challengers), 'comparison')} share an error rate of 5 % by Holm's correction; "
-        "cells are not corrected for each other. "
+        f"Within each cell, the comparisons with {a.baseline} ({count(len(a.challengers), 'loss', 'losses')}) share an "
+        "error rate of 5 % by Holm's correction; cells are not corrected for each other. "
     )
     if a.margin:
         text += (
-            f"Equivalent means that two one-sided tests, Holm-corrected likewise, put the difference inside "
-            f"±{a.metric.with_unit(a.margin)}, the margin declared before the runs; it goes before better and worse. "
+            f"Equivalent means that two one-sided tests, Holm-corrected likewise, place the difference within "
+            f"±{a.metric.with_unit(a.margin)}, the margin declared before the runs; a loss that is both equivalent and "
+            "better, or worse, is called equivalent. "
         )
-    text += "Seeds to decide take the observed difference and spread at face value: a rough guide where n is small. "
+    text += "The seeds needed to decide assume the observed difference and spread: a rough guide where n is small. "
     if a.across:
         text += (
-            "Over all cells the mean over seeds and cells is tested by flipping the signs of whole seeds, and the "
-            "losses form one more family."
+            "Over all cells, the mean over seeds and cells is tested by flipping the signs of whole seeds, with a Holm "
+            "correction of its own over the losses."
         )
     return text.strip()
 
@@ -77,14 +79,14 @@ def _columns(a: Analysis, compared: list[Comparison], n_title: str, n_note: str)
             "difference",
             f"difference{difference_unit}",
             "number",
-            f"to {a.baseline}, with its 95 % t interval; the shaded band is the margin of equivalence",
+            f"from {a.baseline}, with its 95 % t interval; the shaded band is the margin of equivalence",
             scale_of(a, compared),
         ),
         Column("n", n_title, "number", n_note),
         Column("improved", "ahead", "number", "share of pairs in which it did better, ties counting half"),
         Column("effect", "d", "number", "difference in standard deviations of the differences", detail=True),
         Column("p", "p", "number", "of the difference, before correction", detail=True),
-        Column("p_holm", "p (Holm)", "number", "of the difference, corrected over the family"),
+        Column("p_holm", "p (Holm)", "number", "of the difference, corrected over the losses"),
         Column("p_equivalent", "p equiv.", "number", "of two one-sided tests, Holm-corrected: small means equivalent"),
         Column(
             "seeds_needed", "seeds to decide", "number", "for 80 % power, if difference and spread stay as observed"
@@ -144,12 +146,12 @@ def _cell_table(a: Analysis, cell: Cell) -> Table:
 
 def _cell_row(a: Analysis, outcome: Outcome) -> Row:
     found = a.comparisons.get((outcome.cell, outcome.label))
-    known = a.about[outcome.label]
+    known = a.loss_facts[outcome.label]
     entries = _compared(a, found, outcome.values, outcome.keys, outcome.paired_keys)
     kind = ", ".join(part for part in (known.family, known.evidence) if part)
     rest = (Entry(kind), Entry(known.family), Entry(known.evidence), Entry("; ".join(remarks(outcome))))
-    about = (*about_cells(a, outcome.cell.values), *about_loss(a, outcome.label))
-    return Row((loss_entry(a, outcome.label), *entries, *rest), reference=outcome.label == a.baseline, about=about)
+    filters = (*cell_filters(a, outcome.cell.values), *loss_filters(a, outcome.label))
+    return Row((loss_entry(a, outcome.label), *entries, *rest), reference=outcome.label == a.baseline, filters=filters)
 
 
 def _across_table(a: Analysis) -> Table:
@@ -174,4 +176,6 @@ def _across_row(a: Analysis, across: Across) -> Row:
     entries = _compared(a, across.comparison, across.values, across.keys, across.keys)
     rest = (number_entry(across.cells, 0), Entry(left_out))
     is_baseline = across.label == a.baseline
-    return Row((loss_entry(a, across.label), *entries, *rest), reference=is_baseline, about=about_loss(a, across.label))
+    return Row(
+        (loss_entry(a, across.label), *entries, *rest), reference=is_baseline, filters=loss_filters(a, across.label)
+    )

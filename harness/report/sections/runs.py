@@ -1,4 +1,4 @@
-"""All runs, so that every number can be followed to where it came from."""
+"""All runs, so that every number can be traced to its origin."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from harness.analysis.cells import Analysis
 from harness.analysis.frames import column, numbers, records, rows
-from harness.report.items import About, Column, Entry, Prose, Row, Section, Table
-from harness.report.sections.common import about_cells, about_loss
+from harness.report.items import Column, Entry, Filters, Prose, Row, Section, Table
+from harness.report.sections.common import cell_filters, loss_filters
 from harness.text import DASH, count, plain
 
 MOST = 2000  # a page with more rows takes longer to open than anyone waits
@@ -35,16 +35,16 @@ def section(a: Analysis) -> Section:
     found = zip(
         records(a.all.reindex(columns=list(SHOWN))), values, lr, ~column(a.all, "key").duplicated(), strict=True
     )
-    cells = {cell: about_cells(a, cell) for cell in dict.fromkeys(a.all["cell"])}
+    cells = {cell: cell_filters(a, cell) for cell in dict.fromkeys(a.all["cell"])}
     table_rows = tuple(_row(a, run, float(value), float(rate), new, cells) for run, value, rate, new in found)
     caption = "results/runs/RUN/record.json holds everything about a run, history.csv its epochs."
     present = rows(a.all, column(a.all, "status") != "missing")
     example = str(column(present, "key").iloc[0]) if len(present) else "RUN"
     prose = (
-        "Every number above leads to its runs here. Where this study was mirrored to MLflow (make ui), its experiment "
-        f"there is {a.study.name}, and the filter tags.`lossbench.key` = '{example}' finds this run below its setting, "
-        "and so any other by its key. A key that is a link leads there; a report that was written before its study was "
-        f"mirrored gets these links by python -m harness.report build {a.study.name}."
+        "Every number above links to its runs here. Where this study was mirrored to MLflow (make ui), its experiment "
+        f"is called {a.study.name}, and the filter tags.`lossbench.key` = '{example}' finds this run below its "
+        "setting, as it finds any other by its key. Keys that are links lead there; a report written before its study "
+        f"was mirrored gets these links from python -m harness.report build {a.study.name}."
     )
     long = len(table_rows) > MOST
     if long:
@@ -53,9 +53,9 @@ def section(a: Analysis) -> Section:
     return Section("runs", "Runs", (Prose((prose,)), table))
 
 
-def _row(a: Analysis, run: dict[str, Any], value: float, rate: float, first: bool, cells: dict[Any, About]) -> Row:
+def _row(a: Analysis, run: dict[str, Any], value: float, rate: float, first: bool, cells: dict[Any, Filters]) -> Row:
     epoch = run.get("selected_epoch")
-    source = plain(run.get("source")) + (", older numerics" if run["old"] else "")
+    source = plain(run.get("source")) + (", older code" if run["old"] else "")
     return Row(
         (
             Entry(str(run["key"])),
@@ -70,5 +70,5 @@ def _row(a: Analysis, run: dict[str, Any], value: float, rate: float, first: boo
             Entry(source),
         ),
         anchor=f"run-{run['key']}" if first else "",  # a run may serve in two roles
-        about=(*cells[run["cell"]], *about_loss(a, str(run["label"]))),
+        filters=(*cells[run["cell"]], *loss_filters(a, str(run["label"]))),
     )

@@ -9,8 +9,8 @@ import pandas as pd
 
 from harness.analysis.cells import Analysis, Outcome, class_count, group_of, tally
 from harness.analysis.frames import column, numbers, rows, where
-from harness.report.items import About, Code, Column, Entry, Item, Notice, Row, Section, Table
-from harness.report.sections.common import about_cells, about_loss, cell_entry, loss_entry
+from harness.report.items import Code, Column, Entry, Filters, Item, Notice, Row, Section, Table
+from harness.report.sections.common import cell_entry, cell_filters, loss_entry, loss_filters
 from harness.report.sections.reproduce import yaml_of
 from harness.text import DASH, count, joined, plain, significant
 
@@ -39,8 +39,6 @@ def _mixed(a: Analysis) -> list[str]:
         "env.threads": "thread counts",
         "env.device_name": "processors",
         "env.commit": "commits",
-        "numerics.losses": "numerics of losses",
-        "numerics.harness": "numerics of the harness",
     }
     found = []
     for name, what in names.items():
@@ -48,7 +46,7 @@ def _mixed(a: Analysis) -> list[str]:
             found.append(f"The compared runs mix {what}: {tally(column(ran, name))}.")
     if old := int(column(ran, "old").sum()):
         found.append(
-            f"{count(old, 'run')} {'was' if old == 1 else 'were'} made by older numerics than this checkout's; "
+            f"{count(old, 'run')} {'was' if old == 1 else 'were'} made by older code than this checkout's; "
             "the remarks in Results say which. Running the study again replaces them."
         )
     if column(ran, "env.dirty").map(lambda value: str(value).lower() in ("true", "1", "1.0")).any():
@@ -86,10 +84,6 @@ def _summary(a: Analysis) -> Table:
         *((name, tally(column(ran, f"env.{name}"))) for name in ("python", "torch", "torchvision", "timm", "platform")),
         ("commit", tally(column(ran, "env.commit"))),
         ("checkout", tally(dirty)),
-        (
-            "numerics (losses, harness)",
-            f"{tally(column(ran, 'numerics.losses'))}, {tally(column(ran, 'numerics.harness'))}",
-        ),
         ("source of records", tally(column(ran, "source"))),
         ("run between", f"{times[0]} and {times[-1]} (UTC)" if times else DASH),
     ]
@@ -110,16 +104,20 @@ def _data(a: Analysis) -> Table:
     names = ("train", "valid", "test", "classes", "image_size", "skipped", "checksum")
     # what only data with masks have is shown where there are some
     names = tuple(name for name in names if column(a.main, f"data.{name}").notna().any())
-    columns = (Column("dataset", "data set"), *(Column(name, name.replace("_", " ")) for name in names))
+    titles = {"train": "training", "valid": "validation"}
+    columns = (
+        Column("dataset", "data set"),
+        *(Column(name, titles.get(name, name.replace("_", " "))) for name in names),
+    )
     table_rows = []
     for dataset in dict.fromkeys(a.main["dataset"]):
         runs = where(a.main, dataset=dataset)
-        told = {name: list(column(runs, f"data.{name}")) for name in names}
-        if "classes" in told:
-            told["classes"] = [class_count(value) for value in told["classes"]]
-        values = [Entry(tally(values)) for values in told.values()]
-        table_rows.append(Row((Entry(str(dataset)), *values), about=(("data", str(dataset)),)))
-    caption = "Images per split, classes, and the checksum of indices and labels of the three splits."
+        found = {name: list(column(runs, f"data.{name}")) for name in names}
+        if "classes" in found:
+            found["classes"] = [class_count(value) for value in found["classes"]]
+        values = [Entry(tally(values)) for values in found.values()]
+        table_rows.append(Row((Entry(str(dataset)), *values), filters=(("data", str(dataset)),)))
+    caption = "Items per split, classes, and the checksum of indices and labels of the three splits."
     return Table("data", "Data", columns, tuple(table_rows), caption)
 
 
@@ -154,7 +152,7 @@ def _rates(a: Analysis) -> Table | None:
             table_rows.append(_rate_row(a, here[0], Entry("all losses"), (), tuned))
         else:
             table_rows += [
-                _rate_row(a, entry, loss_entry(a, label), about_loss(a, label), tuned)
+                _rate_row(a, entry, loss_entry(a, label), loss_filters(a, label), tuned)
                 for entry in here
                 for label in (entry[0].label,)
             ]
@@ -162,12 +160,16 @@ def _rates(a: Analysis) -> Table | None:
 
 
 def _rate_row(
-    a: Analysis, found: tuple[Outcome, pd.Series, pd.DataFrame], loss: Entry, about: About, tuned: bool
+    a: Analysis, found: tuple[Outcome, pd.Series, pd.DataFrame], loss: Entry, filters: Filters, tuned: bool
 ) -> Row:
     outcome, rates, trials = found
     grid = sorted(set(_lr(trials).dropna()))
     at_edge = len(grid) > 1 and rates.isin([grid[0], grid[-1]]).any()
-    remark = Entry("at the edge of the grid: a wider one might find better", tone="undecided") if at_edge else Entry("")
+    remark = (
+        Entry("at the edge of the grid: a wider one might contain a better rate", tone="undecided")
+        if at_edge
+        else Entry("")
+    )
     entries = (
         cell_entry(outcome.cell),
         loss,
@@ -175,8 +177,8 @@ def _rate_row(
         Entry(_tried(grid) or DASH),
         _own_settings(a.planned[outcome.cell, outcome.label], trials) if tuned else remark,
     )
-    about = (*about_cells(a, outcome.cell.values), *about)
-    return Row(entries, reference=loss.text == a.display(a.baseline), about=about)
+    filters = (*cell_filters(a, outcome.cell.values), *filters)
+    return Row(entries, reference=loss.text == a.display(a.baseline), filters=filters)
 
 
 def _tried(values: Sequence[Hashable]) -> str:
@@ -212,10 +214,10 @@ def _losses(a: Analysis) -> Table:
     table_rows = tuple(
         Row(
             tuple(Entry(text or DASH) for text in (label, x.name, x.family, x.link, x.evidence, x.paper)),
-            about=about_loss(a, label),
+            filters=loss_filters(a, label),
         )
         for label in a.labels
-        for x in (a.about[label],)
+        for x in (a.loss_facts[label],)
     )
     return Table("losses", "The losses", columns, table_rows)
 

@@ -1,4 +1,4 @@
-"""The verdicts first, in plain sentences."""
+"""The verdicts, in plain sentences, ahead of the numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from harness.analysis import stats
 from harness.analysis.cells import Analysis, Cell
 from harness.report.items import Column, Entry, Item, Notice, Point, Points, Prose, Row, Section, Table
 from harness.report.sections import controls
-from harness.report.sections.common import TONES, about_loss, dash, loss_entry, reason
+from harness.report.sections.common import TONES, dash, loss_entry, loss_filters, reason
 from harness.text import count, joined
 
 FEW_SEEDS = 5
@@ -27,33 +27,36 @@ def section(a: Analysis) -> Section:
 
 
 def lead(a: Analysis) -> str:
-    """Return what was compared, and, where nothing could be told apart, just that."""
+    """Return what was compared and, where no difference could be decided, that."""
     compared = f"{count(len(a.challengers), 'loss', 'losses')} against {a.display(a.baseline)}"
     where = (
         f"{a.cells[0].title}" if len(a.cells) == 1 else f"{len(a.cells)} cells ({'; '.join(c.title for c in a.cells)})"
     )
-    text = f"Compared: {compared}, by {a.metric.title}, seed by seed on {where or 'no cell'}. "
-    text += f"Below are mean differences in {a.metric.difference_unit or a.metric.title}, with n pairs of runs"
-    text += f"; true differences within ±{a.metric.with_unit(a.margin)} count as equal. " if a.margin else ". "
-    told = {c.verdict for c in a.comparisons.values()} - {"not decidable"}
-    if a.comparisons and not told:
-        text += f"This study cannot tell any of them from {a.baseline}: see below what would."
+    text = f"Compared: {compared}, in {a.metric.title}, seed by seed on {where or 'no cell'}. "
+    text += f"Mean differences are in {a.metric.difference_unit or a.metric.title}, with n pairs of runs"
+    text += f"; differences within ±{a.metric.with_unit(a.margin)} count as equivalent. " if a.margin else ". "
+    decided = {c.verdict for c in a.comparisons.values()} - {"not decidable"}
+    if a.comparisons and not decided:
+        text += (
+            f"No difference from {a.baseline} could be decided; beside each loss is the number of seeds that would "
+            "decide it."
+        )
     return text.strip()
 
 
 def notices(a: Analysis) -> list[Notice]:
-    """Return what qualifies every verdict: controls that misbehave, few seeds, runs set aside or missing."""
+    """Return what qualifies every verdict: controls that failed, few seeds, runs set aside or missing."""
     found = [Notice(text, "alarm") for text in controls.alarms(a)]
-    unjudged = [c for c in controls.controls(a) if c.outcome in ("cannot tell", "not run")]
-    if unjudged:
-        which = "; ".join(f"{c.name} on {c.cell.short}: {c.detail}" for c in unjudged)
-        found.append(Notice(f"Controls that say nothing yet: {which}."))
+    undecided = [c for c in controls.controls(a) if c.status in ("undecided", "not run")]
+    if undecided:
+        which = "; ".join(f"{c.name} on {c.cell.short}: {c.detail}" for c in undecided)
+        found.append(Notice(f"Controls without a result: {which}."))
     n = max((c.n for c in a.comparisons.values()), default=0)
     if n < FEW_SEEDS:
         found.append(
             Notice(
-                f"Only {count(n, 'pair')} of runs at most stand behind a verdict. With so few, intervals are wide and "
-                "only large differences can be told; take what follows as a first look."
+                f"No verdict rests on more than {count(n, 'pair')} of runs. With so few, intervals are wide and only "
+                "large differences can be detected: take what follows as a first look."
             )
         )
     if len(a.set_aside):
@@ -83,16 +86,16 @@ def _points(a: Analysis) -> list[Point]:
             for label in a.challengers
         }
         lines = [(a.display(label), _in_cells(a, cells, label, verdict)) for label, cells in where.items() if cells]
-        about = (about_loss(a, label) for label, cells in where.items() if cells)
-        points.append(Point(term, TONES[verdict], tuple(lines), tuple(about)))
+        filters = (loss_filters(a, label) for label, cells in where.items() if cells)
+        points.append(Point(term, TONES[verdict], tuple(lines), tuple(filters)))
     return points
 
 
 def _in_cells(a: Analysis, cells: list[Cell], label: str, verdict: str) -> str:
-    if verdict == "not decidable" and len(a.cells) > 2:  # nothing is known in many places: the table below has them
+    if verdict == "not decidable" and len(a.cells) > 2:  # the table below lists the many undecided cells
         diverged = sum(a.outcomes[cell, label].diverged for cell in cells)
-        told = f"in {'all' if len(cells) == len(a.cells) else f'{len(cells)} of'} {len(a.cells)} cells"
-        return f"{told}, {count(diverged, 'run')} diverged" if diverged else told
+        extent = f"in {'all' if len(cells) == len(a.cells) else f'{len(cells)} of'} {len(a.cells)} cells"
+        return f"{extent}, {count(diverged, 'run')} diverged" if diverged else extent
     return "; ".join(_in_cell(a, cell, label) for cell in cells)
 
 
@@ -103,7 +106,7 @@ def _in_cell(a: Analysis, cell: Cell, label: str) -> str:
     details = [f"n = {found.n}"]
     if outcome.diverged:
         details.append(
-            f"{outcome.diverged} of {outcome.planned} diverged" + (", judged by the others" if found.n else "")
+            f"{outcome.diverged} of {outcome.planned} diverged" + (", the others compared" if found.n else "")
         )
     if found.seeds_needed:
         details.append(f"about {found.seeds_needed:,} needed")
@@ -130,10 +133,10 @@ def _matrix(a: Analysis) -> Table:
             keys = a.outcomes[cell, label].paired_keys
             tone = TONES[found.verdict]
             entries.append(Entry(text, found.difference if found.n else None, runs=keys, note=reason(found), tone=tone))
-        rows.append(Row(tuple(entries), about=about_loss(a, label)))
+        rows.append(Row(tuple(entries), filters=loss_filters(a, label)))
     columns = [Column(f"cell_{i + 1}", cell.short, note=cell.title) for i, cell in enumerate(a.cells)]
     unit = a.metric.difference_unit or a.metric.title
-    caption = f"Verdict and difference to {a.baseline} ({unit}) in every cell, best first."
+    caption = f"Verdict and difference from {a.baseline} ({unit}) in every cell, best first."
     return Table("verdicts", "Verdicts by cell", (Column("loss", "loss"), *columns), tuple(rows), caption)
 
 
@@ -151,5 +154,5 @@ def over_all_cells(a: Analysis) -> str:
             f"{count(seeds, 'seed')} allow no p below {least:.3g}, too much for Holm's correction over "
             f"{count(len(a.challengers), 'loss', 'losses')}."
         )
-    told = [f"{verdict}, {joined(names)}" for verdict, names in by_verdict.items() if names]
-    return f"Over all cells together: {'; '.join(told)}."
+    verdicts = [f"{verdict}: {joined(names)}" for verdict, names in by_verdict.items() if names]
+    return f"Over all cells together: {'; '.join(verdicts)}."

@@ -27,15 +27,15 @@ for (const table of document.querySelectorAll("table")) {
   });
 }
 
-// Filter rows, lines and figures by what they are about. A name like 2.1 is the second value of the third kind; what is
-// about nothing of a kind stays, and so does the baseline where losses are chosen.
+// Filter rows, lines and figures by kind and value. A name like 2.1 is the second value of the third kind; what has
+// no value of a kind stays, and so does the baseline where losses are chosen.
 const form = document.getElementById("filters");
 if (form) {
-  const told = document.querySelector("#filtered output");
+  const status = document.querySelector("#filtered output");
   const again = document.querySelector("#filtered button");
   const controls = [...form.elements].filter((one) => one.dataset.kind);
   const ofLosses = new Set(controls.filter((one) => "losses" in one.dataset).map((one) => one.dataset.kind));
-  const parts = [...document.querySelectorAll("[data-about]")].map((element) => ({ element, names: element.dataset.about.split(" ") }));
+  const parts = [...document.querySelectorAll("[data-filters]")].map((element) => ({ element, names: element.dataset.filters.split(" ") }));
 
   const wanted = (control) => {
     const value = control.value.trim();
@@ -45,17 +45,17 @@ if (form) {
   };
 
   // a list, a table or a group of figures of which nothing is left says so
-  const tell = (box, items, words) => {
+  const announce = (box, items, words) => {
     const empty = items.length > 0 && items.every((item) => item.hidden);
     if (empty && !box.nextElementSibling?.matches(".emptied")) {
-      const said = document.createElement("p");
-      said.className = "emptied";
-      said.textContent = words;
-      box.after(said);
+      const message = document.createElement("p");
+      message.className = "emptied";
+      message.textContent = words;
+      box.after(message);
     }
     box.hidden = empty;
-    const said = box.nextElementSibling;
-    if (said?.matches(".emptied")) said.hidden = !empty;
+    const message = box.nextElementSibling;
+    if (message?.matches(".emptied")) message.hidden = !empty;
   };
 
   const apply = () => {
@@ -67,20 +67,20 @@ if (form) {
         return own.length > 0 && !own.some((name) => chosen.has(name));
       });
     }
-    for (const list of document.querySelectorAll(".points ul")) tell(list, [...list.children], "none that fits the filter");
-    for (const box of document.querySelectorAll(".figures")) tell(box, [...box.children], "No figure fits the filter.");
+    for (const list of document.querySelectorAll(".points ul")) announce(list, [...list.children], "none that fits the filter");
+    for (const box of document.querySelectorAll(".figures")) announce(box, [...box.children], "No figure fits the filter.");
     let [shown, all] = [0, 0];
     for (const table of document.querySelectorAll("table")) {
       const rows = [...table.tBodies[0].rows];
-      tell(table.parentElement, rows, "No row of this table fits the filter.");
-      if (rows.some((row) => row.dataset.about)) {
+      announce(table.parentElement, rows, "No row of this table fits the filter.");
+      if (rows.some((row) => row.dataset.filters)) {
         all += rows.length;
         shown += rows.filter((row) => !row.hidden).length;
       }
     }
-    told.textContent = active.length ? `Filtered: ${shown.toLocaleString("en")} of ${all.toLocaleString("en")} rows shown.` : "";
+    status.textContent = active.length ? `Filtered: ${shown.toLocaleString("en")} of ${all.toLocaleString("en")} rows shown.` : "";
     again.hidden = !active.length;
-    told.parentElement.classList.toggle("active", active.length > 0);
+    status.parentElement.classList.toggle("active", active.length > 0);
   };
 
   form.hidden = false;
@@ -106,7 +106,7 @@ if (form) {
 
 // Enlarge a figure by a click on it or by its button, and save it as SVG or PNG made from the drawing in this page.
 const dialog = document.getElementById("enlarged");
-const place = dialog.querySelector(".drawing");
+const frame = dialog.querySelector(".drawing");
 let current = "";
 
 // a drawing that stands alone, in the light colours: the first rule of the style sheet
@@ -129,9 +129,9 @@ const save = (blob, ending) => {
 };
 
 const savers = {
-  svg: () => save(new Blob([alone(place.firstElementChild).text], { type: "image/svg+xml" }), "svg"),
+  svg: () => save(new Blob([alone(frame.firstElementChild).text], { type: "image/svg+xml" }), "svg"),
   png: () => {
-    const { width, height, text } = alone(place.firstElementChild);
+    const { width, height, text } = alone(frame.firstElementChild);
     const canvas = document.createElement("canvas");
     const scale = Math.min(160 / 72, 16000 / Math.max(width, height)); // 160 dots per inch, as in the files, if a canvas may be so large
     [canvas.width, canvas.height] = [Math.round(width * scale), Math.round(height * scale)];
@@ -145,7 +145,7 @@ const savers = {
 };
 for (const [ending, act] of Object.entries(savers)) dialog.querySelector(`[data-save=${ending}]`).addEventListener("click", act);
 dialog.addEventListener("click", (event) => event.target === dialog && dialog.close()); // beside it
-dialog.addEventListener("close", () => place.replaceChildren());
+dialog.addEventListener("close", () => frame.replaceChildren());
 
 for (const figure of document.querySelectorAll("figure")) {
   const drawing = figure.querySelector(".drawing");
@@ -157,7 +157,7 @@ for (const figure of document.querySelectorAll("figure")) {
   button.addEventListener("click", () => {
     current = figure.id;
     dialog.querySelector("h2").textContent = figure.querySelector("h3").textContent;
-    place.replaceChildren(drawing.querySelector("svg").cloneNode(true));
+    frame.replaceChildren(drawing.querySelector("svg").cloneNode(true));
     button.focus({ preventScroll: true }); // where Escape leads back to, also after a click on the drawing
     dialog.showModal();
   });

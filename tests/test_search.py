@@ -7,12 +7,15 @@ import sys
 
 import pytest
 
-from harness import paths
-from harness import compose, plan
-from harness import records
-from harness.studies import search as tune
+from harness import compose, paths, plan, records
+from harness.address import Addresses, setting_hash
 from harness.errors import UsageError
+from harness.metrics import declared
 from harness.plan import Study
+from harness.studies.search import RATE, Search, space_of
+
+ADDRESSES = Addresses(paths.ROOT / "nowhere")
+METRICS = [metric.as_dict() for metric in declared.CLASSIFICATION]
 
 
 def study(track="tuned", losses=("cross_entropy", "focal", "center_cross_entropy"), **more):
@@ -21,27 +24,33 @@ def study(track="tuned", losses=("cross_entropy", "focal", "center_cross_entropy
     return Study(name="test", question="?", axes=axes, track=track, search=search, **more)
 
 
+def search_of(asked):
+    """Return the search of a study before its first round."""
+    return Search(plan.settings(asked), asked, ADDRESSES)
+
+
 def answer(run, results, value, status="done", **more):
     """Write what a run would have left: ``value`` on validation, and on test the opposite."""
-    record = {"status": status, "valid": {"top1": value, "nll": value}, "test": {"top1": -(value or 0)}, **more}
+    record = {"status": status, "valid": {"top1": value, "nll": value}, "test": {"top1": -(value or 0)}}
+    record |= {"metrics": METRICS, **more}
     records.write_json(records.run_folder(run.key, results) / "record.json", record)
 
 
 def searched(asked, results, objective):
     """Carry a search out with made-up results; return it and the keys of each round."""
-    search, rounds = tune.Search(plan.settings(asked), asked), []
+    search, rounds = search_of(asked), []
     while trials := search.ask():
         for run in trials:
-            answer(run, results, objective(run.setting.described))
+            answer(run, results, objective(run.setting.spec))
         search.tell(results)
         rounds.append([run.key for run in trials])
     return search, rounds
 
 
-def peaked(described):
+def peaked(spec):
     """A metric with its best at three times the model's rate and, where there is a gamma, at gamma 0.5."""
-    gamma = described["loss"].get("gamma", 0.5)
-    return 1 - math.log10(described["optimizer"]["lr"] / 0.015) ** 2 - (gamma - 0.5) ** 2 / 10
+    gamma = spec.loss.get("gamma", 0.5)
+    return 1 - math.log10(spec.optimizer["lr"] / 0.015) ** 2 - (gamma - 0.5) ** 2 / 10
 
 
 # ---------------------------------------------------------------------- asking
@@ -52,20 +61,20 @@ def test_every_loss_in_every_cell_has_the_same_budget_on_seeds_outside_the_study
     asked = study(track, search={"seeds": [7001, 7002]})
     search, rounds = searched(asked, tmp_path, peaked)
     assert {len(trials) for trials in search.trials.values()} == {search.budget} == {{"lr": 3, "tuned": 10}[track]}
-    assert len(search.trials) == 2 * 4  # three losses and the planted one; the control against itself searches nothing
+    assert len(search.trials) == 2 * 4  # three losses and the negative control; the baseline repeated searches nothing
     assert len(rounds) == {"lr": 1, "tuned": 3}[track]
-    for place, trials in search.trials.items():
+    for contender, trials in search.trials.items():
         runs = [run for trial in trials for run in trial.runs]
-        assert len({run.key for run in runs}) == 2 * search.budget, place
+        assert len({run.key for run in runs}) == 2 * search.budget, contender
         assert {run.seed for run in runs} == {7001, 7002}
         assert {run.setting.role for run in runs} == {"search"}
-        assert {run.setting.described["trainer"]["epochs"] for run in runs} == {
-            search.settings[place].described["trainer"]["epochs"]
+        assert {run.setting.spec.trainer["epochs"] for run in runs} == {
+            search.settings[contender].spec.trainer["epochs"]
         }
 
 
 def test_a_fixed_track_asks_for_nothing():
-    search = tune.Search(plan.settings(study("fixed")), study("fixed"))
+    search = search_of(study("fixed"))
     assert search.budget == 0
     assert search.ask() == search.runs == search.ahead == []
     assert search.chosen() == {}
@@ -74,22 +83,22 @@ def test_a_fixed_track_asks_for_nothing():
 def test_the_first_trial_is_the_default_and_all_stay_within_the_space(tmp_path):
     asked = study(losses=("cross_entropy", "focal_tversky", "ghm_c_ovr", "dice", "center_cross_entropy"))
     search, _ = searched(asked, tmp_path, peaked)
-    for place, (first, *others) in search.trials.items():
-        setting = search.settings[place]
-        space = tune.space_of(setting, asked)
-        assert first.runs[0].setting.described == setting.described, "1.3333333333333333 stays as it is"
+    for contender, (first, *others) in search.trials.items():
+        setting = search.settings[contender]
+        space = space_of(setting, asked)
+        assert first.runs[0].setting.spec == setting.spec, "1.3333333333333333 stays as it is"
         for trial in others:
             assert trial.values.keys() == space.keys()
             for path, given in space.items():
                 value = trial.values[path]
-                assert compose.value_at(trial.runs[0].setting.described, path) == value
+                assert trial.runs[0].setting.spec.value(path) == value
                 if "choices" in given:
                     assert value in given["choices"]
                 else:
                     assert given["low"] <= value <= given["high"]
                     assert type(value) is type(given["low"])
                     assert value == float(f"{value:.3g}")
-    own = {label: set(tune.space_of(s, asked)) - {tune.RATE} for (_, label), s in search.settings.items()}
+    own = {label: set(space_of(s, asked)) - {RATE} for (_, label), s in search.settings.items()}
     assert own["cross_entropy"] == own["negative_control_worse"] == set()
     assert own["dice"] == {"loss.smooth", "loss.squared"}
     assert own["center_cross_entropy"] == {"loss.terms.center"}
@@ -102,14 +111,14 @@ def test_what_the_study_gives_is_not_searched(tmp_path):
         baseline="focal gamma=1",
         include=[{"loss": "poly1_focal", "loss.gamma": 2.0, "loss.epsilon": 1.0}],
         recipes=[{"when": {"model": "mlp"}, "set": {"optimizer.lr": 0.1}}],
-        controls={},
+        controls={"negative_control": None},
     )
     search, _ = searched(asked, tmp_path, peaked)
     for (_, label), trials in search.trials.items():
-        found = {trial.runs[0].setting.described["loss"]["gamma"] for trial in trials}
+        found = {trial.runs[0].setting.spec.loss["gamma"] for trial in trials}
         assert len(found) == 1, label
         assert f"gamma={found.pop()}" in label
-    first = {s.names["model"]: search.trials[p][0].values[tune.RATE] for p, s in search.settings.items()}
+    first = {s.names["model"]: search.trials[p][0].values[RATE] for p, s in search.settings.items()}
     assert first == {"cnn_micro": 0.005, "mlp": 0.1}, "the search is around the study's own rate"
 
 
@@ -118,9 +127,11 @@ def test_equal_answers_lead_to_equal_questions_whatever_else_is_compared(tmp_pat
     again, same = searched(study(), tmp_path / "b", peaked)
     assert rounds == same
     assert whole.chosen() == again.chosen()
-    fewer, _ = searched(study(losses=("focal", "cross_entropy"), controls={}), tmp_path / "c", peaked)
-    assert {place: whole.chosen()[place] for place in fewer.chosen()} == fewer.chosen()
-    other, _ = searched(study(), tmp_path / "d", lambda described: -peaked(described))
+    fewer, _ = searched(
+        study(losses=("focal", "cross_entropy"), controls={"negative_control": None}), tmp_path / "c", peaked
+    )
+    assert {contender: whole.chosen()[contender] for contender in fewer.chosen()} == fewer.chosen()
+    other, _ = searched(study(), tmp_path / "d", lambda spec: -peaked(spec))
     assert other.runs[0].key == whole.runs[0].key
     assert {run.key for run in other.runs} != {run.key for run in whole.runs}, "answers move the later questions"
 
@@ -128,9 +139,9 @@ def test_equal_answers_lead_to_equal_questions_whatever_else_is_compared(tmp_pat
 def test_answers_that_are_there_are_found_and_the_rest_is_asked(tmp_path):
     """A search stopped after its first round goes on with the second: the first is asked again, and finished."""
     whole, rounds = searched(study(), tmp_path / "straight", peaked)
-    stopped = tune.Search(plan.settings(study()), study())
+    stopped = search_of(study())
     for run in stopped.ask():
-        answer(run, tmp_path / "stopped", peaked(run.setting.described))
+        answer(run, tmp_path / "stopped", peaked(run.setting.spec))
     before = records.finished(tmp_path / "stopped")
     assert before == set(rounds[0])
     resumed, _ = searched(study(), tmp_path / "stopped", peaked)
@@ -139,7 +150,7 @@ def test_answers_that_are_there_are_found_and_the_rest_is_asked(tmp_path):
 
 
 def test_what_lies_ahead_is_counted(tmp_path):
-    search = tune.Search(plan.settings(study()), study())
+    search = search_of(study())
     assert len(search.ahead) == 8 * 10
     first = search.ask()
     assert len(first) == 8 * 5
@@ -151,7 +162,7 @@ def test_what_lies_ahead_is_counted(tmp_path):
 def test_a_space_without_room_gets_a_sentence():
     asked = study(search={"range": [0.9999, 1.0001]})
     with pytest.raises(UsageError, match=r"give search\.range more room"):
-        tune.Search(plan.settings(asked), asked).ask()
+        search_of(asked).ask()
 
 
 @pytest.mark.parametrize(
@@ -166,14 +177,15 @@ def test_a_wrong_space_gets_a_sentence(monkeypatch, content, said):
     real = compose.option
     monkeypatch.setattr(compose, "option", lambda g, n: content if (g, n) == ("search", "focal") else real(g, n))
     with pytest.raises(UsageError, match=said):
-        tune.Search(plan.settings(study()), study())
+        search_of(study())
 
 
 PLAN_ONLY = """
 import pathlib, sys
 from harness import compose, plan
 from harness.studies import sweep
-print(sweep.planned_only(plan.load("smoke", [sys.argv[1]]), compose.compose_run([]).config, pathlib.Path(sys.argv[2])))
+study, options = plan.read_study("smoke", [sys.argv[1]]), compose.compose_run([]).config
+print(sweep.planned_only(study, options, pathlib.Path(sys.argv[2])))
 print(sorted({"torch", "optuna", "pandas"} & set(sys.modules)))
 """
 
@@ -188,19 +200,19 @@ def test_only_track_tuned_imports_optuna_and_planning_never_torch(tmp_path, trac
 # ---------------------------------------------------------------------- choosing
 
 
-def place_of(search, label, model="cnn_micro"):
-    return next(place for place, s in search.settings.items() if (s.label, s.names["model"]) == (label, model))
+def contender_of(search, label, model="cnn_micro"):
+    return next(contender for contender, s in search.settings.items() if (s.label, s.names["model"]) == (label, model))
 
 
 @pytest.mark.parametrize("track", ["lr", "tuned"])
 def test_the_best_on_validation_is_chosen_and_test_is_never_asked(tmp_path, track):
     search, _ = searched(study(track), tmp_path, peaked)
-    for place, trials in search.trials.items():
-        best = max(peaked(trial.runs[0].setting.described) for trial in trials)
-        assert peaked(search.settings[place].at(search.chosen()[place]).described) == best
+    for contender, trials in search.trials.items():
+        best = max(peaked(trial.runs[0].setting.spec) for trial in trials)
+        assert peaked(search.settings[contender].at(search.chosen()[contender]).spec) == best
     for path in tmp_path.glob("runs/*/record.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"test": None}))
-    again = tune.Search(plan.settings(study(track)), study(track))
+    again = search_of(study(track))
     while again.ask():
         again.tell(tmp_path)
     assert again.chosen() == search.chosen()
@@ -209,80 +221,96 @@ def test_the_best_on_validation_is_chosen_and_test_is_never_asked(tmp_path, trac
 def test_tuning_finds_a_better_setting_than_the_default(tmp_path):
     search, _ = searched(study(search={"trials": 20}), tmp_path, peaked)
     for label in ("cross_entropy", "focal"):
-        place = place_of(search, label)
-        default = peaked(search.settings[place].described)
-        found = peaked(search.settings[place].at(search.chosen()[place]).described)
+        contender = contender_of(search, label)
+        default = peaked(search.settings[contender].spec)
+        found = peaked(search.settings[contender].at(search.chosen()[contender]).spec)
         assert found > 0.95 > default
-    assert search.chosen()[place_of(search, "focal")]["loss.gamma"] < 1.3
+    assert search.chosen()[contender_of(search, "focal")]["loss.gamma"] < 1.3
 
 
 def test_equals_go_to_the_earliest_which_is_the_default(tmp_path):
-    search, _ = searched(study(), tmp_path, lambda described: 0.5)
-    for place, values in search.chosen().items():
-        assert search.settings[place].at(values).described == search.settings[place].described
-    grid, _ = searched(study("lr"), tmp_path, lambda described: 0.5)
-    assert grid.chosen()[place_of(grid, "focal")] == {tune.RATE: 0.005}, "the middle of the grid"
+    search, _ = searched(study(), tmp_path, lambda spec: 0.5)
+    for contender, values in search.chosen().items():
+        assert search.settings[contender].at(values).spec == search.settings[contender].spec
+    grid, _ = searched(study("lr"), tmp_path, lambda spec: 0.5)
+    assert grid.chosen()[contender_of(grid, "focal")] == {RATE: 0.005}, "the middle of the grid"
 
 
 @pytest.mark.parametrize("status", ["diverged", "failed", "missing"])
 def test_one_run_that_diverged_or_failed_makes_a_trial_the_worst(tmp_path, status):
     asked = study("lr", axes={"model": ["cnn_micro"]}, search={"seeds": [7001, 7002]})
-    search = tune.Search(plan.settings(asked), asked)
+    search = search_of(asked)
     for run in search.ask():
-        best = run.setting.described["optimizer"]["lr"] == 0.015
+        best = run.setting.spec.optimizer["lr"] == 0.015
         if not best or run.seed == 7001:
-            answer(run, tmp_path, 0.9 if best else peaked(run.setting.described) - 1)
+            answer(run, tmp_path, 0.9 if best else peaked(run.setting.spec) - 1)
         elif status != "missing":
             folder = records.run_folder(run.key, tmp_path)
             name = "failure.json" if status == "failed" else "record.json"
             records.write_json(folder / name, {"status": status, "valid": {"top1": 1.0}})
     search.tell(tmp_path)
-    assert {values[tune.RATE] for values in search.chosen().values()} == {0.005}
+    assert {values[RATE] for values in search.chosen().values()} == {0.005}
 
 
 def test_optuna_is_told_that_a_diverged_trial_is_the_worst(tmp_path):
     """All that is far from the default diverges; the search goes on and chooses something that did not."""
     asked = study()
-    search = tune.Search(plan.settings(asked), asked)
+    search = search_of(asked)
     while trials := search.ask():
         for run in trials:
-            rate = run.setting.described["optimizer"]["lr"]
-            answer(run, tmp_path, peaked(run.setting.described), "done" if rate < 0.006 else "diverged")
+            rate = run.setting.spec.optimizer["lr"]
+            answer(run, tmp_path, peaked(run.setting.spec), "done" if rate < 0.006 else "diverged")
         search.tell(tmp_path)
     assert {len(trials) for trials in search.trials.values()} == {10}
-    assert max(values[tune.RATE] for values in search.chosen().values()) < 0.006
+    assert max(values[RATE] for values in search.chosen().values()) < 0.006
 
 
 def test_lower_is_chosen_where_lower_is_better_and_a_missing_value_is_the_worst(tmp_path):
     asked = study("lr", axes={"model": ["cnn_micro"]}, metric="test.nll")
-    search = tune.Search(plan.settings(asked), asked)
+    search = search_of(asked)
     for run in search.ask():
-        rate = run.setting.described["optimizer"]["lr"]
+        rate = run.setting.spec.optimizer["lr"]
         answer(run, tmp_path, None if rate < 0.005 else rate)
     search.tell(tmp_path)
-    assert {values[tune.RATE] for values in search.chosen().values()} == {0.005}
+    assert {values[RATE] for values in search.chosen().values()} == {0.005}
 
 
 def test_a_metric_that_is_not_recorded_gets_a_sentence(tmp_path):
     asked = study("lr", metric="test.top2")
-    search = tune.Search(plan.settings(asked), asked)
+    search = search_of(asked)
     for run in search.ask():
         answer(run, tmp_path, 1.0)
     with pytest.raises(UsageError, match=r"metric=test\.top2 is not recorded: nll, top1 are"):
         search.tell(tmp_path)
 
 
+@pytest.mark.parametrize(("better", "rate"), [(True, 0.015), (False, 0.0015)])
+def test_a_metric_that_a_task_declares_itself_is_searched_in_its_direction(tmp_path, better, rate):
+    own = declared.Metric("luck", "luck", higher_is_better=better).as_dict()
+    asked = study("lr", axes={"model": ["cnn_micro"]}, metric="shifted.noise.luck")
+    search = search_of(asked)
+    for run in search.ask():
+        answer(run, tmp_path, None, valid={"luck": run.setting.spec.optimizer["lr"]}, metrics=[own])
+    search.tell(tmp_path)
+    assert {values[RATE] for values in search.chosen().values()} == {rate}
+
+
 def test_the_study_runs_at_what_was_chosen_under_the_label_of_the_loss(tmp_path):
     asked = study()
     settings = plan.settings(asked)
     search, _ = searched(asked, tmp_path, peaked)
-    runs = plan.runs(settings, asked, search.chosen())
+    runs = plan.runs(settings, asked, ADDRESSES, search.chosen())
     assert len(runs) == 2 * 2 * (3 + 1 + 1)
     for run in runs:
-        values = search.chosen()[run.setting.place]
-        assert all(compose.value_at(run.setting.described, path) == value for path, value in values.items())
+        values = search.chosen()[run.setting.contender]
+        assert all(run.setting.spec.value(path) == value for path, value in values.items())
         assert run.pair_seed in asked.seeds
-        assert run.setting.hash == compose.setting_hash(run.setting.described)
-    assert {run.setting.label for run in runs} == {"cross_entropy", "focal", "center_cross_entropy", "negative_control_worse"}
-    itself = {run.setting.hash for run in runs if run.setting.role == "self"}
-    assert itself == {r.setting.hash for r in runs if (r.setting.role, r.setting.label) == ("run", "cross_entropy")}
+        assert run.setting.hash == setting_hash(run.setting.spec)
+    assert {run.setting.label for run in runs} == {
+        "cross_entropy",
+        "focal",
+        "center_cross_entropy",
+        "negative_control_worse",
+    }
+    repeated = {run.setting.hash for run in runs if run.setting.role == "baseline_repeat"}
+    assert repeated == {r.setting.hash for r in runs if (r.setting.role, r.setting.label) == ("run", "cross_entropy")}

@@ -1,4 +1,4 @@
-"""From records to entries, which say what MLflow shall hold: pure, without MLflow."""
+"""From records to what MLflow shall hold: pure, without MLflow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 LONGEST_PARAM, LONGEST_TAG = 500, 5000  # what older tracking servers still take
 CELL = ("dataset", "model")
 NAMES = ("task", *CELL, "loss", "optimizer", "trainer", "label", "role", "seed")
-ROLES = {"self": "other seeds", "planted": "planted worse loss", "search": "search"}
+ROLES = {"baseline_repeat": "other seeds", "negative_control": "negative control", "search": "search"}
 Row = Mapping[str, Any]
 
 
@@ -29,7 +29,7 @@ class Point(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Entry:
+class TrackedRun:
     """One MLflow run to be: a seed of a setting, or the parent that sums a setting up."""
 
     identity: tuple[str, str]
@@ -45,7 +45,7 @@ class Entry:
 
     @property
     def digest(self) -> str:
-        """A hash of everything that is mirrored: equal means that there is nothing to do."""
+        """A hash of everything that is mirrored; if it is equal, there is nothing to do."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -119,10 +119,9 @@ def _part(row: Row, *prefixes: str) -> dict[str, Any]:
 
 def _finals(row: Row, at_ms: int) -> Iterator[Point]:
     for name, value in _part(
-        row, "test.", "valid.", "cost.", "selected_epoch", "diverged_step", "last_finite_loss"
+        row, "test.", "shifted.", "valid.", "cost.", "selected_epoch", "diverged_step", "last_finite_loss"
     ).items():
         if (found := number(value)) is not None:
-            # The curves own the names valid.*; here it is the value at the checkpoint that the rule selected.
             yield Point(f"selected.{name}" if name.startswith("valid.") else name, found, at_ms, 0)
 
 
@@ -147,13 +146,13 @@ def _split(points: Iterable[Point]) -> tuple[list[Point], dict[str, str]]:
             finite.append(point)
         else:
             others[point.name].append(point)
-    measured = {point.name for point in finite} | {"train.loss"}
+    measured = {point.name for point in finite}
     tags = {
         f"lossbench.nonfinite.{name}": ", ".join(
             f"{point.value} in epoch {point.step}" if point.step else str(point.value) for point in found
         )
         for name, found in others.items()
-        if name in measured or any(math.isinf(point.value) for point in found)
+        if name in measured or name.startswith("train.loss") or any(math.isinf(point.value) for point in found)
     }
     return finite, tags
 
@@ -165,8 +164,8 @@ def _tags(row: Row, setting: str, **more: object) -> dict[str, str]:
     return {name: value[:LONGEST_TAG] for name, value in values.items() if value}
 
 
-def seed_entry(row: Row, history: Sequence[Row], parent: tuple[str, str]) -> Entry:
-    """Return the entry of one run that is done, diverged or failed; ``history`` has its epochs in order."""
+def tracked_seed(row: Row, history: Sequence[Row], parent: tuple[str, str]) -> TrackedRun:
+    """Return what is tracked of one run that is done, diverged or failed; ``history`` has its epochs in order."""
     start_ms, end_ms = (_milliseconds(row.get(name)) for name in ("started", "finished"))
     points, nonfinite = _split([*_curves(history, start_ms or 0, end_ms or 0), *_finals(row, end_ms or 0)])
     more = {name: row.get(name) for name in ("key", "status", "error", "diverged_step", "last_finite_loss")}
@@ -174,27 +173,27 @@ def seed_entry(row: Row, history: Sequence[Row], parent: tuple[str, str]) -> Ent
     name = f"seed {params['seed']}"
     if row["role"] == "search":
         name = f"lr {params.get('optimizer.lr')}, {name}"
-    elif row["role"] == "self":
+    elif row["role"] == "baseline_repeat":
         name += f" against {text(row.get('pair_seed'))}"
     name += f" · {_title(row)}"
     config = {name.removeprefix("config."): value for name, value in _part(row, "config.").items()}
     files = {
         "config.json": json.dumps(config, indent=1),
-        "environment.json": json.dumps(_part(row, "env.", "numerics.", "data."), indent=1),
+        "environment.json": json.dumps(_part(row, "env.", "identity.", "data."), indent=1),
         "result.json": json.dumps(
-            _part(row, "test.", "valid.", "cost.", "selected", "diverged", "last_", "error"), indent=1
+            _part(row, "test.", "shifted.", "valid.", "cost.", "selected", "diverged", "last_", "error"), indent=1
         ),
     }
     if trace := text(row.get("traceback")):
         files["traceback.txt"] = trace
-    return Entry(
+    return TrackedRun(
         (str(row["key"]), str(row["role"])), parent, name, "FINISHED" if row["status"] == "done" else "FAILED",
         _tags(row, parent[0], **more) | nonfinite, params, points, start_ms, end_ms, files,
     )  # fmt: skip
 
 
-def setting_entry(identity: tuple[str, str], rows: Sequence[Row]) -> Entry:
-    """Return the entry of a setting: what its finished seeds say together."""
+def tracked_setting(identity: tuple[str, str], rows: Sequence[Row]) -> TrackedRun:
+    """Return what is tracked of a setting: its finished seeds taken together."""
     done = [row for row in rows if row["status"] == "done"]
     count = Counter(str(row["status"]) for row in rows)
     points = [Point(status, float(count[status]), 0, 0) for status in ("diverged", "failed")]
@@ -213,7 +212,7 @@ def setting_entry(identity: tuple[str, str], rows: Sequence[Row]) -> Entry:
     vary = ("seed", "optimizer.lr") if identity[1] == "search" else ("seed",)
     shared = set.intersection(*(set(row.items()) for row in params))
     moments = [[_milliseconds(row.get(name)) for row in rows] for name in ("started", "finished")]
-    return Entry(
+    return TrackedRun(
         identity=identity,
         parent=None,
         name=_title(rows[0]),
@@ -229,9 +228,9 @@ def setting_entry(identity: tuple[str, str], rows: Sequence[Row]) -> Entry:
 def _averages(done: Sequence[Row]) -> dict[str, float]:
     """Return the summaries of the test metrics and the mean step time, to the six digits that the dashboard shows."""
     found: dict[str, float] = {}
-    for name in sorted({name for row in done for name in _part(row, "test.", "cost.step_ms")}):
+    for name in sorted({name for row in done for name in _part(row, "test.", "shifted.", "cost.step_ms")}):
         values = [value for row in done if (value := number(row.get(name))) is not None and math.isfinite(value)]
         if values:
-            kept = summary(values) if name.startswith("test.") else {"mean": statistics.fmean(values)}
+            kept = {"mean": statistics.fmean(values)} if name.startswith("cost.") else summary(values)
             found |= {f"{name}.{what}": float(f"{value:.6g}") for what, value in kept.items()}
     return found
