@@ -53,11 +53,11 @@ class Embedding(ImageTask):
                     f"trainer.batch_size, {setup.batch_size}."
                 )
             shape = {"classes": setup.batch_size // images_per_class, "images": images_per_class}
-            self.order = functools.partial(samplers.balanced, self.splits.train.targets, **shape)
+            self.order = functools.partial(samplers.balanced, self.splits.train.labels, **shape)
             self.batches |= {"classes_per_batch": shape["classes"], "images_per_class": images_per_class}
             self.order(0)  # refuses what cannot be had
         elif sampler == "shuffled":
-            self.order = functools.partial(samplers.shuffled, self.splits.train.targets)
+            self.order = functools.partial(samplers.shuffled, self.splits.train.labels)
         else:
             raise UsageError(f"task.sampler is {sampler}; it must be balanced or shuffled.")
         shape = tuple(self.splits.train.images.shape[1:])
