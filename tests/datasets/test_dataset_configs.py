@@ -19,9 +19,9 @@ def test_every_yaml_fits_its_function_and_every_augmentation_is_known(path):
     function = get_method(config.pop("_target_"))
     assert function.__name__ == path.stem
     parameters = set(inspect.signature(function).parameters)
-    if "common" in parameters:
-        (common,) = get_args(get_type_hints(function)["common"])  # of Unpack
-        parameters = parameters - {"common"} | set(common.__annotations__)
+    for shared in parameters & {"common", "settings"}:
+        (fields,) = get_args(get_type_hints(function)[shared])  # of Unpack
+        parameters = parameters - {shared} | set(fields.__annotations__)
     assert parameters == {"root", "download", *config}
     known = joint if set(wanted) <= set(joint.ALLOWED) else augment
     drawn = known.draw(3, wanted, torch.Generator())
@@ -35,7 +35,5 @@ def test_every_yaml_fits_its_function_and_every_augmentation_is_known(path):
 
 
 def test_every_data_set_has_a_yaml():
-    modules = {path.stem for path in (FOLDER.parents[1] / "datasets").glob("*.py")}
-    assert {path.stem for path in FOLDER.glob("*.yaml")} == modules - {
-        "__init__", "augment", "joint", "masks", "official", "splits", "stress", "tables",
-    }  # fmt: skip
+    modules = {path.stem for path in (FOLDER.parents[1] / "datasets" / "sources").glob("*.py")}
+    assert {path.stem for path in FOLDER.glob("*.yaml")} == modules - {"__init__"}
