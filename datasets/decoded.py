@@ -65,7 +65,7 @@ class Summary(NamedTuple):
 
     Attributes:
         counts: int64, how often each value occurs: of images (C, 256), by channel; of masks (256,); of classes (K,), up
-            to the greatest one.
+            to the greatest one; of what is not counted, such as boxes, (0,).
         digest: SHA-256 of the values, in their order.
     """
 
@@ -170,6 +170,8 @@ def summary(array: Array) -> Summary:
 
 
 def _counts(part: Tensor) -> Tensor:
+    if part.is_floating_point():
+        return torch.zeros(0, dtype=torch.int64)
     if part.ndim == 4:
         return torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in part.unbind(1)])
     return torch.bincount(part.flatten(), minlength=256 if part.dtype == torch.uint8 else 0)

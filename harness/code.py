@@ -240,18 +240,15 @@ def _collect(statements: Iterable[ast.stmt], source: Source) -> None:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 source.bound.setdefault(statement.name, []).append(statement)
             case _:
-                names = {node.id for node in ast.walk(statement) if _is_bound(node)}
-                names |= {n.name for n in ast.walk(statement) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+                nodes = list(ast.walk(statement))
+                names = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+                names |= {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
                 for name in names:
                     source.bound.setdefault(name, []).append(statement)
-                for nested in ast.walk(statement):
+                for nested in nodes:
                     source.imports |= _imports(nested, source.package, deep=False)
                 if not isinstance(statement, ast.Assign | ast.AnnAssign) or not names:
                     source.effects.append(statement)
-
-
-def _is_bound(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
 
 
 def _absolute(statement: ast.ImportFrom, package: str) -> str:
