@@ -22,8 +22,8 @@ from torch import Tensor
 
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 """What Pillow raises where a file is not the image that it should be."""
-CHUNK = 2**22
-"""Bytes that are decoded at a time where a whole array is counted or copied."""
+CHUNK = 2**20
+"""Bytes that are decoded at a time, or one item, where a whole array is counted or copied."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class Summary(NamedTuple):
 
     Attributes:
         counts: int64, how often each value occurs: of images (C, 256), by channel; of masks (256,); of classes (K,), up
-            to the greatest one.
+            to the greatest one; of what is not counted, such as boxes, (0,).
         digest: SHA-256 of the values, in their order.
     """
 
@@ -133,7 +133,7 @@ def _fill(buffers: Sequence[Tensor], arrays: Sequence[Array], rows: Tensor, clos
 
 
 def chunks(array: Array, workers: int = 2) -> Iterator[Tensor]:
-    """Yield the whole array in order, a few megabytes at a time."""
+    """Yield the whole array in order, about a megabyte at a time."""
     size = max(1, CHUNK // max(1, math.prod(array.shape[1:])))
     if isinstance(array, Tensor):
         yield from array.split(size)
@@ -170,6 +170,8 @@ def summary(array: Array) -> Summary:
 
 
 def _counts(part: Tensor) -> Tensor:
+    if part.is_floating_point():
+        return torch.zeros(0, dtype=torch.int64)
     if part.ndim == 4:
         return torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in part.unbind(1)])
     return torch.bincount(part.flatten(), minlength=256 if part.dtype == torch.uint8 else 0)

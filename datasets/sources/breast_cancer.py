@@ -11,14 +11,14 @@ from datasets.labelled_tables import LabelledTable, LabelledTableSettings
 
 
 def breast_cancer(
-    root: Path | None = None, *, download: bool = False, **settings: Unpack[LabelledTableSettings]
+    root: Path | None = None, *, download: bool = False, **common: Unpack[LabelledTableSettings]
 ) -> LabelledTable:
     """Benign (357) and malignant (212) tumours, from the size and shape of cell nuclei under the microscope.
 
     Args:
         root: Not used; the table is part of scikit-learn. Every data set is called alike.
         download: Not used.
-        settings: Sizes of the parts; see `datasets.labelled_tables.LabelledTableSettings`.
+        common: Sizes of the parts; see `datasets.labelled_tables.LabelledTableSettings`.
 
     Raises:
         ValueError: A size cannot be had.
@@ -29,4 +29,4 @@ def breast_cancer(
     table: Any = load_breast_cancer()
     labels = np.asarray(table["target_names"])[np.asarray(table["target"])]
     names = tuple(map(str, table["feature_names"]))
-    return labelled_tables.split("breast_cancer", np.asarray(table["data"]), list(labels), names, **settings)
+    return labelled_tables.split("breast_cancer", np.asarray(table["data"]), list(labels), names, **common)

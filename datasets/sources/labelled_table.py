@@ -10,7 +10,7 @@ from datasets.labelled_tables import LabelledTable, LabelledTableSettings
 
 @reads("{path}")
 def labelled_table(
-    root: Path, *, download: bool = False, path: str, target: str, **settings: Unpack[LabelledTableSettings]
+    root: Path, *, download: bool = False, path: str, target: str, **common: Unpack[LabelledTableSettings]
 ) -> LabelledTable:
     """Rows of a CSV file with a header: columns of numbers as they are, columns of words as one column for each word.
 
@@ -19,11 +19,11 @@ def labelled_table(
         download: Not used.
         path: The file.
         target: Name of the column of classes, words or numbers.
-        settings: Sizes of the parts; see `datasets.labelled_tables.LabelledTableSettings`.
+        common: Sizes of the parts; see `datasets.labelled_tables.LabelledTableSettings`.
 
     Raises:
         MissingData: There is no such file.
         ValueError: It lacks the column, a value is missing, or a size cannot be had.
     """
     features, names, labels = tables.read_csv(root, path, target)
-    return labelled_tables.split(Path(path).name, features, list(labels), names, **settings)
+    return labelled_tables.split(Path(path).name, features, list(labels), names, **common)

@@ -59,17 +59,10 @@ def scenes(
             raise ValueError(f"dataset.{name} is {count}; scenes are made to order, so name a number from 1 on.")
     if len(size) != 2 or min(size) < 16:
         raise ValueError(f"dataset.size is {list(size)}; scenes need a height and a width of 16 pixels or more.")
-    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
-    order = stratified_order(labels, TEST_SEED)
-    photographs = [torch.from_numpy(x.copy()).permute(2, 0, 1).float() for x in load_sample_images().images]
     parts = []
     for place, count in enumerate(sizes.values()):
-        chosen = order[:TEST_SIZE] if place == 2 else order[TEST_SIZE:]
-        chosen = chosen[np.isin(labels[chosen], digits)]
-        ink = torch.from_numpy(pixels[chosen] / 16).float().view(-1, 1, 1, 8, 8)
-        classes = 1 + np.searchsorted(digits, labels[chosen])
-        # the left two thirds are for training and validation
-        walls = [x[:, :, 2 * x.shape[2] // 3 :] if place == 2 else x[:, :, : 2 * x.shape[2] // 3] for x in photographs]
+        ink, labels, walls = material(digits, test=place == 2)
+        classes = 1 + np.searchsorted(digits, labels)
         words = np.random.PCG64([split_seed, place]).random_raw(count * DRAWS).reshape(count, DRAWS)
         draws = (words >> np.uint64(11)) / 2.0**53
         made = [_scene(draw, ink, classes, walls, (size[0], size[1])) for draw in draws]
@@ -78,19 +71,40 @@ def scenes(
     return Splits(parts[0], parts[1], parts[2], ("background", *map(str, digits)))
 
 
+def material(digits: Sequence[int], *, test: bool) -> tuple[Tensor, np.ndarray, list[Tensor]]:
+    """Return what scenes of a split are made of: the test shares neither digits nor walls with training and validation.
+
+    Args:
+        digits: Which digits appear.
+        test: Whether the scenes are for the test.
+
+    Returns:
+        Ink of every digit, float32 (D, 1, 1, 8, 8) from 0 to 1; which digit it is, (D,); walls, (3, H, W) each.
+    """
+    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
+    order = stratified_order(labels, TEST_SEED)
+    chosen = order[:TEST_SIZE] if test else order[TEST_SIZE:]
+    chosen = chosen[np.isin(labels[chosen], digits)]
+    ink = torch.from_numpy(pixels[chosen] / 16).float().view(-1, 1, 1, 8, 8)
+    photographs = [torch.from_numpy(x.copy()).permute(2, 0, 1).float() for x in load_sample_images().images]
+    # the left two thirds are for training and validation
+    walls = [x[:, :, 2 * x.shape[2] // 3 :] if test else x[:, :, : 2 * x.shape[2] // 3] for x in photographs]
+    return ink, labels[chosen], walls
+
+
 def _scene(
     draw: np.ndarray, digits: Tensor, classes: np.ndarray, walls: list[Tensor], size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """Return an image, uint8 (3, H, W), and its mask, uint8 (H, W), from numbers in [0, 1)."""
     which, zoom, top, left, number = draw[:5]
     wall = walls[int(which * len(walls))]
-    window = _window(wall, min(wall.shape[1:]) * (0.25 + 0.75 * zoom), top, left, size)
-    image = 64 + _resized(window, size) / 2  # faded, so that ink stands out
+    backdrop = window(wall, min(wall.shape[1:]) * (0.25 + 0.75 * zoom), top, left, size)
+    image = 64 + resized(backdrop, size) / 2  # faded, so that ink stands out
     mask = torch.zeros(size, dtype=torch.uint8)
     for pick, scale, down, right, tone, strength in draw[5:].reshape(DIGITS, 6)[: 1 + int(number * DIGITS)]:
         chosen = int(pick * len(digits))
         side = max(8, round(min(size) * (SIDES[0] + scale * (SIDES[1] - SIDES[0]))))
-        ink = _resized(digits[chosen, 0], (side, side))[0].clamp(0, 1)
+        ink = resized(digits[chosen, 0], (side, side))[0].clamp(0, 1)
         row, column = int(down * (size[0] - side + 1)), int(right * (size[1] - side + 1))
         place = (slice(row, row + side), slice(column, column + side))
         opacity = ink * (0.8 + 0.2 * strength)
@@ -100,13 +114,22 @@ def _scene(
     return image.round().to(torch.uint8), mask
 
 
-def _window(wall: Tensor, side: float, top: float, left: float, size: tuple[int, int]) -> Tensor:
-    """Return a part of a photograph in the proportions of the scene."""
+def window(wall: Tensor, side: float, top: float, left: float, size: tuple[int, int]) -> Tensor:
+    """Return a part of a photograph in the proportions of a scene.
+
+    Args:
+        wall: (C, H, W).
+        side: Of the part, the longer one, in pixels.
+        top: Where it begins, 0 (as high as possible) to 1.
+        left: Likewise, to the left.
+        size: Height and width of the scene.
+    """
     shrink = side / max(size)
     height, width = (max(1, int(x * shrink)) for x in size)
     row, column = int(top * (wall.shape[1] - height + 1)), int(left * (wall.shape[2] - width + 1))
     return wall[:, row : row + height, column : column + width]
 
 
-def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return an image (C, H, W) with another height and width, averaged where it shrinks."""
     return functional.interpolate(image[None], size, mode="bilinear", antialias=True)[0]

@@ -1,0 +1,63 @@
+"""Splits that share no class: what is learnt on some classes is evaluated on others."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from datasets.splits import Images, Splits
+
+
+@dataclass(frozen=True)
+class ClassSplits(Splits):
+    """Images whose validation and test classes do not occur in training.
+
+    ``classes`` are the training classes, whose targets count from 0; targets of validation and test go on from there.
+
+    Attributes:
+        unseen: Names of the classes of validation and test, by split.
+    """
+
+    unseen: Mapping[str, tuple[str, ...]] | None = None
+
+    @property
+    def made_for(self) -> str:
+        """Name of the task that these data are for."""
+        return "embedding"
+
+    @property
+    def content(self) -> str:
+        """What a target is, for messages."""
+        return "other classes in validation and test than in training"
+
+
+def split_by_class(
+    name: str, images: Tensor, targets: Tensor, classes: Sequence[str], counts: tuple[int, int, int]
+) -> ClassSplits:
+    """Give the first classes to training, the next to validation and the last to the test, with all their images.
+
+    Args:
+        name: What an error message calls the data set.
+        images: uint8 (N, C, H, W).
+        targets: int64 (N,), class of each image.
+        classes: Name of each class.
+        counts: Number of training, validation and test classes, two or more each; the test takes the last ones, and
+            what is left over between validation and test is not used.
+
+    Raises:
+        ValueError: There are not so many classes.
+    """
+    train, valid, test = counts
+    if min(counts) < 2 or sum(counts) > len(classes):
+        raise ValueError(
+            f"{train} training, {valid} validation and {test} test classes were asked for, but {name} has "
+            f"{len(classes)} in all, and each part needs two or more."
+        )
+    ranges = {"train": range(train), "valid": range(train, train + valid)}
+    ranges["test"] = range(len(classes) - test, len(classes))
+    parts = {}
+    for part, labels in ranges.items():
+        rows = ((targets >= labels.start) & (targets < labels.stop)).nonzero()[:, 0]
+        parts[part] = Images(images[rows], targets[rows], rows)
+    named = {part: tuple(classes[label] for label in labels) for part, labels in ranges.items()}
+    return ClassSplits(**parts, classes=named.pop("train"), unseen=named)

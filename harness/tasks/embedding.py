@@ -1,0 +1,109 @@
+"""Embedding: features in which images of one class are near each other, for classes that were never trained on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from datasets import augment
+from harness.errors import UsageError
+from harness.feeds import samplers
+from harness.metrics.retrieval import RETRIEVAL, RetrievalMetrics
+from harness.tasks import Batch, Predict, Seeds, Setup, Shift, Spec
+from harness.tasks.images import ImageTask
+from losses.kinds import Pair, Pairs
+
+
+class Embedding(ImageTask):
+    """Images with a class each, trained on some classes and evaluated on others by the features alone.
+
+    Args:
+        setup: which data, and where.
+        sampler: ``balanced``: batches of P classes with K images each; ``shuffled``: every image once an epoch.
+        images_per_class: K of a balanced batch, two or more; P = batch size / K.
+        views: 2: every image of a batch comes twice, augmented differently; losses may then compare ``embeddings``,
+            the features of one view with those of the other.
+
+    Raises:
+        UsageError: one of these is out of its range, or validation and test have no classes of their own.
+    """
+
+    evaluates = frozenset({"features", "class_logits", "embeddings"})  # all of them train the features
+    metrics = RETRIEVAL
+    made_for: ClassVar[str] = "embedding"
+
+    def __init__(
+        self, setup: Setup, sampler: Literal["balanced", "shuffled"], images_per_class: int, views: Literal[1, 2]
+    ) -> None:
+        super().__init__(setup)
+        self.views = views
+        if views not in (1, 2):
+            raise UsageError(f"task.views is {views}; it must be 1 or 2.")
+        if views == 2 and not any(self.augment.values()):
+            raise UsageError("task.views is 2, but dataset.augment is empty, so that both views would be the same.")
+        self.offers = frozenset({"class_logits", "features"} | ({"embeddings"} if views == 2 else set()))
+        self.sampler, self.batches = sampler, {"sampler": sampler}
+        if sampler == "balanced":
+            if images_per_class < 2 or setup.batch_size % images_per_class:
+                raise UsageError(
+                    f"task.images_per_class is {images_per_class}; it must be two or more and divide "
+                    f"trainer.batch_size, {setup.batch_size}."
+                )
+            shape = {"classes": setup.batch_size // images_per_class, "images": images_per_class}
+            self.order = functools.partial(samplers.balanced, self.splits.train.labels, **shape)
+            self.batches |= {"classes_per_batch": shape["classes"], "images_per_class": images_per_class}
+            self.order(0)  # refuses what cannot be had
+        elif sampler == "shuffled":
+            self.order = functools.partial(samplers.shuffled, self.splits.train.labels)
+        else:
+            raise UsageError(f"task.sampler is {sampler}; it must be balanced or shuffled.")
+        shape = tuple(self.splits.train.images.shape[1:])
+        self.spec = Spec(shape, {"class_logits": self.classes}, classes=self.classes)
+
+    def epoch(self, seeds: Seeds, first: int = 0) -> Iterator[Batch]:
+        """Yield images and labels in the order of the sampler; second views follow after all first ones."""
+        generator = torch.Generator().manual_seed(seeds.augment)
+        size, count = self.setup.batch_size, self.steps_per_epoch * self.setup.batch_size
+        views = [augment.draw(count, self.augment, generator).to(self.device) for _ in range(self.views)]
+        for step, (images, targets) in enumerate(self.feed.shuffled(self.order(seeds.order), size, first), first):
+            rows = slice(step * size, step * size + len(targets))
+            seen = torch.cat([augment.apply(images, draws[rows]) for draws in views])
+            yield Batch((self.ready(seen),), targets.repeat(self.views))
+
+    def pairs(self, outputs: Any, batch: Batch) -> Pairs:
+        """Return features (N,F) and, if the model has a head, class scores (N,C), both with the labels (N,); with two
+        views also the features of both, matched row by row.
+        """
+        found = {kind: Pair(outputs[kind], batch.target) for kind in ("class_logits", "features") if kind in outputs}
+        if self.views == 2:
+            found["embeddings"] = Pair(*outputs["features"].chunk(2))
+        return found
+
+    def evaluate(self, predict: Predict, split: str, shift: Shift | None = None) -> dict[str, Any]:
+        """Return what `RetrievalMetrics` finds for a split."""
+        metrics = RetrievalMetrics()
+        for images, targets in self.judged(split, predict, shift):
+            metrics.add(predict(images)["features"], targets)
+        return metrics.scores()
+
+    def describe(self) -> dict[str, Any]:
+        """Return sizes and classes of the splits, the checksum, how batches are made, and what raw pixels score."""
+        counts = {split: len(names) for split, names in self.splits.unseen.items()}
+        return {
+            **super().describe(),
+            **{f"{split}_classes": list(names) for split, names in self.splits.unseen.items()},
+            "class_numbers": {"train": self.classes, **counts},
+            **self.batches,
+            "views": self.views,
+            "trivial": self._trivial(),
+        }
+
+    def _trivial(self) -> dict[str, float]:
+        """Return what the normalised pixels themselves score on the test split."""
+        metrics = RetrievalMetrics()
+        for images, targets in self.feed.ordered("test", self.setup.eval_batch_size):
+            metrics.add(self.normalised(images).flatten(1), targets)
+        return metrics.scores()
