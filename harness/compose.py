@@ -50,6 +50,8 @@ def option(group: str, name: str) -> Config:
         from omegaconf import OmegaConf
 
         return plain(OmegaConf.load(path))
+    if group == "task":  # its data set, model and losses are options of other groups, which it may override
+        return compose_run([f"task={name}"]).config["task"]
     from hydra import compose
 
     with _hydra():

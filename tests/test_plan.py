@@ -96,7 +96,7 @@ def test_a_sweep_is_named_after_its_study_and_what_was_asked_otherwise():
     assert re.fullmatch(r"demo-[0-9a-f]{6}", plan.read_study("demo", asked).name)
     assert plan.read_study("demo", asked).name != plan.read_study("demo", asked[:1]).name
     own = plan.read_study("demo", [*asked, "name=mine"])
-    assert (own.name, own.study, own.overrides) == ("mine", "demo", [*asked, "name=mine"])
+    assert (own.name, own.study, own.overrides) == ("mine", "demo", asked)
 
 
 # ---------------------------------------------------------------------- several losses, one for each role
