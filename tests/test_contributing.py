@@ -39,8 +39,6 @@ def copy(tmp_path_factory):
 
 SHELL = [text for language, text in blocks() if language == "sh"]
 COMMANDS = [line for text in SHELL for line in text.splitlines() if "make " not in line]
-    line for language, text in blocks() if language == "sh" for line in text.splitlines() if "make " not in line
-]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
