@@ -148,7 +148,7 @@ class Code:
             return None
         about = path.stat()
         package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-        return _parsed(str(path), about.st_mtime_ns, about.st_size, package)
+        return parsed_source(str(path), about.st_mtime_ns, about.st_size, package)
 
     def _path(self, module: str) -> Path | None:
         if module not in self._paths:
@@ -219,7 +219,8 @@ class Source:
 
 
 @functools.lru_cache(maxsize=4096)
-def _parsed(path: str, _changed: int, _size: int, package: str) -> Source:
+def parsed_source(path: str, changed: int, size: int, package: str) -> Source:
+    """Return a module of a package, kept as long as time of change and size of its file stay as they are."""
     source = Source(package=package)
     _collect(ast.parse(Path(path).read_bytes()).body, source)
     return source

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import compose, hardware, paths, plan, records
 from harness.address import Addresses, RunSpec, spec_of
+from harness.code import parsed_source
 from harness.engines.local import LocalEngine
 from harness.plan import Run, Study
 from harness.studies import sweep
@@ -461,7 +462,7 @@ def harness(environment: dict[str, str], *arguments: str) -> str:
 
 def finish_mirror(environment: dict[str, str]) -> None:
     """Wait for the mirror, which may go on in the background, so that it disturbs nothing that comes after."""
-    command = [sys.executable, "-m", "harness.tracking", "demo"]
+    command = [sys.executable, "-m", "harness.tracking", "bench_demo"]
     subprocess.run(command, env=environment, cwd=paths.ROOT, check=True, capture_output=True)
 
 
@@ -472,7 +473,7 @@ def bench_tracking(repeats: int) -> Iterator[Row]:
         with elsewhere() as environment:
             asked = (
                 "study=demo",
-                "name=demo",
+                "name=bench_demo",
                 "axes.seed=[1]",
                 "base.trainer.epochs=10",
                 "device=cpu",
@@ -502,9 +503,14 @@ def bench_plan(repeats: int, composed: int = 50) -> Iterator[Row]:
     """Planning 10,000 runs against composing each with Hydra (``composed`` of them timed, scaled to the same count)."""
     study = big_study()
 
+    def planned(results: Path) -> list[Run]:
+        return plan.runs(plan.settings(study), study, Addresses(results / "data", results))
+
     def ours() -> Seconds:
         compose.option.cache_clear()
-        return timed(lambda: plan.runs(plan.settings(study), study, Addresses(paths.ROOT / "data")))
+        parsed_source.cache_clear()  # as in a process that has just begun
+        with tempfile.TemporaryDirectory() as folder:
+            return timed(lambda: planned(Path(folder)))
 
     def one_by_one() -> Seconds:
         entries = [
@@ -512,7 +518,8 @@ def bench_plan(repeats: int, composed: int = 50) -> Iterator[Row]:
         ]
         return timed(lambda: [compose.compose_run(entry) for entry in entries]) * 10_000 / composed
 
-    assert len(plan.runs(plan.settings(study), study, Addresses(paths.ROOT / "data"))) == 10_000
+    with tempfile.TemporaryDirectory() as folder:
+        assert len(planned(Path(folder))) == 10_000
     mine, theirs = paired(ours, one_by_one, repeats)
     yield row("plan", "10,000 runs: planned / composed one by one", mine, theirs, "s", "<= 0.02")
 
@@ -521,9 +528,9 @@ def bench_restart(repeats: int) -> Iterator[Row]:
     """From the command to "nothing is missing" with 10,000 finished runs, in seconds (the ratio is to 1 s)."""
     study = big_study()
     options = compose.compose_run([]).config
-    runs = plan.runs(plan.settings(study), study, Addresses(Path(options["data"]["root"])))
     with tempfile.TemporaryDirectory() as folder:
-        for run in runs:
+        addresses = Addresses(Path(options["data"]["root"]), Path(folder))
+        for run in plan.runs(plan.settings(study), study, addresses):
             records.write_json(records.run_folder(run.key, Path(folder)) / "record.json", {"schema": records.SCHEMA})
         code = (
             "from pathlib import Path; from harness import compose; from harness.studies import sweep; "
@@ -547,9 +554,9 @@ def bench_demo(repeats: int) -> Iterator[Row]:
     times, accuracies, counts = [], [], []
     for _ in range(min(repeats, 2)):
         with elsewhere() as environment:
-            times.append(timed(lambda: harness(environment, "study=demo", "name=demo", "device=cpu")))
+            times.append(timed(lambda: harness(environment, "study=demo", "name=bench_demo", "device=cpu")))
             finish_mirror(environment)
-            study = records.load_study("demo", Path(environment["LOSSBENCH_RESULTS"]))
+            study = records.load_study("bench_demo", Path(environment["LOSSBENCH_RESULTS"]))
         runs = study.runs[study.runs["role"] == "run"]
         counts.append(len(study.runs))
         chosen = runs[(runs["label"] == "cross_entropy") & (runs["model"] == "cnn_micro")]

@@ -50,7 +50,6 @@ def build(*, inputs):
 ONE_FUNCTION = {
     ("av_consistency", "clip_contrastive"),
     ("cross_entropy", "hybrid_none"),
-    ("ddpm_eps", "ddpm_x0"),
     ("huber", "smooth_l1"),
     ("huber_prob", "smooth_l1_prob"),
 }

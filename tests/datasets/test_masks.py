@@ -123,6 +123,15 @@ def test_what_is_wrong_is_left_out_and_counted_on_request(as_voc, drawn, break_i
     assert torch.equal(read.test.targets, drawn.test.targets[1:])
 
 
+def test_files_are_opened_when_they_are_decoded(as_voc):
+    for image in (as_voc / "JPEGImages").iterdir():
+        image.write_bytes(b"not read yet")
+    settings = {**SIZES, "size": [32, 48], "training_list": "official", "valid_size": 2}
+    assert len(voc(as_voc.parents[2], **settings).train) == 4
+    with pytest.raises(MissingData, match="cannot be read as an image"):
+        read_voc(as_voc)
+
+
 def test_a_split_with_nothing_left_is_refused(as_voc):
     for number in range(4):
         (as_voc / f"JPEGImages/val_{number}.jpg").unlink()

@@ -1,0 +1,197 @@
+"""Detection: many boxes in an image, with a class each."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchvision.ops import batched_nms
+
+from harness.errors import UsageError
+from harness.metrics.detection import DETECTION, DetectionMetrics, pairwise_iou
+from harness.tasks import Batch, Predict, Seeds, Setup, Shift, Spec
+from harness.tasks.images import ImageTask
+from harness.tasks.localisation import filled
+from losses.kinds import Pair, Pairs
+
+NEAREST = 9
+"""Cells near the centre of a box that may be asked to find it, as in ATSS."""
+ANCHOR = 4.0
+"""Side of the square around the centre of a cell whose overlap decides which of them are, in cells."""
+PRIOR = math.log(0.01 / 0.99)
+"""Score of every class before training, so that the many empty cells do not drown the rest (Lin et al., RetinaNet)."""
+KEPT, CERTAIN = 100, 0.05
+"""Detections of an image that are evaluated at most, and their least score."""
+SHOWN = 4
+"""Test images that a run keeps for the report to show."""
+
+
+class Detection(ImageTask):
+    """Images with boxes. Every cell of a grid has a score for each class, and the box that it would put there.
+
+    Boxes are corners in pixels; as ``values`` they are in units of a cell, so that differences are about as large as
+    losses of overlap are.
+
+    Args:
+        setup: which data, and where.
+        weights: factor on the loss of each role, ``classes`` and ``boxes``.
+        nms: overlap from which on the less certain of two detections of a class is dropped.
+
+    Raises:
+        UsageError: a setting is out of its range, or the data set has no boxes.
+    """
+
+    offers = frozenset({"binary_logits", "boxes", "values"})
+    evaluates = frozenset({"binary_logits", "boxes", "values"})
+    metrics = DETECTION
+    roles: ClassVar[Mapping[str, tuple[str, ...]]] = {"model": ("classes", "boxes")}
+    made_for: ClassVar[str] = "detection"
+
+    def __init__(self, setup: Setup, weights: Mapping[str, float], nms: float) -> None:
+        super().__init__(setup)
+        self.weights, self.nms = weights, nms
+        if not 0 < nms <= 1:
+            raise UsageError(f"task.nms is {nms}; it must be above 0 and at most 1.")
+        if others := [name for name, value in self.augment.items() if value and name != "colour"]:
+            raise UsageError(f"detection changes colours only: set dataset.augment.{others[0]}=null.")
+        channels, *self.size = self.splits.train.images.shape[1:]
+        self.spec = Spec(
+            (channels, *self.size), {"objects": self.classes, "sides": 4}, dense=True, classes=self.classes
+        )
+
+    @functools.cached_property
+    def class_counts(self) -> Tensor:
+        """How many training boxes each class has: (C,) on the device."""
+        labels = self.splits.train.targets[..., 4].long().flatten()
+        return torch.bincount(labels[labels >= 0], minlength=self.classes).to(self.device)
+
+    def epoch(self, seeds: Seeds, first: int = 0) -> Iterator[Batch]:
+        """Yield images and their boxes in a new order, contrast and brightness changed."""
+        generator = torch.Generator().manual_seed(seeds.augment)
+        tint = float(self.augment.get("colour") or 0) * (
+            2 * torch.rand(len(self.splits.train), 2, 1, 1, 1, generator=generator) - 1
+        ).to(self.device)
+        for rows, images, targets in self.shuffled(seeds.order, first):
+            contrast, brightness = tint[rows].unbind(1)
+            yield Batch((torch.addcmul(brightness, self.ready(images), 1 + contrast),), targets)
+
+    # ------------------------------------------------------------------ cells and boxes
+
+    def cells(self, outputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, float]:
+        """Return scores (N,A,C) and boxes (N,A,4) of all cells, their centres (A,2), and the side of a cell."""
+        maps = {kind: values.float().flatten(2).transpose(1, 2) for kind, values in outputs.items()}
+        height, width = outputs["objects"].shape[2:]
+        cell = self.size[0] / height
+        down, across = (cell * (torch.arange(n, device=self.device) + 0.5) for n in (height, width))
+        centres = torch.stack([across.repeat(height), down.repeat_interleave(width)], 1)
+        # distances of the four edges from the centre, at most the image
+        edges = cell * maps["sides"].clamp_max(math.log(max(self.size) / cell)).exp()
+        boxes = torch.cat([centres - edges[..., :2], centres + edges[..., 2:]], 2)
+        return maps["objects"] + PRIOR, boxes, centres, cell
+
+    def pairs(self, outputs: Any, batch: Batch) -> Pairs:
+        """Return the scores of all cells with 0 or 1 (N,A,C), and their boxes (N*A,4), of which those count that are
+        asked to find one.
+        """
+        scores, boxes, centres, cell = self.cells(outputs)
+        truth, labels = batch.target[..., :4], batch.target[..., 4].long()
+        found = assigned(truth, labels >= 0, centres, ANCHOR * cell)
+        there, found = found >= 0, found.clamp_min(0)
+        wanted = functional.one_hot(labels.gather(1, found).clamp_min(0), self.classes) * there.unsqueeze(2)
+        target = truth.gather(1, found.unsqueeze(2).expand(-1, -1, 4)).flatten(0, 1)
+        pair = Pair(boxes.flatten(0, 1), target, there.flatten())
+        return {
+            "binary_logits": Pair(scores, wanted.to(scores.dtype)),
+            "boxes": pair,
+            "values": Pair(pair.prediction / cell, pair.target / cell, pair.mask),
+        }
+
+    def found(self, outputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return detections, in descending order of their scores: boxes (N,D,4), scores (N,D), classes (N,D) or -1."""
+        logits, boxes, *_ = self.cells(outputs)
+        images, _, classes = logits.shape
+        scores, place = logits.sigmoid().flatten(1).topk(min(KEPT, logits[0].numel()))
+        labels = place % classes
+        boxes = boxes.gather(1, (place // classes).unsqueeze(2).expand(-1, -1, 4))
+        certain = (scores > CERTAIN).flatten().nonzero()[:, 0]
+        group = (torch.arange(images, device=labels.device)[:, None] * classes + labels).flatten()
+        kept = batched_nms(boxes.flatten(0, 1)[certain], scores.flatten()[certain], group[certain], self.nms)
+        survives = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
+        survives[certain[kept]] = True
+        survives = survives.view_as(scores)
+        order = (~survives).to(torch.uint8).argsort(dim=1, stable=True)[:, : max(1, int(survives.sum(1).max()))]
+        labels = torch.where(survives, labels, -1).gather(1, order)
+        return boxes.gather(1, order.unsqueeze(2).expand(-1, -1, 4)), scores.gather(1, order), labels
+
+    # ------------------------------------------------------------------ evaluation
+
+    def evaluate(self, predict: Predict, split: str, shift: Shift | None = None) -> dict[str, Any]:
+        """Return what `DetectionMetrics` finds for a split."""
+        metrics = DetectionMetrics(self.classes, self.device)
+        for images, targets in self.judged(split, predict, shift):
+            metrics.add(*self.found(predict(images)), targets[..., :4], targets[..., 4].long())
+        return metrics.scores()
+
+    def examples(self, predict: Predict) -> dict[str, Any]:
+        """Return a few test images, evenly spaced in the list, and outlines of true boxes and of those found with a
+        score above a half, uint8: the class from 1 on.
+        """
+        count = len(self.splits.test)
+        images, targets = self.feed.rows("test", torch.linspace(0, count - 1, min(SHOWN, count)).round().long())
+        boxes, scores, labels = self.found(predict(self.ready(images)))
+        kept = {
+            "images": images,
+            "truth": outlined(targets[..., :4], targets[..., 4].long(), self.size),
+            "prediction": outlined(boxes, torch.where(scores > 0.5, labels, -1), self.size),
+        }
+        return {name: values.cpu().numpy() for name, values in kept.items()}
+
+    def describe(self) -> dict[str, Any]:
+        """Return sizes of the splits, classes, checksum, size of the images, and training boxes of each class."""
+        return {**super().describe(), "image_size": list(self.size), "class_counts": self.class_counts.tolist()}
+
+
+def assigned(truth: Tensor, there: Tensor, centres: Tensor, anchor: float) -> Tensor:
+    """Return which box each cell is asked to find, int64 (N,A); -1: none.
+
+    Of the cells nearest to the centre of a box those find it whose squares overlap it more than the mean of them by a
+    standard deviation, and whose centres lie in it; the nearest one in any case. A cell of several boxes takes the one
+    that its square overlaps most.
+
+    Args:
+        truth: boxes (N,M,4).
+        there: bool (N,M), False: no box.
+        centres: of the cells, (A,2).
+        anchor: side of the square around each.
+
+    Source:
+        Zhang et al., Bridging the Gap Between Anchor-based and Anchor-free Detection (ATSS), CVPR 2020,
+        arXiv:1912.02424, algorithm 1, with one level.
+    """
+    squares = torch.cat([centres - anchor / 2, centres + anchor / 2], 1)
+    overlap = pairwise_iou(truth, squares)  # (N,M,A)
+    distance = torch.cdist((truth[..., :2] + truth[..., 2:]) / 2, centres)
+    near = distance.topk(min(NEAREST, len(centres)), largest=False).indices
+    candidates = overlap.gather(2, near)
+    least = candidates.mean(2) + candidates.std(2, correction=0)
+    low, high = (centres - truth[..., None, :2]).amin(3), (truth[..., None, 2:] - centres).amin(3)
+    chosen = torch.zeros_like(overlap, dtype=torch.bool).scatter_(2, near, True)
+    chosen &= (overlap >= least.unsqueeze(2)) & (low > 0) & (high > 0)
+    chosen = chosen.scatter(2, near[..., :1], True) & there.unsqueeze(2)
+    best, found = torch.where(chosen, overlap, -1).max(1)
+    return torch.where(best >= 0, found, -1)
+
+
+def outlined(boxes: Tensor, labels: Tensor, size: list[int]) -> Tensor:
+    """Return masks, uint8 (N,H,W): on the border of a box (N,M,4) its class (N,M) + 1, else 0; -1: no box."""
+    masks = torch.zeros(len(boxes), *size, dtype=torch.uint8, device=boxes.device)
+    inner = torch.tensor([1.0, 1, -1, -1], device=boxes.device)
+    for each, label in zip(boxes.unbind(1), labels.unbind(1), strict=True):
+        border = filled(each, size).bool() & ~filled(each + inner, size).bool()
+        masks = torch.where(border & (label >= 0)[:, None, None], (label + 1)[:, None, None].to(torch.uint8), masks)
+    return masks

@@ -1,0 +1,311 @@
+"""Detection: scenes, assignment, matcher and average precision, learning, resume bit for bit, refusals."""
+
+import pytest
+import torch
+from torchvision.ops import box_iou
+
+from datasets.sources.crowded_scenes import OVERLAP, crowded_scenes
+from harness import address, compose
+from harness.errors import UsageError
+from harness.metrics.detection import THRESHOLDS, DetectionMetrics, average_precision, matched, pairwise_iou
+from harness.tasks import Seeds
+from harness.tasks.detection import PRIOR, assigned, outlined
+from harness.training.job import Job, Stopped
+from harness.training.loop import Loop
+
+SIZES = {"train_size": 40, "valid_size": 10, "test_size": 10, "split_seed": 0}
+SETTINGS = {"size": [64, 64], "digits": [0, 1, 4], "objects": [1, 5], "sides": [12, 32], **SIZES}
+BASE = ("task=detection", "dataset.train_size=128", "dataset.valid_size=32", "dataset.test_size=32", "trainer.epochs=2")
+
+
+def job(*overrides, seed=1):
+    config = compose.compose_run(["device=cpu", *overrides])
+    spec = address.spec_of(config.config)
+    data = {"root": "nowhere", "download": False}
+    return Job("key", config.names, "", "run", spec, seed, data, config.config["feed"], "", 1e9, {}, {})
+
+
+def run(made, folder, stop=lambda: False):
+    return made.run(folder, stop, lambda *_: None)
+
+
+def boxes_of(*rows):
+    return torch.tensor(rows, dtype=torch.float32)
+
+
+# ---------------------------------------------------------------- data
+
+
+def test_scenes_hold_digits_within_the_image_that_hardly_cover_each_other():
+    splits = crowded_scenes(**SETTINGS)
+    assert splits.classes == ("0", "1", "4")
+    assert splits.train.images.shape == (40, 3, 64, 64)
+    assert splits.train.targets.shape == (40, 5, 5)
+    boxes, labels = splits.train.targets[..., :4], splits.train.targets[..., 4]
+    there = labels >= 0
+    counts = there.sum(1)
+    assert (int(counts.min()), int(counts.max())) == (1, 5)
+    assert set(labels.unique().tolist()) == {-1, 0, 1, 2}
+    assert not boxes[~there].any()
+    assert (boxes[there] >= 0).all()
+    assert (boxes[there] <= 64).all()
+    sides = (boxes[there][:, 2:] - boxes[there][:, :2]).amax(1)
+    assert 10 <= sides.min() < sides.max() <= 32
+    for row in range(40):
+        overlap = pairwise_iou(boxes[row, there[row]], boxes[row, there[row]]).fill_diagonal_(0)
+        assert overlap.max() < 2 * OVERLAP  # boxes are tighter than the squares that were kept apart
+
+
+def test_a_scene_does_not_depend_on_how_many_there_are():
+    few, many = crowded_scenes(**SETTINGS), crowded_scenes(**{**SETTINGS, "train_size": 60})
+    assert torch.equal(few.train.images, many.train.images[:40])
+    assert torch.equal(few.test.targets, many.test.targets)
+    assert few.checksum != many.checksum
+    assert few.checksum == crowded_scenes(**SETTINGS).checksum
+
+
+def test_a_box_is_around_what_differs_from_the_scene_without_it():
+    one = crowded_scenes(**{**SETTINGS, "objects": [1, 1], "sides": [24, 24]})
+    box = one.train.targets[:, 0, :4]
+    assert ((box[:, 2:] - box[:, :2]).amax(1) >= 20).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"digits": [11]}, r"dataset.digits is \[11\]"),
+        ({"objects": [3, 2]}, r"dataset.objects is \[3, 2\]"),
+        ({"sides": [12, 80]}, "must be two sides from 8 to 64 pixels"),
+        ({"test_size": 0}, "dataset.test_size is 0"),
+    ],
+)
+def test_scenes_that_cannot_be_made_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        crowded_scenes(**{**SETTINGS, **changes})
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def test_overlaps_are_torchvisions():
+    draw = torch.Generator().manual_seed(0)
+    corner, side = 20 * torch.rand(2, 30, 2, generator=draw)
+    boxes = torch.cat([corner, corner + side], 1)
+    torch.testing.assert_close(pairwise_iou(boxes[:10], boxes[10:]), box_iou(boxes[:10], boxes[10:]))
+    assert not pairwise_iou(torch.zeros(1, 4), torch.zeros(1, 4)).any()
+
+
+def test_the_more_certain_detection_takes_the_box_and_each_box_is_taken_once():
+    # three detections in descending order of score, two boxes
+    overlap = torch.tensor([[[0.6, 0.0], [0.9, 0.55], [0.7, 0.8]]])
+    found = matched(overlap, torch.tensor([0.5, 0.58, 0.75]))
+    expected = [[0.6, 0.6, 0.0], [0.55, 0.0, 0.9], [0.0, 0.8, 0.8]]
+    torch.testing.assert_close(found[0], torch.tensor(expected))
+
+
+def test_average_precision_by_hand():
+    """Of 4 boxes, hits at ranks 1, 3 and 4: precisions 1, 2/3, 3/4, of which the second is raised to 3/4."""
+    right = torch.tensor([True, False, True, True, False])[:, None]
+    scores = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5])
+    shuffled = torch.tensor([3, 0, 4, 2, 1])
+    for order in (torch.arange(5), shuffled):
+        found = average_precision(scores[order], right[order], 4)
+        assert float(found) == pytest.approx((1 + 0.75 + 0.75) / 4)
+    assert average_precision(torch.zeros(0), torch.zeros(0, 2, dtype=torch.bool), 3).tolist() == [0, 0]
+
+
+def slow_average_precision(images, classes, threshold):
+    """Average precision, written down image by image and box by box."""
+    found = []
+    for label in range(classes):
+        rows, total = [], 0
+        for boxes, scores, labels, truth, true_labels in images:
+            goal = truth[true_labels == label]
+            total += len(goal)
+            free = set(range(len(goal)))
+            mine = [(float(s), b) for b, s, one in zip(boxes, scores, labels, strict=True) if one == label]
+            for score, box in sorted(mine, key=lambda pair: -pair[0]):
+                overlaps = {at: float(box_iou(box[None], goal[at][None])) for at in free}
+                best = max(overlaps, key=overlaps.get, default=None)
+                hit = best is not None and overlaps[best] >= threshold
+                free -= {best} if hit else set()
+                rows.append((score, hit))
+        if total:
+            rows.sort(key=lambda row: -row[0])
+            hits = [sum(hit for _, hit in rows[: k + 1]) for k in range(len(rows))]
+            precision = [count / (k + 1) for k, count in enumerate(hits)]
+            found.append(sum(max(precision[k:]) for k, (_, hit) in enumerate(rows) if hit) / total)
+    return sum(found) / len(found)
+
+
+def scattered(images, seed=0):
+    """Return boxes, detections near them and elsewhere, with scores and classes, of a few images: padded tensors."""
+    draw = torch.Generator().manual_seed(seed)
+    corner = 60 * torch.rand(images, 6, 2, generator=draw).double()
+    truth = torch.cat([corner, corner + 8 + 20 * torch.rand(images, 6, 2, generator=draw)], 2)
+    labels = torch.randint(-1, 3, (images, 6), generator=draw)
+    truth *= (labels >= 0)[..., None]
+    near = truth.repeat(1, 2, 1) + 1.5 * torch.randn(images, 12, 4, generator=draw)
+    called = torch.where(torch.rand(images, 12, generator=draw) < 0.8, labels.repeat(1, 2), 1)
+    scores, order = torch.rand(images, 12, generator=draw).sort(1, descending=True)
+    return near.gather(1, order[..., None].expand(-1, -1, 4)), scores, called.gather(1, order), truth, labels
+
+
+def test_metrics_are_those_of_a_slow_and_plain_program():
+    batch = scattered(20)
+    metrics = DetectionMetrics(3, torch.device("cpu"))
+    for rows in (slice(0, 7), slice(7, 20)):
+        metrics.add(*(part[rows] for part in batch))
+    found = metrics.scores()
+    images = list(zip(*batch, strict=True))
+    assert found["ap50"] == pytest.approx(slow_average_precision(images, 3, 0.5))
+    assert found["ap75"] == pytest.approx(slow_average_precision(images, 3, 0.75))
+    assert found["ap"] == pytest.approx(sum(slow_average_precision(images, 3, t) for t in THRESHOLDS) / 10)
+    assert 0.1 < found["ap75"] < found["ap50"] < 0.9
+    assert 0.5 <= found["matched_iou"] <= 1
+
+
+def test_perfect_and_absent_detections():
+    *_, truth, labels = scattered(5)
+    metrics = DetectionMetrics(3, torch.device("cpu"))
+    metrics.add(truth, torch.ones(5, 6), labels, truth, labels)
+    assert metrics.scores() == pytest.approx({"ap": 1, "ap50": 1, "ap75": 1, "matched_iou": 1})
+    metrics = DetectionMetrics(3, torch.device("cpu"))
+    metrics.add(truth, torch.ones(5, 6), torch.full_like(labels, -1), truth, labels)
+    assert metrics.scores() == {"ap": 0, "ap50": 0, "ap75": 0, "matched_iou": None}
+
+
+# ---------------------------------------------------------------- the task
+
+
+CENTRES = torch.stack(torch.meshgrid(torch.arange(8), torch.arange(8), indexing="xy"), 2).view(-1, 2) * 8.0 + 4
+
+
+def test_cells_are_asked_to_find_the_boxes_that_they_lie_in():
+    truth = boxes_of([8, 8, 40, 40], [44, 44, 60, 64], [0, 0, 0, 0])[None]
+    found = assigned(truth, torch.tensor([[True, True, False]]), CENTRES, 32.0)[0]
+    assert set(found.tolist()) == {-1, 0, 1}
+    for box in (0, 1):
+        mine = CENTRES[found == box]
+        assert len(mine) <= 9
+        assert (mine > truth[0, box, :2]).all()
+        assert (mine < truth[0, box, 2:]).all()
+    # 9 cells around (24, 24) on a grid of 8: the four at distance sqrt(32) overlap alike, and more than the others
+    assert sorted(CENTRES[found == 0].tolist()) == [[20, 20], [20, 28], [28, 20], [28, 28]]
+
+
+def test_a_box_between_all_centres_gets_the_nearest_cell():
+    truth = boxes_of([9, 9, 11, 11])[None]
+    found = assigned(truth, torch.ones(1, 1, dtype=torch.bool), CENTRES, 32.0)[0]
+    assert CENTRES[found == 0].tolist() == [[12, 12]]
+
+
+def test_a_cell_that_is_right_gives_back_its_boxes():
+    """Scores and edges as they should be make detections that are the true boxes."""
+    task = Loop(job(*BASE)).task
+    batch = next(task.epoch(Seeds(1, 2)))
+    truth, labels = batch.target[..., :4], batch.target[..., 4].long()
+    empty = {"objects": torch.zeros(16, 3, 8, 8), "sides": torch.zeros(16, 4, 8, 8)}
+    pairs = task.pairs(empty, batch)
+    target, mask = pairs["boxes"].target.view(16, 64, 4), pairs["boxes"].mask.view(16, 64)
+    edges = torch.cat([CENTRES - target[..., :2], target[..., 2:] - CENTRES], 2).clamp_min(0.1) / 8
+    right = {
+        "objects": (20 * pairs["binary_logits"].target - 10 - PRIOR).transpose(1, 2).unflatten(2, (8, 8)),
+        "sides": torch.where(mask[..., None], edges.log(), 0).transpose(1, 2).unflatten(2, (8, 8)),
+    }
+    metrics = DetectionMetrics(3, torch.device("cpu"))
+    metrics.add(*task.found(right), truth, labels)
+    assert metrics.scores()["ap50"] == pytest.approx(1, abs=0.02)  # cells outside a thin box cannot hold it
+    torch.testing.assert_close(pairs["values"].target * 8, pairs["boxes"].target)
+    assert pairs["binary_logits"].target.sum() == mask.sum()
+
+
+def test_detections_of_one_class_that_overlap_are_dropped():
+    task = Loop(job(*BASE)).task
+    outputs = {"objects": torch.full((1, 3, 8, 8), -20.0), "sides": torch.zeros(1, 4, 8, 8)}
+    outputs["objects"][0, 0, 3, 3:5] = torch.tensor([9.0, 8.0])  # neighbours: the boxes overlap by a third
+    outputs["objects"][0, 1, 3, 3] = 7.0
+    boxes, scores, labels = task.found(outputs)
+    assert labels.tolist() == [[0, 0, 1]]
+    assert scores[0].tolist() == sorted(scores[0].tolist(), reverse=True)
+    torch.testing.assert_close(boxes[0, 0], torch.tensor([20.0, 20, 36, 36]))
+    task.nms = 0.3
+    assert task.found(outputs)[2].tolist() == [[0, 1]]
+
+
+def test_equal_seeds_give_equal_batches_from_any_batch_on():
+    task = Loop(job(*BASE)).task
+    whole, rest = list(task.epoch(Seeds(3, 4))), list(task.epoch(Seeds(3, 4), first=5))
+    assert len(whole) == task.steps_per_epoch == 8
+    for one, other in zip(whole[5:], rest, strict=True):
+        assert torch.equal(one.inputs[0], other.inputs[0])
+        assert torch.equal(one.target, other.target)
+    assert task.statistic("class_counts") == task.describe()["class_counts"]
+
+
+@pytest.mark.parametrize("model", ["detector_micro", "vit_detector_micro"])
+@pytest.mark.parametrize("loss", ["giou", "smooth_l1"])
+def test_losses_of_boxes_and_of_values_train_every_weight(model, loss):
+    made = Loop(job(*BASE, f"model={model}", f"loss.boxes={loss}", "loss.classes=binary_cross_entropy"))
+    before = {name: p.detach().clone() for name, p in made.model.named_parameters() if "fc_norm" not in name}
+    for batch in made.task.epoch(Seeds(1, 2)):
+        made.step(batch)
+    now = dict(made.model.named_parameters())
+    assert all(now[name].isfinite().all() for name in before)
+    assert not [name for name, old in before.items() if torch.equal(now[name], old)]
+
+
+def test_a_detector_learns_far_beyond_an_untrained_one(tmp_path):
+    settings = ("dataset.train_size=320", "trainer.epochs=5", "dataset.size=[48,48]", "dataset.sides=[16,24]")
+    made = Loop(job(*BASE, *settings))
+    assert made.evaluate("test")["ap50"] < 0.02
+    record, _, examples = run(made, tmp_path)
+    assert record["metrics"][0]["key"] == "ap"
+    assert record["test"]["ap50"] > 0.25
+    assert examples["prediction"].shape == examples["truth"].shape == (4, 48, 48)
+    assert set(examples["truth"].ravel().tolist()) <= {0, 1, 2, 3}
+
+
+def test_a_run_resumes_bit_for_bit_in_mid_epoch(tmp_path):
+    straight, history, _ = run(Loop(job(*BASE)), tmp_path / "a")
+    stopped = Loop(job(*BASE))
+    with pytest.raises(Stopped):
+        run(stopped, tmp_path / "b", lambda: stopped.state.step == 11)
+    resumed, again, _ = run(Loop(job(*BASE)), tmp_path / "b")
+    assert resumed["test"] == straight["test"]
+    assert history["train.loss"].tolist() == again["train.loss"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (("loss.boxes=gwd",), "compares rotated_boxes"),
+        (("loss.classes=cross_entropy",), "compares class_logits, but this task offers only binary_logits and boxes"),
+        (("model=cnn_micro",), "the model cnn classifies images, but this task is about every pixel"),
+        (("dataset=scenes",), "scenes has a class for every pixel"),
+        (("task.nms=0",), "task.nms is 0; it must be above 0"),
+        (("dataset.augment.colour=0", "+dataset.augment.flip=true"), "set dataset.augment.flip=null"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_sentence(changes, message):
+    sizes = () if "dataset=scenes" in changes else BASE[1:]
+    with pytest.raises(UsageError, match=message) as refusal:
+        Loop(job("task=detection", *sizes, *changes))
+    assert "\n" not in str(refusal.value)
+
+
+def test_other_tasks_refuse_boxes():
+    with pytest.raises(UsageError, match=r"crowded_scenes has boxes with a class each .*: use task=detection"):
+        Loop(job("task=segmentation", "dataset=crowded_scenes"))
+
+
+def test_outlines_are_borders_of_boxes():
+    masks = outlined(boxes_of([1, 1, 5, 4], [0, 0, 3, 3])[None], torch.tensor([[2, -1]]), [6, 6])
+    assert masks[0].tolist() == [
+        [0, 0, 0, 0, 0, 0],
+        [0, 3, 3, 3, 3, 0],
+        [0, 3, 0, 0, 3, 0],
+        [0, 3, 3, 3, 3, 0],
+        [0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0],
+    ]
