@@ -10,9 +10,9 @@ from harness import address, compose, plan
 from harness.address import Addresses
 from harness.errors import UsageError
 from harness.plan import Study
-from tests.conftest import ROOT
+from tests.conftest import SCRATCH
 
-ADDRESSES = Addresses(ROOT / "nowhere")
+ADDRESSES = Addresses(SCRATCH, SCRATCH)
 
 
 def study(**fields):

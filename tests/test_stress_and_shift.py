@@ -10,7 +10,7 @@ from harness import compose, plan
 from harness.address import Addresses, setting_hash
 from harness.errors import UsageError
 from harness.training.job import check
-from tests.conftest import ROOT, carried_out
+from tests.conftest import SCRATCH, carried_out
 
 HARDER = ("shift=[noise,blur,fade,attack]", "shift.noise.size=0.3", "shift.blur.size=0.1")
 NEUTRAL = {"label_noise": "rate=0", "imbalance": "ratio=1", "few": "share=1"}
@@ -21,7 +21,7 @@ BOXES = ("task=localisation", "dataset.size=[32,32]", "dataset.train_size=64", "
 
 
 def key(spec):
-    return Addresses(ROOT / "nowhere").keys(spec, [1])[0]
+    return Addresses(SCRATCH, SCRATCH).keys(spec, [1])[0]
 
 
 # ---------------------------------------------------------------------- stress
