@@ -79,7 +79,8 @@ def chosen(choices: Mapping[str, Any], config: Config) -> dict[str, str]:
     """Return the names of the options that Hydra chose, by group, and by role where a task has several losses; of a
     list, such as the shifts, it keeps none: they are those in ``config``.
     """
-    roles = {key.partition("@")[2]: str(name) for key, name in choices.items() if key.startswith("loss@loss.")}
+    chosen_for = {key.removeprefix("loss@"): str(name) for key, name in choices.items() if key.startswith("loss@loss.")}
+    roles = {key: chosen_for[key] for role in config["loss"] if (key := f"loss.{role}") in chosen_for}  # in their order
     names = {group: str(choices[group]) for group in GROUPS if group in choices and group != "shift"}
     names |= {"shift": "+".join(config["shift"]) or "none", **roles}
     return names | ({"loss": joined_roles(names, config)} if roles else {})
