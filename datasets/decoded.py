@@ -22,8 +22,8 @@ from torch import Tensor
 
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 """What Pillow raises where a file is not the image that it should be."""
-CHUNK = 2**22
-"""Bytes that are decoded at a time where a whole array is counted or copied."""
+CHUNK = 2**20
+"""Bytes that are decoded at a time, or one item, where a whole array is counted or copied."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +133,7 @@ def _fill(buffers: Sequence[Tensor], arrays: Sequence[Array], rows: Tensor, clos
 
 
 def chunks(array: Array, workers: int = 2) -> Iterator[Tensor]:
-    """Yield the whole array in order, a few megabytes at a time."""
+    """Yield the whole array in order, about a megabyte at a time."""
     size = max(1, CHUNK // max(1, math.prod(array.shape[1:])))
     if isinstance(array, Tensor):
         yield from array.split(size)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from torch import from_numpy
 
+from datasets.decoded import in_memory
 from datasets.splits import Images, Splits, stratified_order
 
 NOISES = ("symmetric", "next")
@@ -64,13 +65,13 @@ def few(splits: Splits, *, share: float, seed: int) -> Splits:
     """
     train = _labelled(splits)
     _check("share", share, 0 < share <= 1, "above 0 and at most 1")
-    order = stratified_order(train.labels.numpy(), seed)
+    order = stratified_order(in_memory(train.targets).numpy(), seed)
     return replace(splits, train=train.take(order[: max(len(splits.classes), round(share * len(train)))]))
 
 
 def _labelled(splits: Splits) -> Images:
     targets = getattr(splits.train, "targets", None)  # rows of tables may have them too
-    if getattr(splits.train, "masked", False) or getattr(targets, "ndim", 0) != 1:
+    if getattr(targets, "ndim", 0) != 1:
         raise ValueError("stress changes items with a class each, which these data are not: use stress=none.")
     return splits.train
 
@@ -87,7 +88,7 @@ def _imbalanced(train: Images, classes: int, ratio: float, profile: str, seed: i
     fading = (
         ratio ** (-place / max(1, classes - 1)) if profile == "tail" else np.where(place < classes / 2, 1, 1 / ratio)
     )
-    targets = train.labels.numpy()
+    targets = in_memory(train.targets).numpy()
     most = np.maximum(1, np.rint(np.bincount(targets, minlength=classes).max() * fading)).astype(np.int64)
     order = stratified_order(targets, seed)
     kept = [order[targets[order] == label][: most[label]] for label in range(classes)]
@@ -101,6 +102,6 @@ def _mislabelled(train: Images, classes: int, label_noise: float, noise: str, se
     lottery = np.random.PCG64([seed, 1]).random_raw(2 * int(train.index.max() + 1)).reshape(-1, 2)
     chance, other = lottery[train.index.numpy()].T
     step = 1 + other % np.uint64(classes - 1) if noise == "symmetric" else np.ones_like(other)
-    targets = train.labels.numpy()
+    targets = in_memory(train.targets).numpy()
     wrong = (targets + step.astype(np.int64)) % classes
     return replace(train, targets=from_numpy(np.where(chance / 2.0**64 < label_noise, wrong, targets)))

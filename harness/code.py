@@ -148,7 +148,7 @@ class Code:
             return None
         about = path.stat()
         package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-        return _parsed(str(path), about.st_mtime_ns, about.st_size, package)
+        return parsed_source(str(path), about.st_mtime_ns, about.st_size, package)
 
     def _path(self, module: str) -> Path | None:
         if module not in self._paths:
@@ -219,7 +219,8 @@ class Source:
 
 
 @functools.lru_cache(maxsize=4096)
-def _parsed(path: str, _changed: int, _size: int, package: str) -> Source:
+def parsed_source(path: str, changed: int, size: int, package: str) -> Source:
+    """Return a module of a package, kept as long as time of change and size of its file stay as they are."""
     source = Source(package=package)
     _collect(ast.parse(Path(path).read_bytes()).body, source)
     return source
@@ -240,18 +241,15 @@ def _collect(statements: Iterable[ast.stmt], source: Source) -> None:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 source.bound.setdefault(statement.name, []).append(statement)
             case _:
-                names = {node.id for node in ast.walk(statement) if _is_bound(node)}
-                names |= {n.name for n in ast.walk(statement) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+                nodes = list(ast.walk(statement))
+                names = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+                names |= {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
                 for name in names:
                     source.bound.setdefault(name, []).append(statement)
-                for nested in ast.walk(statement):
+                for nested in nodes:
                     source.imports |= _imports(nested, source.package, deep=False)
                 if not isinstance(statement, ast.Assign | ast.AnnAssign) or not names:
                     source.effects.append(statement)
-
-
-def _is_bound(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
 
 
 def _absolute(statement: ast.ImportFrom, package: str) -> str:

@@ -50,6 +50,8 @@ def option(group: str, name: str) -> Config:
         from omegaconf import OmegaConf
 
         return plain(OmegaConf.load(path))
+    if group == "task":  # its data set, model and losses are options of other groups, which it may override
+        return compose_run([f"task={name}"]).config["task"]
     from hydra import compose
 
     with _hydra():
@@ -76,10 +78,12 @@ def compose_run(overrides: Sequence[str] = ()) -> Composed:
 
 
 def chosen(choices: Mapping[str, Any], config: Config) -> dict[str, str]:
-    """Return the names of the options that Hydra chose, by group, and by role where a task has several losses; of a
-    list, such as that of the shifts, it keeps none.
+    """Return the names of the options that Hydra chose, by group, and by role where a task has several losses.
+
+    Hydra keeps no list, such as that of the shifts, and keeps roles backwards: ``config`` has both in order.
     """
-    roles = {key.partition("@")[2]: str(name) for key, name in choices.items() if key.startswith("loss@loss.")}
+    in_order = {f"loss.{role}": choices.get(f"loss@loss.{role}") for role in config["loss"]}
+    roles = {key: str(name) for key, name in in_order.items() if name}
     names = {group: str(choices[group]) for group in GROUPS if group in choices and group != "shift"}
     names |= {"shift": "+".join(config["shift"]) or "none", **roles}
     return names | ({"loss": joined_roles(names, config)} if roles else {})

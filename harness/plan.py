@@ -126,8 +126,8 @@ def read_study(name: str, overrides: Iterable[str] = ()) -> Study:
     if not isinstance(content.get("search", {}), Mapping):
         raise UsageError(f"search={content['search']} is not a mapping: write search.trials=12, for example.")
     content["search"] = _search() | content.get("search", {})
-    asked = next((str(value) for path, value in given if path == "name"), None)
-    own = _default_name(content.pop("name", name), overrides) if asked is None else _checked_name(asked)
+    own = str(content.pop("name", name))
+    own = _checked_name(own) if "name" in dict(given) else _default_name(own, overrides)
     overrides = [entry for entry in overrides if not entry.startswith("name=")]
     study = _checked(Study(name=own, study=name, overrides=overrides, **content))
     _check_track(study, [path for path, _ in given])

@@ -22,12 +22,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness import paths
-from harness import compose, hardware, plan
-from harness import records
-from harness.studies import sweep
+from harness import compose, hardware, paths, plan, records
+from harness.address import Addresses
+from harness.code import parsed_source
 from harness.engines.local import LocalEngine
 from harness.plan import Run, Study
+from harness.studies import sweep
 
 Seconds = float
 
@@ -477,16 +477,21 @@ def big_study(count: int = 10_000) -> Study:
         "trainer.epochs": list(range(1, 11)),
         "seed": list(range(count // 80)),
     }
-    return Study("bench_big", "?", axes, controls={})
+    return Study("bench_big", "?", axes, controls={"baseline_repeat": False, "negative_control": False})
 
 
 def bench_plan(repeats: int, composed: int = 50) -> Iterator[Row]:
     """Planning 10,000 runs against composing each with Hydra (``composed`` of them timed, scaled to the same count)."""
     study = big_study()
 
+    def planned(results: Path) -> list[Run]:
+        return plan.runs(plan.settings(study), study, Addresses(results / "data", results))
+
     def ours() -> Seconds:
         compose.option.cache_clear()
-        return timed(lambda: plan.runs(plan.settings(study), study))
+        parsed_source.cache_clear()  # as in a process that has just begun
+        with tempfile.TemporaryDirectory() as folder:
+            return timed(lambda: planned(Path(folder)))
 
     def one_by_one() -> Seconds:
         entries = [
@@ -494,7 +499,8 @@ def bench_plan(repeats: int, composed: int = 50) -> Iterator[Row]:
         ]
         return timed(lambda: [compose.compose_run(entry) for entry in entries]) * 10_000 / composed
 
-    assert len(plan.runs(plan.settings(study), study)) == 10_000
+    with tempfile.TemporaryDirectory() as folder:
+        assert len(planned(Path(folder))) == 10_000
     mine, theirs = paired(ours, one_by_one, repeats)
     yield row("plan", "10,000 runs: planned / composed one by one", mine, theirs, "s", "<= 0.02")
 
@@ -502,12 +508,13 @@ def bench_plan(repeats: int, composed: int = 50) -> Iterator[Row]:
 def bench_restart(repeats: int) -> Iterator[Row]:
     """From the command to "nothing is missing" with 10,000 finished runs, in seconds (the ratio is to 1 s)."""
     study = big_study()
-    runs = plan.runs(plan.settings(study), study)
+    options = compose.compose_run([]).config
     with tempfile.TemporaryDirectory() as folder:
-        for run in runs:
+        addresses = Addresses(Path(options["data"]["root"]), Path(folder))
+        for run in plan.runs(plan.settings(study), study, addresses):
             records.write_json(records.run_folder(run.key, Path(folder)) / "record.json", {"schema": records.SCHEMA})
         code = (
-            "from pathlib import Path; from harness import compose, sweep; "
+            "from pathlib import Path; from harness import compose; from harness.studies import sweep; "
             "from scripts.bench_harness import big_study; "
             "options = compose.compose_run([]).config; "
             f"outcome = sweep.sweep(big_study(), options, results=Path({folder!r})); "

@@ -25,11 +25,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness import paths
-from harness import compose, hardware, plan
-from harness import records
-from harness.records import index
+from harness import hardware, paths, plan, records
 from harness.plan import Run, Study
+from harness.records import index
 from scripts.bench_harness import Row, row
 
 LOSSES = (

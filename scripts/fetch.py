@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         for name in options.names:
-            source = importlib.import_module(f"datasets.{name}").SOURCE
+            source = importlib.import_module(f"datasets.sources.{name}").SOURCE
             print(f"{source.title} is complete in {fetch(source, options.root).resolve()}")
     except MissingData as error:
         print(error, file=sys.stderr)

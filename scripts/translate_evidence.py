@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness import address, plan
+from harness import address, behaviour, plan
 from harness.address import Addresses
 from harness.compose import compose_run
 from harness.paths import MEASURED
@@ -72,9 +73,14 @@ def plain(value: Any) -> str:
 def main() -> int:
     """Translate every published study; return 1 if a row does not come out as it was."""
     wrong = 0
+    (MEASURED / behaviour.NAME).unlink(missing_ok=True)
     for file in sorted(MEASURED.glob("*_history.csv")):
         name = file.stem.removesuffix("_history")
         wrong += translate(name)
+    working = MEASURED / "working"
+    lines = [line for line in (working / behaviour.NAME).read_text().splitlines() if line]
+    (MEASURED / behaviour.NAME).write_text("\n".join(sorted(lines)) + "\n")
+    shutil.rmtree(working)
     return int(wrong > 0)
 
 
@@ -92,7 +98,7 @@ def translate(name: str) -> int:
     study = replace(study, base={**study.base, **own}, axes={**study.axes, "seed": kept["axes"]["seed"]})
     settings = {_identity(setting): setting for setting in plan.settings(study)}
     root = Path(compose_run().config["data"]["root"])
-    addresses = Addresses(root)
+    addresses = Addresses(root, MEASURED / "working")
     found, keys, wrong = [], {}, 0
     for row in rows:
         whole = {**{k: v for k, v in kept["shared"].items() if k not in row}, **row}
@@ -112,6 +118,8 @@ def translate(name: str) -> int:
             wrong += 1
         key = addresses.keys(setting.spec, [int(row["seed"])])[0]
         keys[row["key"]] = key
+        for part in addresses.parts(setting.spec):
+            addresses.behaviours.observe(part, {"root": str(root), "download": False})
         found.append(_row(row, whole, setting, role, label, axes, key, addresses))
     if wrong:
         print(f"{name}: {wrong} of {len(rows)} rows differ; nothing was written")
@@ -206,6 +214,7 @@ def _row(
         from losses.loss import about_of
 
         new["loss_name"] = about_of(instantiate(setting.spec.loss)).name
+    new.pop("data.checksum", None)  # it covered labels alone; identity.data has the content of all files
     new["loss_link"] = "" if new["loss_link"] == "none" else new["loss_link"]
     return new
 

@@ -12,10 +12,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import compose, hardware, plan
-from harness import records
-from harness.studies import sweep
+from harness import compose, hardware, plan, records
 from harness.plan import Study
+from harness.studies import sweep
 
 # the published mean and standard deviation per channel of all official training images
 MOMENTS = {
@@ -44,8 +43,8 @@ def check_steps_do_not_wait() -> str:
     """Take steps with every loss while PyTorch forbids the host to wait for the device."""
     import torch
 
-    from harness.training import loop as train
     from harness.catalogue.entries import for_task
+    from harness.training import loop as train
 
     checked = for_task("classification")
     for name in checked:

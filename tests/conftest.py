@@ -79,6 +79,39 @@ def loop(spec, job):
     return make
 
 
+@pytest.fixture
+def two_roles(tmp_path, monkeypatch):
+    """A copy of conf/ in which the task ``two_roles`` has a loss for boxes and one for classes; its folder."""
+    from harness import compose, paths
+
+    conf = tmp_path / "conf"
+    shutil.copytree(paths.CONF, conf)
+    (conf / "task" / "two_roles.yaml").write_text(TWO_ROLES)
+    for module in ("harness.compose", "harness.plan", "harness.run"):
+        monkeypatch.setattr(f"{module}.CONF", conf)
+    caches = (compose.roles, compose.option)
+    for cache in caches:
+        cache.cache_clear()
+    yield conf
+    for cache in caches:
+        cache.cache_clear()
+
+
+TWO_ROLES = """# @package _global_
+defaults:
+  - /dataset: scenes
+  - /model: cnn_grid
+  - /loss@loss.boxes: giou
+  - /loss@loss.classes: cross_entropy
+  - /trainer: short
+  - _self_
+task:
+  _target_: tests.test_seam.SizedBoxes
+  weights: {boxes: 1.0, classes: 0.5}
+negative_control: {boxes: negative_control_high}
+"""
+
+
 def carried_out(loop, folder, stop=lambda: False):
     """Train a loop to its end, or until ``stop``; return its record."""
     return loop.run(folder, stop, lambda *_: None)[0]

@@ -1,6 +1,10 @@
 """The command line: help without torch, sentences instead of tracebacks, and exit codes."""
 
+import sys
+
 import pytest
+
+from harness import run
 
 
 @pytest.mark.parametrize(
@@ -40,6 +44,20 @@ def test_help_needs_no_torch(cli, module):
         (["harness.run", "loss=center"], "center"),
         (["harness.run", "model=vit_nano", "model.patch_size=3"], "Patches of 3x3 pixels do not divide images of 8x8"),
         (["harness.run", "dataset=cifar10", "data.root=nowhere"], "nowhere"),
+        (
+            ["harness", "study=smoke", "metric=test.nonsense"],
+            "unknown metric 'test.nonsense': choose one of shifted.",
+        ),
+        (["harness", "study=smoke", "metric=test.tpo1"], "unknown metric 'test.tpo1': did you mean test.top1"),
+        (["harness", "study=smoke", "axes.stress=[none,fwe]"], "unknown stress 'fwe': did you mean few"),
+        (["harness", "study=smoke", "base.stress=few", "base.stress.shar=1"], "did you mean stress.share"),
+        (["harness", "study=smoke", "base.shift=[niose]"], "unknown shift 'niose': did you mean noise"),
+        (["harness", "study=smoke", "base.task=regresion"], "unknown task 'regresion': did you mean regression"),
+        (["harness.run", "stress=lable_noise"], "unknown stress 'lable_noise': did you mean label_noise"),
+        (["harness.run", "shift=[noise,atack]"], "unknown shift 'atack': did you mean attack"),
+        (["harness.run", "task=regression", "stress=few"], "stress changes items with a class each"),
+        (["harness.run", "task=segmentation", "shift=[attack]"], "shift=attack misleads classifiers of images"),
+        (["harness.run", "shift=[noise]", "shift.noise.size=2"], "shift size is 2; it must be between 0 and 1"),
         (["harness.records", "publish", "nothing"], "no records of a study 'nothing'"),
         (["harness.report", "build", "nothing"], "no records of a study 'nothing'"),
     ],
@@ -50,6 +68,24 @@ def test_bad_requests_get_one_sentence_and_exit_code_2_before_any_training(cli, 
     assert said in found.stderr
     assert len(found.stderr.strip().splitlines()) == 1
     assert not list(cli.results.glob("runs/*/*"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["loss=focal"], "the task two_roles has several losses: set loss.boxes and loss.classes, not loss."),
+        (["loss.boxes=gio"], "unknown loss 'gio': did you mean giou"),
+        (["loss.boxs=giou"], "unknown setting 'loss.boxs': did you mean loss.boxes"),
+        (["loss.boxes.gama=1"], "unknown setting 'loss.boxes.gama'"),
+    ],
+)
+def test_a_task_with_several_losses_refuses_what_fits_none(two_roles, overrides, said, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["harness.run"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    assert run.main(["task=two_roles", *overrides]) == 2
+    found = capsys.readouterr().err
+    assert said in found
+    assert len(found.strip().splitlines()) == 1
 
 
 def test_wrong_combination_in_a_study_stops_it_before_any_training(cli):
@@ -82,7 +118,12 @@ def test_single_runs_and_multirun_are_found_by_a_study(cli, recorded):
 def test_a_worker_and_this_process_give_the_same_numbers(cli, recorded, tmp_path):
     assert (
         cli(
-            "harness", "study=smoke", "tracking.enabled=false", "controls.planted=null", "controls.self=false"
+            "harness",
+            "study=smoke",
+            "name=smoke",
+            "tracking.enabled=false",
+            "controls.negative_control=null",
+            "controls.baseline_repeat=false",
         ).returncode
         == 0
     )

@@ -10,11 +10,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness import records
-from harness.records import index
-from harness import plan
-from harness.errors import UsageError
+from harness import plan, records
+from harness.address import Addresses
 from harness.plan import Study
+from harness.records import index, store
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,8 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture
 def runs(tmp_path):
     """A study of three finished runs, a failed one and a missing one, read once, so that there is an index."""
-    study = Study("small", "?", {"loss": ["cross_entropy"], "model": ["mlp"], "seed": [1, 2, 3, 4, 5]}, controls={})
-    runs = plan.runs(plan.settings(study), study)
+    axes = {"loss": ["cross_entropy"], "model": ["mlp"], "seed": [1, 2, 3, 4, 5]}
+    study = Study("small", "?", axes, controls={"baseline_repeat": False, "negative_control": False})
+    runs = plan.runs(plan.settings(study), study, Addresses(tmp_path, tmp_path))
     records.write_study(study, runs, tmp_path)
     for number, run in enumerate(runs[:3]):
         finish(run, 0.9 + number / 100, tmp_path)
@@ -41,6 +41,13 @@ def finish(run, top1, results, history=None, **more):
     epochs = pd.DataFrame({"epoch": [1, 2], "train.loss": [2.0, top1]}) if history is None else history
     record = {"key": run.key, "seed": run.seed, "status": "done", "test": {"top1": top1}, **more}
     records.save(records.run_folder(run.key, results), record, epochs)
+
+
+def with_top1(path, value):
+    """Return the text of a record with another score, sealed anew."""
+    record = json.loads(path.read_text())
+    record["test"]["top1"] = value
+    return json.dumps(store.sealed(record), indent=1)
 
 
 def from_files(results):
@@ -92,7 +99,7 @@ def test_a_new_record_is_seen(runs, tmp_path):
 def test_a_replaced_record_is_seen_even_with_the_old_time_and_size(runs, tmp_path):
     path = records.run_folder(runs[0].key, tmp_path) / "record.json"
     before = path.stat()
-    records.write_text(path, path.read_text().replace("0.9", "0.1"))
+    records.write_text(path, with_top1(path, 0.1))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert path.stat().st_size == before.st_size
     assert top1(loaded(tmp_path))[1] == 0.1
@@ -100,7 +107,7 @@ def test_a_replaced_record_is_seen_even_with_the_old_time_and_size(runs, tmp_pat
 
 def test_a_record_changed_in_place_is_seen(runs, tmp_path):
     path = records.run_folder(runs[0].key, tmp_path) / "record.json"
-    path.write_text(path.read_text().replace("0.9", "0.1"))
+    path.write_text(with_top1(path, 0.1))
     os.utime(path, ns=(1, 1))
     assert top1(loaded(tmp_path))[1] == 0.1
 
@@ -138,10 +145,16 @@ def test_a_damaged_index_is_made_anew(damage, runs, tmp_path, monkeypatch):
     assert where(tmp_path).read_bytes() == whole
 
 
-def test_a_damaged_record_is_named_though_the_index_was_good(runs, tmp_path):
+def test_a_damaged_record_is_set_aside_though_the_index_was_good(runs, tmp_path):
     (records.run_folder(runs[0].key, tmp_path) / "record.json").write_text("{")
-    with pytest.raises(UsageError, match="is damaged"):
-        records.load_study("small", tmp_path)
+    assert list(records.load_study("small", tmp_path).runs["status"]) == [
+        "missing",
+        "done",
+        "done",
+        "failed",
+        "missing",
+    ]
+    assert list(loaded(tmp_path).runs["status"]) == ["missing", "done", "done", "failed", "missing"]
 
 
 def test_results_that_can_only_be_read_stay_without(runs, tmp_path, monkeypatch):

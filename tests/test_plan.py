@@ -96,7 +96,56 @@ def test_a_sweep_is_named_after_its_study_and_what_was_asked_otherwise():
     assert re.fullmatch(r"demo-[0-9a-f]{6}", plan.read_study("demo", asked).name)
     assert plan.read_study("demo", asked).name != plan.read_study("demo", asked[:1]).name
     own = plan.read_study("demo", [*asked, "name=mine"])
-    assert (own.name, own.study, own.overrides) == ("mine", "demo", [*asked, "name=mine"])
+    assert (own.name, own.study, own.overrides) == ("mine", "demo", asked)
+
+
+# ---------------------------------------------------------------------- several losses, one for each role
+
+
+def test_a_loss_of_a_role_is_chosen_by_name(two_roles):
+    composed = compose.compose_run(["task=two_roles", "loss.boxes=diou", "loss.classes=focal", "loss.classes.gamma=3"])
+    losses = composed.config["loss"]
+    assert losses["boxes"] == compose.option("loss", "diou")
+    assert losses["classes"] == {**compose.option("loss", "focal"), "gamma": 3}
+    names = composed.names
+    assert (names["loss"], names["loss.boxes"], names["loss.classes"]) == ("diou + focal", "diou", "focal")
+    base = compose.compose_run(["task=two_roles"])
+    swapped = compose.swapped(base, {"loss.classes.gamma": 3, "loss.boxes": "diou", "loss.classes": "focal"})
+    assert swapped == composed
+    spec = address.spec_of(compose.compose_run(["task=two_roles", "loss.classes=center_cross_entropy"]).config)
+    assert spec.loss["classes"]["parts"].keys() == {"cross_entropy", "center"}, "the terms of sums are written out"
+
+
+def test_roles_are_axes_and_have_a_negative_control(two_roles):
+    fields = {"base": {"task": "two_roles"}, "controls": {}}
+    runs = planned(axes={"loss.boxes": ["giou", "diou"], "seed": [1]}, baseline="giou", **fields)
+    found = {(r.setting.label, r.setting.role): r.setting for r in runs}
+    assert set(found) == {
+        ("giou", "run"), ("diou", "run"), ("giou", "baseline_repeat"), ("negative_control_high", "negative_control"),
+    }  # fmt: skip
+    assert {setting.names["loss.classes"] for setting in found.values()} == {"cross_entropy"}
+    assert len({setting.cell for setting in found.values()}) == 1
+    axes = {"loss.boxes": ["giou"], "loss.classes": ["focal"], "loss.classes.gamma": [1, 2], "seed": [1]}
+    labels = {
+        r.setting.label for r in planned(axes=axes, baseline="boxes=giou, classes=focal classes.gamma=1", **fields)
+    }
+    assert labels >= {f"boxes=giou, classes=focal classes.gamma={gamma}" for gamma in (1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("axes", "said"),
+    [
+        ({"loss": ["focal"]}, "the task two_roles has several losses: set loss.boxes and loss.classes, not loss."),
+        ({"loss.boxes": ["gio"]}, "unknown loss 'gio': did you mean giou"),
+        ({"loss.boxes": ["giou"], "loss.boxes.x": [1]}, "unknown setting 'loss.boxes.x'"),
+    ],
+)
+def test_what_fits_no_role_gets_a_sentence(two_roles, axes, said):
+    with pytest.raises(UsageError, match=said):
+        planned(axes={**axes, "seed": [1]}, base={"task": "two_roles"}, baseline="giou")
+
+
+# ---------------------------------------------------------------------- what was chosen, wrong names, overrides
 
 
 def test_runs_are_at_what_was_chosen_for_their_loss():

@@ -13,7 +13,7 @@ import pytest
 from harness import hardware
 from harness.engines import local as engines
 
-SWEEP = ("harness", "study=smoke", "tracking.enabled=false", "engine.checkpoint_seconds=0.2")
+SWEEP = ("harness", "study=smoke", "name=smoke", "tracking.enabled=false", "engine.checkpoint_seconds=0.2")
 
 
 def children(pid):
@@ -82,7 +82,7 @@ def test_kill_9_at_random_moments_loses_and_repeats_nothing(cli, recorded):
 @linux
 def test_a_search_killed_in_each_round_goes_on_with_nothing_repeated(cli, recorded):
     """Twelve trials in two rounds, then six runs at what was chosen: what was asked is asked again, and found."""
-    tuned = (*SWEEP, "track=tuned", "search.trials=6", "controls.planted=null")
+    tuned = (*SWEEP, "track=tuned", "search.trials=6", "controls.negative_control=null")
     written: dict[str, dict] = {}
     for enough in (3, 9):
         process = cli(*tuned, start=True)
@@ -99,7 +99,7 @@ def test_a_search_killed_in_each_round_goes_on_with_nothing_repeated(cli, record
         assert {record["seed"] for record in now.values()} == {7001}
         written = now
     planned = cli(*tuned, "plan_only=true").stdout
-    assert "18 runs: 12 trials, 4 to compare, 2 baseline against itself;" in planned
+    assert "18 runs: 12 trials, 4 to compare, 2 of the baseline, repeated;" in planned
     assert f"{len(written)} done, {18 - len(written)} missing.\nThe search is not finished" in planned
     found = cli(*tuned)
     assert found.returncode == 0, found.stderr
@@ -148,13 +148,13 @@ def test_ctrl_c_stops_within_seconds_and_leaves_checkpoints(cli, recorded, stop,
 
 
 @linux
-def test_a_worker_that_dies_is_replaced_and_its_run_retried_once(tmp_path, described):
-    jobs = [job(described("trainer.epochs=3"), tmp_path, seed) for seed in (1, 2)]
+def test_a_worker_that_dies_is_replaced_and_its_run_retried_once(tmp_path, spec, job):
+    jobs = [job(spec("trainer.epochs=3"), seed, key=str(seed), folder=str(tmp_path / str(seed))) for seed in (1, 2)]
     events = []
     with engines.LocalEngine("cpu", workers=1) as pool:
         for event in pool.run(jobs):
-            events.append((event.kind, event.job["seed"], event.content.get("again")))
-            if event.kind == "epoch" and event.job["seed"] == 1 and not any(e[0] == "died" for e in events):
+            events.append((event.kind, event.job.seed, event.content.get("again")))
+            if event.kind == "epoch" and event.job.seed == 1 and not any(e[0] == "died" for e in events):
                 os.kill(pool.workers[0].process.pid, signal.SIGKILL)
     assert ("died", 1, True) in events
     assert [e[1] for e in events if e[0] == "finished"] == [1, 2]
@@ -162,43 +162,33 @@ def test_a_worker_that_dies_is_replaced_and_its_run_retried_once(tmp_path, descr
 
 
 @linux
-def test_a_run_that_kills_every_worker_is_given_up_after_one_retry(tmp_path, described):
-    jobs = [job(described("trainer.epochs=3"), tmp_path, seed) for seed in (1, 2)]
+def test_a_run_that_kills_every_worker_is_given_up_after_one_retry(tmp_path, spec, job):
+    jobs = [job(spec("trainer.epochs=3"), seed, key=str(seed), folder=str(tmp_path / str(seed))) for seed in (1, 2)]
     died = []
     finished = []
     with engines.LocalEngine("cpu", workers=1) as pool:
         for event in pool.run(jobs):
-            if event.kind == "epoch" and event.job["seed"] == 1:
+            if event.kind == "epoch" and event.job.seed == 1:
                 os.kill(pool.workers[0].process.pid, signal.SIGKILL)
             if event.kind == "died":
                 died.append((event.content["exitcode"], event.content["again"]))
             if event.kind == "finished":
-                finished.append(event.job["seed"])
+                finished.append(event.job.seed)
     assert died == [(-9, True), (-9, False)]
     assert finished == [2]
-
-
-def job(described, folder, seed):
-    return {
-        "kind": "run",
-        "key": str(seed),
-        "names": {},
-        "label": "x",
-        "role": "run",
-        "described": described,
-        "seed": seed,
-        "data": {"root": "nowhere", "download": False},
-        "checkpoint_seconds": 1e9,
-        "folder": str(folder / str(seed)),
-        "environment": {},
-    }
 
 
 def test_failed_and_diverged_runs_are_recorded_shown_and_counted(cli, recorded, tmp_path):
     """One run raises, others diverge; the study goes on, lists the failure and exits with 1."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(PATCH)
-    arguments = ("harness", "study=smoke", "tracking.enabled=false", "include=[{loss: focal, optimizer.lr: 1.0e30}]")
+    arguments = (
+        "harness",
+        "study=smoke",
+        "name=smoke",
+        "tracking.enabled=false",
+        "include=[{loss: focal, optimizer.lr: 1.0e30}]",
+    )
     found = cli(*arguments, PYTHONPATH=str(tmp_path / "site"))
     assert found.returncode == 1, found.stdout + found.stderr
     assert "failed: cross_entropy, cnn_micro, digits, seed 2: RuntimeError: cosmic ray" in found.stderr
@@ -228,14 +218,14 @@ class Patch(importlib.abc.MetaPathFinder):
 
         def exec_module(module):
             load(module)
-            step = module.Trainer.step
+            step = module.Loop.step
 
-            def broken(self, inputs, target):
-                if self.seed == 2 and self.progress.step == 5 and "cross" in self.described["loss"]["_target_"]:
+            def broken(self, batch):
+                if self.seed == 2 and self.state.step == 5 and "cross" in self.job.spec.loss["_target_"]:
                     raise RuntimeError("cosmic ray")
-                step(self, inputs, target)
+                step(self, batch)
 
-            module.Trainer.step = broken
+            module.Loop.step = broken
 
         spec.loader.exec_module = exec_module
         return spec
@@ -248,4 +238,4 @@ def test_a_gpu_takes_as_many_workers_as_asked(monkeypatch):
     monkeypatch.setattr(hardware, "gpus", lambda: ["GPU-a", "GPU-b"])
     pool = engines.LocalEngine("cuda", per_device=3)
     assert pool.size == 6
-    assert [pool.places[i % 2] for i in range(pool.size)].count("GPU-a") == 3
+    assert [pool.gpus[i % 2] for i in range(pool.size)].count("GPU-a") == 3

@@ -59,7 +59,8 @@ def images(
             reported when it is decoded.
         ValueError: A setting is out of its range.
     """
-    if channels not in (1, 3) or (size is not None and (len(size) != 2 or min(size) < 1)):
+    sized = size is None or (not isinstance(size, int) and len(size) == 2 and min(size) > 0)
+    if channels not in (1, 3) or not sized:
         raise ValueError(
             f"dataset.channels is {channels} and dataset.size {size}; they must be 3 (colour) or 1 (grey), and a "
             "height and a width in pixels, or null where all images have one size."

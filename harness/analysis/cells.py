@@ -313,11 +313,8 @@ def _with_cells(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _old(runs: pd.DataFrame) -> pd.Series:
-    """Return which runs were made by code that behaves otherwise than this checkout's, one boolean per run.
-
-    No record names the code that made it yet, so none is known to be old.
-    """
-    return pd.Series(False, index=runs.index)
+    """Return which runs stand in for planned ones that this checkout's code would repeat, one boolean per run."""
+    return column(runs, "old").map(lambda value: value is True or value == 1).astype(bool)
 
 
 def largest_group(runs: pd.DataFrame) -> pd.Series:

@@ -141,8 +141,8 @@ def frechet(first: Tensor, second: Tensor) -> Tensor:
 def mmd(found: Tensor, real: Tensor) -> Tensor:
     """Return the squared maximum mean discrepancy of features (N,F) and (M,F), without bias.
 
-    mean k(x, x') + mean k(y, y') - 2 mean k(x, y) over distinct items, k(x, y) = exp(-|x - y|^2 / (2 s^2)), s the median
-    distance of real items. At most 2; about 0, below it as often as above, where both sets come from one distribution.
+    mean k(x, x') + mean k(y, y') - 2 mean k(x, y) over distinct items, k(x, y) = exp(-|x - y|^2 / (2 s^2)), s the
+    median distance of real items. At most 2; about 0, below it as often as above, where the distributions are one.
 
     Source:
         Gretton et al., A kernel two-sample test, JMLR 13, 2012, eq. 3; bandwidth: sec. 8.
@@ -159,7 +159,7 @@ def coverage(found: Tensor, real: Tensor, neighbours: int = NEIGHBOURS) -> Tenso
     In [0, 1], more is better; it grows with the number of generated items. Features (N,F) and (M,F).
 
     Source:
-        Naeem et al., Reliable fidelity and diversity metrics for generative models, ICML 2020, arXiv 2002.09797, eq. 10.
+        Naeem et al., Reliable fidelity and diversity metrics, ICML 2020, arXiv 2002.09797, eq. 10.
     """
     radius = torch.cdist(real, real).kthvalue(min(neighbours + 1, len(real)), dim=1).values  # the first is the item
     return (torch.cdist(real, found).amin(1) < radius).double().mean()

@@ -81,6 +81,6 @@ def cnn_detector(
 def vit_detector(
     *, in_channels: int, image_size: Sequence[int], outputs: Mapping[str, int], patch_size: int, **settings: Any
 ) -> Detector:
-    """Vision transformer whose patches are the cells; further settings: those of `harness.models.vit.vit` but `pool`."""
+    """Vision transformer whose patches are the cells; other settings are those of `harness.models.vit.vit`."""
     body = transformer(in_channels=in_channels, image_size=image_size, patch_size=patch_size, **settings)
     return Detector(body, body.num_features, outputs)

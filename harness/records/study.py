@@ -125,9 +125,7 @@ def load_study(name: str, results: Path = RESULTS, *, mix: bool = False) -> Stud
             + (f" (there are records of {', '.join(dict.fromkeys(known))})." if known else ".")
         )
     if not local.empty and not measured.empty:
-        answered = set(local.loc[local["status"] != "missing", "key"])
-        measured = measured[measured["setting"].isin(local["setting"]) & ~measured["key"].isin(answered)]
-        local = local[local["key"].isin(answered) | ~local["key"].isin(measured["key"])]
+        local, measured = _answers(local, measured)
     declared = _distinct([*_declared(local), *published_metrics(evidence / f"{name}.csv")])
     local = local.drop(columns="metrics", errors="ignore")
     runs = pd.concat([frame for frame in (local, measured) if not frame.empty], ignore_index=True)
@@ -141,6 +139,23 @@ def load_study(name: str, results: Path = RESULTS, *, mix: bool = False) -> Stud
     epochs = [frame for frame in epochs if not frame.empty]
     history = pd.concat(epochs, ignore_index=True) if epochs else pd.DataFrame(columns=["key", "epoch"])
     return StudyData(name, _spec(name, results), runs, history, declared)
+
+
+def _answers(local: pd.DataFrame, measured: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return one row for every run of a study: its own record, else the evidence, where that is of its setting.
+
+    Evidence under another key was made by other code, or on another kind of machine, than is planned here: it stands in
+    for a run that is missing, marked as ``old``.
+    """
+
+    def runs_of(rows: pd.DataFrame) -> pd.Series:
+        return rows["setting"].str.cat([rows["role"], rows["seed"].map("{:.0f}".format)], sep=" ")
+
+    answered = local[local["status"] != "missing"]
+    measured = measured[measured["setting"].isin(local["setting"]) & ~runs_of(measured).isin(runs_of(answered))]
+    measured = measured.assign(old=~measured["key"].isin(local["key"]))
+    missing = local[(local["status"] == "missing") & ~runs_of(local).isin(runs_of(measured))]
+    return local.loc[sorted([*answered.index, *missing.index])], measured
 
 
 def check_content(name: str, *tables: pd.DataFrame) -> None:

@@ -31,7 +31,8 @@ class Embedding(ImageTask):
         UsageError: one of these is out of its range, or validation and test have no classes of their own.
     """
 
-    evaluates = frozenset({"features", "class_logits", "embeddings"})  # all of them train the features
+    offers = frozenset({"features", "class_logits", "embeddings"})  # the last with two views only
+    evaluates = offers  # all of them train the features
     metrics = RETRIEVAL
     made_for: ClassVar[str] = "embedding"
 
@@ -44,7 +45,7 @@ class Embedding(ImageTask):
             raise UsageError(f"task.views is {views}; it must be 1 or 2.")
         if views == 2 and not any(self.augment.values()):
             raise UsageError("task.views is 2, but dataset.augment is empty, so that both views would be the same.")
-        self.offers = frozenset({"class_logits", "features"} | ({"embeddings"} if views == 2 else set()))
+        self.offers = type(self).offers - (set() if views == 2 else {"embeddings"})
         self.sampler, self.batches = sampler, {"sampler": sampler}
         if sampler == "balanced":
             if images_per_class < 2 or setup.batch_size % images_per_class:

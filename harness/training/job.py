@@ -122,6 +122,8 @@ def _check_content(job: Job) -> None:
 
 def _behaviour(job: Job) -> dict[str, Any]:
     """Return what the record keeps of the code: the syntax tree of every component, and what some of them do."""
+    if not job.parts:
+        return {}
     behaviours = _behaviours(Path(job.folder).parents[1])
     return {"behaviour": [behaviours.observe(part, job.data) for part in job.parts]}
 

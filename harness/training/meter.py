@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,31 +32,33 @@ class Meter:
     """
 
     def __init__(self, objectives: Iterable[str]) -> None:
-        self.kept: dict[str, list[Tensor]] = {name: [] for name in objectives}
+        self.kept: dict[str, list[Tensor | float]] = {name: [] for name in objectives}
         self.steps: dict[str, list[int]] = {name: [] for name in self.kept}
 
     def add(self, objective: str, step: int, loss: Tensor, norm: Tensor) -> None:
-        """Keep the loss and the gradient norm of a step; nothing is computed, nothing waits for the device."""
-        self.kept[objective] += (loss, norm)
+        """Keep the loss and the gradient norm of a step; nothing is computed, nothing waits for the device.
+
+        On a CPU, numbers: a small tensor kept from every step would splinter the memory that batches come from, which
+        then grows by about a batch a step.
+        """
+        self.kept[objective] += (loss, norm) if loss.is_cuda else (loss.item(), norm.item())
         self.steps[objective].append(step)
 
     def state(self) -> dict[str, tuple[Tensor, list[int]]]:
         """Return what a checkpoint keeps."""
-        return {
-            name: (torch.stack(kept) if kept else torch.empty(0), self.steps[name]) for name, kept in self.kept.items()
-        }
+        return {name: (_joined(kept), self.steps[name]) for name, kept in self.kept.items()}
 
     def load(self, state: Mapping[str, tuple[Tensor, list[int]]]) -> None:
         """Go on from a checkpoint."""
         for name, (kept, steps) in state.items():
-            self.kept[name], self.steps[name] = list(kept.unbind()) if len(kept) else [], list(steps)
+            self.kept[name], self.steps[name] = kept.tolist() if kept.device.type == "cpu" else [*kept], list(steps)
 
     def close(self) -> Epoch:
         """Return the means since the last call, from one transfer to the host, and start anew."""
         losses, norms, bad, last = {}, {}, [], None
         for name, kept in self.kept.items():
             steps = self.steps[name]
-            values = torch.stack(kept).double().cpu().view(-1, 2) if kept else torch.full((1, 2), math.nan)
+            values = _joined(kept).double().cpu().view(-1, 2) if kept else torch.full((1, 2), math.nan)
             finite = values.isfinite().all(1)
             bad += [steps[row] for row in (~finite).nonzero()[:1, 0].tolist()] if steps else []
             if name == next(iter(self.kept)) and finite.any():
@@ -64,6 +67,13 @@ class Meter:
             losses[name], norms[name] = (values.cumsum(0)[-1] / len(values)).tolist()
             self.kept[name], self.steps[name] = [], []
         return Epoch(losses, norms, min(bad, default=None), last)
+
+
+def _joined(kept: list[Any]) -> Tensor:
+    """Return numbers, or tensors of one each, in one tensor (N,)."""
+    if kept and isinstance(kept[0], Tensor):
+        return torch.stack(kept)
+    return torch.tensor(kept, dtype=torch.float64)
 
 
 @contextlib.contextmanager

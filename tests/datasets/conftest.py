@@ -34,7 +34,7 @@ class Official:
 
     @property
     def module(self) -> Any:
-        return importlib.import_module(f"datasets.{self.name}")
+        return importlib.import_module(f"datasets.sources.{self.name}")
 
     @property
     def source(self) -> Any:

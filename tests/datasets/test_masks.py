@@ -57,7 +57,7 @@ def as_voc(drawn, tmp_path):
 
 def read_voc(home, **changes):
     settings = {**SIZES, "size": [32, 48], "training_list": "official", "valid_size": 2, **changes}
-    return voc(home.parents[2], **settings)
+    return voc(home.parents[2], **settings).in_memory()
 
 
 def test_voc_gives_back_what_was_written(as_voc, drawn):
@@ -123,11 +123,13 @@ def test_what_is_wrong_is_left_out_and_counted_on_request(as_voc, drawn, break_i
     assert torch.equal(read.test.targets, drawn.test.targets[1:])
 
 
-def test_a_set_that_does_not_fit_into_memory_is_refused_before_anything_is_read(as_voc):
+def test_files_are_opened_when_they_are_decoded(as_voc):
     for image in (as_voc / "JPEGImages").iterdir():
-        image.write_bytes(b"never read")
-    with pytest.raises(ValueError, match=r"takes \d+ GB at 3000000x3000000 pixels.*make dataset.size or"):
-        read_voc(as_voc, size=[3_000_000, 3_000_000])
+        image.write_bytes(b"not read yet")
+    settings = {**SIZES, "size": [32, 48], "training_list": "official", "valid_size": 2}
+    assert len(voc(as_voc.parents[2], **settings).train) == 4
+    with pytest.raises(MissingData, match="cannot be read as an image"):
+        read_voc(as_voc)
 
 
 def test_a_split_with_nothing_left_is_refused(as_voc):
@@ -148,7 +150,7 @@ def test_camvid_reads_segnets_lists_and_takes_class_11_as_void(drawn, tmp_path):
             write(home / f"{name}annot" / f"{number}.png", mask)
             rows.append(f"/SegNet/CamVid/{name}/{number}.png /SegNet/CamVid/{name}annot/{number}.png\n")
         (home / f"{name}.txt").write_text("".join(rows))
-    read = camvid(tmp_path, **{**SIZES, "size": [32, 48]})
+    read = camvid(tmp_path, **{**SIZES, "size": [32, 48]}).in_memory()
     assert torch.equal(read.valid.images, drawn.valid.images)
     assert torch.equal(read.valid.targets, drawn.valid.targets)
 
@@ -171,7 +173,7 @@ def test_sirst_reads_grey_images_and_any_value_as_target(drawn, tmp_path):
                 (part.targets[number].numpy() == 1).astype(np.uint8) * 200,
             )
         (home / f"{name}.txt").write_text("".join(f"{name}{number}\n" for number in range(len(part))))
-    read = sirst(tmp_path, **{**SIZES, "size": [32, 48]})
+    read = sirst(tmp_path, **{**SIZES, "size": [32, 48]}).in_memory()
     assert read.train.images.shape == (6, 1, 32, 48)
     assert torch.equal(read.test.targets, (drawn.test.targets == 1).to(torch.uint8))
 
@@ -247,7 +249,7 @@ def test_coco_merges_panoptic_segments_by_category(drawn, tmp_path):
             content["annotations"].append({"image_id": number, "file_name": f"{number}.png", "segments_info": segments})
         (home / "annotations" / f"panoptic_{name}.json").write_text(json.dumps(content))
     settings = {**SIZES, "size": [32, 48], "annotations": "panoptic", "train_part": "train2017", "test_part": "val2017"}
-    read = coco(tmp_path, **{**settings, "valid_size": 2})
+    read = coco(tmp_path, **{**settings, "valid_size": 2}).in_memory()
     assert read.classes == ("wall", "zero", "one")
     assert torch.equal(read.test.targets, drawn.test.targets)
     with pytest.raises(MissingData, match="has no masks"):
@@ -256,7 +258,7 @@ def test_coco_merges_panoptic_segments_by_category(drawn, tmp_path):
         for number in range(len(part)):
             write(home / "stuffthingmaps" / name / f"{number}.png", part.targets[number].numpy())
             (home / name / f"{number}.png").rename(home / name / f"{number}.jpg")
-    stuff = coco(tmp_path, **{**settings, "valid_size": 2, "annotations": "stuff"})
+    stuff = coco(tmp_path, **{**settings, "valid_size": 2, "annotations": "stuff"}).in_memory()
     assert len(stuff.classes) == 182
     assert torch.equal(stuff.test.targets, drawn.test.targets)
 

@@ -254,7 +254,7 @@ def divergence_by_traces(prediction, target):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_divergence_agrees_with_the_traces(seed):
-    prediction, target = some(rotated_boxes, seed)
+    prediction, target = some(Draw.rotated_boxes, seed)
     torch.testing.assert_close(g.kld_box(prediction, target), divergence_by_traces(prediction, target))
     torch.testing.assert_close(slope(g.kld_box, prediction, target), slope(divergence_by_traces, prediction, target))
 
