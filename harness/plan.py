@@ -128,7 +128,6 @@ def read_study(name: str, overrides: Iterable[str] = ()) -> Study:
     content["search"] = _search() | content.get("search", {})
     own = str(content.pop("name", name))
     own = _checked_name(own) if "name" in dict(given) else _default_name(own, overrides)
-    overrides = [entry for entry in overrides if not entry.startswith("name=")]
     study = _checked(Study(name=own, study=name, overrides=overrides, **content))
     _check_track(study, [path for path, _ in given])
     return study
