@@ -100,6 +100,7 @@ class Embedding(ImageTask):
             **self.batches,
             "views": self.views,
             "trivial": self._trivial(),
+            "trivial_name": "the pixels themselves",
         }
 
     def _trivial(self) -> dict[str, float]:

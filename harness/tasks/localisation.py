@@ -80,6 +80,7 @@ class Localisation(MaskedImages):
             "image_size": list(self.size),
             "skipped": len(self.splits.skipped),
             "trivial": self._trivial(),
+            "trivial_name": "the mean box of training everywhere",
         }
 
     def _trivial(self) -> dict[str, float]:

@@ -190,13 +190,14 @@ def _above_chance(a: Analysis) -> list[Control]:
 
 
 def _chance(metric: str, runs: pd.DataFrame) -> tuple[float | None, str]:
-    """Return the score of a prediction made without the input, and what predicts so: chance, or the commonest class."""
+    """Return the score of a prediction made without the input, and what predicts so: chance, or what the task names."""
     name = metric.rpartition(".")[2]
     if name == "top1":
         classes = next((c for value in column(runs, "data.classes") if (c := class_count(value))), None)
         return (None if classes is None else 1 / classes), f"chance (1 in {classes})"
     known = numbers(runs, f"data.trivial.{name}").dropna()
-    return (float(known.iloc[0]) if len(known) else None), "the most frequent class everywhere"
+    named = next((str(what) for what in column(runs, "data.trivial_name") if isinstance(what, str)), None)
+    return (float(known.iloc[0]) if len(known) else None), named or "the most frequent class everywhere"
 
 
 def _learnt(above: Interval, p: float) -> tuple[ControlStatus, str]:
