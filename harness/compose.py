@@ -22,12 +22,12 @@ Config = dict[str, Any]
 
 @dataclass(frozen=True)
 class Composed:
-    """A composed run: ``names`` of the chosen options, and ``config`` with every value.
+    """A composed run: ``choices``, the name of every option, and ``config`` with every value.
 
-    Where a task has several losses, one for each of its roles, ``names`` has ``loss.ROLE`` too, and ``loss`` lists all.
+    Where a task has several losses, one for each role, ``choices`` has ``loss.ROLE`` too, and ``loss`` lists all.
     """
 
-    names: dict[str, str]
+    choices: dict[str, str]
     config: Config
 
 
@@ -78,25 +78,25 @@ def compose_run(overrides: Sequence[str] = ()) -> Composed:
 
 
 def chosen(choices: Mapping[str, Any], config: Config) -> dict[str, str]:
-    """Return the names of the options that Hydra chose, by group, and by role where a task has several losses.
+    """Return the option that Hydra chose for every group, and by role where a task has several losses.
 
     Hydra keeps no list, such as that of the shifts, and keeps roles backwards: ``config`` has both in order.
     """
     in_order = {f"loss.{role}": choices.get(f"loss@loss.{role}") for role in config["loss"]}
     roles = {key: str(name) for key, name in in_order.items() if name}
-    names = {group: str(choices[group]) for group in GROUPS if group in choices and group != "shift"}
-    names |= {"shift": "+".join(config["shift"]) or "none", **roles}
-    return names | ({"loss": joined_roles(names, config)} if roles else {})
+    found = {group: str(choices[group]) for group in GROUPS if group in choices and group != "shift"}
+    found |= {"shift": "+".join(config["shift"]) or "none", **roles}
+    return found | ({"loss": joined_roles(found, config)} if roles else {})
 
 
-def joined_roles(names: Mapping[str, str], config: Config) -> str:
+def joined_roles(choices: Mapping[str, str], config: Config) -> str:
     """Return how the losses of several roles are called together; roles to which the task gives weight 0 are left out.
 
     >>> joined_roles({"loss.boxes": "giou", "loss.labels": "focal"}, {"task": {"weights": {"labels": 2.0}}})
     'giou + focal'
     """
     weights = config["task"].get("weights") or {}
-    roles = {key.removeprefix("loss."): name for key, name in names.items() if key.startswith("loss.")}
+    roles = {key.removeprefix("loss."): name for key, name in choices.items() if key.startswith("loss.")}
     return " + ".join(name for role, name in roles.items() if weights.get(role, 1))
 
 
@@ -136,7 +136,7 @@ def explain(error: Exception, overrides: Iterable[str]) -> UsageError:
         groups = [e for e in overrides if e.split("=")[0] in GROUPS and e.split("=")[0] != path and "," not in e]
         try:
             base = compose_run(groups)
-            _require_one_loss(base.names, [path])
+            _require_one_loss(base.choices, [path])
             require_path(base.config, path)
         except UsageError as better:
             return better
@@ -166,10 +166,10 @@ def require_path(config: Config, path: str) -> None:
         part = part[name]
 
 
-def _require_one_loss(names: Mapping[str, str], keys: Iterable[str]) -> None:
+def _require_one_loss(choices: Mapping[str, str], keys: Iterable[str]) -> None:
     """Raise a UsageError with the roles of the task if it has any and ``keys`` set its one loss."""
-    if "loss" in keys and (known := [name for name in names if name.startswith("loss.")]):
-        raise UsageError(f"the task {names['task']} has several losses: set {' and '.join(known)}, not loss.")
+    if "loss" in keys and (known := [name for name in choices if name.startswith("loss.")]):
+        raise UsageError(f"the task {choices['task']} has several losses: set {' and '.join(known)}, not loss.")
 
 
 def value_at(config: Mapping[str, Any], path: str) -> Any:
@@ -191,22 +191,22 @@ def swapped(base: Composed, values: Mapping[str, Any]) -> Composed:
     Raises:
         UsageError: there is no such option, role or setting.
     """
-    names, config = dict(base.names), dict(base.config)
-    _require_one_loss(names, values)
+    choices, config = dict(base.choices), dict(base.config)
+    _require_one_loss(choices, values)
     for key, value in values.items():
         if key == "shift":
             listed = [value] if isinstance(value, str) else list(value)
-            names[key], config[key] = "+".join(listed) or "none", {name: option(key, name)[name] for name in listed}
+            choices[key], config[key] = "+".join(listed) or "none", {name: option(key, name)[name] for name in listed}
         elif key in GROUPS:
-            if str(value) != names[key]:
-                names[key], config[key] = str(value), option(key, str(value))
+            if str(value) != choices[key]:
+                choices[key], config[key] = str(value), option(key, str(value))
         elif key in roles():
             require_path(config, key)
-            names[key], config = str(value), with_value(config, key, option("loss", str(value)))
+            choices[key], config = str(value), with_value(config, key, option("loss", str(value)))
     for path, value in values.items():
         if path not in GROUPS and path not in roles():
             require_path(config, path)
             config = with_value(config, path, value)
-    if any(name.startswith("loss.") for name in names):
-        names["loss"] = joined_roles(names, config)
-    return Composed(names, config)
+    if any(name.startswith("loss.") for name in choices):
+        choices["loss"] = joined_roles(choices, config)
+    return Composed(choices, config)

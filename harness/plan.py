@@ -68,7 +68,7 @@ class Setting:
     ``pinned`` are the loss's settings that the study itself gives, which no search may move.
     """
 
-    names: dict[str, str]
+    choices: dict[str, str]
     label: str
     axes: Values
     role: str
@@ -84,7 +84,7 @@ class Setting:
     @property
     def cell(self) -> tuple[object, ...]:
         """Data, model and further axes: within a cell runs are compared, seed by seed."""
-        return (self.names["dataset"], self.names["model"], *(str(value) for value in self.axes.values()))
+        return (self.choices["dataset"], self.choices["model"], *(str(value) for value in self.axes.values()))
 
     def at(self, values: Mapping[str, Any]) -> Setting:
         """Return the same setting with other values, by dotted path, such as ``optimizer.lr`` and ``loss.gamma``."""
@@ -128,7 +128,6 @@ def read_study(name: str, overrides: Iterable[str] = ()) -> Study:
     content["search"] = _search() | content.get("search", {})
     own = str(content.pop("name", name))
     own = _checked_name(own) if "name" in dict(given) else _default_name(own, overrides)
-    overrides = [entry for entry in overrides if not entry.startswith("name=")]
     study = _checked(Study(name=own, study=name, overrides=overrides, **content))
     _check_track(study, [path for path, _ in given])
     return study
@@ -300,7 +299,7 @@ def _label(values: Values) -> str:
 def _setting(base: Composed, fixed: Values, values: Values, study: Study, role: str) -> Setting:
     recipe: Values = {}
     for rule in study.recipes:
-        if _matches(rule["when"], base.names | values):
+        if _matches(rule["when"], base.choices | values):
             recipe |= rule["set"]
     run = compose.swapped(base, fixed | recipe | values)
     spec = address.spec_of(run.config)
@@ -310,7 +309,7 @@ def _setting(base: Composed, fixed: Values, values: Values, study: Study, role: 
         if key not in ("loss", "model", "dataset") and not key.startswith("loss.")
     }
     pinned = frozenset(key for key in fixed | recipe | values if key.startswith("loss."))
-    return Setting(run.names, _label(values), axes, role, spec, address.setting_hash(spec), pinned)
+    return Setting(run.choices, _label(values), axes, role, spec, address.setting_hash(spec), pinned)
 
 
 def runs(
@@ -327,7 +326,7 @@ def runs(
     for setting in settings:
         at = setting.at(chosen[setting.contender]) if chosen else setting
         seeds = [seed + REPEAT_SEEDS_FROM * (setting.role == "baseline_repeat") for seed in study.seeds]
-        values = at.names | at.axes
+        values = at.choices | at.axes
         for key, seed, pair in zip(addresses.keys(at.spec, seeds), seeds, study.seeds, strict=True):
             if not any(_matches(rule, values | {"seed": pair}) for rule in study.exclude if "seed" in rule):
                 planned.setdefault((key, setting.role), Run(key, at, seed, pair))

@@ -67,7 +67,7 @@ def _print_options() -> None:
         print(f"{group:<10}{', '.join(options(group))}")
 
 
-def run(names: dict[str, str], config: dict) -> str:
+def run(choices: dict[str, str], config: dict) -> str:
     """Carry out one composed run unless its record exists; print how it went and return its status."""
     from pathlib import Path
 
@@ -78,7 +78,7 @@ def run(names: dict[str, str], config: dict) -> str:
     data = config["data"]
     spec, addresses = address.spec_of(config), address.Addresses(Path(data["root"]), download=data["download"])
     key = addresses.keys(spec, [config["seed"]])[0]
-    setting = Setting(names, names["loss"], {}, "run", spec, address.setting_hash(spec))
+    setting = Setting(choices, choices["loss"], {}, "run", spec, address.setting_hash(spec))
     job = sweep.job_of(Run(key, setting, config["seed"], config["seed"]), config, records.RESULTS, addresses)
     what = sweep.describe(job)
     record = records.read(key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -20,16 +21,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import compose, hardware, paths, plan, records
-from harness.address import Addresses
+from harness.address import Addresses, RunSpec, spec_of
 from harness.code import parsed_source
 from harness.engines.local import LocalEngine
 from harness.plan import Run, Study
 from harness.studies import sweep
 
+if TYPE_CHECKING:
+    from harness.training.loop import Loop
+
 Seconds = float
+ALONE = {"baseline_repeat": False, "negative_control": None}
+"""Controls of a study that has none."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,18 @@ def timed(action: Callable[[], object]) -> Seconds:
     return time.perf_counter() - started
 
 
+def loop_of(spec: RunSpec) -> Loop:
+    """Return the training loop of a run that writes nothing."""
+    from harness.training.job import Job
+    from harness.training.loop import Loop
+
+    job = Job(
+        key="", names={}, label="", role="run", spec=spec, seed=1, data={"root": "", "download": False},
+        feed=compose.option("feed", "resident"), folder="", checkpoint_seconds=math.inf, environment={}, identity={},
+    )  # fmt: skip
+    return Loop(job)
+
+
 # ---------------------------------------------------------------- step time
 
 
@@ -104,7 +122,7 @@ NOISE = {"_target_": "scripts.bench_harness.noise", "count": 4096, "augment": {"
 
 def bench_step(repeats: int) -> Iterator[Row]:
     """Harness step, with everything it measures, against a loop by hand on the same model, data and optimizer."""
-    from harness.training import loop as train
+    from harness.tasks import Seeds
 
     device = hardware.device_type("auto")
     # many short turns: a shared CPU drifts by more within seconds than what is to be seen
@@ -115,18 +133,17 @@ def bench_step(repeats: int) -> Iterator[Row]:
     )
     for model in names:
         config = compose.compose_run([f"model={model}", "trainer=long", "trainer.batch_size=64"]).config
-        described = compose.identity(config) | {"dataset": NOISE}
-        trainer = train.Trainer(described, 1, {"root": "", "download": False})
-        by_hand = hand_loop(described)
+        spec = replace(spec_of(config), dataset=NOISE)
+        loop, by_hand = loop_of(spec), hand_loop(spec)
 
-        def ours(trainer: train.Trainer = trainer, steps: int = steps) -> Seconds:
-            trainer.model.train()
-            batches = trainer.task.epoch(64, 0, 0)
-            trainer.step(*next(batches))  # a warm-up, which also makes the draws of an epoch
-            started = trainer._clock()
-            for _, (images, target) in zip(range(steps), batches, strict=False):
-                trainer.step(images, target)
-            return (trainer._clock() - started) / steps
+        def ours(loop: Loop = loop, steps: int = steps) -> Seconds:
+            loop.model.train()
+            batches = loop.task.epoch(Seeds(0, 0))
+            loop.step(next(batches))  # a warm-up, which also makes the draws of an epoch
+            started = loop._clock()
+            for _, batch in zip(range(steps), batches, strict=False):
+                loop.step(batch)
+            return (loop._clock() - started) / steps
 
         def hand(by_hand: Callable[[int], Seconds] = by_hand, steps: int = steps) -> Seconds:
             return by_hand(steps) / steps
@@ -135,7 +152,7 @@ def bench_step(repeats: int) -> Iterator[Row]:
         mine, theirs = paired(ours, hand, pairs)
         yield row(
             "step",
-            f"{model}, batch 64, {described['trainer']['precision']}, {device}: harness / by hand",
+            f"{model}, batch 64, {spec.trainer['precision']}, {device}: harness / by hand",
             [1000 * t for t in mine],
             [1000 * t for t in theirs],
             "ms",
@@ -143,18 +160,18 @@ def bench_step(repeats: int) -> Iterator[Row]:
         )
 
 
-def hand_loop(described: dict[str, Any]) -> Callable[[int], Seconds]:
+def hand_loop(spec: RunSpec) -> Callable[[int], Seconds]:
     """Return a training loop as one would write it by hand: nothing measured, nothing seeded per step."""
     import torch
     from torch.nn import functional
 
     from datasets import augment
-    from harness.models import images as models
+    from harness.models import heads
 
-    device = torch.device(described["device"])
-    memory = torch.channels_last if described["model"]["channels_last"] else torch.contiguous_format
-    settings = {name: value for name, value in described["model"].items() if name != "channels_last"}
-    model = models.build(settings, in_channels=3, image_size=32, num_classes=10).to(device).to(memory_format=memory)
+    device = torch.device(spec.device)
+    memory = torch.channels_last if spec.model["channels_last"] else torch.contiguous_format
+    settings = {name: value for name, value in spec.model.items() if name != "channels_last"}
+    model = heads.build(settings, (3, 32, 32), {"class_logits": 10}).to(device).to(memory_format=memory)
     decay = [p for p in model.parameters() if p.ndim >= 2]
     plain = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
@@ -163,7 +180,7 @@ def hand_loop(described: dict[str, Any]) -> Callable[[int], Seconds]:
     data = noise(Path(), download=False, count=NOISE["count"]).train
     images, targets = data.images.to(device), data.targets.to(device)
     mean, std = torch.full((1, 3, 1, 1), 0.5, device=device), torch.full((1, 3, 1, 1), 0.25, device=device)
-    half = described["trainer"]["precision"] == "bf16"
+    half = spec.trainer["precision"] == "bf16"
 
     def loop(steps: int) -> Seconds:
         model.train()
@@ -180,7 +197,7 @@ def hand_loop(described: dict[str, Any]) -> Callable[[int], Seconds]:
             batch = augment.apply(images[chosen], draws[place])
             batch = ((batch.float() / 255 - mean) / std).contiguous(memory_format=memory)
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                logits = model(batch).prediction
+                logits = model(batch)["class_logits"]
             loss = functional.cross_entropy(logits.float(), targets[chosen])
             loss.backward()
             optimizer.step()
@@ -204,64 +221,64 @@ def bench_segmentation(repeats: int) -> Iterator[Row]:
     """Step of the smallest U-Net against the same loop by hand, and evaluation against the bare forward pass."""
     import torch
 
-    from harness.training import loop as train
+    from harness.tasks import Seeds
+    from harness.tasks.images import ImageTask
 
-    described = compose.identity(compose.compose_run([*SCENES, "model=unet_micro"]).config)
-    trainer = train.Trainer(described, 1, {"root": "", "download": False})
-    device, batch = described["device"], described["trainer"]["batch_size"]
+    spec = spec_of(compose.compose_run([*SCENES, "model=unet_micro"]).config)
+    loop, step = loop_of(spec), segmentation_by_hand(spec)
+    device, batch = spec.device, spec.trainer["batch_size"]
     pairs = (10 if device == "cpu" else 4) * repeats
-    step = trainer_by_hand(described)
 
     def ours() -> Seconds:
-        trainer.model.train()
-        batches = trainer.task.epoch(batch, 0, 0)
-        trainer.step(*next(batches))
-        started = trainer._clock()
-        trainer.step(*next(batches))
-        return trainer._clock() - started
+        loop.model.train()
+        batches = loop.task.epoch(Seeds(0, 0))
+        loop.step(next(batches))
+        started = loop._clock()
+        loop.step(next(batches))
+        return loop._clock() - started
 
     mine, theirs = paired(ours, step, pairs)
-    what = f"unet_micro on scenes, batch {batch}, {described['trainer']['precision']}, {device}"
+    what = f"unet_micro on scenes, batch {batch}, {spec.trainer['precision']}, {device}"
     goal = "<= 1.02" if device == "cpu" else "<= 1.03"
     mine, theirs = ([1000 * t for t in side] for side in (mine, theirs))
     yield row("segmentation", f"step of {what}: harness / by hand", mine, theirs, "ms", goal)
 
-    images = trainer.task.ready(trainer.task.images["valid"])
-    size = described["trainer"]["eval_batch_size"]
+    assert isinstance(loop.task, ImageTask)
+    parts = [loop.task.ready(images) for images, _ in loop.task.feed.ordered("valid", spec.trainer["eval_batch_size"])]
 
     def bare() -> Seconds:
-        trainer.model.eval()
-        started = trainer._clock()
-        with torch.inference_mode(), trainer._autocast():
-            for part in images.split(size):
-                trainer.model(part)
-        return trainer._clock() - started
+        loop.model.eval()
+        started = loop._clock()
+        with torch.inference_mode(), loop._autocast():
+            for part in parts:
+                loop.model(part)
+        return loop._clock() - started
 
     def evaluated() -> Seconds:
-        started = trainer._clock()
-        trainer.evaluate("valid")
-        return trainer._clock() - started
+        started = loop._clock()
+        loop.evaluate("valid")
+        return loop._clock() - started
 
     mine, theirs = ([1000 * t for t in side] for side in paired(evaluated, bare, 4 * repeats))
     yield row("segmentation", f"evaluation of {what}: all metrics / forward", mine, theirs, "ms", "<= 1.2")
 
 
-def trainer_by_hand(described: dict[str, Any]) -> Callable[[], Seconds]:
+def segmentation_by_hand(spec: RunSpec) -> Callable[[], Seconds]:
     """Return one step of a loop as one would write it by hand, on the same scenes and augmentations."""
     import torch
     from torch.nn import functional
 
     from datasets import joint
     from datasets.sources.scenes import scenes
-    from harness.models import images as models
+    from harness.models import heads
 
-    device, recipe = torch.device(described["device"]), described["trainer"]
-    settings = {k: v for k, v in described["dataset"].items() if k not in ("_target_", "augment")}
+    device, recipe = torch.device(spec.device), spec.trainer
+    settings = {k: v for k, v in spec.dataset.items() if k not in ("_target_", "augment")}
     data = scenes(**settings)
     classes, size = len(data.classes), tuple(settings["size"])
-    config = {k: v for k, v in described["model"].items() if k != "channels_last"}
-    memory = torch.channels_last if described["model"]["channels_last"] else torch.contiguous_format
-    model = models.build(config, in_channels=3, image_size=size, num_classes=classes).to(device)
+    config = {k: v for k, v in spec.model.items() if k != "channels_last"}
+    memory = torch.channels_last if spec.model["channels_last"] else torch.contiguous_format
+    model = heads.build(config, (3, *size), {"class_logits": classes}).to(device)
     model = model.to(memory_format=memory)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     images, masks = data.train.images.to(device), data.train.targets.to(device)
@@ -272,7 +289,7 @@ def trainer_by_hand(described: dict[str, Any]) -> Callable[[], Seconds]:
         chosen = order[place]
         batch, target = joint.apply((images[chosen].float() / 255 - mean) / std, masks[chosen], draws[place])
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            logits = model(batch.contiguous(memory_format=memory)).prediction
+            logits = model(batch.contiguous(memory_format=memory))["class_logits"]
         loss = functional.cross_entropy(logits.float(), target.long(), ignore_index=255)
         loss.backward()
         optimizer.step()
@@ -281,7 +298,7 @@ def trainer_by_hand(described: dict[str, Any]) -> Callable[[], Seconds]:
     def timed_step() -> Seconds:
         model.train()
         order = torch.randperm(len(masks)).to(device)
-        draws = joint.draw(len(masks), described["dataset"]["augment"], torch.Generator())
+        draws = joint.draw(len(masks), spec.dataset["augment"], torch.Generator())
         step(slice(0, count), order, draws)  # a warm-up, here as there
         if device.type == "cuda":
             torch.cuda.synchronize()
@@ -335,13 +352,14 @@ def bench_engine(repeats: int, count: int = 60, epochs: int = 2) -> Iterator[Row
         "?",
         {"loss": ["cross_entropy"], "seed": list(range(count))},
         base={"trainer.epochs": epochs, "device": "cpu"},
-        controls={},
+        controls=ALONE,
     )
-    runs = plan.runs(plan.settings(study), study)
+    addresses = Addresses(paths.ROOT / "data")
+    runs = plan.runs(plan.settings(study), study, addresses)
 
     def ours() -> Seconds:
         with tempfile.TemporaryDirectory() as folder:
-            return timed(lambda: _through_engine(runs, Path(folder), workers))
+            return timed(lambda: _through_engine(runs, Path(folder), workers, addresses))
 
     def processes() -> Seconds:
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | {"OMP_NUM_THREADS": "1"}
@@ -366,12 +384,11 @@ def bench_engine(repeats: int, count: int = 60, epochs: int = 2) -> Iterator[Row
     )
 
 
-def _through_engine(runs: Sequence[Run], results: Path, workers: int) -> None:
+def _through_engine(runs: Sequence[Run], results: Path, workers: int, addresses: Addresses) -> None:
     options = compose.compose_run(["device=cpu"]).config
     with LocalEngine("cpu", workers=workers) as pool:
-        ended = [
-            event for event in pool.run([sweep.job(run, options, results) for run in runs]) if event.kind == "finished"
-        ]
+        jobs = [sweep.job_of(run, options, results, addresses) for run in runs]
+        ended = [event for event in pool.run(jobs) if event.kind == "finished"]
     assert [event.content["status"] for event in ended] == ["done"] * len(runs)
 
 
@@ -384,12 +401,13 @@ def bench_data(repeats: int) -> Iterator[Row]:
     from torch.utils.data import DataLoader, Dataset
     from torchvision import transforms
 
-    from harness.tasks import DataSetup
+    from harness.tasks import Seeds, Setup
     from harness.tasks.classification import Classification
 
     torch.set_num_threads(1)
-    task = Classification(DataSetup(NOISE, {"root": "", "download": False}, torch.device("cpu")))
-    arrays = task.images["train"].permute(0, 2, 3, 1).contiguous().numpy()
+    task = Classification(Setup(NOISE, {"root": "", "download": False}, torch.device("cpu"), 64, 512))
+    images, targets = task.feed.rows("train", torch.arange(NOISE["count"]))
+    arrays = images.permute(0, 2, 3, 1).contiguous().numpy()
     steps = [
         transforms.ToPILImage(),
         transforms.RandomCrop(32, padding=4),
@@ -404,10 +422,10 @@ def bench_data(repeats: int) -> Iterator[Row]:
             return len(arrays)
 
         def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-            return ready(arrays[index]), int(task.targets["train"][index])
+            return ready(arrays[index]), int(targets[index])
 
     def ours() -> Seconds:
-        return timed(lambda: [None for _ in task.epoch(64, 0, 0)])
+        return timed(lambda: [None for _ in task.epoch(Seeds(0, 0))])
 
     for loaders in (0, hardware.cores()):
         usual = DataLoader(
@@ -444,7 +462,7 @@ def harness(environment: dict[str, str], *arguments: str) -> str:
 
 def finish_mirror(environment: dict[str, str]) -> None:
     """Wait for the mirror, which may go on in the background, so that it disturbs nothing that comes after."""
-    command = [sys.executable, "-m", "harness.tracking", "demo"]
+    command = [sys.executable, "-m", "harness.tracking", "bench_demo"]
     subprocess.run(command, env=environment, cwd=paths.ROOT, check=True, capture_output=True)
 
 
@@ -455,6 +473,7 @@ def bench_tracking(repeats: int) -> Iterator[Row]:
         with elsewhere() as environment:
             asked = (
                 "study=demo",
+                "name=bench_demo",
                 "axes.seed=[1]",
                 "base.trainer.epochs=10",
                 "device=cpu",
@@ -477,7 +496,7 @@ def big_study(count: int = 10_000) -> Study:
         "trainer.epochs": list(range(1, 11)),
         "seed": list(range(count // 80)),
     }
-    return Study("bench_big", "?", axes, controls={"baseline_repeat": False, "negative_control": False})
+    return Study("bench_big", "?", axes, controls=ALONE)
 
 
 def bench_plan(repeats: int, composed: int = 50) -> Iterator[Row]:
@@ -535,9 +554,9 @@ def bench_demo(repeats: int) -> Iterator[Row]:
     times, accuracies, counts = [], [], []
     for _ in range(min(repeats, 2)):
         with elsewhere() as environment:
-            times.append(timed(lambda: harness(environment, "study=demo", "device=cpu")))
+            times.append(timed(lambda: harness(environment, "study=demo", "name=bench_demo", "device=cpu")))
             finish_mirror(environment)
-            study = records.load_study("demo", Path(environment["LOSSBENCH_RESULTS"]))
+            study = records.load_study("bench_demo", Path(environment["LOSSBENCH_RESULTS"]))
         runs = study.runs[study.runs["role"] == "run"]
         counts.append(len(study.runs))
         chosen = runs[(runs["label"] == "cross_entropy") & (runs["model"] == "cnn_micro")]

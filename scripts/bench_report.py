@@ -56,7 +56,7 @@ def big_study(count: int) -> Study:
 def made_up(run: Run, about: dict[str, Any], rng: np.random.Generator) -> tuple[dict[str, Any], pd.DataFrame]:
     """Return record and epochs of a run that never was; losses differ, and every seed moves all of them alike."""
     setting = run.setting
-    place = 0 if setting.role == "planted" else 1 + LOSSES.index(setting.names["loss"])
+    place = 0 if setting.role == "planted" else 1 + LOSSES.index(setting.choices["loss"])
     level = 0.9 - (place * 7 % 19) / 500 + 0.01 * np.sin(run.pair_seed) + rng.normal(0, 0.004)
     level -= 0.2 if setting.role == "planted" else 0.0
     curve = level * (1 - np.exp(-0.6 * np.arange(1, EPOCHS + 1))) + rng.normal(0, 0.004, EPOCHS)
@@ -68,7 +68,7 @@ def made_up(run: Run, about: dict[str, Any], rng: np.random.Generator) -> tuple[
     described = {k: v for k, v in setting.described.items() if k not in ("numerics", "device", "threads")}
     scores = {name: float(level - 0.01 * i + rng.normal(0, 0.001)) for i, name in enumerate(METRICS)}
     record = {
-        "key": run.key, "names": setting.names, "seed": run.seed, "config": described,
+        "key": run.key, "choices": setting.choices, "seed": run.seed, "config": described,
         "numerics": setting.described["numerics"], **about, "status": "done", "test": scores,
         "valid": {name: float(history[f"valid.{name}"].iloc[-1]) for name in METRICS}, "selected_epoch": EPOCHS,
         "loss_name": setting.label, "loss_family": "probability", "loss_link": "softmax", "loss_paper": "",

@@ -130,7 +130,7 @@ def translate(name: str) -> int:
 
 def _identity(setting: plan.Setting) -> tuple[str, ...]:
     axes = json.dumps({key: plain(value) for key, value in setting.axes.items()}, sort_keys=True)
-    return (setting.role, setting.label, setting.names["dataset"], setting.names["model"], axes)
+    return (setting.role, setting.label, setting.choices["dataset"], setting.choices["model"], axes)
 
 
 def _axes(name: str, row: dict[str, str]) -> dict[str, str]:
@@ -206,7 +206,7 @@ def _row(
         if f"test.{old}_top1" in new:
             new[f"shifted.{shift}.top1"] = new.pop(f"test.{old}_top1")
     new |= flat(_config(setting.spec)) | flat({"identity": addresses.identity(setting.spec)})
-    new |= setting.names | {f"axis.{k}": v for k, v in axes.items()}
+    new |= setting.choices | {f"axis.{k}": v for k, v in axes.items()}
     new |= {"key": key, "role": role, "label": label, "setting": setting.hash}
     if role == "negative_control":
         from hydra.utils import instantiate

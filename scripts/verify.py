@@ -13,8 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness import compose, hardware, plan, records
+from harness.address import Addresses, spec_of
 from harness.plan import Study
 from harness.studies import sweep
+from scripts.bench_harness import ALONE, loop_of
 
 # the published mean and standard deviation per channel of all official training images
 MOMENTS = {
@@ -44,15 +46,14 @@ def check_steps_do_not_wait() -> str:
     import torch
 
     from harness.catalogue.entries import for_task
-    from harness.training import loop as train
+    from harness.tasks import Seeds
 
     checked = for_task("classification")
     for name in checked:
-        described = compose.identity(compose.compose_run([f"loss={name}", "device=cuda"]).config)
-        trainer = train.Trainer(described, 1, {"root": "", "download": False})
-        batches = trainer.task.epoch(64, 0, 0)
-        for inputs, target in [next(batches) for _ in range(3)]:
-            trainer.step(inputs, target)
+        loop = loop_of(spec_of(compose.compose_run([f"loss={name}", "device=cuda"]).config))
+        batches = loop.task.epoch(Seeds(0, 0))
+        for batch in [next(batches) for _ in range(3)]:
+            loop.step(batch)
             torch.cuda.set_sync_debug_mode("error")  # from the second step on: the first sets up
         torch.cuda.set_sync_debug_mode("default")
     return f"{len(checked)} losses take steps without waiting for the device"
@@ -60,16 +61,15 @@ def check_steps_do_not_wait() -> str:
 
 def check_workers_share_a_device() -> str:
     """Sweep with two workers on one GPU and with one; accuracies agree closely."""
-    study = Study(
-        "verify", "?", {"loss": ["cross_entropy", "ngl"], "seed": [1, 2]}, base={"device": "cuda"}, controls={}
-    )
+    axes = {"loss": ["cross_entropy", "ngl"], "seed": [1, 2]}
+    study = Study("verify", "?", axes, base={"device": "cuda"}, controls=ALONE)
     scores = []
     for per_device in (1, 2):
         options = compose.compose_run(["device=cuda", f"engine.per_device={per_device}"]).config
         with tempfile.TemporaryDirectory() as folder:
             outcome = sweep.sweep(study, options, results=Path(folder))
             assert not outcome.failed, outcome.failed
-            runs = plan.runs(plan.settings(study), study)
+            runs = plan.runs(plan.settings(study), study, Addresses(Path(options["data"]["root"])))
             found = [records.read(run.key, Path(folder)) for run in runs]
         scores.append([record["test"]["top1"] for record in found if record])
     worst = max(abs(a - b) for a, b in zip(*scores, strict=True))

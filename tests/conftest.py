@@ -61,7 +61,7 @@ def job():
     from harness.training.job import Job
 
     def make(spec, seed=1, **changes):
-        known = {"key": "0" * 16, "names": {}, "label": "x", "role": "run", "data": DATA, "feed": FEED}
+        known = {"key": "0" * 16, "choices": {}, "label": "x", "role": "run", "data": DATA, "feed": FEED}
         saved = {"folder": "nowhere", "checkpoint_seconds": 1e9, "environment": {}, "identity": {}}
         return Job(spec=spec, seed=seed, **known | saved | changes)
 

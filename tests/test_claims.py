@@ -209,7 +209,7 @@ def test_every_claim_finds_its_runs_in_the_plan_of_its_study(name, tmp_path):
     runs = [*plan.runs(settings, asked, addresses), *Search(settings, asked, addresses).ask()]
     rows = [
         {"key": run.key, "role": run.setting.role, "status": "done", "label": run.setting.label, "seed": run.seed,
-         **run.setting.names, "lr": run.setting.spec.optimizer["lr"],
+         **run.setting.choices, "lr": run.setting.spec.optimizer["lr"],
          **{f"axis.{key}": value for key, value in run.setting.axes.items()},
          **{f"config.loss.{key}": value for key, value in run.setting.spec.loss.items()}}
         for run in runs

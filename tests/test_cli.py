@@ -46,7 +46,7 @@ def test_help_needs_no_torch(cli, module):
         (["harness.run", "dataset=cifar10", "data.root=nowhere"], "nowhere"),
         (
             ["harness", "study=smoke", "metric=test.nonsense"],
-            "unknown metric 'test.nonsense': choose one of shifted.",
+            "unknown metric 'test.nonsense': did you mean test.ece or test.gmean?",
         ),
         (["harness", "study=smoke", "metric=test.tpo1"], "unknown metric 'test.tpo1': did you mean test.top1"),
         (["harness", "study=smoke", "axes.stress=[none,fwe]"], "unknown stress 'fwe': did you mean few"),
@@ -120,7 +120,7 @@ def test_a_worker_and_this_process_give_the_same_numbers(cli, recorded, tmp_path
         cli(
             "harness",
             "study=smoke",
-            "name=smoke",
+            "name=tried",
             "tracking.enabled=false",
             "controls.negative_control=null",
             "controls.baseline_repeat=false",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("conf", "datasets", "harness", "losses", "tests")
+FOLDERS = ("conf", "datasets", "harness", "losses", "scripts", "tests")
 
 
 def blocks():

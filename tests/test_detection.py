@@ -22,7 +22,7 @@ def job(*overrides, seed=1):
     config = compose.compose_run(["device=cpu", *overrides])
     spec = address.spec_of(config.config)
     data = {"root": "nowhere", "download": False}
-    return Job("key", config.names, "", "run", spec, seed, data, config.config["feed"], "", 1e9, {}, {})
+    return Job("key", config.choices, "", "run", spec, seed, data, config.config["feed"], "", 1e9, {}, {})
 
 
 def run(made, folder, stop=lambda: False):

@@ -128,13 +128,13 @@ def test_images_without_masks_are_refused(loop):
 def test_a_study_of_boxes_from_end_to_end(cli):
     done = cli(
         "harness", "study=localisation", "axes.loss=[smooth_l1,giou]", "axes.seed=[1,2]", "track=fixed",
-        "base.trainer.epochs=3", "base.dataset.train_size=128", "name=localisation",
+        "base.trainer.epochs=3", "base.dataset.train_size=128", "name=boxes",
         "tracking.enabled=false",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    runs = records.load_study("localisation", cli.results).runs
+    runs = records.load_study("boxes", cli.results).runs
     assert set(runs["status"]) == {"done"}
     assert runs["test.iou"].between(0, 1).all()
-    page = (cli.results / "localisation" / "report" / "index.html").read_text()
+    page = (cli.results / "boxes" / "report" / "index.html").read_text()
     assert "test IoU of boxes" in page
     assert "boxes found at IoU 0.75" in page

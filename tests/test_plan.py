@@ -29,7 +29,7 @@ def planned(**fields):
 
 
 def test_axes_are_crossed():
-    found = {(r.setting.names["model"], r.setting.names["loss"], r.seed) for r in planned()}
+    found = {(r.setting.choices["model"], r.setting.choices["loss"], r.seed) for r in planned()}
     assert found == set(itertools.product(["cnn_micro", "mlp"], ["cross_entropy", "focal"], [1, 2]))
     assert len({run.key for run in planned()}) == 8
 
@@ -50,13 +50,13 @@ def test_include_adds_exclude_drops_recipes_set():
         recipes=[{"when": {"model": "mlp"}, "set": {"optimizer.lr": 0.25}}],
         base={"trainer.epochs": 7},
     )
-    found = {(r.setting.names["model"], r.setting.label) for r in runs}
+    found = {(r.setting.choices["model"], r.setting.label) for r in runs}
     assert found == {
         ("cnn_micro", "cross_entropy"), ("cnn_micro", "focal"), ("mlp", "cross_entropy"),
         ("cnn_micro", "focal gamma=5.0"), ("mlp", "focal gamma=5.0"),
     }  # fmt: skip
     for run in runs:
-        assert (run.setting.spec.optimizer["lr"] == 0.25) == (run.setting.names["model"] == "mlp")
+        assert (run.setting.spec.optimizer["lr"] == 0.25) == (run.setting.choices["model"] == "mlp")
         assert run.setting.spec.trainer["epochs"] == 7
 
 
@@ -68,7 +68,7 @@ def test_controls_stand_beside_every_cell():
     assert [len(found) for found in by_role.values()] == [8, 4, 4]
     assert {r.setting.label for r in by_role["baseline_repeat"]} == {"cross_entropy"}
     assert all(r.seed == r.pair_seed + 1000 for r in by_role["baseline_repeat"])
-    assert {r.setting.names["loss"] for r in by_role["negative_control"]} == {"negative_control_blind"}
+    assert {r.setting.choices["loss"] for r in by_role["negative_control"]} == {"negative_control_blind"}
     assert not {r.key for r in by_role["baseline_repeat"]} & {r.key for r in by_role["run"]}
 
 
@@ -78,8 +78,8 @@ def test_controls_are_there_unless_they_are_refused():
     def counts(task, baseline, controls):
         base = {"task": task}
         runs = planned(axes={"loss": [baseline], "seed": [1]}, base=base, baseline=baseline, controls=controls)
-        assert len({r.setting.names["loss"] for r in runs if r.setting.role == "negative_control"}) <= 1
-        return [sum(r.setting.role == role for r in runs) for role in roles], runs[-1].setting.names["loss"]
+        assert len({r.setting.choices["loss"] for r in runs if r.setting.role == "negative_control"}) <= 1
+        return [sum(r.setting.role == role for r in runs) for role in roles], runs[-1].setting.choices["loss"]
 
     assert counts("classification", "focal", {}) == ([1, 1, 1], "negative_control_worse")
     assert counts("segmentation", "dice", {}) == ([1, 1, 1], "negative_control_blind")
@@ -107,7 +107,7 @@ def test_a_loss_of_a_role_is_chosen_by_name(two_roles):
     losses = composed.config["loss"]
     assert losses["boxes"] == compose.option("loss", "diou")
     assert losses["classes"] == {**compose.option("loss", "focal"), "gamma": 3}
-    names = composed.names
+    names = composed.choices
     assert (names["loss"], names["loss.boxes"], names["loss.classes"]) == ("diou + focal", "diou", "focal")
     base = compose.compose_run(["task=two_roles"])
     swapped = compose.swapped(base, {"loss.classes.gamma": 3, "loss.boxes": "diou", "loss.classes": "focal"})
@@ -123,7 +123,7 @@ def test_roles_are_axes_and_have_a_negative_control(two_roles):
     assert set(found) == {
         ("giou", "run"), ("diou", "run"), ("giou", "baseline_repeat"), ("negative_control_high", "negative_control"),
     }  # fmt: skip
-    assert {setting.names["loss.classes"] for setting in found.values()} == {"cross_entropy"}
+    assert {setting.choices["loss.classes"] for setting in found.values()} == {"cross_entropy"}
     assert len({setting.cell for setting in found.values()}) == 1
     axes = {"loss.boxes": ["giou"], "loss.classes": ["focal"], "loss.classes.gamma": [1, 2], "seed": [1]}
     labels = {
@@ -220,7 +220,7 @@ def test_overrides_reach_study_and_runs():
     )
     assert asked.margin == 0.01
     runs = plan.runs(plan.settings(asked), asked, ADDRESSES)
-    assert {r.setting.names["loss"] for r in runs if r.setting.role == "run"} == {"cross_entropy", "ngl"}
+    assert {r.setting.choices["loss"] for r in runs if r.setting.role == "run"} == {"cross_entropy", "ngl"}
     assert {r.setting.spec.trainer["epochs"] for r in runs} == {5}
 
 
@@ -288,4 +288,4 @@ def test_exclude_can_drop_seeds_of_a_cell_controls_included():
     runs = planned(
         exclude=[{"model": "mlp", "seed": [2]}], controls={"baseline_repeat": True, "negative_control": None}
     )
-    assert {(r.setting.names["model"], r.pair_seed) for r in runs} == {("cnn_micro", 1), ("cnn_micro", 2), ("mlp", 1)}
+    assert {(r.setting.choices["model"], r.pair_seed) for r in runs} == {("cnn_micro", 1), ("cnn_micro", 2), ("mlp", 1)}

@@ -43,7 +43,7 @@ def finish(runs, results, **changes):
         content = run.setting.spec.content
         record = {
             "key": run.key,
-            "names": run.setting.names,
+            "choices": run.setting.choices,
             "seed": run.seed,
             "status": "done",
             "config": {name: value for name, value in content.items() if name not in ("device", "threads")},

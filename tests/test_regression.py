@@ -61,15 +61,15 @@ def test_what_does_not_fit_is_refused_in_one_sentence(loop, changes, message):
 
 def test_a_study_of_outliers_tells_the_absolute_error_from_the_squared_one(cli):
     done = cli(
-        "harness", "study=outliers", "axes.loss=[mse,mae]", "axes.seed=[1,2,3]", "track=fixed", "name=outliers",
+        "harness", "study=outliers", "axes.loss=[mse,mae]", "axes.seed=[1,2,3]", "track=fixed", "name=errors",
         "base.trainer.epochs=30", "base.optimizer.lr=0.01", "tracking.enabled=false",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    data = records.load_study("outliers", cli.results)
+    data = records.load_study("errors", cli.results)
     runs = data.runs[data.runs["role"] == "run"]
     assert set(runs["status"]) == {"done"}
     mean = runs.groupby(["label", "axis.dataset.outliers"])["test.r2"].mean()
     assert mean["mae", 0.1] > mean["mse", 0.1]
-    page = (cli.results / "outliers" / "report" / "index.html").read_text()
+    page = (cli.results / "errors" / "report" / "index.html").read_text()
     assert "test R²" in page
     assert "test median absolute error" in page

@@ -118,7 +118,7 @@ def test_what_the_study_gives_is_not_searched(tmp_path):
         found = {trial.runs[0].setting.spec.loss["gamma"] for trial in trials}
         assert len(found) == 1, label
         assert f"gamma={found.pop()}" in label
-    first = {s.names["model"]: search.trials[p][0].values[RATE] for p, s in search.settings.items()}
+    first = {s.choices["model"]: search.trials[p][0].values[RATE] for p, s in search.settings.items()}
     assert first == {"cnn_micro": 0.005, "mlp": 0.1}, "the search is around the study's own rate"
 
 
@@ -201,7 +201,7 @@ def test_only_track_tuned_imports_optuna_and_planning_never_torch(tmp_path, trac
 
 
 def contender_of(search, label, model="cnn_micro"):
-    return next(contender for contender, s in search.settings.items() if (s.label, s.names["model"]) == (label, model))
+    return next(one for one, s in search.settings.items() if (s.label, s.choices["model"]) == (label, model))
 
 
 @pytest.mark.parametrize("track", ["lr", "tuned"])

@@ -191,10 +191,10 @@ def test_pixels_without_class_are_masked_and_nothing_else(loop):
 def test_a_study_is_reported_with_the_pictures_that_its_runs_kept(cli):
     small = [f"base.{x}" for x in (*SMALL, "trainer.epochs=1", "model=fcn_micro")]
     done = cli("harness", "study=segmentation", "axes.loss=[cross_entropy,dice]", "axes.model=[fcn_micro]",
-               "axes.seed=[1,2]", "name=segmentation", "tracking.enabled=false", *small)  # fmt: skip
+               "axes.seed=[1,2]", "name=masks", "tracking.enabled=false", *small)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "mean IoU against cross_entropy" in done.stdout
-    report = cli.results / "segmentation" / "report"
+    report = cli.results / "masks" / "report"
     page = (report / "index.html").read_text()
     assert "the most frequent class everywhere" in page  # the control that tells whether anything was learnt
     assert (report / "figures" / "examples-scenes-fcn_micro.svg").exists()

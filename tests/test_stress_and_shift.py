@@ -114,9 +114,9 @@ def test_levels_of_stress_are_cells_with_their_controls():
 def test_kinds_of_stress_and_shift_can_be_crossed():
     axes = ["axes.stress=[none,few]", "axes.shift=[[noise],[noise,blur]]", "axes.model=[cnn_micro]"]
     settings = plan.settings(plan.read_study("smoke", axes))
-    found = {(setting.names["stress"], setting.names["shift"]) for setting in settings}
+    found = {(setting.choices["stress"], setting.choices["shift"]) for setting in settings}
     assert found == {(stress, shift) for stress in ("none", "few") for shift in ("noise", "noise+blur")}
-    assert all(set(setting.spec.shift) == set(setting.names["shift"].split("+")) for setting in settings)
+    assert all(set(setting.spec.shift) == set(setting.choices["shift"].split("+")) for setting in settings)
 
 
 # ---------------------------------------------------------------------- shift

@@ -13,7 +13,7 @@ import pytest
 from harness import hardware
 from harness.engines import local as engines
 
-SWEEP = ("harness", "study=smoke", "name=smoke", "tracking.enabled=false", "engine.checkpoint_seconds=0.2")
+SWEEP = ("harness", "study=smoke", "name=tried", "tracking.enabled=false", "engine.checkpoint_seconds=0.2")
 
 
 def children(pid):
@@ -103,13 +103,13 @@ def test_a_search_killed_in_each_round_goes_on_with_nothing_repeated(cli, record
     assert f"{len(written)} done, {18 - len(written)} missing.\nThe search is not finished" in planned
     found = cli(*tuned)
     assert found.returncode == 0, found.stderr
-    assert f"smoke: {18 - len(written)} runs in" in found.stdout
+    assert f"tried: {18 - len(written)} runs in" in found.stdout
     now = recorded(cli.results)
     assert len(now) == 18
     assert {key: now[key] for key in written} == written
     straight = cli.results.parent / "straight"
     assert cli(*tuned, "engine.workers=1", LOSSBENCH_RESULTS=str(straight)).returncode == 0
-    assert (straight / "smoke" / "runs.csv").read_text() == (cli.results / "smoke" / "runs.csv").read_text()
+    assert (straight / "tried" / "runs.csv").read_text() == (cli.results / "tried" / "runs.csv").read_text()
     undisturbed = recorded(straight)
     assert {k: (r["test"], r["valid"]) for k, r in now.items()} == {
         k: (r["test"], r["valid"]) for k, r in undisturbed.items()
@@ -185,7 +185,7 @@ def test_failed_and_diverged_runs_are_recorded_shown_and_counted(cli, recorded, 
     arguments = (
         "harness",
         "study=smoke",
-        "name=smoke",
+        "name=tried",
         "tracking.enabled=false",
         "include=[{loss: focal, optimizer.lr: 1.0e30}]",
     )
@@ -198,7 +198,7 @@ def test_failed_and_diverged_runs_are_recorded_shown_and_counted(cli, recorded, 
     failures = [json.loads(p.read_text()) for p in cli.results.glob("runs/*/failure.json")]
     assert failures
     assert all("cosmic ray" in failure["traceback"] for failure in failures)
-    page = (cli.results / "smoke" / "report" / "index.html").read_text()
+    page = (cli.results / "tried" / "report" / "index.html").read_text()
     assert "cosmic ray" in page
     mended = cli(*arguments)
     assert mended.returncode == 0, mended.stderr

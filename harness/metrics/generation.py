@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.metrics.declared import Metric, share
+from losses.structural import ssim
 
 COMPONENTS = 32
 NEIGHBOURS = 5
 WIDTHS = (32, 64)
+WINDOW = 7
 
 METRICS = (
     Metric("frechet", "Fréchet distance", higher_is_better=False, low=0.0),
@@ -24,6 +26,12 @@ METRICS = (
     share("authenticity", "authenticity"),
 )
 """What `Comparison.scores` returns."""
+RECONSTRUCTION = (
+    Metric("pixel_error", "error of a reconstructed pixel", higher_is_better=False, low=0.0, high=1.0),
+    Metric("similarity", "SSIM of reconstructions", low=-1.0, high=1.0),
+    share("recognised", "recognised reconstructions"),
+)
+"""What `Reconstruction.scores` returns."""
 
 
 class RandomFeatures(nn.Module):
@@ -118,6 +126,44 @@ class Comparison:
             "authenticity": authenticity(found, self.train),
         }
         return dict(zip(scalars, torch.stack(list(scalars.values())).tolist(), strict=True))
+
+
+class Reconstruction:
+    """Reconstructed images beside the images themselves, added up batch by batch.
+
+    Args:
+        train: features (K,F) of training images.
+        labels: their classes (K,).
+    """
+
+    def __init__(self, train: Tensor, labels: Tensor) -> None:
+        self.train, self.labels = train, labels
+        self.sums = torch.zeros(3, dtype=torch.float64, device=train.device)
+        self.count = 0
+
+    def add(self, found: Tensor, images: Tensor, features: Tensor, labels: Tensor) -> None:
+        """Take a batch: reconstructions and images (N,C,H,W) in [0, 1], features (N,F) of the former, classes (N,)."""
+        window = min(WINDOW, *images.shape[2:])
+        named = self.labels[torch.cdist(features, self.train).argmin(1)]
+        values = (
+            (found - images).double().square().flatten(1).mean(1),
+            1 - ssim(found, images, window=window).double(),
+            (named == labels).double(),
+        )
+        self.sums += torch.stack(values).sum(1)
+        self.count += len(images)
+
+    def scores(self) -> dict[str, float]:
+        """Return all metrics.
+
+        Returns:
+            ``pixel_error``, the root of the mean squared error of a pixel, in shares of the range from black to white;
+            ``similarity``, the mean SSIM (Wang et al., IEEE TIP 13(4), 2004) under windows of at most 7 pixels;
+            ``recognised``, the share of reconstructions whose nearest training image, by features, has the class of
+            the image that they stand for.
+        """
+        squares, similarity, recognised = (self.sums / self.count).tolist()
+        return {"pixel_error": squares**0.5, "similarity": similarity, "recognised": recognised}
 
 
 def frechet(first: Tensor, second: Tensor) -> Tensor:

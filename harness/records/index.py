@@ -27,7 +27,7 @@ NAME = "records.index"
 VERSION = 2  # raised when the tables are made otherwise
 
 
-def through(path: Path, state: str, read: Callable[[], Tables]) -> Tables:
+def cached(path: Path, state: str, read: Callable[[], Tables]) -> Tables:
     """Return runs and epochs from the index at ``path`` if it was made in this ``state``, else from ``read``.
 
     Args:

@@ -30,7 +30,7 @@ from harness.records.store import flat, read, run_folder, write_json, write_text
 if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
     import pandas as pd
 
-UNLISTED = ("names", "schema", "digest", "behaviour")  # what tables of records leave out
+UNLISTED = ("choices", "schema", "digest", "behaviour")  # what tables of records leave out
 CODES = tuple(f"identity.code.{component}" for component in COMPONENTS)
 TEXTS = ("key", "setting", "label", "env.commit", "data.checksum", "identity.data", *CODES)  # also where all are digits
 LISTED = ("key", "role", "label", "seed", "pair_seed", "setting")
@@ -67,7 +67,7 @@ def write_study(study: Study, runs: Sequence[Run], results: Path = RESULTS) -> N
     rows = [
         {
             **dict(zip(LISTED, (run.key, s.role, s.label, run.seed, run.pair_seed, s.hash), strict=True)),
-            **s.names,
+            **s.choices,
             "track": study.track,
             "lr": s.spec.optimizer["lr"],
             **{f"axis.{key}": value for key, value in s.axes.items()},
@@ -230,7 +230,7 @@ def _local(listed: Path, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     planned = read_csv(listed)
     keys = [str(key) for key in planned.get("key", ())]
     state = index.state_of(listed.read_bytes(), keys, str(results / "runs"))
-    return index.through(listed.with_name(index.NAME), state, lambda: _from_files(planned, results))
+    return index.cached(listed.with_name(index.NAME), state, lambda: _from_files(planned, results))
 
 
 def _from_files(planned: pd.DataFrame, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

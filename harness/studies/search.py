@@ -136,7 +136,7 @@ def space_of(setting: Setting, study: Study) -> Space:
     rate = setting.spec.optimizer["lr"]
     ends = [_rounded(rate * factor) for factor in study.search["range"]]
     space: Space = {RATE: {"low": ends[0], "high": ends[1], "log": True}}
-    name = setting.names["loss"]
+    name = setting.choices["loss"]
     for path, given in (compose.option("search", name) if name in compose.options("search") else {}).items():
         compose.require_path(setting.spec.loss, path)
         words = set(given) if isinstance(given, dict) else set()

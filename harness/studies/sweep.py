@@ -109,8 +109,8 @@ def check(pool: LocalEngine, jobs: Sequence[Job], known: Set[Names] = frozenset(
     Raises:
         UsageError: the first combination that cannot be built, with the reason.
     """
-    distinct = {tuple(job.names.values()): replace(job, only_check=True) for job in jobs}
-    distinct = {names: job for names, job in distinct.items() if names not in known}
+    distinct = {tuple(job.choices.values()): replace(job, only_check=True) for job in jobs}
+    distinct = {choices: job for choices, job in distinct.items() if choices not in known}
     for event in pool.run(list(distinct.values())):
         if event.kind == "checked" and event.content["problem"]:
             raise UsageError(str(event.content["problem"]))
@@ -127,7 +127,7 @@ def job_of(run: Run, options: Config, results: Path, addresses: Addresses, metri
     commit, dirty = hardware.commit()
     return Job(
         key=run.key,
-        names=run.setting.names,
+        choices=run.setting.choices,
         label=run.setting.label,
         role=run.setting.role,
         spec=run.setting.spec,
@@ -146,7 +146,7 @@ def job_of(run: Run, options: Config, results: Path, addresses: Addresses, metri
 def describe(job: Job) -> str:
     """Return a run in a few words."""
     roles = {"search": " (trial)", "baseline_repeat": " (control)", "negative_control": " (control)"}
-    return f"{job.label}, {job.names['model']}, {job.names['dataset']}, seed {job.seed}{roles.get(job.role, '')}"
+    return f"{job.label}, {job.choices['model']}, {job.choices['dataset']}, seed {job.seed}{roles.get(job.role, '')}"
 
 
 def _watch(pool: LocalEngine, jobs: Sequence[Job], results: Path) -> list[tuple[str, str]]:
@@ -165,7 +165,7 @@ def _died(event: Event, results: Path) -> str:
     """Record a run whose worker died as often as it was tried."""
     job = event.job
     reason = f"its worker died (exit code {event.content['exitcode']}) at every try"
-    known = {"key": job.key, "names": dict(job.names), "seed": job.seed, "env": job.environment}
+    known = {"key": job.key, "choices": dict(job.choices), "seed": job.seed, "env": job.environment}
     records.save_failure(records.run_folder(job.key, results), known | {"error": reason})
     return reason
 
@@ -180,18 +180,21 @@ def estimate(missing: Sequence[Setting], runs: Sequence[Run], results: Path, sam
     for run in [run for run in runs if run.key in here][:: max(1, len(here) // sample)][:sample]:
         record = records.read(run.key, results)
         if record and record["cost"].get("wall_s"):
-            names = run.setting.names
-            for like in ((names["dataset"], names["model"], names["loss"]), (names["dataset"], names["model"]), ()):
+            for like in _likes(run.setting):
                 times.setdefault(like, []).append(record["cost"]["wall_s"])
     if not times:
         return None
     total = 0.0
     for setting in missing:
-        names = setting.names
-        likes = ((names["dataset"], names["model"], names["loss"]), (names["dataset"], names["model"]), ())
-        known = next(times[like] for like in likes if like in times)
+        known = next(times[like] for like in _likes(setting) if like in times)
         total += sum(known) / len(known)
     return total
+
+
+def _likes(setting: Setting) -> tuple[tuple[str, ...], ...]:
+    """Return what runs take about as long as those of a setting, the closest first."""
+    data, model, loss = (setting.choices[group] for group in ("dataset", "model", "loss"))
+    return ((data, model, loss), (data, model), ())
 
 
 def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:

@@ -45,6 +45,10 @@ class LazyPairs(Mapping[str, Pair]):
             self.made[kind] = self.makers[kind]()
         return self.made[kind]
 
+    def __contains__(self, kind: object) -> bool:
+        """Return whether there is a pair of that kind, without computing it."""
+        return kind in self.makers
+
     def __iter__(self) -> Iterator[str]:
         """Yield the kinds, without computing any pair."""
         return iter(self.makers)

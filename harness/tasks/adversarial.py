@@ -50,7 +50,6 @@ class Adversarial(Generation):
                 "epoch."
             )
         self.critic_steps = critic_steps
-        self.batches_per_epoch = self.steps_per_epoch
         self.steps_per_epoch //= critic_steps
 
     def epoch(self, seeds: Seeds, first: int = 0) -> Iterator[Batch]:

@@ -50,10 +50,10 @@ class Generation(ImageTask):
         for name, value, least in (("passes", passes, 1), ("samples", samples, 2)):
             if value < least:
                 raise UsageError(f"task.{name} is {value}; it must be {least} or more.")
-        self.samples, self.weights = samples, weights or {}
+        self.passes, self.samples, self.weights = passes, samples, weights or {}
         self.steps_per_pass = self.steps_per_epoch
         self.steps_per_epoch *= passes
-        self.spec = Spec(tuple(self.splits.train.images.shape[1:]))
+        self.spec = Spec(self.splits.train.shape)
 
     def parts(self, model: nn.Module) -> Mapping[str, nn.Module]:
         """Return the part of a model that each objective trains.
@@ -63,14 +63,14 @@ class Generation(ImageTask):
         """
         if not all(hasattr(model, name) for name in self.needs):
             raise UsageError(
-                f"the model of this task needs a {' and a '.join(self.needs)}: choose {self.suited} or one like it."
+                f"this task needs a model with {' and '.join(self.needs)}: choose {self.suited}, or one like it."
             )
         return {name: getattr(model, name, model) for name in self.roles}
 
     def real(self, seeds: Seeds, first: int = 0) -> Iterator[Tensor]:
         """Yield batches of training images (N,C,H,W) in [0, 1], augmented, from number ``first`` of an epoch on."""
         passed, within = divmod(first, self.steps_per_pass)
-        for number in range(passed, self.steps_per_epoch // self.steps_per_pass):
+        for number in range(passed, self.passes):
             generator = torch.Generator().manual_seed(seeds.augment + number)
             draws = augment.draw(len(self.splits.train), self.augment, generator).to(self.device)
             for rows, images, _ in self.shuffled(seeds.order + number, within):
@@ -114,8 +114,12 @@ class Generation(ImageTask):
 
     def spaced(self, split: str, count: int) -> Tensor:
         """Return at most ``count`` images of a split, evenly spaced in it, raw."""
+        return self.feed.rows(split, self.rows_of(split, count))[0]
+
+    def rows_of(self, split: str, count: int) -> Tensor:
+        """Return the rows of at most ``count`` items of a split, evenly spaced in it."""
         whole = len(getattr(self.splits, split))
-        return self.feed.rows(split, torch.linspace(0, whole - 1, min(count, whole)).round().long())[0]
+        return torch.linspace(0, whole - 1, min(count, whole)).round().long()
 
     @functools.cached_property
     def features(self) -> RandomFeatures:

@@ -27,7 +27,7 @@ class Job:
 
     Attributes:
         key: its address.
-        names: chosen option of every config group.
+        choices: chosen option of every config group.
         label: what the study calls its loss.
         role: its part in the study.
         spec: everything that decides its numbers but the seed.
@@ -44,7 +44,7 @@ class Job:
     """
 
     key: str
-    names: Mapping[str, str]
+    choices: Mapping[str, str]
     label: str
     role: str
     spec: RunSpec
@@ -145,7 +145,7 @@ def _about_run(job: Job, started: datetime) -> dict[str, Any]:
     config.pop("device")
     return {
         "key": job.key,
-        "names": dict(job.names),
+        "choices": dict(job.choices),
         "seed": job.seed,
         "config": config,
         "identity": dict(job.identity),
