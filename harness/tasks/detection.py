@@ -68,7 +68,8 @@ class Detection(ImageTask):
     @functools.cached_property
     def class_counts(self) -> Tensor:
         """How many training boxes each class has: (C,) on the device."""
-        labels = in_memory(self.splits.train.targets)[..., 4].long().flatten()
+        targets: Any = in_memory(self.splits.train.targets)
+        labels = targets[..., 4].long().flatten()
         return torch.bincount(labels[labels >= 0], minlength=self.classes).to(self.device)
 
     def epoch(self, seeds: Seeds, first: int = 0) -> Iterator[Batch]:
