@@ -51,6 +51,10 @@ class Detection(ImageTask):
     evaluates = frozenset({"binary_logits", "boxes", "values"})
     metrics = DETECTION
     roles: ClassVar[Mapping[str, tuple[str, ...]]] = {"model": ("classes", "boxes")}
+    role_kinds: ClassVar[Mapping[str, frozenset[str]]] = {
+        "classes": frozenset({"binary_logits"}),
+        "boxes": frozenset({"boxes", "values"}),
+    }
     made_for: ClassVar[str] = "detection"
 
     def __init__(self, setup: Setup, weights: Mapping[str, float], nms: float) -> None:
