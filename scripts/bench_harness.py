@@ -96,7 +96,7 @@ def loop_of(spec: RunSpec) -> Loop:
     from harness.training.loop import Loop
 
     job = Job(
-        key="", names={}, label="", role="run", spec=spec, seed=1, data={"root": "", "download": False},
+        key="", choices={}, label="", role="run", spec=spec, seed=1, data={"root": "", "download": False},
         feed=compose.option("feed", "resident"), folder="", checkpoint_seconds=math.inf, environment={}, identity={},
     )  # fmt: skip
     return Loop(job)
