@@ -158,11 +158,16 @@ def _value_and_gradients(built: nn.Module, pairs: Pairs) -> list[float | None]:
 
 
 def model(config: Config) -> Fingerprint:
-    """Return initial weights, outputs and gradients of a model, in evaluation and in training."""
+    """Return initial weights, outputs and gradients of a model, in evaluation and in training.
+
+    Nothing, where weights of a model that is complete by itself have no part in its outputs (a critic beside a
+    generator): what they do is not seen.
+    """
     settings = {name: value for name, value in config.items() if name != "channels_last"}
     for shape in INPUTS:
         with contextlib.suppress(*Refused):
-            return {"inputs": str(shape), **_trained(settings, shape)}
+            found = _trained(settings, shape)
+            return {"inputs": str(shape), **found} if found else {}
     return {}
 
 
@@ -177,6 +182,9 @@ def _trained(config: Config, shape: tuple[int, ...]) -> Fingerprint:
     torch.manual_seed(0)
     outputs = dict(_outputs(built.train()(inputs)))
     sum(output.square().mean() for output in outputs.values()).backward()  # pyright: ignore[reportAttributeAccessIssue]
+    complete = not hasattr(built, "num_features")
+    if complete and any(parameter.grad is None for parameter in built.parameters() if parameter.requires_grad):
+        return {}
     found |= {f"trained {name}": numbers([output]) for name, output in outputs.items()}
     return found | {"gradients": numbers(parameter.grad for parameter in built.parameters())}
 

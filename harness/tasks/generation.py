@@ -148,7 +148,8 @@ class Generation(ImageTask):
             name: self.compared(iter([images]), "test")
             for name, images in (("floor", train), ("trivial", normal.clamp(0, 1)))
         }
-        return {**super().describe(), **scores}
+        named = "normal noise with the mean and covariance of training images"
+        return {**super().describe(), **scores, "trivial_name": named}
 
 
 def as_bytes(images: Tensor) -> Tensor:

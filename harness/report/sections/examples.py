@@ -17,19 +17,24 @@ from harness.report.sections.common import cell_filters
 from harness.text import slug
 
 VOID = 255
-GAP = 3  # white pixels between pictures
+GAP = 3  # white pixels between pictures, fewer between small ones
 HEIGHT = (0.62, 1.1)  # inches of a row, least and greatest
 PAGE = 8.3  # inches that pictures share
 Pictures = np.ndarray[Any, Any]
+Examples = dict[str, dict[str, Pictures]]
+PARTS = {
+    "reconstructed": "test images, evenly spaced in the list, and their reconstructions",
+    "generated": "test images, evenly spaced in the list, and images generated from the same noise, which belong to no "
+    "test image",
+}
 
 
 def section(a: Analysis) -> Section:
-    """Return one figure per cell where the records keep examples; else nothing."""
-    items: list[Item] = [figure for cell in a.cells if (figure := _figure(a, cell))]
-    return Section("examples", "Examples", tuple(items))
+    """Return the figures of every cell whose records keep examples: masks, or generated images; else nothing."""
+    return Section("examples", "Examples", tuple(figure for cell in a.cells for figure in _figures(a, cell)))
 
 
-def _figure(a: Analysis, cell: Cell) -> Figure | None:
+def _figures(a: Analysis, cell: Cell) -> list[Item]:
     kept = {}
     for label in a.labels:
         outcome = a.outcomes.get((cell, label))
@@ -38,7 +43,14 @@ def _figure(a: Analysis, cell: Cell) -> Figure | None:
         if found is not None:
             kept[a.display(label)] = found
     if not kept:
-        return None
+        return []
+    arrays = next(iter(kept.values()))
+    if "truth" in arrays:
+        return [_masks(a, cell, kept)]
+    return [_pictures(a, cell, kept, part) for part in PARTS if part in arrays]
+
+
+def _masks(a: Analysis, cell: Cell, kept: Examples) -> Figure:
     shown = {label: f"{_accuracy(found):.0%}" for label, found in kept.items()}
     images = len(next(iter(kept.values()))["truth"])
     caption = (
@@ -53,13 +65,26 @@ def _figure(a: Analysis, cell: Cell) -> Figure | None:
     )  # fmt: skip
 
 
+def _pictures(a: Analysis, cell: Cell, kept: Examples, part: str) -> Figure:
+    """Return a figure of images that models made, ``generated`` or ``reconstructed``, beside real ones."""
+    caption = (
+        f"{cell.title}: {PARTS[part]}, one column for each loss with its first seed. One seed shows what images look "
+        "like, not which loss is better."
+    )
+    alt = f"{caption} Losses: {', '.join(kept)}."
+    return Figure(
+        f"examples-{part}-{slug(cell.title)}", f"Images {part}, {cell.short}", caption, alt,
+        functools.partial(draw_images, kept, part), True, cell_filters(a, cell.values),
+    )  # fmt: skip
+
+
 def _accuracy(found: dict[str, Pictures]) -> float:
     counted = found["truth"] != VOID
     return float((found["prediction"] == found["truth"])[counted].mean())
 
 
-def draw(kept: dict[str, dict[str, Pictures]]) -> Drawing:
-    """Return the pictures as one mosaic: for each image a row of masks and a row of errors.
+def draw(kept: Examples) -> Drawing:
+    """Return masks as one mosaic: for each image a row of masks and a row of errors.
 
     Args:
         kept: by loss, ``images`` uint8 (K, C, H, W), ``truth`` and ``prediction`` uint8 (K, H, W).
@@ -69,13 +94,34 @@ def draw(kept: dict[str, dict[str, Pictures]]) -> Drawing:
     rows = []
     for index, (image, truth) in enumerate(zip(first["images"], first["truth"], strict=True)):
         blank = np.full((*truth.shape, 3), 255, np.uint8)
-        picture = np.repeat(image, 3, 0) if len(image) == 1 else image
         predictions = [found["prediction"][index] for found in kept.values()]
-        rows.append([picture.transpose(1, 2, 0), colours[truth], *(colours[x] for x in predictions)])
+        rows.append([_coloured(image), colours[truth], *(colours[x] for x in predictions)])
         rows.append([blank, blank, *(_errors(x, truth) for x in predictions)])
+    return _mosaic(rows, ["input", "truth", *kept])
+
+
+def draw_images(kept: Examples, part: str) -> Drawing:
+    """Return images as one mosaic: for each real image a row, and a column of those that each model made.
+
+    Args:
+        kept: by loss, ``images`` and the part, uint8 (K, C, H, W) of the same K, C, H and W.
+        part: name of the made images.
+    """
+    images = next(iter(kept.values()))["images"]
+    columns = [images, *(found[part] for found in kept.values())]
+    return _mosaic([[_coloured(x) for x in row] for row in zip(*columns, strict=True)], ["test image", *kept])
+
+
+def _coloured(image: Pictures) -> Pictures:
+    """Return an image (C, H, W) of one or three channels as (H, W, 3)."""
+    return (np.repeat(image, 3, 0) if len(image) == 1 else image).transpose(1, 2, 0)
+
+
+def _mosaic(rows: list[list[Pictures]], titles: list[str]) -> Drawing:
+    """Return rows of pictures (H, W, 3), all of one size, with a title above each column."""
     mosaic = np.concatenate([np.concatenate([_framed(x) for x in row], 1) for row in rows], 0)
-    titles = ["input", "truth", *kept]
-    height, width = first["truth"].shape[1:]
+    height, width = rows[0][0].shape[:2]
+    gap = _gap(height)
     high = min(HEIGHT[1], max(HEIGHT[0], PAGE / len(titles) * height / width))
     wide = high * width / height
     above = 0.15 + 0.036 * max(map(len, titles))  # room for titles that stand askew, and beside the last ones
@@ -87,13 +133,19 @@ def draw(kept: dict[str, dict[str, Pictures]]) -> Drawing:
         axes.imshow(mosaic, interpolation="nearest", aspect="auto")
         axes.set_axis_off()
         for index, title in enumerate(titles):
-            axes.text((index + 0.35) * (width + GAP), -0.08 * height, title, rotation=35, fontsize=7.5, ha="left",
+            axes.text((index + 0.35) * (width + gap), -0.08 * height, title, rotation=35, fontsize=7.5, ha="left",
                       va="bottom", rotation_mode="anchor")  # fmt: skip
         return figure
 
 
+def _gap(side: int) -> int:
+    """Return how many white pixels are between pictures of that height."""
+    return min(GAP, max(1, side // 8))
+
+
 def _framed(picture: Pictures) -> Pictures:
-    return np.pad(picture, ((0, GAP), (0, GAP), (0, 0)), constant_values=255)
+    gap = _gap(len(picture))
+    return np.pad(picture, ((0, gap), (0, gap), (0, 0)), constant_values=255)
 
 
 def _errors(prediction: Pictures, truth: Pictures) -> Pictures:
