@@ -107,7 +107,7 @@ def test_single_runs_and_multirun_are_found_by_a_study(cli, recorded):
     assert "epoch" not in again.stdout
     planned = cli("harness", "study=smoke", "plan_only=true")
     assert "4 done, 4 missing" in planned.stdout
-    assert "judged by finished records" in planned.stdout
+    assert "estimated from finished records" in planned.stdout
     swept = cli("harness", "study=smoke", "tracking.enabled=false")
     assert swept.returncode == 0, swept.stderr
     after = recorded(cli.results)

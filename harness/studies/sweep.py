@@ -225,9 +225,9 @@ def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
         device, threads = runs[0].setting.spec.device, options["threads"]
         workers = options["engine"]["workers"] or (1 if device == "cuda" else max(1, hardware.cores() // threads))
         lines.append(
-            f"About {_duration(seconds / workers)} on {workers} workers, judged by finished records."
+            f"About {_duration(seconds / workers)} on {workers} workers, estimated from finished records."
             if seconds is not None
-            else "No finished record to judge the time by."
+            else "No finished record to estimate the time from."
         )
     return "\n".join(lines)
 

@@ -265,11 +265,11 @@ class Loop:
             copied = {part: {name: t.detach().clone() for name, t in state.items()} for part, state in weights.items()}
             self.state.best = {"epoch": epoch, "valid": dict(scores), "weights": copied}
 
-    # ------------------------------------------------------------------ judging
+    # ------------------------------------------------------------------ evaluation
 
     @property
     def predict(self) -> Predictor:
-        """The model as it is now, ready to be judged."""
+        """The model as it is now, ready for evaluation."""
         return Predictor(self.model, self.losses, self._autocast)
 
     def evaluate(self, split: str, shift: Shift | None = None, predict: Predict | None = None) -> dict[str, Any]:
@@ -348,7 +348,7 @@ class Loop:
 
 
 class Predictor:
-    """A model to be judged: inputs to outputs, by kind, in float32; class scores of a loss that is a head included.
+    """A model under evaluation: inputs to outputs, by kind, in float32; class scores of a loss that is a head included.
 
     Args:
         model: the model.
