@@ -96,7 +96,7 @@ def loop_of(spec: RunSpec) -> Loop:
     from harness.training.loop import Loop
 
     job = Job(
-        key="", names={}, label="", role="run", spec=spec, seed=1, data={"root": "", "download": False},
+        key="", choices={}, label="", role="run", spec=spec, seed=1, data={"root": "", "download": False},
         feed=compose.option("feed", "resident"), folder="", checkpoint_seconds=math.inf, environment={}, identity={},
     )  # fmt: skip
     return Loop(job)
@@ -281,7 +281,8 @@ def segmentation_by_hand(spec: RunSpec) -> Callable[[], Seconds]:
     model = heads.build(config, (3, *size), {"class_logits": classes}).to(device)
     model = model.to(memory_format=memory)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    images, masks = data.train.images.to(device), data.train.targets.to(device)
+    train: Any = data.train.in_memory()
+    images, masks = train.images.to(device), train.targets.to(device)
     mean, std = (torch.tensor(x, device=device).view(1, -1, 1, 1) for x in (data.mean, data.std))
     half, count = recipe["precision"] == "bf16", recipe["batch_size"]
 

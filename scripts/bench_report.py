@@ -26,6 +26,8 @@ import numpy as np
 import pandas as pd
 
 from harness import hardware, paths, plan, records
+from harness.address import Addresses
+from harness.metrics.declared import share
 from harness.plan import Run, Study
 from harness.records import index
 from scripts.bench_harness import Row, row
@@ -47,32 +49,34 @@ def big_study(count: int) -> Study:
     axes = {
         "loss": list(LOSSES),
         "model": list(MODELS),
-        "stress.label_noise": [0, 0.2],
+        "stress.rate": [0, 0.2],
         "seed": list(range(1, 1 + count // PER_SEED)),
     }
-    return Study("bench_report", "How long does a report take?", axes, base={"device": "cpu"})
+    base = {"stress": "label_noise", "device": "cpu"}
+    return Study("bench_report", "How long does a report take?", axes, base=base)
 
 
 def made_up(run: Run, about: dict[str, Any], rng: np.random.Generator) -> tuple[dict[str, Any], pd.DataFrame]:
     """Return record and epochs of a run that never was; losses differ, and every seed moves all of them alike."""
     setting = run.setting
-    place = 0 if setting.role == "planted" else 1 + LOSSES.index(setting.choices["loss"])
-    level = 0.9 - (place * 7 % 19) / 500 + 0.01 * np.sin(run.pair_seed) + rng.normal(0, 0.004)
-    level -= 0.2 if setting.role == "planted" else 0.0
+    worse = setting.role == "negative_control"
+    number = 0 if worse else 1 + LOSSES.index(setting.choices["loss"])
+    level = 0.9 - (number * 7 % 19) / 500 + 0.01 * np.sin(run.pair_seed) + rng.normal(0, 0.004)
+    level -= 0.2 if worse else 0.0
     curve = level * (1 - np.exp(-0.6 * np.arange(1, EPOCHS + 1))) + rng.normal(0, 0.004, EPOCHS)
     history = pd.DataFrame(
         {"epoch": range(1, EPOCHS + 1), "step": np.arange(1, EPOCHS + 1) * 17, "lr": np.linspace(0.003, 0, EPOCHS),
          "train.loss": 2.3 - 2 * curve, "grad_norm": 1.0, "step_ms": 4.1 + rng.normal(0, 0.1, EPOCHS),
          **{f"valid.{name}": curve - 0.01 * i for i, name in enumerate(METRICS)}}
     )  # fmt: skip
-    described = {k: v for k, v in setting.described.items() if k not in ("numerics", "device", "threads")}
+    config = {name: value for name, value in setting.spec.content.items() if name not in ("device", "threads")}
     scores = {name: float(level - 0.01 * i + rng.normal(0, 0.001)) for i, name in enumerate(METRICS)}
     record = {
-        "key": run.key, "choices": setting.choices, "seed": run.seed, "config": described,
-        "numerics": setting.described["numerics"], **about, "status": "done", "test": scores,
+        "key": run.key, "choices": setting.choices, "seed": run.seed, "config": config, **about,
+        "status": "done", "test": scores,
         "valid": {name: float(history[f"valid.{name}"].iloc[-1]) for name in METRICS}, "selected_epoch": EPOCHS,
         "loss_name": setting.label, "loss_family": "probability", "loss_link": "softmax", "loss_paper": "",
-        "loss_evidence": "V",
+        "loss_evidence": "V", "metrics": [share(name, name).as_dict() for name in METRICS],
         "cost": {"train_s": 2.3, "eval_s": 0.1, "wall_s": 2.6, "data_s": 0.1, "step_ms": 4.1 + rng.normal(0, 0.1),
                  "peak_memory_mb": 41.5, "parameters": 93_000, "loss_parameters": 0},
         "data": {"train": 1077, "valid": 360, "test": 360, "checksum": "0123456789abcdef", "classes": 10},
@@ -83,7 +87,8 @@ def made_up(run: Run, about: dict[str, Any], rng: np.random.Generator) -> tuple[
 def fill(results: Path, count: int) -> None:
     """Write the records and the list of a made-up study of ``count`` runs."""
     study = big_study(count)
-    runs = plan.runs(plan.settings(study), study)
+    addresses = Addresses(results / "data", results)
+    runs = plan.runs(plan.settings(study), study, addresses)
     assert len(runs) == count
     rng = np.random.default_rng(0)
     about = {
@@ -92,7 +97,8 @@ def fill(results: Path, count: int) -> None:
         "started": "2026-11-20T10:00:00+00:00", "finished": "2026-11-20T10:00:03+00:00",
     }  # fmt: skip
     for run in runs:
-        records.save(records.run_folder(run.key, results), *made_up(run, about, rng))
+        own = about | {"identity": addresses.identity(run.setting.spec)}
+        records.save(records.run_folder(run.key, results), *made_up(run, own, rng))
     records.write_study(study, runs, results)
 
 
@@ -221,12 +227,12 @@ def main() -> None:
     print(f"{machine['cpu']}, {machine['cores']} cores, {given.repeats} repeats")
     print(f"{'':70} {'ours':>9} {'other':>9} unit  ratio (quartiles)    goal")
     for count in given.runs:
-        with tempfile.TemporaryDirectory() as place:
-            results, uri = Path(place) / "results", f"sqlite:///{place}/mlflow.db"
+        with tempfile.TemporaryDirectory() as folder:
+            results, uri = Path(folder) / "results", f"sqlite:///{folder}/mlflow.db"
             fill(results, count)
             fill_mlflow(results, uri)
             parts = (bench_loading(results, uri, count, given.repeats),
-                     bench_report(results, Path(place) / "report", count, given.repeats))  # fmt: skip
+                     bench_report(results, Path(folder) / "report", count, given.repeats))  # fmt: skip
             for found in (found for part in parts for found in part):
                 rows.append(found)
                 print(

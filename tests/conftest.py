@@ -1,17 +1,21 @@
 """What several test modules share: the repository's root, short runs, and the command line in a process of its own."""
 
+import atexit
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
+SCRATCH = Path(tempfile.mkdtemp())  # where planning keeps what it finds out of the code
+atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
 DATA = {"root": "nowhere", "download": False}
 FEED = {"_target_": "harness.feeds.resident.Resident"}
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -280,7 +280,8 @@ def test_a_run_resumes_bit_for_bit_in_mid_epoch(tmp_path):
     ("changes", "message"),
     [
         (("loss.boxes=gwd",), "compares rotated_boxes"),
-        (("loss.classes=cross_entropy",), "compares class_logits, but this task offers only binary_logits and boxes"),
+        (("loss.classes=cross_entropy",), "compares class_logits, but loss.classes may compare only binary_logits"),
+        (("loss.boxes=binary_focal",), "compares binary_logits, but loss.boxes may compare only boxes and values"),
         (("model=cnn_micro",), "the model cnn classifies images, but this task is about every pixel"),
         (("dataset=scenes",), "scenes has a class for every pixel"),
         (("task.nms=0",), "task.nms is 0; it must be above 0"),

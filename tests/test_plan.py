@@ -10,9 +10,9 @@ from harness import address, compose, plan
 from harness.address import Addresses
 from harness.errors import UsageError
 from harness.plan import Study
-from tests.conftest import ROOT
+from tests.conftest import SCRATCH
 
-ADDRESSES = Addresses(ROOT / "nowhere")
+ADDRESSES = Addresses(SCRATCH, SCRATCH)
 
 
 def study(**fields):
@@ -96,7 +96,7 @@ def test_a_sweep_is_named_after_its_study_and_what_was_asked_otherwise():
     assert re.fullmatch(r"demo-[0-9a-f]{6}", plan.read_study("demo", asked).name)
     assert plan.read_study("demo", asked).name != plan.read_study("demo", asked[:1]).name
     own = plan.read_study("demo", [*asked, "name=mine"])
-    assert (own.name, own.study, own.overrides) == ("mine", "demo", asked)
+    assert (own.name, own.study, own.overrides) == ("mine", "demo", [*asked, "name=mine"])
 
 
 # ---------------------------------------------------------------------- several losses, one for each role
@@ -107,8 +107,8 @@ def test_a_loss_of_a_role_is_chosen_by_name(two_roles):
     losses = composed.config["loss"]
     assert losses["boxes"] == compose.option("loss", "diou")
     assert losses["classes"] == {**compose.option("loss", "focal"), "gamma": 3}
-    names = composed.choices
-    assert (names["loss"], names["loss.boxes"], names["loss.classes"]) == ("diou + focal", "diou", "focal")
+    choices = composed.choices
+    assert (choices["loss"], choices["loss.boxes"], choices["loss.classes"]) == ("diou + focal", "diou", "focal")
     base = compose.compose_run(["task=two_roles"])
     swapped = compose.swapped(base, {"loss.classes.gamma": 3, "loss.boxes": "diou", "loss.classes": "focal"})
     assert swapped == composed

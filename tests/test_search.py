@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -12,10 +13,12 @@ from harness.address import Addresses, setting_hash
 from harness.errors import UsageError
 from harness.metrics import declared
 from harness.plan import Study
+from harness.records.store import sealed
 from harness.studies.search import RATE, Search, space_of
+from tests.conftest import SCRATCH
 
-ADDRESSES = Addresses(paths.ROOT / "nowhere")
-METRICS = [metric.as_dict() for metric in declared.CLASSIFICATION]
+ADDRESSES = Addresses(SCRATCH, SCRATCH)
+METRICS = [replace(metric, low=None, high=None).as_dict() for metric in declared.CLASSIFICATION]
 
 
 def study(track="tuned", losses=("cross_entropy", "focal", "center_cross_entropy"), **more):
@@ -32,8 +35,8 @@ def search_of(asked):
 def answer(run, results, value, status="done", **more):
     """Write what a run would have left: ``value`` on validation, and on test the opposite."""
     record = {"status": status, "valid": {"top1": value, "nll": value}, "test": {"top1": -(value or 0)}}
-    record |= {"metrics": METRICS, **more}
-    records.write_json(records.run_folder(run.key, results) / "record.json", record)
+    record |= {"key": run.key, "seed": run.seed, "metrics": METRICS, **more}
+    records.write_json(records.run_folder(run.key, results) / "record.json", sealed(record))
 
 
 def searched(asked, results, objective):
@@ -211,7 +214,7 @@ def test_the_best_on_validation_is_chosen_and_test_is_never_asked(tmp_path, trac
         best = max(peaked(trial.runs[0].setting.spec) for trial in trials)
         assert peaked(search.settings[contender].at(search.chosen()[contender]).spec) == best
     for path in tmp_path.glob("runs/*/record.json"):
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"test": None}))
+        records.write_json(path, sealed(json.loads(path.read_text()) | {"test": None}))
     again = search_of(study(track))
     while again.ask():
         again.tell(tmp_path)
@@ -244,10 +247,10 @@ def test_one_run_that_diverged_or_failed_makes_a_trial_the_worst(tmp_path, statu
         best = run.setting.spec.optimizer["lr"] == 0.015
         if not best or run.seed == 7001:
             answer(run, tmp_path, 0.9 if best else peaked(run.setting.spec) - 1)
-        elif status != "missing":
-            folder = records.run_folder(run.key, tmp_path)
-            name = "failure.json" if status == "failed" else "record.json"
-            records.write_json(folder / name, {"status": status, "valid": {"top1": 1.0}})
+        elif status == "failed":
+            records.save_failure(records.run_folder(run.key, tmp_path), {"valid": {"top1": 1.0}})
+        elif status == "diverged":
+            answer(run, tmp_path, 1.0, status)
     search.tell(tmp_path)
     assert {values[RATE] for values in search.chosen().values()} == {0.005}
 

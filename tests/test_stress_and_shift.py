@@ -10,7 +10,7 @@ from harness import compose, plan
 from harness.address import Addresses, setting_hash
 from harness.errors import UsageError
 from harness.training.job import check
-from tests.conftest import ROOT, carried_out
+from tests.conftest import SCRATCH, carried_out
 
 HARDER = ("shift=[noise,blur,fade,attack]", "shift.noise.size=0.3", "shift.blur.size=0.1")
 NEUTRAL = {"label_noise": "rate=0", "imbalance": "ratio=1", "few": "share=1"}
@@ -21,7 +21,7 @@ BOXES = ("task=localisation", "dataset.size=[32,32]", "dataset.train_size=64", "
 
 
 def key(spec):
-    return Addresses(ROOT / "nowhere").keys(spec, [1])[0]
+    return Addresses(SCRATCH, SCRATCH).keys(spec, [1])[0]
 
 
 # ---------------------------------------------------------------------- stress
@@ -40,8 +40,8 @@ def test_a_stress_of_neutral_size_is_no_part_of_a_run(spec, name, size):
     assert setting_hash(hard) != setting_hash(calm)
     assert spec(f"stress={name}", f"stress.{size}", "stress.seed=3") == calm
     assert key(spec(f"stress={name}", "stress.seed=3")) != key(hard)
-    assert compose.compose_run([f"stress={name}"]).names["stress"] == name
-    assert compose.compose_run([]).names["stress"] == "none"
+    assert compose.compose_run([f"stress={name}"]).choices["stress"] == name
+    assert compose.compose_run([]).choices["stress"] == "none"
 
 
 @pytest.mark.parametrize(
@@ -132,12 +132,12 @@ def test_shifts_are_measured_when_asked_for_and_part_of_the_key_only_then(spec, 
         == 4
     )
     assert setting_hash(calm) != setting_hash(asked)
-    assert compose.compose_run(list(HARDER)).names["shift"] == "noise+blur+fade+attack"
-    assert compose.compose_run(["shift=blur"]).names["shift"] == "blur"
-    assert compose.compose_run([]).names["shift"] == "none"
+    assert compose.compose_run(list(HARDER)).choices["shift"] == "noise+blur+fade+attack"
+    assert compose.compose_run(["shift=blur"]).choices["shift"] == "blur"
+    assert compose.compose_run([]).choices["shift"] == "none"
     swapped = compose.swapped(compose.compose_run([]), {"shift": ["noise", "fade"], "shift.fade.size": 0.2})
     assert swapped.config["shift"] == compose.compose_run(["shift=[noise,fade]", "shift.fade.size=0.2"]).config["shift"]
-    assert swapped.names["shift"] == "noise+fade"
+    assert swapped.choices["shift"] == "noise+fade"
 
 
 def test_a_run_records_what_shifted_test_data_give(loop, tmp_path):

@@ -13,6 +13,7 @@ from datasets.splits import Images
 
 OVERLAP = 0.2
 """Squares around two digits of a scene share less than this (intersection over union)."""
+Placed = tuple[int, int, int, tuple[float, float, float]]
 TRIES = 6
 """How often another position is tried for a digit that would cover others; then it is left out."""
 
@@ -64,31 +65,37 @@ def crowded_scenes(
     shape, digits, parts = (size[0], size[1]), sorted(set(digits)), []
     for place, count in enumerate(sizes.values()):
         ink, labels, walls = material(digits, test=place == 2)
-        classes = np.searchsorted(digits, labels)
+        classes = torch.from_numpy(np.searchsorted(digits, labels))
         numbers = 5 + most * (4 + 2 * TRIES)
         words = np.random.PCG64([split_seed, place]).random_raw(count * numbers).reshape(count, numbers)
-        draws = (words >> np.uint64(11)) / 2.0**53
-        images, boxes = [], torch.zeros(count, most, 5)
-        boxes[..., 4] = -1
-        for row, draw in enumerate(draws):
-            which, zoom, top, left, number = draw[:5]
-            wall = walls[int(which * len(walls))]
-            part = window(wall, min(wall.shape[1:]) * (0.25 + 0.75 * zoom), top, left, shape)
-            image = 64 + resized(part, shape) / 2  # faded, so that ink stands out
-            wanted = draw[5:].reshape(most, -1)[: least + int(number * (most - least + 1))]
-            found = _placed(wanted, sides, shape)
-            for at, (side, down, right, (pick, tone, strength)) in enumerate(found):
-                chosen = int(pick * len(ink))
-                box = _painted(image, ink[chosen, 0], side, (down, right), (tone, strength))
-                boxes[row, at] = torch.tensor([*box, int(classes[chosen])])
-            images.append(image.round().to(torch.uint8))
-        parts.append(Images(torch.stack(images), boxes, torch.arange(count)))
+        made = []
+        for draw in (words >> np.uint64(11)) / 2.0**53:
+            wanted = draw[5:].reshape(most, -1)[: least + int(draw[4] * (most - least + 1))]
+            made.append(_scene(_backdrop(draw, walls, shape), _placed(wanted, sides, shape), ink, classes, most))
+        images, boxes = (torch.stack(each) for each in zip(*made, strict=True))
+        parts.append(Images(images, boxes, torch.arange(count)))
     return BoxSplits(parts[0], parts[1], parts[2], tuple(map(str, digits)))
 
 
-def _placed(
-    draws: np.ndarray, sides: Sequence[int], size: tuple[int, int]
-) -> list[tuple[int, int, int, tuple[float, float, float]]]:
+def _backdrop(draw: np.ndarray, walls: list[Tensor], size: tuple[int, int]) -> Tensor:
+    """Return a part of a photograph, float (3, H, W), faded so that ink stands out, from numbers in [0, 1)."""
+    which, zoom, top, left = draw[:4]
+    wall = walls[int(which * len(walls))]
+    return 64 + resized(window(wall, min(wall.shape[1:]) * (0.25 + 0.75 * zoom), top, left, size), size) / 2
+
+
+def _scene(image: Tensor, found: list[Placed], ink: Tensor, classes: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Return an image with digits, uint8 (3, H, W), and a target (most, 5)."""
+    target = torch.zeros(most, 5)
+    target[:, 4] = -1
+    for row, (side, down, right, (pick, tone, strength)) in enumerate(found):
+        chosen = int(pick * len(ink))
+        box = _painted(image, ink[chosen, 0], side, (down, right), (tone, strength))
+        target[row] = torch.tensor([*box, int(classes[chosen])])
+    return image.round().to(torch.uint8), target
+
+
+def _placed(draws: np.ndarray, sides: Sequence[int], size: tuple[int, int]) -> list[Placed]:
     """Return side, row and column of every digit that finds room, and what is left of its numbers in [0, 1)."""
     found, taken = [], np.zeros((0, 3), dtype=np.int64)
     for scale, pick, tone, strength, *tries in draws:

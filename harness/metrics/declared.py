@@ -147,7 +147,7 @@ def metric_of(key: str, declared: Iterable[Metric] = ()) -> Metric:
     'test top-1 accuracy under blur'
     """
     split, _, name = key.rpartition(".")
-    known = KNOWN | {metric.key: metric for metric in declared}
+    known = {**KNOWN, **{metric.key: metric for metric in declared}}
     if name not in known:
         raise unknown("metric", key, (f"{split}.{each}".strip(".") for each in known))
     found = known[name]

@@ -148,8 +148,11 @@ def _answers(local: pd.DataFrame, measured: pd.DataFrame) -> tuple[pd.DataFrame,
     for a run that is missing, marked as ``old``.
     """
 
+    import pandas as pd
+
     def runs_of(rows: pd.DataFrame) -> pd.Series:
-        return rows["setting"].str.cat([rows["role"], rows["seed"].map("{:.0f}".format)], sep=" ")
+        named = zip(rows["setting"], rows["role"], rows["seed"], strict=True)
+        return pd.Series([f"{setting} {role} {seed:.0f}" for setting, role, seed in named], index=rows.index, dtype=str)
 
     answered = local[local["status"] != "missing"]
     measured = measured[measured["setting"].isin(local["setting"]) & ~runs_of(measured).isin(runs_of(answered))]

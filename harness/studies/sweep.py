@@ -95,12 +95,13 @@ class _Work:
             return
         if self.pool is None:
             settings = {k: v for k, v in self.options["engine"].items() if k not in ("_target_", "checkpoint_seconds")}
-            engine = get_class(self.options["engine"]["_target_"])
+            engine: type[LocalEngine] = get_class(self.options["engine"]["_target_"])
             self.pool = engine(missing[0].setting.spec.device, self.options["threads"], **settings)
+        pool = self.pool
         jobs = [job_of(run, self.options, self.results, self.addresses, self.metric) for run in missing]
-        self.checked |= check(self.pool, jobs, self.checked)
+        self.checked |= check(pool, jobs, self.checked)
         self.started()
-        self.failed += _watch(self.pool, jobs, self.results)
+        self.failed += _watch(pool, jobs, self.results)
 
 
 def check(pool: LocalEngine, jobs: Sequence[Job], known: Set[Names] = frozenset()) -> set[Names]:

@@ -138,6 +138,8 @@ class Task:
     roles: ClassVar[Mapping[str, tuple[str, ...]]] = {"model": ()}
     """Names of the objectives, in the order of training, and the roles of the losses that each adds up; no role: the
     task has one loss."""
+    role_kinds: ClassVar[Mapping[str, frozenset[str]]] = {}
+    """Kinds that the loss of a role may compare, where that is not all that the task offers."""
     weights: Mapping[str, float] = {}
     """Factor on the loss of a role, where it is not 1; 0 leaves it out."""
     spec: Spec

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.errors import UsageError
 from harness.tasks import Batch, LazyPairs, Objective, Predict, Seeds, Setup
@@ -58,7 +58,7 @@ class Adversarial(Generation):
         for _ in range(first, self.steps_per_epoch):
             yield Batch(tuple(islice(real, self.critic_steps)), None)
 
-    def objectives(self, model: nn.Module, batch: Batch) -> Iterator[Objective]:
+    def objectives(self, model: Any, batch: Batch) -> Iterator[Objective]:
         """Yield the critic's objective for every batch of real images, then the generator's."""
         generator, critic = model.generator, model.critic
         for real in batch.inputs:
@@ -74,7 +74,7 @@ class Adversarial(Generation):
         return predict(noise)["images"]
 
 
-def _of_critic(critic: nn.Module, real: Tensor, fake: Tensor, share: Tensor) -> dict[str, Any]:
+def _of_critic(critic: Any, real: Tensor, fake: Tensor, share: Tensor) -> dict[str, Any]:
     """Return what makes the pairs of the critic: scores of real and generated images (2N,), and slopes in between."""
     ones = torch.ones(len(real), device=real.device)
 
@@ -87,7 +87,7 @@ def _of_critic(critic: nn.Module, real: Tensor, fake: Tensor, share: Tensor) -> 
     return {"critic_scores": scores, "critic_slopes": slopes}
 
 
-def _of_generator(critic: nn.Module, real: Tensor, fake: Tensor) -> dict[str, Any]:
+def _of_generator(critic: Any, real: Tensor, fake: Tensor) -> dict[str, Any]:
     """Return what makes the pairs of the generator: scores of generated images (N,), and mean maps (1,F,h,w)."""
     maps = critic.features(fake)
 

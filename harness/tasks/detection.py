@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import batched_nms
 
+from datasets.decoded import in_memory
 from harness.errors import UsageError
 from harness.metrics.detection import DETECTION, DetectionMetrics, pairwise_iou
 from harness.tasks import Batch, Predict, Seeds, Setup, Shift, Spec
@@ -27,8 +28,8 @@ PRIOR = math.log(0.01 / 0.99)
 """Score of every class before training, so that the many empty cells do not drown the rest (Lin et al., RetinaNet)."""
 KEPT, CERTAIN = 100, 0.05
 """Detections of an image that are evaluated at most, and their least score."""
-SHOWN = 4
-"""Test images that a run keeps for the report to show."""
+SHOWN, DRAWN = 4, 0.3
+"""Test images that a run keeps for the report to show, and the least score of the boxes in them."""
 
 
 class Detection(ImageTask):
@@ -50,6 +51,10 @@ class Detection(ImageTask):
     evaluates = frozenset({"binary_logits", "boxes", "values"})
     metrics = DETECTION
     roles: ClassVar[Mapping[str, tuple[str, ...]]] = {"model": ("classes", "boxes")}
+    role_kinds: ClassVar[Mapping[str, frozenset[str]]] = {
+        "classes": frozenset({"binary_logits"}),
+        "boxes": frozenset({"boxes", "values"}),
+    }
     made_for: ClassVar[str] = "detection"
 
     def __init__(self, setup: Setup, weights: Mapping[str, float], nms: float) -> None:
@@ -67,7 +72,8 @@ class Detection(ImageTask):
     @functools.cached_property
     def class_counts(self) -> Tensor:
         """How many training boxes each class has: (C,) on the device."""
-        labels = self.splits.train.targets[..., 4].long().flatten()
+        targets: Any = in_memory(self.splits.train.targets)
+        labels = targets[..., 4].long().flatten()
         return torch.bincount(labels[labels >= 0], minlength=self.classes).to(self.device)
 
     def epoch(self, seeds: Seeds, first: int = 0) -> Iterator[Batch]:
@@ -139,7 +145,7 @@ class Detection(ImageTask):
 
     def examples(self, predict: Predict) -> dict[str, Any]:
         """Return a few test images, evenly spaced in the list, and outlines of true boxes and of those found with a
-        score above a half, uint8: the class from 1 on.
+        score of `DRAWN` or more, uint8: the class from 1 on.
         """
         count = len(self.splits.test)
         images, targets = self.feed.rows("test", torch.linspace(0, count - 1, min(SHOWN, count)).round().long())
@@ -147,7 +153,7 @@ class Detection(ImageTask):
         kept = {
             "images": images,
             "truth": outlined(targets[..., :4], targets[..., 4].long(), self.size),
-            "prediction": outlined(boxes, torch.where(scores > 0.5, labels, -1), self.size),
+            "prediction": outlined(boxes, torch.where(scores >= DRAWN, labels, -1), self.size),
         }
         return {name: values.cpu().numpy() for name, values in kept.items()}
 

@@ -10,7 +10,7 @@ import torch
 
 from datasets import augment
 from harness.errors import UsageError
-from harness.feeds import samplers
+from harness.feeds import samplers, splits_for
 from harness.metrics.retrieval import RETRIEVAL, RetrievalMetrics
 from harness.tasks import Batch, Predict, Seeds, Setup, Shift, Spec
 from harness.tasks.images import ImageTask
@@ -45,7 +45,9 @@ class Embedding(ImageTask):
             raise UsageError(f"task.views is {views}; it must be 1 or 2.")
         if views == 2 and not any(self.augment.values()):
             raise UsageError("task.views is 2, but dataset.augment is empty, so that both views would be the same.")
-        self.offers = type(self).offers - (set() if views == 2 else {"embeddings"})
+        self.unseen = splits_for(setup).unseen
+        if views == 1:
+            self.offers = type(self).offers - {"embeddings"}  # pyright: ignore[reportAttributeAccessIssue]
         self.sampler, self.batches = sampler, {"sampler": sampler}
         if sampler == "balanced":
             if images_per_class < 2 or setup.batch_size % images_per_class:
@@ -92,10 +94,10 @@ class Embedding(ImageTask):
 
     def describe(self) -> dict[str, Any]:
         """Return sizes and classes of the splits, the checksum, how batches are made, and what raw pixels score."""
-        counts = {split: len(names) for split, names in self.splits.unseen.items()}
+        counts = {split: len(names) for split, names in self.unseen.items()}
         return {
             **super().describe(),
-            **{f"{split}_classes": list(names) for split, names in self.splits.unseen.items()},
+            **{f"{split}_classes": list(names) for split, names in self.unseen.items()},
             "class_numbers": {"train": self.classes, **counts},
             **self.batches,
             "views": self.views,

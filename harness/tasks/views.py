@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from losses.loss import Link
+
 Predict = Callable[[Tensor], Tensor]
 
 
@@ -48,7 +50,7 @@ def _places(length: int, window: int, overlap: float) -> Iterator[slice]:
         yield slice(start, start + window)
 
 
-def averaged(predict: Predict, images: Tensor, scales: Sequence[float], mirror: bool, link: str) -> Tensor:
+def averaged(predict: Predict, images: Tensor, scales: Sequence[float], mirror: bool, link: Link) -> Tensor:
     """Return the mean over scales, and mirror images, of what is predicted.
 
     Args:

@@ -125,23 +125,27 @@ def objective_losses(config: Config, task: Task, num_features: int) -> dict[str,
         used = [role for role in roles if weights[role]]
         if not used:
             raise UsageError(f"the weights of {' and '.join(roles)} are 0, so nothing trains the {objective}.")
-        parts = {role: loss(config[role], task, num_features) for role in used}
+        parts = {role: loss(config[role], task, num_features, role) for role in used}
         single = len(used) == 1 and weights[used[0]] == 1
         built[objective] = parts[used[0]] if single else Sum(parts, {role: weights[role] for role in used})
     return built
 
 
-def loss(config: Config, task: Task, num_features: int) -> Loss | Sum:
+def loss(config: Config, task: Task, num_features: int, role: str = "") -> Loss | Sum:
     """Build a loss: a function, a module with weights or memory of its own, or a weighted sum of losses."""
     if "parts" in config:
-        return Sum({name: loss(part, task, num_features) for name, part in config["parts"].items()}, config["terms"])
+        return Sum(
+            {name: loss(part, task, num_features, role) for name, part in config["parts"].items()}, config["terms"]
+        )
     about = about_of(instantiate(config))
     if about.untrainable:
         raise UsageError(f"the loss {about.name} cannot be trained: {about.untrainable}")
-    if not set(about.kinds) <= task.offers:
+    offers = task.role_kinds.get(role, task.offers)
+    if not set(about.kinds) <= offers:
+        asked = f"loss.{role} may compare" if role in task.role_kinds else "this task offers"
         raise UsageError(
-            f"the loss {about.name} compares {about.kinds[0]}, but this task offers only "
-            f"{' and '.join(sorted(task.offers))}: choose another loss or task."
+            f"the loss {about.name} compares {about.kinds[0]}, but {asked} only "
+            f"{' and '.join(sorted(offers))}: choose another loss{'.' if role in task.role_kinds else ' or task.'}"
         )
     sizes = {"num_classes": task.spec.classes, "num_features": num_features}
     # where a model gives NaN the run has diverged, so masked items need no protection from it

@@ -63,9 +63,11 @@ class Loop:
         if self.device.type == "cpu":
             torch.set_num_threads(spec.threads or 1)
         self.task = build.task(spec, job.data, job.feed, self.device)
+        self.model: Any  # of any interface that the task knows
+        self.losses: Any  # by objective
         self.model, self.losses = build.model_and_losses(spec, self.task, self.seed)
         memory = torch.channels_last if spec.model["channels_last"] else torch.contiguous_format
-        self.model = self.model.to(self.device).to(memory_format=memory)  # pyright: ignore[reportCallIssue]
+        self.model = self.model.to(self.device).to(memory_format=memory)
         self.losses.to(self.device)
         parts = self.task.parts(self.model)
         self.optimizers = {
