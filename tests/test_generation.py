@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
+from harness import compose, fingerprints
 from harness.errors import UsageError
 from harness.metrics.generation import (
     RandomFeatures,
@@ -17,6 +18,7 @@ from harness.metrics.generation import (
     mmd,
     separability,
 )
+from harness.report.sections import examples
 from harness.tasks import LazyPairs, Seeds
 from harness.tasks.diffusion import signal_left
 from harness.training.job import Stopped, check
@@ -322,11 +324,44 @@ def test_what_does_not_fit_is_refused_in_one_sentence(spec, job, overrides, sent
 
 
 def test_several_roles_are_called_by_those_that_have_a_weight():
-    from harness import compose
-
-    assert compose.compose_run(["task=adversarial"]).names["loss"] == "gan_discriminator + gan_nonsaturating"
+    assert compose.compose_run(["task=adversarial"]).choices["loss"] == "gan_discriminator + gan_nonsaturating"
     with_penalty = compose.compose_run(["task=adversarial", "task.weights.penalty=10", "loss.critic=wgan_critic"])
-    assert with_penalty.names["loss"] == "wgan_critic + gradient_penalty + gan_nonsaturating"
+    assert with_penalty.choices["loss"] == "wgan_critic + gradient_penalty + gan_nonsaturating"
     assert with_penalty.config["optimizer"]["betas"] == [0.5, 0.999], "the task overrides the optimizer"
     with pytest.raises(UsageError, match="wgan_critic"):
         compose.swapped(with_penalty, {"loss.critic": "wgan_critik"})
+
+
+# ---------------------------------------------------------------------- around it
+
+
+def test_a_model_with_parts_that_outputs_do_not_show_has_no_fingerprint():
+    known = {name: compose.option("model", name) for name in ("gan_micro", "vae_micro", "denoiser_micro", "cnn_micro")}
+    found = {name: fingerprints.of("model", config, {}) for name, config in known.items()}
+    assert [name for name, numbers in found.items() if numbers is not None] == ["cnn_micro"]
+
+
+def test_made_images_are_drawn_beside_real_ones():
+    draw = np.random.default_rng(0)
+    images, made, others = (draw.integers(0, 256, (3, 1, 8, 8), np.uint8) for _ in range(3))
+    kept = {"a": {"images": images, "generated": made}, "b": {"images": images, "generated": others}}
+    mosaic = examples.draw_images(kept, "generated").axes[0].images[0].get_array()
+    assert mosaic.shape == (3 * 9, 3 * 9, 3), "a white pixel between pictures of 8"
+    for column, pictures in enumerate((images, made, others)):
+        for row in range(3):
+            shown = mosaic[9 * row : 9 * row + 8, 9 * column : 9 * column + 8]
+            assert (shown == pictures[row, 0][..., None]).all()
+
+
+def test_a_study_of_roles_goes_from_plan_to_report(cli, recorded):
+    small = ("base.trainer.epochs=1", "base.task.passes=1", "base.task.samples=50", "axes.seed=[1]", "name=small")
+    axes = ("axes.loss.generator=[gan_nonsaturating,feature_matching]", "tracking.enabled=false")
+    done = cli("harness", "study=gan", *small, *axes)
+    assert done.returncode == 0, done.stderr
+    records = recorded(cli.results)
+    assert len(records) == 5 + 2, "five pairs and two controls"
+    assert {metric["key"] for record in records.values() for metric in record["metrics"]} >= {"frechet", "coverage"}
+    page = (cli.results / "small/report/index.html").read_text()
+    assert "critic=wgan_critic, generator=wgan_generator" in page
+    assert "Fréchet distance" in page
+    assert "Images generated" in page

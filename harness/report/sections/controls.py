@@ -171,21 +171,29 @@ def _negative_control(a: Analysis) -> list[Control]:
 
 def _above_chance(a: Analysis) -> list[Control]:
     """Compare the baseline with a prediction made without the input, where the score of that is known."""
-    found, ps = [], []
+    found, ps, up = [], [], a.metric.higher_is_better
     for cell in a.cells:
         runs = where(a.planned[cell, a.baseline], status="done") if (cell, a.baseline) in a.planned else a.main.iloc[:0]
         chance, what = _chance(a.metric.key, runs)
         if chance is None:
             continue
         values = numbers(runs, a.metric.key).dropna().to_numpy()
-        above = stats.mean_interval(values - chance)
+        difference = stats.mean_interval(values - chance)
         spread = len(values) > 1 and values.std() > 0
-        test: Any = scipy_stats.ttest_1samp(values, chance, alternative="greater") if spread else None
-        found.append((cell, what, above, tuple(column(runs, "key"))))
+        test: Any = scipy_stats.ttest_1samp(values, chance, alternative="greater" if up else "less") if spread else None
+        found.append((cell, what, difference, tuple(column(runs, "key"))))
         ps.append(math.nan if test is None else float(test.pvalue))
     return [
-        Control(cell, f"{a.baseline} minus {what}", "above 0", *_learnt(above, p), above, float(p), keys)
-        for (cell, what, above, keys), p in zip(found, stats.holm(ps), strict=True)
+        Control(
+            cell,
+            f"{a.baseline} minus {what}",
+            "above 0" if up else "below 0",
+            *_learnt(difference, p, up),
+            difference,
+            float(p),
+            keys,
+        )
+        for (cell, what, difference, keys), p in zip(found, stats.holm(ps), strict=True)
     ]
 
 
@@ -200,9 +208,11 @@ def _chance(metric: str, runs: pd.DataFrame) -> tuple[float | None, str]:
     return (float(known.iloc[0]) if len(known) else None), named or "the most frequent class everywhere"
 
 
-def _learnt(above: Interval, p: float) -> tuple[ControlStatus, str]:
-    if p < stats.ALPHA or (above.n > 1 and above.sd == 0 and above.mean > 0):
-        return "passed", "clearly above chance"
-    if above.n < FEW_SEEDS and above.mean > 0:
-        return "undecided", "above chance on average, but with so few seeds this cannot be shown"
+def _learnt(difference: Interval, p: float, up: bool) -> tuple[ControlStatus, str]:
+    """Return what a difference from chance shows; ``up``: more is better."""
+    better = (difference.mean > 0) if up else (difference.mean < 0)
+    if p < stats.ALPHA or (difference.n > 1 and difference.sd == 0 and better):
+        return "passed", "clearly better than chance"
+    if difference.n < FEW_SEEDS and better:
+        return "undecided", "better than chance on average, but with so few seeds this cannot be shown"
     return "failed", "it does not beat chance: nothing was learnt in which losses could differ"
