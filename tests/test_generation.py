@@ -8,6 +8,7 @@ import torch
 from scipy.linalg import sqrtm
 
 from harness import compose, fingerprints
+from harness.analysis.stats import mean_interval
 from harness.errors import UsageError
 from harness.metrics.generation import (
     RandomFeatures,
@@ -18,7 +19,7 @@ from harness.metrics.generation import (
     mmd,
     separability,
 )
-from harness.report.sections import examples
+from harness.report.sections import controls, examples
 from harness.tasks import LazyPairs, Seeds
 from harness.tasks.diffusion import signal_left
 from harness.training.job import Stopped, check
@@ -299,13 +300,19 @@ def test_signal_falls_from_all_to_almost_nothing():
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (("task=adversarial", "loss.critic=cross_entropy"), "offers only critic_scores and critic_slopes and feature"),
-        (("task=adversarial", "loss.critic=feature_matching"), "the critic of this task is trained on critic_scores"),
+        (("task=adversarial", "loss.critic=cross_entropy"), "but loss.critic may compare only critic_scores"),
+        (
+            ("task=adversarial", "loss.critic=feature_matching"),
+            "compares feature_maps, but loss.critic may compare only critic_scores",
+        ),
         (("task=adversarial", "model=vae_micro"), "needs a model with critic and generator: choose model=gan_micro"),
         (("task=adversarial", "model=gan_micro", "model.latent=65"), "model.latent is 65"),
         (("task=adversarial", "model=gan_small", "model.critic=[8,8,8,8,8]"), "8x8 pixels cannot be"),
         (("task=adversarial", "task.critic_steps=0"), "task.critic_steps is 0"),
-        (("task=autoencoding", "loss.reconstruction=ddpm_eps"), "compares noise, but this task offers only"),
+        (
+            ("task=autoencoding", "loss.reconstruction=ddpm_eps"),
+            "compares noise, but loss.reconstruction may compare only binary_logits and",
+        ),
         (("task=autoencoding", "model=gan_micro"), "needs a model with encoder and decoder: choose model=vae_micro"),
         (("task=autoencoding", "task.passes=0"), "task.passes is 0; it must be 1 or more"),
         (("task=diffusion", "loss=giou"), "compares boxes, but this task offers only"),
@@ -313,6 +320,7 @@ def test_signal_falls_from_all_to_almost_nothing():
         (("task=diffusion", "task.steps=1"), "task.steps is 1; it must be 2 or more"),
         (("task=diffusion", "dataset=scenes"), "class for every pixel"),
         (("task=diffusion", "dataset=diabetes"), "use task=regression"),
+        (("model=gan_micro",), "the model dense_gan is made for another kind of task"),
         (("task=diffusion", "shift=[noise]"), "this task makes its images from noise: leave it out"),
     ],
 )
@@ -351,6 +359,13 @@ def test_made_images_are_drawn_beside_real_ones():
         for row in range(3):
             shown = mosaic[9 * row : 9 * row + 8, 9 * column : 9 * column + 8]
             assert (shown == pictures[row, 0][..., None]).all()
+
+
+def test_a_distance_below_that_of_noise_is_better_than_chance():
+    below = mean_interval(np.array([-0.1, -0.12, -0.11]))
+    assert controls._learnt(below, 0.001, up=False)[0] == "passed"
+    assert controls._learnt(below, 0.2, up=False)[0] == "undecided"
+    assert controls._learnt(below, 0.999, up=True)[0] == "failed"
 
 
 def test_a_study_of_roles_goes_from_plan_to_report(cli, recorded):

@@ -39,6 +39,12 @@ class Adversarial(Generation):
         "critic": ("critic", "penalty"),
         "generator": ("generator", "matching"),
     }
+    role_kinds: ClassVar[Mapping[str, frozenset[str]]] = {
+        "critic": frozenset({"critic_scores"}),
+        "penalty": frozenset({"critic_slopes"}),
+        "generator": frozenset({"critic_scores", "feature_maps"}),
+        "matching": frozenset({"feature_maps"}),
+    }
     needs: ClassVar[tuple[str, ...]] = ("critic", "generator")
     suited: ClassVar[str] = "model=gan_micro"
 

@@ -34,6 +34,11 @@ class Autoencoding(Generation):
     evaluates = frozenset({"images", "values", "binary_logits", "feature_maps"})
     metrics = (*Generation.metrics, *RECONSTRUCTION)
     roles: ClassVar[Mapping[str, tuple[str, ...]]] = {"model": ("reconstruction", "latent", "features")}
+    role_kinds: ClassVar[Mapping[str, frozenset[str]]] = {
+        "reconstruction": evaluates,
+        "latent": frozenset({"latents"}),
+        "features": frozenset({"feature_maps"}),
+    }
     needs: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
     suited: ClassVar[str] = "model=vae_micro"
 
