@@ -26,7 +26,7 @@ class Denoiser(nn.Module):
         super().__init__()
         pixels = math.prod(shape)
         self.first = nn.Linear(pixels, width)
-        self.time = nn.Sequential(nn.Linear(2 * FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
+        self.noise_level = nn.Sequential(nn.Linear(2 * FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
             for _ in range(depth)
@@ -41,10 +41,10 @@ class Denoiser(nn.Module):
             noisy: images with noise (N,C,H,W).
             times: how far each is on its way to pure noise, from 0 to 1 (N,).
         """
-        stream, time = self.first(noisy.flatten(1)), self.time(embedded(times))
+        stream, level = self.first(noisy.flatten(1)), self.noise_level(embedded(times))
         for block in self.blocks:
-            stream = stream + block(stream + time)
-        return {"denoised": self.last(stream) + self.skip(time).view(-1, 1, 1, 1) * noisy}
+            stream = stream + block(stream + level)
+        return {"denoised": self.last(stream) + self.skip(level).view(-1, 1, 1, 1) * noisy}
 
 
 def embedded(times: Tensor) -> Tensor:

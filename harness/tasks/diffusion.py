@@ -38,7 +38,7 @@ class Diffusion(Generation):
 
     offers = frozenset({"noise", "images", "values"})
     evaluates = offers
-    needs: ClassVar[tuple[str, ...]] = ("time",)
+    needs: ClassVar[tuple[str, ...]] = ("noise_level",)
     suited: ClassVar[str] = "model=denoiser_micro"
 
     def __init__(self, setup: Setup, steps: int = 50, predicts: str = "noise", **more: Any) -> None:

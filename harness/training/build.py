@@ -98,7 +98,7 @@ def _model(spec: RunSpec, task: Task, outputs: Mapping[str, int], seed: int) -> 
     settings = {name: value for name, value in spec.model.items() if name != "channels_last"}
     torch.manual_seed(seed_for(seed, "model"))
     model = heads.build(settings, task.spec.inputs, outputs)
-    if task.spec.outputs and not hasattr(model, "num_features"):
+    if task.spec.outputs and not hasattr(model, "num_features") and not hasattr(model, "dense"):
         name = spec.model["_target_"].rpartition(".")[2]
         raise UsageError(f"the model {name} is made for another kind of task: choose another model.")
     dense = getattr(model, "dense", False)
