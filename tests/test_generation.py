@@ -20,7 +20,7 @@ from harness.metrics.generation import (
     separability,
 )
 from harness.report.sections import controls, examples
-from harness.tasks import LazyPairs, Seeds
+from harness.tasks import Lazy, Seeds
 from harness.tasks.diffusion import signal_left
 from harness.training.job import Stopped, check
 from losses.kinds import Pair
@@ -133,7 +133,7 @@ def test_reconstructions_are_evaluated_batch_by_batch_as_at_once():
 def test_lazy_pairs_compute_what_is_asked_for_once():
     made = []
     pair = Pair(torch.zeros(1), torch.zeros(1))
-    pairs = LazyPairs({kind: lambda kind=kind: made.append(kind) or pair for kind in ("images", "values")})
+    pairs = Lazy({kind: lambda kind=kind: made.append(kind) or pair for kind in ("images", "values")})
     assert set(pairs) == {"images", "values"}
     assert "images" in pairs
     assert not made

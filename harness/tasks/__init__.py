@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from losses.kinds import Pair, Pairs
 from losses.loss import Link
 
 Config = Mapping[str, Any]
+T = TypeVar("T")
 Shift = Callable[..., Tensor]
 
 
@@ -29,28 +30,29 @@ class Batch(NamedTuple):
     target: Any
 
 
-class LazyPairs(Mapping[str, Pair]):
-    """Pairs of which each is computed when it is first asked for: a loop asks for those that its losses compare.
+class Lazy(Mapping[str, T]):
+    """A mapping of which each value is computed when it is first asked for: pairs that only some losses compare, outputs
+    that only some tasks evaluate.
 
     Args:
-        makers: functions that return the pairs, by kind.
+        makers: functions that return the values.
     """
 
-    def __init__(self, makers: Mapping[str, Callable[[], Pair]]) -> None:
-        self.makers, self.made = makers, dict[str, Pair]()
+    def __init__(self, makers: Mapping[str, Callable[[], T]]) -> None:
+        self.makers, self.made = makers, dict[str, T]()
 
-    def __getitem__(self, kind: str) -> Pair:
-        """Return the pair of a kind, computed at most once."""
+    def __getitem__(self, kind: str) -> T:
+        """Return the value of a kind, computed at most once."""
         if kind not in self.made:
             self.made[kind] = self.makers[kind]()
         return self.made[kind]
 
     def __contains__(self, kind: object) -> bool:
-        """Return whether there is a pair of that kind, without computing it."""
+        """Return whether there is a value of that kind, without computing it."""
         return kind in self.makers
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the kinds, without computing any pair."""
+        """Yield the kinds, without computing any value."""
         return iter(self.makers)
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import UsageError
-from harness.tasks import Batch, LazyPairs, Objective, Predict, Seeds, Setup
+from harness.tasks import Batch, Lazy, Objective, Predict, Seeds, Setup
 from harness.tasks.generation import Generation
 from losses.generative import critic_slopes
 from losses.kinds import Pair
@@ -71,9 +71,9 @@ class Adversarial(Generation):
             with torch.no_grad():
                 fake = generator(self.noise(len(real)))
             share = torch.rand(len(real), device=self.device)
-            yield Objective("critic", LazyPairs(_of_critic(critic, real, fake, share)))
+            yield Objective("critic", Lazy(_of_critic(critic, real, fake, share)))
         real = batch.inputs[-1]
-        yield Objective("generator", LazyPairs(_of_generator(critic, real, generator(self.noise(len(real))))))
+        yield Objective("generator", Lazy(_of_generator(critic, real, generator(self.noise(len(real))))))
 
     def sample(self, predict: Predict, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Return the generator's images for noise."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.metrics.generation import RECONSTRUCTION, RandomMaps, Reconstruction
-from harness.tasks import Batch, LazyPairs, Objective, Predict, Seeds, Setup, Shift
+from harness.tasks import Batch, Lazy, Objective, Predict, Seeds, Setup, Shift
 from harness.tasks.generation import EXAMPLES, Generation, as_bytes
 from losses.kinds import Pair, Pairs
 
@@ -59,7 +59,7 @@ class Autoencoding(Generation):
         """Return reconstructions and images (N,C,H,W) in every kind, and latents (N,2,F)."""
         logits, images = outputs["binary_logits"], batch.target
         found = logits.sigmoid()
-        return LazyPairs(
+        return Lazy(
             {
                 "images": lambda: Pair(found, images),
                 "values": lambda: Pair(found, images),

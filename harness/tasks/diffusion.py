@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UsageError, unknown
-from harness.tasks import Batch, LazyPairs, Objective, Predict, Seeds, Setup
+from harness.tasks import Batch, Lazy, Objective, Predict, Seeds, Setup
 from harness.tasks.generation import Generation
 from losses.kinds import Pair
 
@@ -68,7 +68,7 @@ class Diffusion(Generation):
             "images": lambda: Pair((self.parted(found, noisy, signal)[1] + 1) / 2, images),
             "values": lambda: Pair(found, target),
         }
-        yield Objective("model", LazyPairs(makers))
+        yield Objective("model", Lazy(makers))
 
     def parted(self, found: Tensor, noisy: Tensor, signal: Tensor) -> tuple[Tensor, Tensor]:
         """Return the noise and the image in [-1, 1] that an answer of the network stands for.

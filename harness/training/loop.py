@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from harness.errors import UsageError, unknown
 from harness.records import store
-from harness.tasks import Batch, Objective, Predict, Seeds, Shift
+from harness.tasks import Batch, Lazy, Objective, Predict, Seeds, Shift
 from harness.training import build, checkpoint, probe
 from harness.training.build import seed_for
 from harness.training.job import Job, Report, Stopped
@@ -149,7 +149,7 @@ class Loop:
                 self.evaluate("test", shift, _Unasked())
 
     def _compared(self, objective: Objective) -> Pairs:
-        """Return the pairs that the losses of an objective compare; those of `LazyPairs` are made here, no other."""
+        """Return the pairs that the losses of an objective compare; those of `Lazy` are made here, no other."""
         about, pairs = self.losses[objective.name].about, objective.pairs
         if missing := set(about.kinds) - pairs.keys():
             raise UsageError(
@@ -374,8 +374,10 @@ class Predictor:
             outputs = self.model(*inputs)
         if not isinstance(outputs, Mapping):
             return outputs.float()
-        outputs = {kind: output.float() for kind, output in outputs.items()}
-        return outputs if self.head is None else {**outputs, "class_logits": self.head.logits(outputs["features"])}
+        found: dict[str, Callable[[], Any]] = {kind: output.float for kind, output in outputs.items()}
+        if (head := self.head) is not None:
+            found["class_logits"] = lambda: head.logits(outputs["features"].float())
+        return Lazy(found)  # a map of features is large, and few tasks look at it
 
 
 def _check_recipe(recipe: Mapping[str, Any]) -> None:
