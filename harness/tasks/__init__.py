@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.metrics.declared import Metric
-from losses.kinds import Pair, Pairs
+from losses.kinds import Pairs
 from losses.loss import Link
 
 Config = Mapping[str, Any]
@@ -31,8 +31,8 @@ class Batch(NamedTuple):
 
 
 class Lazy(Mapping[str, T]):
-    """A mapping of which each value is computed when it is first asked for: pairs that only some losses compare, outputs
-    that only some tasks evaluate.
+    """A mapping of which each value is computed when it is first asked for: pairs that only some losses compare, or
+    outputs that only some tasks evaluate.
 
     Args:
         makers: functions that return the values.
