@@ -111,11 +111,11 @@ def _carry_out(job: Job) -> dict:
     before = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
 
     def report(epoch: int, epochs: int, row: Mapping[str, Any]) -> None:
-        judged = (name for name, value in row.items() if name.startswith("valid.") and isinstance(value, float))
+        scores = (name for name, value in row.items() if name.startswith("valid.") and isinstance(value, float))
         losses = (name for name in row if name.startswith("train.loss"))
-        shown = [*losses, *itertools.islice(judged, 1)]  # the first metric of a task is its main one
-        scores = ", ".join(f"{name.replace('valid.', 'validation ')} {row[name]:.4f}" for name in shown)
-        print(f"  epoch {epoch}/{epochs}: {scores}", flush=True)
+        shown = [*losses, *itertools.islice(scores, 1)]  # the first metric of a task is its main one
+        text = ", ".join(f"{name.replace('valid.', 'validation ')} {row[name]:.4f}" for name in shown)
+        print(f"  epoch {epoch}/{epochs}: {text}", flush=True)
 
     try:
         carry_out(job, lambda: bool(interrupted), report)

@@ -49,6 +49,8 @@ def test_help_needs_no_torch(cli, module):
             "unknown metric 'test.nonsense': did you mean test.ece or test.gmean?",
         ),
         (["harness", "study=smoke", "metric=test.tpo1"], "unknown metric 'test.tpo1': did you mean test.top1"),
+        (["harness", "study=smoke", "axes.loss.gamma=[2,-1]", "axes.loss=[focal]", "baseline=focal gamma=2"], "gamma"),
+        (["harness", "study=smoke", "base.stress=few", "axes.stress.share=[0.5,2]"], "stress.share is 2; it must be"),
         (["harness", "study=smoke", "axes.stress=[none,fwe]"], "unknown stress 'fwe': did you mean few"),
         (["harness", "study=smoke", "base.stress=few", "base.stress.shar=1"], "did you mean stress.share"),
         (["harness", "study=smoke", "base.shift=[niose]"], "unknown shift 'niose': did you mean noise"),
@@ -107,7 +109,7 @@ def test_single_runs_and_multirun_are_found_by_a_study(cli, recorded):
     assert "epoch" not in again.stdout
     planned = cli("harness", "study=smoke", "plan_only=true")
     assert "4 done, 4 missing" in planned.stdout
-    assert "judged by finished records" in planned.stdout
+    assert "estimated from finished records" in planned.stdout
     swept = cli("harness", "study=smoke", "tracking.enabled=false")
     assert swept.returncode == 0, swept.stderr
     after = recorded(cli.results)

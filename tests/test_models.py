@@ -13,7 +13,8 @@ from harness.models.vit import ConvStem
 
 FOLDER = Path(__file__).resolve().parents[1] / "conf" / "model"
 ALL = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-NAMES = [name for name in ALL if "harness.models.segmentation." not in (FOLDER / f"{name}.yaml").read_text()]
+BODIES = ("cnn", "convnext", "mlp", "resnet", "vit")  # modules with models that classify whole images
+NAMES = [name for name in ALL if OmegaConf.load(FOLDER / f"{name}.yaml")["_target_"].split(".")[-2] in BODIES]
 # millions of parameters with ten classes on 32x32x3: at least, at most
 SIZES = {
     "cnn_grid": (0.04, 0.05),

@@ -176,7 +176,14 @@ def test_metrics_are_those_that_the_records_declare(study):
 
 
 def test_declared_metrics_travel_with_the_records_and_with_what_is_published(tmp_path):
-    record = {"status": "done", "seed": 1, "config": {}, "test": {"smoothness": 3.0}, "metrics": [SMOOTHNESS.as_dict()]}
+    record = {
+        "key": "a",
+        "status": "done",
+        "seed": 1,
+        "config": {},
+        "test": {"smoothness": 3.0},
+        "metrics": [SMOOTHNESS.as_dict()],
+    }
     records.save(records.run_folder("a", tmp_path), record, pd.DataFrame({"epoch": [1]}))
     records.write_json(tmp_path / "own" / "study.json", {"name": "own", "metric": "test.smoothness"})
     (tmp_path / "own" / "runs.csv").write_text("key,role,label,seed,pair_seed,setting\na,run,x,1,1,s\n")

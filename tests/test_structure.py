@@ -30,7 +30,7 @@ LAW = {
     "behaviour": "fingerprints journal paths",
     "address": "behaviour code compose content hardware paths hydra",
     "plan": "address compose errors paths hydra omegaconf",
-    "records": "errors metrics.declared paths plan",
+    "records": "address behaviour errors journal metrics.declared paths plan",
     "training": "address behaviour errors hardware models records.store tasks datasets.splits hydra losses torch",
     "engines": "errors hardware training.job",
     "studies": "address compose engines errors hardware metrics.declared paths plan records training.job hydra",

@@ -17,6 +17,7 @@ from harness import report
 from harness.analysis import stats
 from harness.errors import UsageError
 from harness.paths import ROOT
+from harness.records import store
 from harness.records.study import StudyData
 from harness.tracking import LiveMirror
 from harness.tracking import runs as tracked
@@ -480,12 +481,15 @@ def write_results(results, rows):
             own.mkdir(parents=True, exist_ok=True)
             pd.DataFrame(history_rows(row)).drop(columns="key").to_csv(own / "history.csv", index=False)
             record = {
+                "key": row["key"],
+                "seed": row["seed"],
                 "status": "done",
                 "started": row["started"],
                 "finished": row["finished"],
                 "test": {"top1": row["test.top1"]},
             }
-            (own / "record.json").write_text(json.dumps(record | {"config": {"optimizer": {"lr": 0.003}}}))
+            record |= {"config": {"optimizer": {"lr": 0.003}}}
+            (own / "record.json").write_text(json.dumps(store.sealed(record)))
 
 
 def test_a_live_mirror_follows_a_sweep_and_outlives_its_death(uri, tmp_path):

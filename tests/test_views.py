@@ -48,7 +48,7 @@ def test_one_scale_without_mirror_is_the_prediction_itself():
     assert torch.equal(views.averaged(net, given, [1.0], False, "softmax"), net(given))
 
 
-@pytest.mark.parametrize("link", ["softmax", "none"])
+@pytest.mark.parametrize("link", ["softmax", None])
 def test_the_mean_of_views(link):
     given, net = images(), network()
     found = views.averaged(net, given, [1.0], True, link)

@@ -1,1 +1,1 @@
-"""What judges: every metric declared once, and one file per family of tasks that adds them up batch by batch."""
+"""Metrics: each is declared once, and one file per family of tasks adds them up batch by batch."""

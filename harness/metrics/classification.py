@@ -1,4 +1,4 @@
-"""How class scores are judged: accuracy, rare classes, ranking, likelihood and calibration."""
+"""Metrics of class scores: accuracy, rare classes, ranking, likelihood and calibration."""
 
 from __future__ import annotations
 

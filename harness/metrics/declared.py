@@ -1,4 +1,4 @@
-"""Every metric, declared once: how it is called, written and judged. Nothing heavy is imported here."""
+"""Every metric, declared once: its name, unit, direction and bounds. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPLITS = {"test": "test", "valid": "validation", "train": "training"}
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that judges a run.
+    """A number by which a run is evaluated.
 
     Attributes:
         key: its name in records, without the split (``top1``) or with it (``test.top1``).

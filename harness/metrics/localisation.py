@@ -1,4 +1,4 @@
-"""How one predicted box per image is judged."""
+"""Metrics of one predicted box per image."""
 
 from __future__ import annotations
 

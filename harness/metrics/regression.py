@@ -1,4 +1,4 @@
-"""How predicted numbers are judged."""
+"""Metrics of predicted numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RunningErrors:
 
 
 def metrics(values: Tensor, truth: Tensor) -> dict[str, float]:
-    """Judge predicted numbers.
+    """Return the metrics of predicted numbers.
 
     Args:
         values: (N,) predictions.

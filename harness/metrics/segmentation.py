@@ -1,4 +1,4 @@
-"""How segmentations are judged: class by class over a whole data set, image by image, and at boundaries."""
+"""Metrics of segmentation: class by class over a whole data set, image by image, and at boundaries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOLERANCE = 0.0075
 
 
 def of_confusion(confusion: Tensor, classes: tuple[str, ...]) -> dict[str, Tensor]:
-    """Judge by the counts of a whole data set.
+    """Return the metrics that follow from the counts of a whole data set.
 
     Args:
         confusion: (C, C) counts, truth by row and prediction by column.
@@ -56,7 +56,7 @@ class ConfusionMetrics:
     Args:
         classes: number of classes.
         link: ``softmax`` (likelihood and calibration), ``sigmoid`` and None (neither).
-        boundaries: whether to judge boundaries too.
+        boundaries: whether to evaluate boundaries too.
         device: where predictions lie.
     """
 

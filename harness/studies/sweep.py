@@ -12,7 +12,7 @@ from typing import Any
 from hydra.utils import get_class
 
 from harness import hardware, plan, records
-from harness.address import Addresses
+from harness.address import Addresses, canonical
 from harness.engines.local import Event, LocalEngine
 from harness.errors import UsageError
 from harness.paths import RESULTS
@@ -105,13 +105,15 @@ class _Work:
 
 
 def check(pool: LocalEngine, jobs: Sequence[Job], known: Set[Names] = frozenset()) -> set[Names]:
-    """Build every distinct combination of data, model and loss that is not yet ``known``, before anything is trained.
+    """Build every combination of task, data, model and loss that is not yet ``known``, before anything is trained.
+
+    Trials of a search differ within ranges that are known to be right, so that one of them stands for all.
 
     Raises:
         UsageError: the first combination that cannot be built, with the reason.
     """
-    distinct = {tuple(job.choices.values()): replace(job, only_check=True) for job in jobs}
-    distinct = {choices: job for choices, job in distinct.items() if choices not in known}
+    distinct = {_combination(job): replace(job, only_check=True) for job in reversed(jobs)}
+    distinct = {each: job for each, job in reversed(distinct.items()) if each not in known}
     for event in pool.run(list(distinct.values())):
         if event.kind == "checked" and event.content["problem"]:
             raise UsageError(str(event.content["problem"]))
@@ -121,6 +123,12 @@ def check(pool: LocalEngine, jobs: Sequence[Job], known: Set[Names] = frozenset(
                 f"{event.content['exitcode']}); is there enough memory?"
             )
     return set(distinct)
+
+
+def _combination(job: Job) -> Names:
+    spec = job.spec
+    settings = canonical([spec.task, spec.dataset, spec.model, spec.stress, spec.shift])
+    return (*job.choices.values(), job.label, settings)
 
 
 def job_of(run: Run, options: Config, results: Path, addresses: Addresses, metric: str = "") -> Job:
@@ -225,9 +233,9 @@ def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
         device, threads = runs[0].setting.spec.device, options["threads"]
         workers = options["engine"]["workers"] or (1 if device == "cuda" else max(1, hardware.cores() // threads))
         lines.append(
-            f"About {_duration(seconds / workers)} on {workers} workers, judged by finished records."
+            f"About {_duration(seconds / workers)} on {workers} workers, estimated from finished records."
             if seconds is not None
-            else "No finished record to judge the time by."
+            else "No finished record to estimate the time from."
         )
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""The seam: a task turns data into pairs that losses compare, and judges what a model has learnt.
+"""The seam: a task turns data into pairs that losses compare, and evaluates what a model has learnt.
 
 The loop knows neither data nor metrics nor kinds of models. A plain task says what its batches are and which pairs they
 give; one with several objectives (critic and generator) also says in which order they are trained, and on what.

@@ -69,7 +69,7 @@ class Segmentation(MaskedImages):
 
     Args:
         setup: which data, and where.
-        crop: height and width on which the model is trained, cut out at random places; whole images are then judged
+        crop: height and width on which the model is trained, cut out at random places; whole images are then evaluated
             by windows of this size that slide over them. None takes whole images in both.
         overlap: least share of such a window that its neighbour sees too.
         scales: factors at which test images are looked at, and averaged.

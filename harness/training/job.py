@@ -72,7 +72,13 @@ def check(job: Job) -> str | None:
             _check_metric(job, [metric.key for metric in learner.task.metrics])
     except (UsageError, MissingData, ValueError) as error:
         return str(error)
+    except Exception as error:  # a setting of the wrong type, as a rule
+        return _in_short(error)
     return None
+
+
+def _in_short(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
 
 
 def _check_metric(job: Job, names: Sequence[str]) -> None:
@@ -98,8 +104,8 @@ def carry_out(job: Job, stop: Callable[[], bool], report: Report) -> dict[str, A
     from harness.training import build
 
     started, folder = datetime.now(UTC), Path(job.folder)
-    behaviour = _behaviour(job)
     try:
+        behaviour = _behaviour(job)
         _check_content(job)
         record, history, examples = build.learner(job).run(folder, stop, report)
         store.save(folder, _about_run(job, started) | behaviour | record, history, examples)
@@ -107,7 +113,7 @@ def carry_out(job: Job, stop: Callable[[], bool], report: Report) -> dict[str, A
     except Stopped:
         raise
     except Exception as error:
-        last = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        last = _in_short(error)
         trouble = {"error": last, "traceback": traceback.format_exc()}
         store.save_failure(folder, _about_run(job, started) | trouble)
         return {"status": "failed", "error": last}

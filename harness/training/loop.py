@@ -20,7 +20,7 @@ import torch
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from harness.errors import UsageError
+from harness.errors import UsageError, unknown
 from harness.records import store
 from harness.tasks import Batch, Objective, Predict, Seeds, Shift
 from harness.training import build, checkpoint, probe
@@ -30,6 +30,7 @@ from harness.training.meter import Meter, peak_memory
 from losses.kinds import Pair, Pairs
 from losses.loss import Link
 
+ALLOWED = {"schedule": ("cosine", "constant"), "precision": ("bf16", "fp32"), "select": ("best_valid", "last")}
 SECONDS = ("train_s", "data_s", "eval_s", "wall_s")
 
 
@@ -53,11 +54,12 @@ class Loop:
         job: the run.
 
     Raises:
-        UsageError: loss, model and data do not fit together.
+        UsageError: loss, model and data do not fit together, or a setting of the trainer is none.
     """
 
     def __init__(self, job: Job) -> None:
         self.job, self.seed, self.recipe = job, job.seed, job.spec.trainer
+        _check_recipe(self.recipe)
         spec = job.spec
         self.device = torch.device(spec.device)
         if self.device.type == "cpu":
@@ -265,11 +267,11 @@ class Loop:
             copied = {part: {name: t.detach().clone() for name, t in state.items()} for part, state in weights.items()}
             self.state.best = {"epoch": epoch, "valid": dict(scores), "weights": copied}
 
-    # ------------------------------------------------------------------ judging
+    # ------------------------------------------------------------------ evaluation
 
     @property
     def predict(self) -> Predictor:
-        """The model as it is now, ready to be judged."""
+        """The model as it is now, ready for evaluation."""
         return Predictor(self.model, self.losses, self._autocast)
 
     def evaluate(self, split: str, shift: Shift | None = None, predict: Predict | None = None) -> dict[str, Any]:
@@ -348,7 +350,7 @@ class Loop:
 
 
 class Predictor:
-    """A model to be judged: inputs to outputs, by kind, in float32; class scores of a loss that is a head included.
+    """A model under evaluation: inputs to outputs, by kind, in float32; class scores of a loss that is a head included.
 
     Args:
         model: the model.
@@ -374,6 +376,16 @@ class Predictor:
             return outputs.float()
         outputs = {kind: output.float() for kind, output in outputs.items()}
         return outputs if self.head is None else {**outputs, "class_logits": self.head.logits(outputs["features"])}
+
+
+def _check_recipe(recipe: Mapping[str, Any]) -> None:
+    """Raise a UsageError unless the settings of a trainer are what the loop knows."""
+    for name, known in ALLOWED.items():
+        if recipe[name] not in known:
+            raise unknown(f"trainer.{name}", recipe[name], known)
+    for name in ("epochs", "batch_size", "eval_batch_size"):
+        if type(recipe[name]) is not int or recipe[name] < 1:
+            raise UsageError(f"trainer.{name} is {recipe[name]}; it must be a whole number from 1 on.")
 
 
 class _Asked(Exception):
