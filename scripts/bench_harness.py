@@ -312,6 +312,63 @@ def segmentation_by_hand(spec: RunSpec) -> Callable[[], Seconds]:
     return timed_step
 
 
+# ---------------------------------------------------------------- two players
+
+
+WGAN = ("task=adversarial", "loss.critic=wgan_critic", "loss.generator=wgan_generator", "task.weights.penalty=10")
+
+
+def bench_players(repeats: int) -> Iterator[Row]:
+    """Step of a critic and its generator, gradient penalty included, against the same two steps by hand."""
+    from harness.tasks import Seeds
+
+    spec = spec_of(compose.compose_run(WGAN).config)
+    loop, other = loop_of(spec), loop_of(spec)
+    step = players_by_hand(other)
+
+    def timed_turn(loop: Loop, turn: Callable[[Any], None]) -> Seconds:
+        loop.model.train()
+        batches = loop.task.epoch(Seeds(0, 0))
+        turn(next(batches))  # a warm-up
+        batch, started = next(batches), loop._clock()
+        turn(batch)
+        return loop._clock() - started
+
+    mine, theirs = paired(lambda: timed_turn(loop, loop.step), lambda: timed_turn(other, step), 40 * repeats)
+    what = f"gan_micro, WGAN-GP, batch {spec.trainer['batch_size']}, {spec.device}: harness / by hand"
+    mine, theirs = ([1000 * t for t in side] for side in (mine, theirs))
+    yield row("players", what, mine, theirs, "ms", "<= 1.03")
+
+
+def players_by_hand(loop: Loop) -> Callable[[Any], None]:
+    """Return one step of critic and generator as one would write it by hand, on the model and data of a loop."""
+    import torch
+
+    critic, generator = loop.model.critic, loop.model.generator
+    settings = {"lr": 1e-3, "betas": (0.5, 0.999), "weight_decay": 0.05, "fused": True}
+    optimizers = [torch.optim.AdamW(part.parameters(), **settings) for part in (critic, generator)]
+
+    def step(batch: Any) -> None:
+        (real,) = batch.inputs
+        with torch.no_grad():
+            fake = generator(torch.randn_like(real))
+        share = torch.rand(len(real), device=real.device).view(-1, 1, 1, 1)
+        between = torch.lerp(fake, real, share).requires_grad_()
+        slopes = torch.autograd.grad(critic(between).sum(), between, create_graph=True)[0]
+        on_real, on_fake = critic(torch.cat([real, fake])).chunk(2)
+        penalty = (slopes.flatten(1).norm(dim=1) - 1).square().mean()
+        loss = (on_fake.mean() - on_real.mean()) / 2 + 10 * penalty  # a mean over both halves, as ours
+        optimizers[0].zero_grad(set_to_none=True)
+        loss.backward()
+        optimizers[0].step()
+        loss = -critic(generator(torch.randn_like(real))).mean()
+        optimizers[1].zero_grad(set_to_none=True)
+        loss.backward()
+        optimizers[1].step()
+
+    return step
+
+
 # ---------------------------------------------------------------- engine
 
 TRAIN_PY = """
@@ -569,6 +626,7 @@ def bench_demo(repeats: int) -> Iterator[Row]:
 PARTS = {
     "step": bench_step,
     "segmentation": bench_segmentation,
+    "players": bench_players,
     "engine": bench_engine,
     "data": bench_data,
     "tracking": bench_tracking,
