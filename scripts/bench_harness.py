@@ -322,22 +322,24 @@ def bench_players(repeats: int) -> Iterator[Row]:
     """Step of a critic and its generator, gradient penalty included, against the same two steps by hand."""
     from harness.tasks import Seeds
 
-    spec = spec_of(compose.compose_run(WGAN).config)
-    loop, other = loop_of(spec), loop_of(spec)
-    step = players_by_hand(other)
+    def turn_of(loop: Loop, turn: Callable[[Any], None]) -> Callable[[], Seconds]:
+        def timed_turn() -> Seconds:
+            loop.model.train()
+            batches = loop.task.epoch(Seeds(0, 0))
+            turn(next(batches))  # a warm-up
+            batch, started = next(batches), loop._clock()
+            turn(batch)
+            return loop._clock() - started
 
-    def timed_turn(loop: Loop, turn: Callable[[Any], None]) -> Seconds:
-        loop.model.train()
-        batches = loop.task.epoch(Seeds(0, 0))
-        turn(next(batches))  # a warm-up
-        batch, started = next(batches), loop._clock()
-        turn(batch)
-        return loop._clock() - started
+        return timed_turn
 
-    mine, theirs = paired(lambda: timed_turn(loop, loop.step), lambda: timed_turn(other, step), 40 * repeats)
-    what = f"gan_micro, WGAN-GP, batch {spec.trainer['batch_size']}, {spec.device}: harness / by hand"
-    mine, theirs = ([1000 * t for t in side] for side in (mine, theirs))
-    yield row("players", what, mine, theirs, "ms", "<= 1.03")
+    for model, turns in (("gan_small", 20), ("gan_micro", 40)):
+        spec = spec_of(compose.compose_run([*WGAN, f"model={model}"]).config)
+        loop, other = loop_of(spec), loop_of(spec)
+        sides = paired(turn_of(loop, loop.step), turn_of(other, players_by_hand(other)), turns * repeats)
+        what = f"{model}, WGAN-GP, batch {spec.trainer['batch_size']}, {spec.device}: harness / by hand"
+        mine, theirs = ([1000 * t for t in side] for side in sides)
+        yield row("players", what, mine, theirs, "ms", "<= 1.03")
 
 
 def players_by_hand(loop: Loop) -> Callable[[Any], None]:
