@@ -28,6 +28,7 @@ from harness.text import MINUS
 
 ACROSS, WIDTH, HEIGHT = 4, 1.85, 1.25  # panels in a row, inches of one with its gaps
 LEFT, RIGHT, TOP, BOTTOM, GAP = 0.8, 0.12, 0.25, 0.5, 0.42  # inches
+LONGEST = 30  # letters of a title on one line
 LETTERS = 22  # of a vertical label that fit beside one row of panels
 TICK, PAD = 3.5 / 72, 7 / 72  # inches: length of a tick, distance of its label
 Span = tuple[float, float]
@@ -115,7 +116,9 @@ def curves(panels: Mapping[str, Curve], reference: str, axis: str, scale: float,
             panel = Panel(figure, _box(figure, across, down, index), x, y)
             made.append(panel)
             _draw(panel, curve, None if label == reference else base)
-            panel.write(panel.box.x0, panel.box.y1 + 6 / 72, label, fontsize=8, color=INK)
+            long = len(label) > LONGEST  # such as those of several roles
+            title, size = (label.replace(", ", ",\n"), 6) if long else (label, 8)
+            panel.write(panel.box.x0, panel.box.y1 + (2 if long else 6) / 72, title, fontsize=size, color=INK)
             if floor and len(curve.over) and (end := curve.over["mean"].iloc[-1]) < floor[0]:
                 panel.note(0.97, 0.06, f"ends at {end:.3g}, below", **NOTE, color=INK)
         _frames(figure, made, across, shared)
