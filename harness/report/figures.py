@@ -27,6 +27,7 @@ BLUE, ORANGE, TEAL = "#0b63a5", "#c2500a", "#0f7b6c"
 BITMAP: Any = {"dpi": 160, "pil_kwargs": {"compress_level": 4}}  # as small as the usual 6 in 60 % of the time
 FEW = 6  # figures that are drawn in about the time that another process takes to start
 WIDTH = 5.2  # inches of a figure that shares the page with another
+LEAST = 3.0  # inches that are left for the bars beside long names
 ROLES = {INK: "ink", MUTED: "muted", FAINT: "line", PAPER: "paper", BLUE: "better", ORANGE: "worse", TEAL: "equal"}
 
 STYLE: Any = {
@@ -106,9 +107,10 @@ def forest(panels: Mapping[str, Sequence[Bar]], margin: float, half: float, axis
         lines = [max(1, len(bars)) for bars in panels.values()]
         bars = [bar for panel in panels.values() for bar in panel]
         height = 0.75 + 0.23 * sum(lines) + 0.3 * len(lines)
-        figure = Figure(figsize=(WIDTH, height))
+        left = 0.15 + 0.075 * max(len(bar.label) for bar in bars)
+        figure = Figure(figsize=(max(WIDTH, left + LEAST), height))
         grid = figure.subplots(len(lines), 1, squeeze=False, sharex=True, height_ratios=lines)[:, 0]
-        _margins(figure, (len(lines), 1), left=0.15 + 0.075 * max(len(bar.label) for bar in bars), gap=0.35)
+        _margins(figure, (len(lines), 1), left=left, gap=0.35)
         for axes, (title, panel) in zip(grid, panels.items(), strict=True):
             _forest_panel(axes, panel, margin, half)
             axes.set_title(title if len(panels) > 1 else "")
