@@ -15,7 +15,7 @@ from losses.loss import about
 from losses.shared import safe_sqrt
 
 
-class Pair(NamedTuple):
+class BoxPair(NamedTuple):
     """Quantities of two axis-aligned boxes that the losses share, each (N,); sides are of prediction and target."""
 
     iou: Tensor
@@ -26,7 +26,7 @@ class Pair(NamedTuple):
     shift: tuple[Tensor, Tensor]
 
 
-def _pair(prediction: Tensor, target: Tensor) -> Pair:
+def _pair(prediction: Tensor, target: Tensor) -> BoxPair:
     _check_boxes(prediction, target, 4)
     x1, y1, x2, y2 = prediction.unbind(1)
     u1, v1, u2, v2 = target.unbind(1)
@@ -36,7 +36,7 @@ def _pair(prediction: Tensor, target: Tensor) -> Pair:
     overlap = across * down
     # two negative sides would make an area that pays for turning a box inside out
     union = width.clamp_min(0) * height.clamp_min(0) + target_width * target_height - overlap
-    return Pair(
+    return BoxPair(
         iou=_ratio(overlap, union),
         union=union,
         sides=(width, height),
@@ -72,19 +72,19 @@ def _least(area: Tensor) -> float:
     return torch.finfo(area.dtype).tiny ** 0.5
 
 
-def _distance(pair: Pair) -> Tensor:
+def _distance(pair: BoxPair) -> Tensor:
     """Return the squared distance of the centres in units of the enclosing box's diagonal."""
     (dx, dy), (width, height) = pair.shift, pair.enclosing
     return _ratio(dx.square() + dy.square(), width.square() + height.square())
 
 
-def _gap(pair: Pair) -> Tensor:
+def _gap(pair: BoxPair) -> Tensor:
     """Return the share of the enclosing box that neither box covers."""
     area = pair.enclosing[0] * pair.enclosing[1]
     return _ratio(area - pair.union, area)
 
 
-def _aspect(pair: Pair, alpha_threshold: float | None) -> Tensor:
+def _aspect(pair: BoxPair, alpha_threshold: float | None) -> Tensor:
     """Return the term of CIoU that compares the aspect ratios, its weight detached."""
     v = (4 / math.pi**2) * _turn(pair).square()
     weight = _ratio(v, 1 - pair.iou + v)
@@ -93,7 +93,7 @@ def _aspect(pair: Pair, alpha_threshold: float | None) -> Tensor:
     return weight.detach() * v
 
 
-def _turn(pair: Pair) -> Tensor:
+def _turn(pair: BoxPair) -> Tensor:
     """Return atan(wg/hg) - atan(w/h), the angle between the diagonals of two boxes, by one arctangent instead of two.
 
     tan(a - b) = (tan a - tan b) / (1 + tan a tan b). An empty box has no angle, and slopes overflow near there: 0.
@@ -107,7 +107,7 @@ def _turn(pair: Pair) -> Tensor:
     return torch.atan2(torch.where(empty, 0, across), torch.where(empty, 1, along)).to(pair.iou.dtype)
 
 
-def _sides(pair: Pair) -> Tensor:
+def _sides(pair: BoxPair) -> Tensor:
     """Return the squared differences of the sides in units of the enclosing box's."""
     return sum(
         (
@@ -231,7 +231,7 @@ def eiou(prediction: Tensor, target: Tensor) -> Tensor:
     return _efficient(_pair(prediction, target))
 
 
-def _efficient(pair: Pair) -> Tensor:
+def _efficient(pair: BoxPair) -> Tensor:
     return 1 - pair.iou + _distance(pair) + _sides(pair)
 
 
