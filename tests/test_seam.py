@@ -3,6 +3,7 @@
 import sys
 import types
 from dataclasses import replace
+from typing import ClassVar
 
 import pandas as pd
 import pytest
@@ -78,7 +79,7 @@ class SizedBoxes(Boxes):
     offers = frozenset({"values", "class_logits"})
     evaluates = frozenset({"values"})
     metrics = (share("overlap", "overlap"), share("top1", "accuracy"))
-    roles = {"model": ("boxes", "sizes")}  # noqa: RUF012
+    roles: ClassVar = {"model": ("boxes", "sizes")}
 
     def __init__(self, setup, weights):
         super().__init__(setup)
@@ -124,7 +125,7 @@ class Contest(Task):
     offers = frozenset({"critic_scores"})
     evaluates = frozenset({"critic_scores"})
     metrics = (Metric("distance", "distance of the means", higher_is_better=False, low=0.0),)
-    roles = {"critic": ("critic",), "generator": ("generator",)}  # noqa: RUF012
+    roles: ClassVar = {"critic": ("critic",), "generator": ("generator",)}
     extra = 0  # numbers that the critic's turn draws for nothing
 
     def __init__(self, setup):

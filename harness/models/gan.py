@@ -37,6 +37,25 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
+    """One score for an image, of it alone: a body that makes maps, and a linear layer on them."""
+
+    body: nn.Module
+    last: nn.Module
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the last maps (N,F,h,w) of images (N,C,H,W) in [0, 1]."""
+        return self.body(2 * images - 1)
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Return scores (N,) from the last maps."""
+        return self.last(features.flatten(1)).squeeze(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return scores (N,) of images (N,C,H,W) in [0, 1]."""
+        return self.scores(self.features(images))
+
+
+class ConvolutionalCritic(Critic):
     """One score for an image, of it alone: convolutions that halve the sides of the maps, without normalisation.
 
     Args:
@@ -54,18 +73,6 @@ class Critic(nn.Module):
         self.body = nn.Sequential(*layers)
         scale = 2 ** (len(widths) - 1)
         self.last = nn.Linear(channels * (size[0] // scale) * (size[1] // scale), 1)
-
-    def features(self, images: Tensor) -> Tensor:
-        """Return the last maps (N,F,h,w) of images (N,C,H,W) in [0, 1]."""
-        return self.body(2 * images - 1)
-
-    def scores(self, features: Tensor) -> Tensor:
-        """Return scores (N,) from the last maps."""
-        return self.last(features.flatten(1)).squeeze(1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return scores (N,) of images (N,C,H,W) in [0, 1]."""
-        return self.scores(self.features(images))
 
 
 class DenseGenerator(nn.Module):
@@ -92,7 +99,7 @@ class DenseGenerator(nn.Module):
         return self.layers(noise.flatten(1)[:, : self.latent])
 
 
-class DenseCritic(nn.Module):
+class DenseCritic(Critic):
     """One score for an image, of it alone, by fully connected layers with leaky ReLU.
 
     Args:
@@ -107,18 +114,6 @@ class DenseCritic(nn.Module):
             layers += [nn.Linear(before, after), nn.LeakyReLU(0.2)]
         self.body = nn.Sequential(*layers, nn.Unflatten(1, (widths[-1], 1, 1)))
         self.last = nn.Linear(widths[-1], 1)
-
-    def features(self, images: Tensor) -> Tensor:
-        """Return the last layer as maps (N,F,1,1) of images (N,C,H,W) in [0, 1]."""
-        return self.body(2 * images - 1)
-
-    def scores(self, features: Tensor) -> Tensor:
-        """Return scores (N,) from the last layer."""
-        return self.last(features.flatten(1)).squeeze(1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return scores (N,) of images (N,C,H,W) in [0, 1]."""
-        return self.scores(self.features(images))
 
 
 class Gan(nn.Module):
@@ -158,7 +153,7 @@ def gan(*, inputs: tuple[int, ...], latent: int, generator: Sequence[int], criti
         "choose model.generator and model.critic with fewer widths.",
     )
     size = (height, width)
-    return Gan(Generator(channels, size, latent, generator), Critic(channels, size, critic))
+    return Gan(Generator(channels, size, latent, generator), ConvolutionalCritic(channels, size, critic))
 
 
 def _check_latent(inputs: tuple[int, ...], latent: int) -> None:
