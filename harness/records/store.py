@@ -39,12 +39,12 @@ def run_folder(key: str, results: Path = RESULTS) -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that it exists whole or not at all, whenever the process is killed or the power fails."""
-    with _whole(path) as file:
+    with whole(path) as file:
         file.write(text.encode())
 
 
 @contextlib.contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
+def whole(path: Path) -> Iterator[BinaryIO]:
     """Open a file beside ``path`` that takes its place when everything is written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -97,7 +97,7 @@ def save(
     if examples:
         import numpy as np
 
-        with _whole(folder / "examples.npz") as file:
+        with whole(folder / "examples.npz") as file:
             np.savez_compressed(file, **examples)
     write_json(folder / "record.json", sealed({"schema": SCHEMA, **record}))
     (folder / "checkpoint.pt").unlink(missing_ok=True)
