@@ -18,6 +18,7 @@ LAW = {
     "text": "",
     "hardware": "errors torch",
     "metrics.declared": "errors text",
+    "metrics.items": "",
     "compose": "errors paths hydra omegaconf",
     "metrics": "datasets losses torch",
     "models": "hydra timm torch",
