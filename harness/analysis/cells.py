@@ -351,7 +351,7 @@ class Analysis:
         return found
 
     def item_differences(self, outcome: Outcome) -> Items | None:
-        """Return the differences of an outcome on every test item, seed by seed; None where a run has no such scores."""
+        """Return the differences of an outcome on every test item, seed by seed; None where there are none."""
         half = len(outcome.paired_keys) // 2
         return self._item_pairs(outcome.paired_keys[:half], outcome.paired_keys[half:])
 
@@ -392,7 +392,7 @@ class Analysis:
 
     @functools.cached_property
     def choices(self) -> dict[tuple[tuple[str, ...], str], selection.Choice]:
-        """What the search of each loss in each cell chose, by the cell's values and the loss, where trials are known."""
+        """What the search of each loss in each cell chose, by the cell's values and the loss."""
         trials = where(self.all, role="search")
         found = {}
         for (values, label), group in trials.groupby(["cell", "label"], sort=False):
