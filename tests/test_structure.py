@@ -18,6 +18,7 @@ LAW = {
     "text": "",
     "hardware": "errors torch",
     "metrics.declared": "errors text",
+    "selection": "metrics.declared",
     "compose": "errors paths hydra omegaconf",
     "metrics": "datasets losses torch",
     "models": "hydra timm torch",
@@ -33,7 +34,9 @@ LAW = {
     "records": "address behaviour errors journal metrics.declared paths plan",
     "training": "address behaviour errors hardware models records.store tasks datasets.splits hydra losses torch",
     "engines": "errors hardware training.job",
-    "studies": "address compose engines errors hardware metrics.declared paths plan records training.job hydra",
+    "studies": (
+        "address compose engines errors hardware metrics.declared paths plan records selection text training.job hydra"
+    ),
     "analysis": "compose errors metrics.declared paths records text",
     "tracking": "errors paths records mlflow",
     "report": "analysis compose errors hardware metrics.declared paths plan records text tracking.store",
