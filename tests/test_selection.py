@@ -1,4 +1,4 @@
-"""The rule by which a trial is chosen: the same whatever the order of the rows, and open about what it could not tell."""
+"""The rule by which a trial is chosen: the same in any order of rows, and open about what it could not tell apart."""
 
 import math
 import random

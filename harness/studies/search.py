@@ -5,7 +5,7 @@ for values, their trials run, it is told how they did. Track ``fixed`` asks for 
 learning rates, track ``tuned`` lets Optuna ask for the learning rate and the loss's own settings, within conf/search/.
 
 The budget is the same rule for all: the grid, or ``search.trials``; then, as long as the best rate is the least or the
-greatest tried, further trials beyond it (one rate of a grid, a batch of Optuna's), at most ``search.most`` times on each
+greatest tried, further trials beyond it (a rate of a grid, a batch of Optuna's), at most ``search.most`` times on each
 side. So every contender ends with its best rate between two that were tried, or at the bound, which the report says.
 
 Every trial is an ordinary run, and equal answers lead to equal questions: a search that was stopped asks again, finds

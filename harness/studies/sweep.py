@@ -17,8 +17,8 @@ from harness.engines.local import Event, LocalEngine
 from harness.errors import UsageError
 from harness.paths import RESULTS
 from harness.plan import Run, Setting, Study, Values
-from harness.studies.progress import Progress
 from harness.records.study import StudyData
+from harness.studies.progress import Progress
 from harness.studies.search import Search
 from harness.text import DASH, plain
 from harness.training.job import Job
