@@ -19,6 +19,7 @@ LAW = {
     "hardware": "errors torch",
     "metrics.declared": "errors text",
     "selection": "metrics.declared",
+    "metrics.items": "",
     "compose": "errors paths hydra omegaconf",
     "metrics": "datasets losses torch",
     "models": "hydra timm torch",
@@ -31,11 +32,11 @@ LAW = {
     "behaviour": "fingerprints journal paths",
     "address": "behaviour code compose content hardware paths hydra",
     "plan": "address compose errors paths hydra omegaconf",
-    "records": "address behaviour errors journal metrics.declared paths plan",
+    "records": "address behaviour errors journal metrics.declared metrics.items paths plan",
     "training": "address behaviour errors hardware models records.store tasks datasets.splits hydra losses torch",
     "engines": "errors hardware training.job",
     "studies": (
-        "address compose engines errors hardware metrics.declared paths plan records selection text training.job hydra"
+        "address compose engines errors hardware metrics.declared paths plan records selection training.job hydra"
     ),
     "analysis": "compose errors metrics.declared paths records text",
     "tracking": "errors paths records mlflow",

@@ -20,14 +20,12 @@ from harness.plan import Run, Setting, Study, Values
 from harness.records.study import StudyData
 from harness.studies.progress import Progress
 from harness.studies.search import Search
-from harness.text import DASH, plain
 from harness.training.job import Job
 
 Config = Mapping[str, Any]
 Names = tuple[str, ...]
-Open = Callable[[StudyData], Set[tuple[Names, str]]]
-"""Which comparisons of a study need further seeds, each a loss in a cell: the cell as the texts of data set, model and
-all further axes by name, and the label of the loss."""
+Open = Callable[[StudyData], Set[str]]
+"""Returns the settings (their hashes) of losses whose comparison with the baseline needs further seeds."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +94,8 @@ class _Rounds:
         addresses: Addresses,
         chosen: Mapping[plan.Contender, Values],
     ) -> None:
-        self.study, self.addresses, self.chosen = study, addresses, chosen
-        self.settings, self.open = settings, [setting for setting in settings if setting.role == "run"]
+        self.study, self.addresses, self.chosen, self.settings = study, addresses, chosen, settings
+        self.open = [setting for setting in settings if setting.role == "run"]
         self.left = study.further_seeds
         self.runs: list[Run] = []
 
@@ -115,32 +113,13 @@ class _Rounds:
                 return found
         return []
 
-    def tell(self, undecided: Set[tuple[Names, str]]) -> None:
-        """Take which comparisons are open: they, and the baselines of their cells, go on."""
-        cells = cells_of(self.settings)
-        contested = {(cells[s.cell], s.label) for s in self.open if s.label != self.study.baseline} & set(undecided)
-        still = {cell for cell, _ in contested}
-        self.open = [
-            s
-            for s in self.open
-            if (cells[s.cell], s.label) in contested or (s.label == self.study.baseline and cells[s.cell] in still)
-        ]
-
-
-def cells_of(settings: Sequence[Setting]) -> dict[tuple[object, ...], Names]:
-    """Return the cells of settings as tables of records name them: texts, further axes in the order of their names.
-
-    An axis that a setting does not have is a dash.
-    """
-    axes = sorted({f"axis.{name}" for setting in settings for name in setting.axes})
-    return {
-        s.cell: (
-            s.choices["dataset"],
-            s.choices["model"],
-            *(plain(s.axes.get(name.removeprefix("axis."), DASH)) for name in axes),
-        )
-        for s in settings
-    }
+    def tell(self, undecided: Set[str]) -> None:
+        """Take which settings are open: they, and the baselines of their cells, go on."""
+        at = {run.setting.contender: run.setting.hash for run in self.runs}
+        challengers = [s for s in self.open if s.label != self.study.baseline and at.get(s.contender) in undecided]
+        cells = {setting.cell for setting in challengers}
+        baselines = [s for s in self.open if s.label == self.study.baseline and s.cell in cells]
+        self.open = [*baselines, *challengers]
 
 
 def _records_of(study: Study, runs: Sequence[Run], results: Path) -> StudyData:

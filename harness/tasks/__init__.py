@@ -176,6 +176,9 @@ class Task:
     def evaluate(self, predict: Predict, split: str, shift: Shift | None = None) -> Mapping[str, Any]:
         """Return the metrics of a split (valid, test), adding up batch by batch.
 
+        Where the task keeps what every test item scores, ``items`` has it, as `harness.metrics.items` defines it; it is
+        no metric, and there is none for validation data.
+
         Raises:
             UsageError: this task's data cannot be shifted that way.
         """

@@ -58,13 +58,15 @@ class Localisation(MaskedImages):
         return {"boxes": pair, "values": pair}
 
     def evaluate(self, predict: Predict, split: str, shift: Shift | None = None) -> dict[str, Any]:
-        """Return what `RunningOverlaps` says of the images that have a box."""
+        """Return what `RunningOverlaps` says of the images that have a box, and of every one of them in the test."""
         metrics = RunningOverlaps()
         for images, masks in self.judged(split, predict, shift):
             truth = around(masks)
             there = is_box(truth)
             metrics.add(self.corners(predict(images)["numbers"])[there].double(), truth[there].double())
-        return metrics.scores()
+        if split != "test":
+            return metrics.scores()
+        return {**metrics.scores(), "items": metrics.items(self.splits.test.index[is_box(self.boxes["test"])])}
 
     def examples(self, predict: Predict) -> dict[str, Any]:
         """Return a few test images, evenly spaced in the list, and true and predicted boxes as filled masks, uint8."""

@@ -162,8 +162,9 @@ class Loop:
 
     def run(
         self, folder: Path, stop: Callable[[], bool], report: Report
-    ) -> tuple[dict[str, Any], pd.DataFrame, dict[str, Any] | None]:
-        """Train from the last checkpoint, if any, to the end; return record, epochs and examples.
+    ) -> tuple[dict[str, Any], pd.DataFrame, dict[str, Any] | None, dict[str, Any]]:
+        """Train from the last checkpoint, if any, to the end; return record, epochs, examples and the arrays of what
+        every test item scored, by ``<test set>/<name>``.
 
         Raises:
             Stopped: ``stop`` returned True; a checkpoint is written.
@@ -182,8 +183,8 @@ class Loop:
             if due():
                 self._save(folder, stop)
         self._add_wall_time()
-        record = self._record()
-        return record, pd.DataFrame(self.state.history), self._examples() if record["test"] else None
+        record, items = self._record()
+        return record, pd.DataFrame(self.state.history), self._examples() if record["test"] else None, items
 
     def _train(self, epoch: int, first: int, due: Callable[[], bool], folder: Path, stop: Callable[[], bool]) -> None:
         seeds = Seeds(seed_for(self.seed, "order", epoch), seed_for(self.seed, "augment", epoch))
@@ -276,9 +277,17 @@ class Loop:
 
     def evaluate(self, split: str, shift: Shift | None = None, predict: Predict | None = None) -> dict[str, Any]:
         """Return the task's metrics on ``split`` (valid, test), by default with the present weights."""
+        return self._evaluated(split, shift, predict)[0]
+
+    def _evaluated(
+        self, split: str, shift: Shift | None = None, predict: Predict | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the task's metrics on a split, and the arrays of what every item scored, if it is tested."""
         self._mode(train=False)
         with torch.inference_mode():
-            return dict(self.task.evaluate(predict or self.predict, split, shift))
+            found = dict(self.task.evaluate(predict or self.predict, split, shift))
+        items = found.pop("items", {})
+        return found, items
 
     def _examples(self) -> dict[str, Any] | None:
         self._mode(train=False)
@@ -317,18 +326,21 @@ class Loop:
         self.meter.load(saved["meter"])
         self.state = State(**saved["state"])
 
-    def _record(self) -> dict[str, Any]:
-        """Test the selected weights, once, and return what the run leaves."""
+    def _record(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Test the selected weights, once, and return what the run leaves: its record, and what every item scored."""
         state, best = self.state, self.state.best
         diverged = state.diverged_step is not None
-        test, shifted = None, {}
+        tested: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
         if best is not None and not diverged:
             self.model.load_state_dict(best["weights"]["model"])
             self.losses.load_state_dict(best["weights"]["losses"])
-            test = self.evaluate("test")
-            shifted = {name: self.evaluate("test", shift) for name, shift in self.shifts.items()}
+            tested = {"test": self._evaluated("test")}
+            tested |= {f"shifted.{name}": self._evaluated("test", shift) for name, shift in self.shifts.items()}
+        items = {f"{name}/{key}": array for name, (_, kept) in tested.items() for key, array in kept.items()}
+        scores = {name: found for name, (found, _) in tested.items()}
+        test, shifted = scores.pop("test", None), {name.partition(".")[2]: found for name, found in scores.items()}
         history = pd.DataFrame(state.history)
-        return {
+        record = {
             "status": "diverged" if diverged else "done",
             **_about(self.losses),
             "metrics": [metric.as_dict() for metric in self.task.metrics],
@@ -347,6 +359,7 @@ class Loop:
             },
             "data": self.task.describe(),
         }
+        return record, items
 
 
 class Predictor:
