@@ -38,12 +38,12 @@ LAW = {
     "studies": (
         "address compose engines errors hardware metrics.declared paths plan records selection training.job hydra"
     ),
-    "analysis": "compose errors metrics.declared paths records text",
+    "analysis": "compose errors metrics.declared paths records selection text",
     "tracking": "errors paths records mlflow",
     "report": "analysis compose errors hardware metrics.declared paths plan records text tracking.store",
     "catalogue": "compose paths records report tasks hydra losses omegaconf torch",
     "run": "address compose errors paths plan records studies training hydra omegaconf",
-    "__main__": "compose errors paths plan records report studies tracking",
+    "__main__": "analysis compose errors paths plan records report studies tracking",
 }
 """What each room of the harness may import, of the harness and of `HEAVY`; a room knows none that stands below it."""
 FORMULAS = ("losses", "torch")
