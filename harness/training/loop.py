@@ -64,7 +64,7 @@ class Loop:
         self.device = torch.device(spec.device)
         if self.device.type == "cpu":
             torch.set_num_threads(spec.threads or 1)
-        self.task = build.task(spec, job.data, job.feed, self.device)
+        self.task = build.task(spec, job.data, job.feed, self.device, self.seed)
         self.model: Any  # of any interface that the task knows
         self.losses: Any  # by objective
         self.model, self.losses = build.model_and_losses(spec, self.task, self.seed)
