@@ -309,7 +309,7 @@ def test_seeds_are_added_to_what_is_open_and_to_its_baseline_only(swept, tmp_pat
     for role in ("baseline_repeat", "negative_control"):
         assert set(map(tuple, seeds_of(listed, role).values())) == {(1, 2)}, "controls keep to the given seeds"
     assert len(shown) == 3
-    assert [sorted(data.runs["seed"].unique()) for data in shown][0] == [1, 2, 1001, 1002]
+    assert sorted(shown[0].runs["seed"].unique()) == [1, 2, 1001, 1002]
     asked = json.loads((tmp_path / "tried" / "study.json").read_text())
     assert (asked["axes"]["seed"], asked["until"], asked["max_seeds"]) == ([1, 2, 3, 4], "decided", 9)
     assert len(ran) == len(set(ran)) == len(listed)
@@ -416,7 +416,7 @@ def test_runs_that_are_repeated_or_were_not_finished_are_no_look(swept, tmp_path
 
 
 def test_a_sweep_of_another_question_is_not_read_as_the_study(swept, tmp_path, monkeypatch):
-    """A claim reads the study that its file names: what is asked otherwise has another address, and none is to be had."""
+    """A claim reads the study that its file names: what is asked otherwise has another address."""
     asked = plan.read_study("smoke")
     swept(asked)
     other = plan.read_study("smoke", ["axes.loss=[cross_entropy,focal]", "axes.seed=[1,2,3]"])
