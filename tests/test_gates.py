@@ -1,4 +1,4 @@
-"""What stands between evidence and verdict, planted one by one into a sound study, and what the analysis makes of it."""
+"""What stands between evidence and verdict, planted one by one into a sound study, and what analysis makes of it."""
 
 from dataclasses import replace
 
