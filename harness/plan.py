@@ -21,8 +21,8 @@ from harness.paths import CONF
 REPEAT_SEEDS_FROM = 1000  # the baseline's other seeds, in the control "baseline repeated", are seed + 1000
 SEARCH: Mapping[str, tuple[str, ...]] = {
     "fixed": (),
-    "lr": ("factors", "most", "seeds"),
-    "tuned": ("trials", "range", "most", "seeds"),
+    "lr": ("factors", "most", "seeds", "most_seeds"),
+    "tuned": ("trials", "range", "most", "seeds", "most_seeds"),
 }
 RESERVED = frozenset({"runs", "measured", "published", "claims", "compare", "bench", "multirun"})
 """Folders of results/ that hold something else than a study."""
@@ -38,6 +38,7 @@ def _search() -> Values:
         "range": [0.1, 10.0],
         "most": 3,
         "seeds": [7001, 7002, 7003],
+        "most_seeds": 8,
     }
 
 
@@ -259,6 +260,8 @@ def _check_search(study: Study) -> None:
         raise UsageError(f"search.trials={search['trials']} is not a whole number from 1 on.")
     if type(search["most"]) is not int or search["most"] < 0:
         raise UsageError(f"search.most={search['most']} is not a whole number from 0 on.")
+    if type(search["most_seeds"]) is not int or search["most_seeds"] < 1:
+        raise UsageError(f"search.most_seeds={search['most_seeds']} is not a whole number from 1 on.")
 
 
 def _check_track(study: Study, given: Iterable[str]) -> None:

@@ -237,7 +237,7 @@ def test_the_repeated_baseline_is_a_contender_of_its_own():
 
 def test_a_search_is_told_from_another_tracks():
     tuned = plan.read_study("smoke", ["track=tuned", "search.trials=5"])
-    given = {"trials": 5, "range": [0.1, 10.0], "most": 3, "seeds": [7001, 7002, 7003]}
+    given = {"trials": 5, "range": [0.1, 10.0], "most": 3, "seeds": [7001, 7002, 7003], "most_seeds": 8}
     assert tuned.search == {"factors": [0.3, 1.0, 3.0]} | given
     assert plan.read_study("smoke", ["search.factors=[1,2]", "track=lr"]).search["factors"] == [1, 2]
     with pytest.raises(UsageError, match=r"search\.factors is for track=lr, but the track of this study is tuned"):
