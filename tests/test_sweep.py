@@ -87,7 +87,7 @@ def test_kill_9_at_random_moments_loses_and_repeats_nothing(cli, recorded):
 @linux
 def test_a_search_killed_in_each_round_goes_on_with_nothing_repeated(cli, recorded):
     """18 trials in two rounds, then six runs at what was chosen: what was asked is asked again, and found."""
-    alone = ("search.seeds=[7001]", "search.most=0", "controls.negative_control=null")
+    alone = ("search.seeds=[7001]", "search.most_seeds=1", "search.most=0", "controls.negative_control=null")
     tuned = (*SWEEP, "track=tuned", "search.trials=6", *alone)
     written: dict[str, dict] = {}
     for enough in (3, 14):
