@@ -240,13 +240,19 @@ def _check_search(study: Study) -> None:
         if not isinstance(values, list) or not values or any(type(v) not in kinds or v <= 0 for v in values):
             what = "positive numbers" if float in kinds else "positive whole numbers"
             raise UsageError(f"search.{name}={values} is not a list of {what}: write search.{name}=[a,b].")
-    compared = [*study.seeds, *study.further_seeds]
-    if set(search["seeds"]) & {seed + more for seed in compared for more in (0, REPEAT_SEEDS_FROM)}:
+    if type(search["most_seeds"]) is not int or not 1 <= search["most_seeds"] < REPEAT_SEEDS_FROM:
         raise UsageError(
-            f"search.seeds and axes.seed share a seed (the control runs on seed + {REPEAT_SEEDS_FROM}): what is "
-            "searched is chosen on seeds outside the study."
+            f"search.most_seeds={search['most_seeds']} is not a whole number from 1 to {REPEAT_SEEDS_FROM - 1}."
         )
-    if set(search["seeds"]) & {seed + REPEAT_SEEDS_FROM for seed in search["seeds"]}:
+    compared = [*study.seeds, *study.further_seeds]
+    following = range(max(search["seeds"]), max(search["seeds"]) + 1 + search["most_seeds"] - len(search["seeds"]))
+    searched = {*search["seeds"], *following}
+    if searched & {seed + more for seed in compared for more in (0, REPEAT_SEEDS_FROM)}:
+        raise UsageError(
+            f"search.seeds (up to search.most_seeds) and axes.seed share a seed (the control runs on seed + "
+            f"{REPEAT_SEEDS_FROM}): what is searched is chosen on seeds outside the study."
+        )
+    if searched & {seed + REPEAT_SEEDS_FROM for seed in searched}:
         raise UsageError(
             f"search.seeds contains a seed and that seed + {REPEAT_SEEDS_FROM}, on which the control is searched: "
             "leave one of them out."
@@ -260,8 +266,6 @@ def _check_search(study: Study) -> None:
         raise UsageError(f"search.trials={search['trials']} is not a whole number from 1 on.")
     if type(search["most"]) is not int or search["most"] < 0:
         raise UsageError(f"search.most={search['most']} is not a whole number from 0 on.")
-    if type(search["most_seeds"]) is not int or search["most_seeds"] < 1:
-        raise UsageError(f"search.most_seeds={search['most_seeds']} is not a whole number from 1 on.")
 
 
 def _check_track(study: Study, given: Iterable[str]) -> None:

@@ -39,9 +39,12 @@ Space = dict[str, dict[str, Any]]
 
 
 class Method(Protocol):
-    """How values are proposed for one contender; ``left`` is how many trials it is sure to ask for yet."""
+    """How values are proposed for one contender."""
 
-    left: int
+    @property
+    def left(self) -> int:
+        """How many trials it is sure to ask for yet."""
+        ...
 
     def ask(self) -> list[Values]:
         """Return the values of the next round of trials, none if there is to be no further one."""
