@@ -34,7 +34,8 @@ LAW = {
     "records": "address behaviour errors journal metrics.declared metrics.items paths plan",
     "training": "address behaviour errors hardware models records.store tasks datasets.splits hydra losses torch",
     "engines": "errors hardware training.job",
-    "studies": "address behaviour compose engines errors hardware journal metrics.declared paths plan records training.job hydra",
+    "studies": "address behaviour compose engines errors hardware journal metrics.declared paths plan records "
+    "training.job hydra",
     "records.__main__": "errors records studies",
     "analysis": "compose errors metrics.declared paths records text",
     "tracking": "errors paths records mlflow",

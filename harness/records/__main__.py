@@ -1,4 +1,4 @@
-"""python -m harness.records publish STUDY | confirm STUDY | import FILE... | merge FOLDER...: evidence, kept and passed on."""
+"""python -m harness.records publish STUDY | confirm STUDY | import FILE... | merge FOLDER...: evidence, to pass on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Published evidence under today's code: repeat a sample of its runs, and where all agree, give their code its identity.
+"""Published evidence under today's code: a sample of its runs is repeated, and if all agree, evidence keeps its keys.
 
 Losses, models and data sets have fingerprints, which carry evidence over edits that change nothing. Tasks, trainers,
 optimizers, stresses and shifts have none: any edit of theirs gives the same runs new keys. If runs that use the edited
@@ -113,8 +113,7 @@ def confirm(name: str, runs: int = 6, options: Iterable[str] = (), results: Path
         raise UsageError(f"the study {name} is not published: there is nothing to confirm.")
     config = compose.compose_run(list(options)).config
     addresses = Addresses(Path(config["data"]["root"]), results)
-    rows = published.rows.to_dict("records")
-    known, left = _known(published, rows, addresses)
+    known, left = _known(published, addresses)
     candidates, reasons = _confirmable([one for one in known if one.run.key != one.row["key"]], published.folder)
     today = len(known) - len(candidates) - reasons.total()
     sample = _sample(candidates, runs)
@@ -130,9 +129,10 @@ def confirm(name: str, runs: int = 6, options: Iterable[str] = (), results: Path
     return Confirmation(name, today, told, differences, 0 if differences else len(whole), +left)
 
 
-def _known(published: Evidence, rows: Sequence[Row], addresses: Addresses) -> tuple[list[_Known], Counter[str]]:
+def _known(published: Evidence, addresses: Addresses) -> tuple[list[_Known], Counter[str]]:
     """Return the published runs whose settings are planned today, and how many others there are, by reason."""
     asked, left, found = published.spec, Counter[str](), list[_Known]()
+    rows: list[Any] = published.rows.to_dict("records")
     study = plan.read_study(asked.get("study") or published.name, asked.get("overrides") or ())
     planned = _planned(study, list({row["setting"]: row for row in rows}.values()))
     for row in rows:
@@ -266,11 +266,18 @@ def _repeat(
         for event in pool.run(jobs):
             if event.kind == "finished":
                 print(f"repeated {describe(event.job)}", flush=True)
+        machines = set()
         for one, job in zip(sample, jobs, strict=True):
             again, arrays = records.read(one.run.key, Path(folder)), items.load(Path(job.folder))
             before = published.item_arrays.get(str(one.row["key"]))
             for difference in (*_other_numbers(one.row, again), *_other_items(before, arrays)):
                 found.append(f"{describe(job)} ({one.row['key']}): {difference}.")
+                machines.add((one.row.get("env.device_name"), again["env"].get("device_name") if again else None))
+    found += [
+        f"They were published on {before} and repeated on {now}, which may round otherwise."
+        for before, now in sorted(machines, key=str)
+        if before and now and before != now
+    ]
     return found
 
 
