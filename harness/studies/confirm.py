@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import behaviour, compose, journal, plan, records
+from harness import behaviour, compose, hardware, journal, plan, records
 from harness.address import Addresses, key_of
 from harness.behaviour import FINGERPRINTED, Part
 from harness.engines.local import LocalEngine
@@ -113,7 +113,7 @@ def confirm(name: str, runs: int = 6, options: Iterable[str] = (), results: Path
         raise UsageError(f"the study {name} is not published: there is nothing to confirm.")
     config = compose.compose_run(list(options)).config
     addresses = Addresses(Path(config["data"]["root"]), results)
-    known, left = _known(published, addresses)
+    known, left = _known(published, addresses, hardware.device_type(config["device"]))
     candidates, reasons = _confirmable([one for one in known if one.run.key != one.row["key"]], published.folder)
     today = len(known) - len(candidates) - reasons.total()
     sample = _sample(candidates, runs)
@@ -129,7 +129,7 @@ def confirm(name: str, runs: int = 6, options: Iterable[str] = (), results: Path
     return Confirmation(name, today, told, differences, 0 if differences else len(whole), +left)
 
 
-def _known(published: Evidence, addresses: Addresses) -> tuple[list[_Known], Counter[str]]:
+def _known(published: Evidence, addresses: Addresses, device: str) -> tuple[list[_Known], Counter[str]]:
     """Return the published runs whose settings are planned today, and how many others there are, by reason."""
     asked, left, found = published.spec, Counter[str](), list[_Known]()
     rows: list[Any] = published.rows.to_dict("records")
@@ -138,6 +138,9 @@ def _known(published: Evidence, addresses: Addresses) -> tuple[list[_Known], Cou
     for row in rows:
         if row["setting"] not in planned:
             left["their setting is not planned today"] += 1
+            continue
+        if row["env.device"] != device:
+            left[f"they ran on another kind of device than {device}"] += 1
             continue
         setting, identity = _as_run(planned[row["setting"]], row), _identity(row)
         spec, seed = setting.spec, int(row["seed"])
