@@ -135,6 +135,23 @@ KNOWN: Mapping[str, Metric] = {
     metric.key: metric for metric in (*CLASSIFICATION, *SEGMENTATION, *REGRESSION, *LOCALISATION)
 }
 
+FALLBACKS: Mapping[str, str] = {
+    "gmean": "balanced_accuracy",
+    "minority_recall": "balanced_accuracy",
+    "balanced_accuracy": "top1",
+    "miou": "pixel_accuracy",
+    "foreground_iou": "miou",
+    "found75": "found50",
+    "found50": "iou",
+    "ap75": "ap50",
+    "ap": "ap50",
+    "ap50": "matched_iou",
+}
+"""What a search looks at where a metric is as bad as can be in every trial."""
+TIE_BREAKERS = ("nll", "auc", "miou_image", "dice_image", "iou", "rmse", "mae", "corner_error", "matched_iou")
+"""What tells equal trials of a search apart, the first that they recorded first: the likelihood where a loss has one,
+else what is smoother than counts of items."""
+
 
 def metric_of(key: str, declared: Iterable[Metric] = ()) -> Metric:
     """Return the metric that a column of records holds: ``test.top1``, ``valid.miou``, ``shifted.blur.top1``.
