@@ -30,9 +30,8 @@ def trained(tmp_path_factory):
     """Results of a study that searched a learning rate, with its evidence."""
     folder = tmp_path_factory.mktemp("trained")
     options = compose.compose_run(OPTIONS).config
-    study = tiny(
-        track="lr", search={"factors": [1.0, 3.0], "seeds": [7001], "trials": 1, "range": [0.1, 10], "most": 0}
-    )
+    search = {"factors": [1.0, 3.0], "seeds": [7001], "most": 0, "most_seeds": 1}
+    study = tiny(track="lr", search={**tiny().search, **search})
     assert not sweep.sweep(study, options, results=folder).failed
     records.publish("tiny", folder)
     return study, folder
