@@ -36,8 +36,10 @@ LAW = {
     "training": "address behaviour errors hardware models records.store tasks datasets.splits hydra losses torch",
     "engines": "errors hardware training.job",
     "studies": (
-        "address compose engines errors hardware metrics.declared paths plan records selection training.job hydra"
+        "address behaviour compose engines errors hardware journal metrics.declared paths plan records selection "
+        "training.job hydra"
     ),
+    "records.__main__": "errors records studies",
     "analysis": "compose errors metrics.declared paths records selection text",
     "tracking": "errors paths records mlflow",
     "report": "analysis compose errors hardware metrics.declared paths plan records text tracking.store",

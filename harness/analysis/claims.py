@@ -313,5 +313,5 @@ def recorded(name: str) -> StudyData | None:
 
     try:
         return records.load_study(name)
-    except UsageError:
+    except records.NoRecords:
         return None

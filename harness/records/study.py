@@ -36,6 +36,10 @@ UNLISTED = ("choices", "schema", "digest", "behaviour")  # what tables of record
 LISTED = ("key", "role", "label", "seed", "pair_seed", "setting")
 
 
+class NoRecords(UsageError):
+    """There is neither a local nor a published study of a name."""
+
+
 def _no_arrays(key: str) -> None:
     """Return that a run kept no scores of test items."""
 
@@ -151,7 +155,8 @@ def load_study(name: str, results: Path = RESULTS, *, mix: bool = False) -> Stud
         mix: accept runs on different content of one data set.
 
     Raises:
-        UsageError: there is neither a local nor a measured study of this name, or its runs cannot be compared.
+        NoRecords: there is neither a local nor a published study of this name.
+        UsageError: its runs cannot be compared, or published files are not what was published.
     """
     listed = results / name / "runs.csv"
     local, epochs = _local(listed, results) if listed.exists() else (evidence.empty(), evidence.empty())
@@ -181,10 +186,10 @@ def load_study(name: str, results: Path = RESULTS, *, mix: bool = False) -> Stud
     return StudyData(name, _spec(name, results, published), runs, _epochs(history), declared, arrays)
 
 
-def _nothing(name: str, results: Path) -> UsageError:
+def _nothing(name: str, results: Path) -> NoRecords:
     known = sorted(path.parent.name for path in results.glob("*/runs.csv"))
     known += sorted(path.stem for folder in evidence_folders(results) for path in folder.glob("*.json"))
-    return UsageError(
+    return NoRecords(
         f"no records of a study '{name}': run python -m harness study={name} first"
         + (f" (there are records of {', '.join(dict.fromkeys(known))})." if known else ".")
     )
