@@ -36,7 +36,7 @@ LAW = {
     "engines": "errors hardware training.job",
     "studies": "address compose engines errors hardware metrics.declared paths plan records training.job hydra",
     "analysis": "compose errors metrics.declared paths records text",
-    "tracking": "errors paths records mlflow",
+    "tracking": "analysis errors paths records mlflow",
     "report": "analysis compose errors hardware metrics.declared paths plan records text tracking.store",
     "catalogue": "compose paths records report tasks hydra losses omegaconf torch",
     "run": "address compose errors paths plan records studies training hydra omegaconf",

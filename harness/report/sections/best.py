@@ -17,8 +17,10 @@ EVERYWHERE = "over all cells"
 def section(a: Analysis) -> Section:
     """Return the set of losses that may be the best, for each cell and over all of them."""
     places = _places(a)
-    items: list[Item] = [Prose(tuple(sentences(a)))]
-    if len(places) > 1 and not _open(places):
+    found = sentences(a)
+    several = len(places) > 1 and not _open(places)
+    items: list[Item] = [Prose(tuple(found[:1] if several else found))]
+    if several:
         items.append(_sets(a, places))
     if any(candidate.beaten_by for found in places.values() for candidate in found):
         items.append(_beaten(a, places))
@@ -62,18 +64,14 @@ def _at(where: str) -> str:
 def _sentence(a: Analysis, where: str, found: Sequence[Candidate]) -> str:
     unbeaten = [each for each in found if not each.beaten_by]
     kept = [each for each in found if each.beaten_by and each.may_be_best]
-    names = f"{_named(a, where, unbeaten)}" if len(unbeaten) < len(found) else "none is shown to be worse than another"
     place = _at(where)
-    text = f"{place[0].upper()}{place[1:]}, {len(unbeaten)} of {count(len(found), 'loss', 'losses')} may be the best: "
-    text += f"{names}."
-    if kept:
-        kinds = dict.fromkeys(gates.kind(reason)[0] for each in kept for reason in each.withheld)
-        others = "" if len(kept) == len(found) - len(unbeaten) else f": {_named(a, where, kept)}"
-        which = f"The other {len(kept)} are" if not others else f"{len(kept)} more {'is' if len(kept) == 1 else 'are'}"
-        if len(kept) == 1 and not others:
-            which = "The other one is"
-        text += f" {which} beaten, but cannot be ruled out ({joined(kinds)}){others}."
-    return text
+    size = f"{len(unbeaten) + len(kept)} of {count(len(found), 'loss', 'losses')}"
+    text = f"{place[0].upper()}{place[1:]}, {size} may be the best: {_named(a, where, unbeaten)}"
+    if not kept:
+        return f"{text}."
+    why = joined(dict.fromkeys(gates.kind(reason)[0] for each in kept for reason in each.withheld))
+    others = "the rest" if len(unbeaten) + len(kept) == len(found) else _named(a, where, kept)
+    return f"{text}, which no other beats; and {others}, beaten but not to be ruled out, because {why}."
 
 
 def _named(a: Analysis, where: str, found: Sequence[Candidate]) -> str:

@@ -125,7 +125,7 @@ def _in_cell(a: Analysis, cell: Cell, label: str) -> str:
         if lost:
             details.append(f"{lost} of {outcome.planned} {what}" + (", the others compared" if found.n else ""))
     if found.because:
-        details.append(gates.summary(found.because))
+        details.append(gates.summary(tuple(dict.fromkeys(gates.kind(each)[0] for each in found.because))))
     elif found.seeds_needed:
         details.append(f"about {found.seeds_needed:,} needed")
     elif (why := reason(found)) and not outcome.diverged:
@@ -165,9 +165,11 @@ def over_all_cells(a: Analysis) -> list[str]:
         by_verdict.setdefault(across.verdict, []).append(a.display(label))
     words = {"better": "better in every cell", "worse": "worse in every cell", "equivalent": "equivalent in every cell"}
     order = (*words, "not decidable", "withheld")
-    found = [
-        f"{words.get(verdict, verdict)}: {joined(by_verdict[verdict])}" for verdict in order if verdict in by_verdict
-    ]
+    found = []
+    for verdict in (each for each in order if each in by_verdict):
+        names = by_verdict[verdict]
+        which = f"all {len(names)} losses" if len(names) == len(a.challengers) > 1 else joined(names)
+        found.append(f"{words.get(verdict, verdict)}: {which}")
     paragraphs = [f"Over the {len(a.cells)} cells together: {'; '.join(found)}."] if found else []
     for across in a.across.values():
         if across.verdict == "depends":
