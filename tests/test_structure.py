@@ -41,7 +41,7 @@ LAW = {
     ),
     "records.__main__": "errors records studies",
     "analysis": "compose errors metrics.declared paths records selection text",
-    "tracking": "errors paths records mlflow",
+    "tracking": "analysis errors paths records mlflow",
     "report": "analysis compose errors hardware metrics.declared paths plan records text tracking.store",
     "catalogue": "compose paths records report tasks hydra losses omegaconf torch",
     "run": "address compose errors paths plan records studies training hydra omegaconf",

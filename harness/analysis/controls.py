@@ -171,13 +171,14 @@ def _negative_control(a: Analysis) -> list[Control]:
 def _above_chance(a: Analysis) -> list[Control]:
     """Compare the baseline with a prediction made without the input, where the score of that is known."""
     found, ps, up = [], [], a.metric.higher_is_better
+    family = max(1, sum(math.isfinite(a.chance(cell)[0]) for cell in a.cells))
     for cell in a.cells:
         runs = where(a.planned[cell, a.baseline], status="done") if (cell, a.baseline) in a.planned else a.main.iloc[:0]
         chance, what = a.chance(cell)
         if not math.isfinite(chance):
             continue
         values = numbers(runs, a.metric.key).dropna().to_numpy()
-        difference = stats.mean_interval(values - chance)
+        difference = stats.mean_interval(values - chance, 1 - ALPHA / family)
         spread = len(values) > 1 and values.std() > 0
         test: Any = scipy_stats.ttest_1samp(values, chance, alternative="greater" if up else "less") if spread else None
         found.append((cell, what, difference, tuple(column(runs, "key"))))
@@ -187,9 +188,9 @@ def _above_chance(a: Analysis) -> list[Control]:
             cell,
             f"{a.baseline} minus {what}",
             "above 0" if up else "below 0",
-            *_beats(difference, min(1.0, p * len(ps)), up),
+            *_beats(difference, min(1.0, p * family), up),
             difference,
-            min(1.0, p * len(ps)) if math.isfinite(p) else math.nan,
+            min(1.0, p * family) if math.isfinite(p) else math.nan,
             keys,
         )
         for (cell, what, difference, keys), p in zip(found, ps, strict=True)

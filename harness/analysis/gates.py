@@ -16,16 +16,50 @@ if TYPE_CHECKING:
     from harness.analysis.cells import Analysis, Cell, Outcome
 
 
+KINDS = {
+    "at the edge of": (
+        "the search ended at the edge of the learning rates tried",
+        "a search that grows further: search.most, or more factors",
+    ),
+    "could not tell": ("the search could not tell learning rates apart", "more search.seeds, more validation data"),
+    "trials of its search": ("the trials of the search are not recorded", "run the study again"),
+    "are missing": ("runs are missing", "run the study again"),
+    "runs failed": ("runs failed", "see Failures; run the study again"),
+    "by older code": ("runs were made by older code", "run the study again"),
+    "no run of": ("a loss has no runs here", "run the study again"),
+    "reached a plateau": ("training ended at its limit, before a plateau", "a greater limit: trainer.epochs"),
+    "still rose": ("validation still rose when training ended", "trainer.schedule=plateau, or more trainer.epochs"),
+    "at its floor": ("the metric is at its floor in most runs of both sides", "another metric, or an easier setting"),
+    "at its ceiling": ("the metric is at its ceiling in most runs of both sides", "another metric, or harder data"),
+    "is finer than": ("the margin is finer than one test item", "more test items, or a greater margin"),
+    "a control failed": ("a control failed in the cell", "see Controls"),
+}
+"""By what a reason says: its kind, and what mends it."""
+
+
+def kind(reason: str) -> tuple[str, str]:
+    """Return what kind of reason it is, and what mends it.
+
+    >>> kind("cross_entropy: 2 of 12 runs are missing")
+    ('runs are missing', 'run the study again')
+    """
+    return next(found for words, found in KINDS.items() if words in reason)
+
+
+def own(a: Analysis, cell: Cell, label: str) -> tuple[str, ...]:
+    """Return why the scores of a loss in a cell may not be what it can do: its own reasons, then the cell's."""
+    return (*_of_loss(a, cell, label), *_of_cell(a, cell))
+
+
 def gates(a: Analysis, cell: Cell, label: str) -> tuple[str, ...]:
     """Return why the verdict on a loss in a cell is withheld; empty: nothing stands in its way.
 
     Reasons of the loss come first, then the baseline's, then the cell's.
     """
-    own = _of_loss(a, cell, label)
     if label == a.baseline:
-        return (*own, *_of_cell(a, cell))
+        return own(a, cell, label)
     base = [f"{a.baseline}: {reason}" for reason in _of_loss(a, cell, a.baseline)]
-    return (*own, *base, *_together(a, cell, label), *_of_cell(a, cell))
+    return (*_of_loss(a, cell, label), *base, *_together(a, cell, label), *_of_cell(a, cell))
 
 
 def _of_loss(a: Analysis, cell: Cell, label: str) -> tuple[str, ...]:

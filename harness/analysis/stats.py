@@ -324,7 +324,9 @@ def rate(failed: int, runs: int) -> Rate:
 
 
 class RateDifference(NamedTuple):
-    """A difference of two rates with its 95 % interval (Newcombe) and the two-sided p value of Fisher's exact test."""
+    """A difference of two rates with its interval (Newcombe) and the two-sided p value of Fisher's exact test, both
+    corrected over a family.
+    """
 
     difference: float
     low: float
@@ -332,8 +334,9 @@ class RateDifference(NamedTuple):
     p: float
 
 
-def rate_difference(first: Rate, second: Rate) -> RateDifference:
-    """Return how much more often the runs of ``second`` fail than those of ``first``.
+def rate_difference(first: Rate, second: Rate, family: int = 1) -> RateDifference:
+    """Return how much more often the runs of ``second`` fail than those of ``first``; ``family``: number of rates whose
+    intervals hold together.
 
     >>> round(rate_difference(rate(0, 8), rate(8, 8)).p, 5)
     0.00016
@@ -341,10 +344,11 @@ def rate_difference(first: Rate, second: Rate) -> RateDifference:
     if not (first.runs and second.runs):
         return RateDifference(math.nan, math.nan, math.nan, math.nan)
     counts = second.failed, second.runs, first.failed, first.runs
-    low, high = confint_proportions_2indep(*counts, method="newcomb", compare="diff", alpha=ALPHA)
+    low, high = confint_proportions_2indep(*counts, method="newcomb", compare="diff", alpha=ALPHA / family)
     table = [[each.failed, each.runs - each.failed] for each in (first, second)]
     p: Any = scipy_stats.fisher_exact(table)
-    return RateDifference(second.failed / second.runs - first.failed / first.runs, float(low), float(high), float(p[1]))
+    difference = second.failed / second.runs - first.failed / first.runs
+    return RateDifference(difference, float(low), float(high), min(1.0, family * float(p[1])))
 
 
 class Ranks(NamedTuple):

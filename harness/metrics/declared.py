@@ -54,7 +54,7 @@ class Metric:
         """Return mean ± half width, or the bare mean where there is no interval."""
         if found.n < 2:
             return self.number(found.mean)
-        return f"{self.number(found.mean)} ± {self.number(found.high - found.mean)}"
+        return f"{self.number(found.mean)} ± {self.number(max(found.high - found.mean, found.mean - found.low))}"
 
     def difference(self, found: Comparison) -> str:
         """Return the difference with its interval, signs always shown."""

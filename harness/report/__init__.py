@@ -27,7 +27,7 @@ def build(study: StudyData, folder: Path, mix: bool = False) -> Path:
 
 
 def summary(study: StudyData, mix: bool = False) -> str:
-    """Return the table of results as plain text for a terminal, at most 100 columns wide."""
+    """Return the results as plain text that fits the terminal."""
     from harness.analysis.cells import Analysis
     from harness.report.terminal import summary_of
 

@@ -1,8 +1,8 @@
 """Two studies side by side: what changed, whether beyond noise, and what else differs between them.
 
 ``python -m harness.report compare A B``. Each loss in each cell that both have is compared in the metric of A: B minus
-A, by seed where at least two seeds are shared (paired t), else as two samples (Welch's t); Holm's correction goes over
-all comparisons, and verdicts are those of :mod:`harness.analysis.stats`.
+A, by seed where at least two seeds are shared, else as two samples (Welch's t). All comparisons are one family: their
+intervals hold together, and verdicts are read off them as :mod:`harness.analysis.stats` does.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness import records
 from harness.analysis import stats
 from harness.analysis.cells import Analysis, Cell, Outcome, tally
+from harness.analysis.estimates import Items, Scope
 from harness.analysis.frames import column
 from harness.analysis.stats import Interval, Verdict
 from harness.errors import UsageError
@@ -26,7 +28,7 @@ from harness.records.store import write_text
 from harness.records.study import StudyData
 from harness.report import html, markdown, table_csv
 from harness.report.items import Column, Entry, Item, Notice, Prose, Report, Row, Section, Table
-from harness.report.sections.common import TONES
+from harness.report.sections.common import SCOPES, TONES, simultaneous
 from harness.report.sections.runs import MOST
 from harness.text import DASH, count, joined, number, p_value, plain, slug
 
@@ -41,22 +43,33 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Change:
-    """One loss in one cell, on both sides: ``difference`` is B minus A, ``pairs`` the shared seeds.
+    """One loss in one cell, on both sides.
 
-    A pair is (seed, key in A, key in B, value in A, value in B); ``identical`` counts those with one key and one value.
+    Attributes:
+        cell, label: title of the cell, and the loss as it is displayed.
+        a, b: its scores on either side.
+        paired: whether it was compared seed by seed, else as two samples.
+        difference, low, high: B minus A, with its interval at level 1 - 0.05 / ``family``.
+        p: of no difference, times ``family``.
+        scope: what the interval speaks of.
+        family: number of comparisons that the intervals hold for together.
+        verdict: read off the interval.
+        pairs: the shared seeds: (seed, key in A, key in B, value in A, value in B).
+        identical: how many pairs have one key and one value.
+        remarks: how many runs diverged or failed, where that changed.
     """
 
     cell: str
     label: str
     a: Interval
     b: Interval
-    test: str
+    paired: bool
     difference: float
     low: float
     high: float
     p: float
-    p_holm: float
-    p_equivalent: float
+    scope: Scope
+    family: int
     verdict: Verdict
     pairs: tuple[tuple[int, str, str, float, float], ...]
     identical: int
@@ -146,8 +159,8 @@ def difference(a: StudyData, b: StudyData, names: tuple[str, str] = ("A", "B")) 
     if not shared:
         raise UsageError(f"{names[0]} and {names[1]} have no loss in a common cell: there is nothing to compare.")
     metric, margin = sides[0].metric, sides[0].margin
-    raw = [_change(found[0][contender], found[1][contender], sides[0], sides[1]) for contender in shared]
-    changes = _decided(raw, metric)
+    family = len(shared)
+    changes = [_change(found[0][each], found[1][each], sides[0], sides[1], family) for each in shared]
     only = [
         (name, outcome.cell.title, side.display(outcome.label), outcome.planned)
         for name, side, own, others in zip(names, sides, found, found[::-1], strict=True)
@@ -155,7 +168,7 @@ def difference(a: StudyData, b: StudyData, names: tuple[str, str] = ("A", "B")) 
         if contender not in others
     ]
     return Difference(
-        names, metric, margin, changes, tuple(only), tuple(_environment(sides[0], sides[1])),
+        names, metric, margin, tuple(changes), tuple(only), tuple(_environment(sides[0], sides[1])),
         tuple(_settings(shared, sides[0], sides[1], found[0], found[1])), tuple(_asked(a, b)),
     )  # fmt: skip
 
@@ -169,41 +182,46 @@ def _outcomes(a: Analysis) -> dict[Contender, Outcome]:
     return {(named(cell), label): outcome for (cell, label), outcome in a.outcomes.items()}
 
 
-def _change(a: Outcome, b: Outcome, of_a: Analysis, of_b: Analysis) -> Change:
+def _change(a: Outcome, b: Outcome, of_a: Analysis, of_b: Analysis, family: int) -> Change:
     first, second = (x.completed(x.planned[o.cell, o.label]) for x, o in ((of_a, a), (of_b, b)))
     joint = first.merge(second, on="seed", suffixes=("_a", "_b")).sort_values("seed")
     pairs = tuple(
         (int(seed), str(key_a), str(key_b), float(x), float(y))
         for seed, key_a, key_b, x, y in joint[["seed", "key_a", "key_b", "value_a", "value_b"]].itertuples(index=False)
     )
-    exact = "measured" not in {*column(of_a.main, "source"), *column(of_b.main, "source")}
-    identical = sum(p[1] == p[2] and (p[3] == p[4] if exact else f"{p[3]:.6g}" == f"{p[4]:.6g}") for p in pairs)
-    values = [[x[3] for x in pairs], [x[4] for x in pairs]]
-    if len(pairs) >= 2:
-        test, found = "paired t", stats.paired_tests([y - x for x, y in zip(*values, strict=True)], of_a.margin)
+    scale, scope = of_a.scale(a.cell), "seeds"
+    if paired := len(pairs) >= 2:
+        items = _items(of_a, of_b, pairs)
+        found = stats.compare([pair[4] - pair[3] for pair in pairs], scale, family=family, items=items)
+        mean, low, high, p, scope = found.difference, found.low, found.high, found.p, found.scope
     else:
-        test, found = "Welch's t", stats.welch_tests(first["value"], second["value"], of_a.margin)
+        mean, low, high, p = stats.welch(column(first, "value"), column(second, "value"), stats.ALPHA / family)
+        low, high, p = max(low, scale.low), min(high, scale.high), min(family * p, 1.0)
     ended = [
         f"{what}: {x} of {a.planned} before, {y} of {b.planned} now"
-        for what, x, y in (("diverged", a.diverged, b.diverged), ("failed", a.failed, b.failed))
+        for what, x, y in (
+            ("diverged", a.diverged, b.diverged),
+            ("failed", a.failed, b.failed),
+            ("did not learn", a.unlearnt, b.unlearnt),
+        )
         if x != y
     ]
-    mean, _, low, high, p, equivalent = (float(value) for value in found)
     return Change(
-        a.cell.title, of_a.display(a.label), a.values, b.values, test, mean, low, high, p, p, equivalent,
-        "not decidable", pairs, identical, "; ".join(ended),
+        a.cell.title, of_a.display(a.label), a.values, b.values, paired, mean, low, high, p, scope, family,
+        stats.verdict(low, high, scale), pairs, sum(x[1] == x[2] and x[3] == x[4] for x in pairs), "; ".join(ended),
     )  # fmt: skip
 
 
-def _decided(changes: list[Change], metric: Metric) -> tuple[Change, ...]:
-    """Correct the p values over all comparisons and give the verdicts."""
-    ps = stats.holm([change.p for change in changes])
-    equivalents = stats.holm([change.p_equivalent for change in changes])
-    better = metric.higher_is_better
-    return tuple(
-        replace(c, p_holm=float(p), verdict=stats.verdict(c.difference, p, equivalent, higher_is_better=better))
-        for c, p, equivalent in zip(changes, ps, equivalents, strict=True)
-    )
+def _items(a: Analysis, b: Analysis, pairs: Iterable[tuple[int, str, str, float, float]]) -> Items | None:
+    """Return the differences on every test item, pair by pair; None where a side lacks them, or has other items."""
+    found = []
+    for _, key_a, key_b, _, _ in pairs:
+        sides = a.study.item_scores(key_a, a.metric.key), b.study.item_scores(key_b, b.metric.key)
+        before, now = sides
+        if before is None or now is None or not np.array_equal(before[0], now[0]):
+            return None
+        found.append((before[0], now[1] - before[1]))
+    return found
 
 
 def _environment(a: Analysis, b: Analysis) -> Iterable[tuple[str, str, str]]:
@@ -269,11 +287,11 @@ def report(d: Difference) -> Report:
     """Return the comparison as a report, in no format yet."""
     a, b = d.names
     method = (
-        f"Differences are {b} minus {a}: by seed where at least two seeds are shared (paired t), else as two samples "
-        f"(Welch's t), with 95 % intervals. Holm's correction goes over all {count(len(d.changes), 'comparison')}. "
-        + (f"Equivalent: within ±{d.metric.with_unit(d.margin)}, shown by two one-sided tests. " if d.margin else "")
-        + "Identical runs have one key and one value; values that were published are kept to six digits, and compared "
-        "to as many."
+        f"Differences are {b} minus {a}: by seed where at least two seeds are shared, else as two samples (Welch's t), "
+        f"with {simultaneous(len(d.changes), 'comparisons here')}. The verdict is read off the interval: better or "
+        "worse where it excludes 0"
+        + (f", equivalent where it lies within ±{d.metric.with_unit(d.margin)}" if d.margin else "")
+        + ". Identical runs have one key and one value, to the last bit."
     )
     warning = _notice(d)
     items: list[Item] = [Prose((lead(d),)), *([Notice(warning)] if warning else []), _changes(d), Prose((method,))]
@@ -316,8 +334,9 @@ def _changes(d: Difference) -> Table:
     columns = (
         Column("cell", "cell"), Column("loss", "loss"), Column("verdict", "verdict", note=f"{b} against {a}"),
         Column("a", f"{a}{unit}", "number"), Column("b", f"{b}{unit}", "number"),
-        Column("difference", f"difference{apart}", "number"), Column("p", "p", "number"),
-        Column("p_holm", "p (Holm)", "number"), Column("test", "test"),
+        Column("difference", f"difference{apart}", "number", simultaneous(len(d.changes), "comparisons here")),
+        Column("scope", "interval over"),
+        Column("p", "p", "number", f"of no difference, times {len(d.changes):,}"),
         Column("pairs", "pairs", "number", "seeds that both completed"),
         Column("identical", "identical", "number", "one key and one value"), Column("remarks", "remarks"),
     )  # fmt: skip
@@ -328,11 +347,12 @@ def _changes(d: Difference) -> Table:
         text += f" [{d.metric.number(c.low, sign=True)}, {d.metric.number(c.high, sign=True)}]" if known else ""
         ends = (c.low, c.high) if known else (None, None)
         value = c.difference if c.difference == c.difference else None
-        ps = [Entry(p_value(p), p if p == p else None) for p in (c.p, c.p_holm)]
+        p = Entry(p_value(c.p), c.p if c.p == c.p else None)
+        scope = Entry(f"{SCOPES[c.scope]}{'' if c.paired else ', unpaired'}" if known else DASH)
         verdict = Entry(c.word, tone="" if c.unchanged else TONES[c.verdict])
         counts = [Entry(str(n), n) for n in (len(c.pairs), c.identical)]
-        values = (_interval(d, c.a), _interval(d, c.b), Entry(text, value, *ends), *ps)
-        rows.append(Row((Entry(c.cell), Entry(c.label), verdict, *values, Entry(c.test), *counts, Entry(c.remarks))))
+        values = (_interval(d, c.a), _interval(d, c.b), Entry(text, value, *ends), scope, p)
+        rows.append(Row((Entry(c.cell), Entry(c.label), verdict, *values, *counts, Entry(c.remarks))))
     return Table("changes", "Every loss in every cell that both have", columns, tuple(rows))
 
 
@@ -367,17 +387,17 @@ def write(d: Difference, folder: Path) -> Path:
 
 
 def summary(d: Difference, most: int = 30) -> str:
-    """Return what changed as plain text for a terminal, at most 100 columns wide: what is decided first."""
+    """Return what changed as plain text that fits the terminal: what is decided first."""
     from harness.report.terminal import filled, lined
 
     order = sorted(d.changes, key=lambda c: ORDER.index(c.word))
     unit = f" ({d.metric.difference_unit})" if d.metric.difference_unit else ""
     cells = len({c.cell for c in d.changes})
-    lines = [("loss and cell" if cells > 1 else "loss", f"difference{unit}", "n", "identical", "verdict")]
+    lines = [("loss and cell" if cells > 1 else "loss", "verdict", f"difference{unit}", "n", "identical")]
     for c in order[:most]:
-        n = str(len(c.pairs)) if c.test == "paired t" else f"{c.a.n}+{c.b.n}"
+        n = str(len(c.pairs)) if c.paired else f"{c.a.n}+{c.b.n}"
         name = f"{c.label} · {c.cell}" if cells > 1 else c.label
-        lines.append((name, d.metric.number(c.difference, sign=True), n, str(c.identical), c.word))
+        lines.append((name, c.word, d.metric.number(c.difference, sign=True), n, str(c.identical)))
     notes = [f"* {_notice(d)}"] if _notice(d) else []
     notes += [f"* {what}: {x} → {y}" for what, x, y in (*d.asked, *d.environment)]
     notes += [f"* {cell}, {label}: {differing}" for cell, label, differing in d.settings[:most]]

@@ -60,6 +60,7 @@ MARKS: dict[str, Any] = {
     "worse": {"marker": "v", "color": ORANGE, "markerfacecolor": ORANGE},
     "equivalent": {"marker": "s", "color": TEAL, "markerfacecolor": TEAL},
     "not decidable": {"marker": "o", "color": MUTED, "markerfacecolor": PAPER},
+    "withheld": {"marker": "D", "color": MUTED, "markerfacecolor": PAPER},
 }
 
 NOTE: dict[str, Any] = {"ha": "right", "fontsize": 7.5}
@@ -140,8 +141,9 @@ def _forest_panel(axes: Axes, bars: Sequence[Bar], margin: float, half: float) -
             axes.text(side * half * 0.9, y, bar.text, va="center", ha="left" if side < 0 else "right", fontsize=8)
             continue
         if math.isfinite(bar.low):
-            axes.plot([bar.low, bar.high], [y, y], color=mark["color"], lw=1.5, solid_capstyle="butt")
-        axes.plot(bar.value, y, ms=5.5, mew=1.3, lw=0, **mark)
+            style = (0, (2, 1.5)) if bar.verdict == "withheld" else "-"
+            axes.plot([bar.low, bar.high], [y, y], color=mark["color"], lw=1.5, ls=style, solid_capstyle="butt")
+        axes.plot(bar.value, y, ms=4.6 if mark["marker"] == "D" else 5.5, mew=1.3, lw=0, **mark)
     axes.set(xlim=(-half, half), ylim=(len(bars) - 0.4, -0.6), yticks=range(len(bars)))
     axes.set_yticklabels([bar.label for bar in bars])
     axes.tick_params(axis="y", length=0)

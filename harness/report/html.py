@@ -20,6 +20,7 @@ MARKS = {
     "worse": '<path class="m worse" d="M-4.5 -3.8 0 4.4 4.5 -3.8z"/>',
     "equivalent": '<path class="m equal" d="M-3.6 -3.6h7.2v7.2h-7.2z"/>',
     "undecided": '<circle class="m open" r="3.7"/>',
+    "withheld": '<path class="m open" d="M0 -4.6 4.6 0 0 4.6 -4.6 0z"/>',
 }
 
 
@@ -130,7 +131,7 @@ def strip(entry: Entry, scale: Scale) -> Markup:
         f'<path class="zero" d="M{x(0)} 0V{STRIP_HEIGHT}"/>',
     ]
     tone = entry.tone or "undecided"
-    name = "equal" if tone == "equivalent" else "open" if tone == "undecided" else tone
+    name = {"equivalent": "equal", "undecided": "open", "withheld": "open"}.get(tone, tone)
     if entry.value is None:
         return Markup("".join([*parts, "</svg>"]))
     if not scale.low <= entry.value <= scale.high:

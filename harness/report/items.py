@@ -11,7 +11,7 @@ from typing import Literal
 
 from matplotlib.figure import Figure as Drawing
 
-Tone = Literal["", "better", "worse", "equivalent", "undecided", "alarm", "good"]
+Tone = Literal["", "better", "worse", "equivalent", "undecided", "withheld", "alarm", "good"]
 Filters = tuple[tuple[str, str], ...]
 """What the reader can filter by, as pairs of kind and value: ("model", "vit_nano"), ("family", "margin")."""
 

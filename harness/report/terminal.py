@@ -1,66 +1,104 @@
-"""The table of results for a terminal."""
+"""The results for a terminal: which losses may be the best, then a table for each cell."""
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from harness.analysis import gates
 from harness.analysis.cells import Analysis, Cell, Outcome
+from harness.report.sections.best import sentences
+from harness.report.sections.common import looking, scopes, simultaneous
 from harness.report.sections.reproduce import asked
-from harness.report.sections.verdicts import notices
+from harness.report.sections.verdicts import notices, over_all_cells
 from harness.text import DASH
 
-WIDTH = 100
+NARROW, USUAL, WIDE = 40, 100, 120  # letters of a line: the least, those of a file or pipe, the most
+LEAST = 16  # letters of the first column before others are left out
+
+
+def width() -> int:
+    """Return how many letters fit a line of the terminal; 100 where there is none."""
+    return min(max(shutil.get_terminal_size((USUAL, 24)).columns, NARROW), WIDE)
 
 
 def summary_of(a: Analysis) -> str:
-    """Return one block per cell, the best mean first, then what qualifies the verdicts."""
+    """Return which losses may be the best, a block per cell, the best mean first, then what qualifies it."""
     head = f"{a.study.name} ({changed})" if (changed := asked(a.study)) else a.study.name
-    blocks = [textwrap.fill(f"{head}: {a.metric.title} against {a.baseline}", WIDTH)]
+    about = (
+        f"{head}: {a.metric.title} against {a.baseline}, with {simultaneous(len(a.challengers))}, over "
+        f"{scopes(a.comparisons.values())}. {looking(a)}"
+    )
+    blocks = [filled(about.strip(), ""), "\n".join(map(filled, sentences(a)))]
     blocks += [_block(a, cell) for cell in a.cells]
+    if a.across:
+        blocks.append("\n".join(map(filled, over_all_cells(a))))
     marked = (f"{'!' if notice.tone == 'alarm' else '*'} {notice.text}" for notice in notices(a))
-    qualified = "\n".join(map(filled, marked))
-    return "\n\n".join([*blocks, qualified]).strip()
+    return "\n\n".join(block for block in (*blocks, "\n".join(map(filled, marked))) if block).strip()
 
 
 def _block(a: Analysis, cell: Cell) -> str:
     unit = f" ({a.metric.unit})" if a.metric.unit else ""
     difference_unit = f" ({a.metric.difference_unit})" if a.metric.difference_unit else ""
-    lines = [("loss", f"mean{unit}", f"difference{difference_unit}", "n", "verdict")]
+    lines = [("loss", "verdict", f"difference{difference_unit}", f"mean{unit}", "n")]
     outcomes = [a.outcomes[cell, label] for label in a.labels if (cell, label) in a.outcomes]
     sign = -1 if a.metric.higher_is_better else 1
     outcomes.sort(key=lambda o: (o.values.n == 0, sign * o.values.mean if o.values.n else 0.0))
-    lines += [_line(a, outcome) for outcome in outcomes]
-    return "\n".join([cell.title, *lined(lines)])
+    reasons: dict[str, int] = {}
+    lines += [_line(a, outcome, reasons) for outcome in outcomes]
+    notes = [filled(f"{number} {reason}") for reason, number in reasons.items()]
+    return "\n".join([filled(cell.title), *lined(lines), *notes])
 
 
 def lined(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Return a table that fits the terminal, with a rule below its head; the first column gives way."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    widths[0] -= max(0, sum(widths) + 2 * (len(widths) - 1) - WIDTH)
-    rows = ["  ".join(_fitted(line, widths)).rstrip() for line in lines]
+    """Return a table that fits the terminal, with a rule below its head: the first column gives way, then the last ones
+    are left out.
+    """
+    kept = len(lines[0])
+    while True:
+        widths = [max(len(line[i]) for line in lines) for i in range(kept)]
+        over = sum(widths) + 2 * (kept - 1) - width()
+        if over <= max(0, widths[0] - LEAST) or kept == 2:
+            break
+        kept -= 1
+    widths[0] = max(1, widths[0] - max(0, over))
+    rows = ["  ".join(_fitted(line[:kept], widths)).rstrip() for line in lines]
     return [rows[0], "-" * max(map(len, rows)), *rows[1:]]
 
 
-def filled(text: str) -> str:
+def filled(text: str, indent: str = "  ") -> str:
     """Return a paragraph broken into lines that fit the terminal, all but the first a little to the right."""
-    return textwrap.fill(text, WIDTH, subsequent_indent="  ")
+    return textwrap.fill(text, width(), subsequent_indent=indent)
 
 
-def _line(a: Analysis, outcome: Outcome) -> tuple[str, str, str, str, str]:
+def _line(a: Analysis, outcome: Outcome, reasons: dict[str, int]) -> tuple[str, ...]:
+    """Return a row; reasons that withhold verdicts get numbers, to be explained below the table."""
     found = a.comparisons.get((outcome.cell, outcome.label))
     name, mean = a.display(outcome.label), a.metric.interval(outcome.values)
+    lost = [
+        f"{n}/{outcome.planned} {what}"
+        for n, what in ((outcome.diverged, "diverged"), (outcome.unlearnt, "did not learn"))
+        if n
+    ]
     if found is None:
-        return (name, mean, DASH, str(outcome.values.n), "baseline")
-    verdict = found.verdict
-    if outcome.diverged:
-        verdict += f", {outcome.diverged}/{outcome.planned} diverged"
-    elif found.seeds_needed:
-        verdict += f" (needs {found.seeds_needed:,})"
-    return (name, mean, a.metric.difference(found), str(found.n), verdict)
+        return (name, ", ".join(["baseline", *lost]), DASH, mean, str(outcome.values.n))
+    word = str(found.verdict)
+    if found.because:
+        named = dict.fromkeys(_named(a, reason) for reason in found.because)
+        word += f" [{','.join(str(reasons.setdefault(reason, len(reasons) + 1)) for reason in named)}]"
+    elif found.seeds_needed and not lost:
+        word += f" (needs {found.seeds_needed:,})"
+    return (name, ", ".join([word, *lost]), a.metric.difference(found), mean, str(found.n))
+
+
+def _named(a: Analysis, reason: str) -> str:
+    """Return the kind of a reason, and whose it is where it is the baseline's."""
+    kind, _ = gates.kind(reason)
+    return f"{a.baseline}: {kind}" if reason.startswith(f"{a.baseline}: ") else kind
 
 
 def _fitted(words: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
-    for i, (word, width) in enumerate(zip(words, widths, strict=True)):
-        short = word if len(word) <= width else f"{word[: width - 1]}…"
-        yield short.ljust(width) if i in (0, len(words) - 1) else short.rjust(width)
+    for i, (word, most) in enumerate(zip(words, widths, strict=True)):
+        short = word if len(word) <= most else f"{word[: most - 1]}…"
+        yield short.ljust(most) if i < 2 else short.rjust(most)

@@ -11,6 +11,7 @@ from harness.records.study import StudyData
 from harness.report import exhibits, figures, html, latex, markdown, table_csv
 from harness.report.items import Report
 from harness.report.sections import (
+    best,
     claims,
     classes,
     controls,
@@ -25,14 +26,15 @@ from harness.report.sections import (
     runs,
     setting,
     verdicts,
+    withheld,
 )
 from harness.report.sections.reproduce import asked
 from harness.text import count
 from harness.tracking.store import runs_address
 
 SECTIONS = (
-    claims, verdicts, results, differences, ranks, classes, examples, curves, cost, controls, failures, setting,
-    reproduce, runs,
+    best, claims, verdicts, withheld, results, differences, ranks, classes, examples, curves, cost, controls, failures,
+    setting, reproduce, runs,
 )  # fmt: skip
 
 
@@ -82,6 +84,6 @@ def compose(study: StudyData, mix: bool = False) -> Report:
         title = study.name  # the question in the file is that of another study
     sections = [part.section(a) for part in SECTIONS]
     sections = [section for section in sections if section.items]
-    after = 1 + [section.id for section in sections].index("verdicts")
+    after = 1 + max(i for i, section in enumerate(sections) if section.id in ("verdicts", "withheld"))
     sections[after:after] = exhibits.sections(a)
     return Report(study.name, title, tuple(facts), tuple(sections), runs_address(study.name))

@@ -4,7 +4,8 @@ Records are the truth and MLflow is fed from them, so a slow, lost or deleted tr
 mirroring can be repeated at any time: what is there already and unchanged is left alone.
 
     experiment  a study
-    run         a setting (everything but the seed): mean, sd, n and 95 % t interval of every test metric
+    run         a setting (everything but the seed): mean, sd, n and 95 % t interval of every test metric,
+                and the verdict on it: difference from the baseline, its simultaneous interval, what withholds it
     nested run  a seed: configuration, learning curves, final metrics; found again by the tags lossbench.key and .role
 
 ``python -m harness.tracking STUDY [--uri URI]`` mirrors a study now, ``python -m harness.tracking ui`` opens the

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from harness.errors import UsageError
-from harness.tracking.runs import Point, Row, TrackedRun, groups, tracked_seed, tracked_setting
+from harness.tracking.runs import Point, Row, TrackedRun, Verdict, groups, tracked_seed, tracked_setting
 from harness.tracking.store import alone, database_of, default_uri, printable, quiet, sentence
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 KIND = "custom_model_development"  # tells the dashboard to show runs and metrics, not traces and prompts
 VIEW = "lossbench"  # name of the dashboard's table with means beside the runs, kept in a tag of the experiment
+MARKS = ("lossbench.verdict", "lossbench.because", "lossbench.learnt")  # tags of seeds that change with the verdict
 CHUNK_METRICS, CHUNK_PARAMS = 900, 100  # MLflow takes 1,000 entries a batch, at most 100 of them params
 
 
@@ -52,6 +53,8 @@ def _view(metric: str) -> str:
     """
     parts = [f"{metric}.{what}" for what in ("mean", "low", "high", "n")]
     shown = [f"metrics.`{name}`" for name in (*parts, metric, "diverged", "cost.step_ms.mean")]
+    shown += ["metrics.`difference`", "metrics.`difference.low`", "metrics.`difference.high`"]
+    shown += ["tags.`lossbench.verdict`", "tags.`lossbench.because`"]
     shown += ["params.`optimizer.lr`", "params.`trainer.epochs`", "tags.`lossbench.seeds`"]
     name = "attributes.`Run Name`"
     view = {"orderByKey": "attributes.start_time", "orderByAsc": True, "selectedColumns": shown}
@@ -84,6 +87,7 @@ class Mirror:
         self.client = MlflowClient(uri, uri)
         self.experiment = ""
         self.there: dict[tuple[str, str], There] = {}
+        self.marks: dict[tuple[str, str], dict[str, str]] = {}  # of seed runs: what is said of them
         self.settled: set[tuple[str, str]] = set()  # finished runs known to be there: their records never change
         self.count: Counter[str] = Counter()
         self.reason = ""
@@ -97,18 +101,35 @@ class Mirror:
         epochs: dict[str, list[Row]] = defaultdict(list)
         for epoch in cast(list[Row], study.history.to_dict("records")):
             epochs[str(epoch["key"])].append(epoch)
+        from harness.tracking.verdicts import verdicts  # here, so that the command line answers at once
+
+        said = verdicts(study) if len(study.runs) else {}
         for identity, rows in groups(cast(list[Row], study.runs.to_dict("records"))).items():
             recorded = [row for row in rows if row["status"] != "missing"]
+            verdict = said.get(identity[0], Verdict()) if identity[1] == "run" else Verdict()
             if recorded:
-                self.count["settings"] += self._put(tracked_setting(identity, rows)) != "unchanged"
+                self.count["settings"] += self._put(tracked_setting(identity, rows, verdict)) != "unchanged"
             for row in recorded:
                 own = (str(row["key"]), str(row["role"]))
                 if own in self.settled:
                     self.count["unchanged"] += 1
-                    continue
-                self.count[self._put(tracked_seed(row, epochs[own[0]], identity))] += 1
-                if row["status"] != "failed":
-                    self.settled.add(own)
+                else:
+                    self.count[self._put(tracked_seed(row, epochs[own[0]], identity))] += 1
+                    if row["status"] != "failed":
+                        self.settled.add(own)
+                self._mark(own, verdict.of(own[0]))
+
+    def _mark(self, identity: tuple[str, str], marks: dict[str, str]) -> None:
+        """Bring the tags of a run up to what is said of it now: a verdict changes where its record does not."""
+        from mlflow.entities import RunTag
+
+        run_id, known = self.there[identity].run_id, self.marks.get(identity, {})
+        if known == marks:
+            return
+        for name in known.keys() - marks.keys():
+            self.client.delete_tag(run_id, name)
+        self.client.log_batch(run_id, tags=[RunTag(name, value) for name, value in marks.items()], synchronous=True)
+        self.marks[identity] = marks
 
     def _open(self, study: StudyData) -> str:
         """Find or create the experiment, read what it holds already, and return its id."""
@@ -135,6 +156,8 @@ class Mirror:
             if identity in self.there:
                 self.client.delete_run(run.info.run_id)  # two machines mirrored at once, or an experiment was restored
             elif name:
+                if "mlflow.parentRunId" in tags:
+                    self.marks[identity] = {mark: tags[mark] for mark in MARKS if mark in tags}
                 whole = run.info.status in ("FINISHED", "FAILED")
                 self.there[identity] = There(
                     run.info.run_id,
@@ -169,6 +192,7 @@ class Mirror:
         return "updated" if there else "new"
 
     def _create(self, tracked: TrackedRun, parent: str) -> None:
+        self.marks.pop(tracked.identity, None)
         tags = tracked.tags | {"lossbench.digest": tracked.digest} | ({"mlflow.parentRunId": parent} if parent else {})
         run_id = self.client.create_run(self.experiment, tracked.start_ms, tags, tracked.name).info.run_id
         self._log(run_id, tracked.points, tracked.params, {})

@@ -55,6 +55,22 @@ class TrackedRun:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of a setting: ``tags`` and ``metrics`` of its parent run, ``marks`` as tags of each of its seeds,
+    ``unlearnt`` the keys of its runs that did not learn.
+    """
+
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    marks: dict[str, str] = field(default_factory=dict)
+    unlearnt: frozenset[str] = frozenset()
+
+    def of(self, key: str) -> dict[str, str]:
+        """Return the tags of one run."""
+        return self.marks | ({"lossbench.learnt": "no"} if key in self.unlearnt else {})
+
+
 def text(value: object) -> str | None:
     """Return a cell of a table as a parameter: numbers alike whether read as int, float or from CSV; None if absent."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -198,13 +214,16 @@ def tracked_seed(row: Row, history: Sequence[Row], parent: tuple[str, str]) -> T
     )  # fmt: skip
 
 
-def tracked_setting(identity: tuple[str, str], rows: Sequence[Row]) -> TrackedRun:
-    """Return what is tracked of a setting: its finished seeds taken together."""
+def tracked_setting(identity: tuple[str, str], rows: Sequence[Row], verdict: Verdict) -> TrackedRun:
+    """Return what is tracked of a setting: its finished seeds taken together, and its comparison with the baseline."""
     done = [row for row in rows if row["status"] == "done"]
     count = Counter(str(row["status"]) for row in rows)
     points = [Point(status, float(count[status]), 0, 0) for status in ("diverged", "failed")]
     words = (("diverged", "diverged"), ("failed", "failed"), ("missing", "not run yet"))
-    others = (f"{count[name]} {word}" for name, word in words if count[name])
+    others = [f"{count[name]} {word}" for name, word in words if count[name]]
+    if verdict.unlearnt:
+        others.append(f"{len(verdict.unlearnt)} did not learn")
+        points.append(Point("did_not_learn", float(len(verdict.unlearnt)), 0, 0))
     state = ", ".join([f"{len(done)} of {len(rows)} done", *others])
     if identity[1] in TRIALS:
         note = "Its runs differ in what is searched, so nothing is averaged."
@@ -212,23 +231,30 @@ def tracked_setting(identity: tuple[str, str], rows: Sequence[Row]) -> TrackedRu
         note = "Its runs come from different kinds of device, so nothing is averaged."
     else:
         note = "Metrics over the seeds done: mean, standard deviation (sd), n, 95 % t interval of the mean (low, high)."
-        points += [Point(name, value, 0, 0) for name, value in _averages(done).items()]
+        points += [Point(name, value, 0, 0) for name, value in (_averages(done) | verdict.metrics).items()]
     ended = [row for row in rows if row["status"] in ("done", "diverged")]  # others may lack their configuration
     params = [_params(row) for row in ended or rows]
     vary = ("seed", "optimizer.lr") if identity[1] in TRIALS else ("seed",)
     shared = set.intersection(*(set(row.items()) for row in params))
     moments = [[_milliseconds(row.get(name)) for row in rows] for name in ("started", "finished")]
+    tags = _tags(rows[0], identity[0], seeds=state) | {name: each[:LONGEST_TAG] for name, each in verdict.tags.items()}
     return TrackedRun(
         identity=identity,
         parent=None,
         name=_title(rows[0]),
         status="FINISHED" if done else "FAILED",
-        tags=_tags(rows[0], identity[0], seeds=state) | {"mlflow.note.content": f"{state}. {note}"},
+        tags=tags | {"mlflow.note.content": _note(state, note, verdict)},
         params={name: value for name, value in sorted(shared) if name not in vary},
         points=points,
         start_ms=min(filter(None, moments[0]), default=None),
         end_ms=max(filter(None, moments[1]), default=None),
     )
+
+
+def _note(state: str, note: str, verdict: Verdict) -> str:
+    word, because = (verdict.tags.get(f"lossbench.{name}", "") for name in ("verdict", "because"))
+    said = f" Against the baseline: {word}{f', because {because}' if because else ''}." if word else ""
+    return f"{state}. {note}{said}"[:LONGEST_TAG]
 
 
 def _averages(done: Sequence[Row]) -> dict[str, float]:

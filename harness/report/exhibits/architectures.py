@@ -7,15 +7,28 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 from scipy import stats as scipy_stats
 
-from harness.analysis.cells import Analysis, Cell
+from harness.analysis import stats
+from harness.analysis.cells import Analysis, Cell, Outcome
+from harness.analysis.estimates import Items
 from harness.analysis.stats import Comparison
 from harness.report.exhibits import drawings
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table, Tone
-from harness.report.sections.common import cell_filters, dash, loss_entry, loss_filters
+from harness.report.sections.common import (
+    cell_filters,
+    dash,
+    interval_entry,
+    loss_entry,
+    loss_filters,
+    reason,
+    simultaneous,
+)
 from harness.text import count, p_value, slug
 
 WORDS: dict[str, tuple[str, Tone]] = {
@@ -23,6 +36,7 @@ WORDS: dict[str, tuple[str, Tone]] = {
     "worse": ("gains less on the second", "worse"),
     "equivalent": ("the same on both", "equivalent"),
     "not decidable": ("not decidable", "undecided"),
+    "withheld": ("withheld", "withheld"),
 }
 
 
@@ -48,8 +62,8 @@ def section(a: Analysis) -> Section:
     intro = (
         "The review of Elharrouss et al. (2025) holds that CNNs and ViTs take the same losses, but that the effect "
         "of a loss may depend on the architecture. Measured, that is an interaction: the difference from "
-        f"{a.baseline} on one architecture minus that on the other, seed by seed. The losses of one comparison share "
-        "an error rate of 5 % (Holm).",
+        f"{a.baseline} on one architecture minus that on the other, seed by seed, with simultaneous 95 % intervals "
+        "over the losses of one comparison. It is withheld where a verdict of either architecture is.",
     )
     if not pairs:
         missing = (
@@ -65,18 +79,44 @@ def section(a: Analysis) -> Section:
     return Section("exhibit-architectures", "The review's table 6: does the architecture matter?", tuple(items))
 
 
+@functools.lru_cache(maxsize=8)  # sentence, table and figure ask
 def interactions(a: Analysis, pair: CellPair) -> dict[str, Comparison]:
     """Return the interaction of every loss: its difference from the baseline on the second model minus that on the
     first, over the seeds that both completed.
     """
-    differences = {}
+    differences, items = {}, {}
     for label in a.challengers:
-        sides = [a.outcomes.get((cell, label)) for cell in pair]
-        if None in sides:
+        sides = [a.outcomes[cell, label] for cell in pair if (cell, label) in a.outcomes]
+        if len(sides) < 2:
             continue
-        first, second = (dict(zip(side.seeds, side.differences, strict=True)) for side in sides if side is not None)
-        differences[label] = [second[seed] - first[seed] for seed in first if seed in second]
-    return a.family(differences)
+        first, second = (dict(zip(side.seeds, side.differences, strict=True)) for side in sides)
+        shared = [seed for seed in first if seed in second]
+        differences[label] = [second[seed] - first[seed] for seed in shared]
+        if known := _items(a, sides, shared):
+            items[label] = known
+    scales = [a.scale(cell) for cell in pair]
+    scale = replace(
+        scales[0],
+        low=scales[0].low + scales[1].low,
+        high=scales[0].high + scales[1].high,
+        grain=math.hypot(scales[0].grain, scales[1].grain),
+    )
+    found = stats.compare_family(differences, scale, items=items, sequential=a.sequential)
+    return {
+        label: c.withheld(tuple(dict.fromkeys(why for cell in pair for why in a.comparisons[cell, label].because)))
+        for label, c in found.items()
+    }
+
+
+def _items(a: Analysis, sides: Sequence[Outcome], shared: Sequence[int]) -> Items | None:
+    """Return the interaction on every test item, seed by seed; None where a side lacks items, or has others."""
+    known = [a.item_differences(side) for side in sides]
+    if known[0] is None or known[1] is None or len(shared) < 2:
+        return None
+    first, second = (dict(zip(side.seeds, own, strict=True)) for side, own in zip(sides, known, strict=True))
+    if not all(np.array_equal(first[seed][0], second[seed][0]) for seed in shared):
+        return None
+    return [(first[seed][0], second[seed][1] - first[seed][1]) for seed in shared]
 
 
 def _sentence(a: Analysis, pair: CellPair) -> str:
@@ -98,7 +138,7 @@ def _sentence(a: Analysis, pair: CellPair) -> str:
     )  # fmt: skip
     return (
         f"{pair.title}: {leads}; {agree} over {count(len(both), 'loss', 'losses')}; the gain of "
-        f"{count(depends, 'loss', 'losses')} of {len(found)} depends significantly on the architecture."
+        f"{count(depends, 'loss', 'losses')} of {len(found)} is shown to depend on the architecture."
     )
 
 
@@ -108,9 +148,14 @@ def _table(a: Analysis, pair: CellPair) -> Table:
         Column("loss", "loss"),
         Column("first", f"{pair.first.model}{unit}", "number", f"difference from {a.baseline} there"),
         Column("second", f"{pair.second.model}{unit}", "number", f"difference from {a.baseline} there"),
-        Column("interaction", f"second less first{unit}", "number", "with its 95 % interval over seeds"),
+        Column(
+            "interaction",
+            f"second less first{unit}",
+            "number",
+            f"with {simultaneous(len(interactions(a, pair)), 'losses')}",
+        ),
         Column("n", "n", "number", "seeds that both completed"),
-        Column("p_holm", "p (Holm)", "number"),
+        Column("p", "p", "number", "times the number of losses"),
         Column("verdict", "does it differ?"),
     )
     found = interactions(a, pair)
@@ -128,16 +173,15 @@ def _row(a: Analysis, pair: CellPair, label: str, found: Comparison) -> Row:
     if not found.n:
         return Row((loss_entry(a, label), *(dash("no seed completed on both"),) * 6), filters=loss_filters(a, label))
     sides = [
-        Entry(a.metric.difference(c), c.difference, runs=a.outcomes[cell, label].paired_keys)
+        interval_entry(a, c, a.outcomes[cell, label].paired_keys)
         for cell in pair
         for c in (a.comparisons[cell, label],)
     ]
     word, tone = WORDS[found.verdict]
-    needed = f"about {found.seeds_needed:,} seeds would decide" if found.seeds_needed else ""
     keys = tuple(key for cell in pair for key in a.outcomes[cell, label].paired_keys)
     entries = (
-        loss_entry(a, label), *sides, Entry(a.metric.difference(found), found.difference, runs=keys, tone=tone),
-        Entry(str(found.n), found.n), Entry(p_value(found.p_holm), found.p_holm), Entry(word, note=needed, tone=tone),
+        loss_entry(a, label), *sides, replace(interval_entry(a, found, keys), tone=tone),
+        Entry(str(found.n), found.n), Entry(p_value(found.p), found.p), Entry(word, note=reason(found), tone=tone),
     )  # fmt: skip
     return Row(entries, filters=(*cell_filters(a, *(cell.values for cell in pair)), *loss_filters(a, label)))
 
@@ -154,7 +198,7 @@ def _figure(a: Analysis, names: tuple[str, str], pairs: list[CellPair]) -> Figur
     axis = f"difference from {a.baseline}" + (f" ({a.metric.difference_unit})" if a.metric.difference_unit else "")
     caption = (
         f"Each line is a loss, from its difference from {a.baseline} on {names[0]} to that on {names[1]}; level lines "
-        "mean that the architecture does not matter. Bold and named where it is significant: blue gains more on "
+        "mean that the architecture does not matter. Bold and named where the interval excludes 0: blue gains more on "
         "the second, orange less."
     )
     alt = caption + " " + " ".join(

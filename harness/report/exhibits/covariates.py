@@ -9,7 +9,7 @@ from harness.analysis.frames import numbers
 from harness.report.exhibits import hybrid_figures
 from harness.report.exhibits.hybrid import EXPERIMENTS, RECONSTRUCTION
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table
-from harness.report.sections.common import TONES, dash, number_entry
+from harness.report.sections.common import dash, interval_entry, number_entry, simultaneous
 from harness.text import count, slug
 
 Covariates = tuple[float, float]
@@ -70,9 +70,9 @@ def _table(a: Analysis, cell: Cell, labels: dict[str, dict[Covariates, str]]) ->
     )
     rows = tuple(_row(a, cell, file, found, pairs) for file, found in labels.items())
     caption = (
-        f"{cell.title}: difference in {a.metric.title} from {a.baseline}, with its 95 % interval over seeds, by pair "
-        "of covariates; verdicts, in the notes, are the study's. Where the range is no greater than the deviation over "
-        "seeds, no effect of the covariates was seen."
+        f"{cell.title}: difference in {a.metric.title} from {a.baseline}, by pair of covariates, with "
+        f"{simultaneous(len(a.challengers))}; the marks are the study's verdicts. Where the range is no greater than "
+        "the deviation over seeds, no effect of the covariates was seen."
     )
     return Table(f"covariates-{slug(cell.title)}", f"Covariates, {cell.short}", columns, rows, caption)
 
@@ -96,9 +96,7 @@ def _entry(a: Analysis, cell: Cell, label: str | None) -> Entry:
     found = a.comparisons.get((cell, label))
     if found is None or not found.n:
         return dash(f"no pair of runs: python -m harness study={a.study.name}")
-    outcome = a.outcomes[cell, label]
-    tone = TONES[found.verdict]
-    return Entry(a.metric.difference(found), found.difference, runs=outcome.paired_keys, note=found.verdict, tone=tone)
+    return interval_entry(a, found, a.outcomes[cell, label].paired_keys)
 
 
 def _bars(a: Analysis, cell: Cell, labels: dict[str, dict[Covariates, str]]) -> Figure:

@@ -6,18 +6,21 @@ import csv
 import functools
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import pandas as pd
 
+from harness.analysis import effects, gates, stats
 from harness.analysis.cells import Analysis, Cell, Outcome
 from harness.analysis.frames import column, numbers, rows
+from harness.analysis.stats import Comparison
 from harness.paths import ROOT
 from harness.report.exhibits import hybrid_figures
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table, Tone
-from harness.report.sections.common import TONES, dash
+from harness.report.sections.common import dash, interval_entry, simultaneous, verdict_entry
 from harness.text import count, number, slug
 
 PRINTED = ROOT / "results" / "published" / "hybrid_table2.csv"
@@ -156,7 +159,7 @@ def _table(a: Analysis, cell: Cell, first: float, second: float, mode: str) -> T
         Column("loss", "loss"),
         Column("same", "trained as", note="the same function at these A and B: the same runs"),
         Column("mean", f"ours: {a.metric.title}{unit}", "number"),
-        Column("difference", "difference from 1", "number", "with its 95 % interval over seeds"),
+        Column("difference", "difference from 1", "number", f"with {simultaneous(len(a.challengers))}"),
         Column("verdict", "verdict"),
         Column("added_value", "added value", "number", "added term over cross-entropy, mean of all epochs and seeds"),
         Column("added_gradient", "added gradient", "number", "its gradient in the logits over that of cross-entropy"),
@@ -170,8 +173,8 @@ def _table(a: Analysis, cell: Cell, first: float, second: float, mode: str) -> T
     )
     how = "equations as printed" if mode == "printed" else "our consistent reading of the equations"
     caption = (
-        f"Table 2 of the paper beside ours on {cell.title}, {how}; verdicts are the study's, Holm-corrected over "
-        "the experiments that differ."
+        f"Table 2 of the paper beside ours on {cell.title}, {how}; intervals and verdicts are the study's, "
+        f"{simultaneous(len(a.challengers))}."
     )
     tail = "-printed" if mode == "printed" else ""
     title = f"Table 2, {cell.short}" + (", as printed" if mode == "printed" else "")
@@ -208,8 +211,7 @@ def _ours(a: Analysis, cell: Cell, outcome: Outcome | None, trained: Experiment)
     mean = Entry(a.metric.interval(outcome.values), outcome.values.mean, runs=outcome.keys)
     found = a.comparisons.get((cell, trained.label))
     compared = [Entry("baseline"), Entry("")] if found is None else [
-        Entry(a.metric.difference(found), found.difference, runs=outcome.paired_keys),
-        Entry(found.verdict, tone=TONES[found.verdict]),
+        interval_entry(a, found, outcome.paired_keys), verdict_entry(found),
     ]  # fmt: skip
     return [mean, *compared, *(_added(a, outcome, name) for name in ("added.value", "added.gradient"))]
 
@@ -263,55 +265,78 @@ STATEMENTS = (
     Statement("Hybrid v1 (with L1 and L2) reaches the best performance.", "section 5, on figure 9",
               _is("hybrid1"), _is("hybrid2"), "mean of 6 and 7 minus mean of 18 to 27"),
 )  # fmt: skip
-WORDS = {"better": "supported", "worse": "contradicted", "equivalent": "no difference beyond the margin"}
+WORDS: dict[str, tuple[str, Tone]] = {
+    "better": ("supported", "better"),
+    "worse": ("contradicted", "worse"),
+    "equivalent": ("no difference beyond the margin", "equivalent"),
+    "depends": ("depends on the cell", ""),
+    "withheld": ("withheld", "withheld"),
+}
 
 
 def _statements(a: Analysis, first: float, second: float) -> Table:
-    """Return a verdict for each statement: differences of group means, seed by seed, over all cells at once."""
-    by_label = {each.label: _by_seed(a, each.label) for each in distinct(first, second)}
-    differences = {}
-    for statement in STATEMENTS:
-        sides = [
-            [by_label[same_as(each, first, second).label] for each in EXPERIMENTS if side(each)]
-            for side in (statement.left, statement.right)
-        ]
-        left, right = (pd.concat(side, axis=1).mean(axis=1, skipna=False) for side in sides)
-        differences[statement.text] = (left - right).dropna()
-    compared = a.family(differences)
+    """Return a verdict for each statement: differences of group means, seed by seed, in every cell."""
+    compared = {cell: _groups(a, cell, first, second) for cell in a.cells}
+    unit = f" ({a.metric.difference_unit})" if a.metric.difference_unit else ""
     columns = (
         Column("statement", "what the paper says, in our words"),
-        Column("verdict", "verdict"),
-        Column("difference", f"difference ({a.metric.difference_unit})", "number", "with its 95 % interval over seeds"),
-        Column("n", "seeds", "number"),
+        Column("verdict", "verdict", note="the one that all cells share"),
+        *(Column(f"cell_{i + 1}", f"{cell.short}{unit}", "number", cell.title) for i, cell in enumerate(a.cells)),
+        Column("n", "seeds", "number", "in the cell that has the fewest"),
         Column("tested", "what is tested"),
         Column("source", "where"),
     )
     made = []
     for statement in STATEMENTS:
-        found = compared[statement.text]
-        needed = f" (about {found.seeds_needed:,} seeds would decide)" if found.seeds_needed else ""
-        text = WORDS.get(found.verdict, f"not decidable{needed}")
-        tone: Tone = {"supported": "better", "contradicted": "worse"}.get(text, TONES[found.verdict])  # pyright: ignore[reportAssignmentType]
-        entry = Entry(a.metric.difference(found), found.difference) if found.n else dash("no complete seed")
-        made.append(Row((Entry(statement.text), Entry(text, tone=tone), entry, Entry(str(found.n), found.n),
+        found = [compared[cell][statement.text] for cell in a.cells]
+        verdict = effects.verdict_over(found, effects.heterogeneity(found).shown)
+        needed = max((c.seeds_needed or 0 for c in found), default=0)
+        text, tone = WORDS.get(verdict, ("not decidable", "undecided"))
+        if verdict == "not decidable" and needed:
+            text += f" (about {needed:,} seeds would decide)"
+        note = "; ".join(dict.fromkeys(why for c in found for why in c.because))
+        fewest = min((c.n for c in found), default=0)
+        cells = (interval_entry(a, c) if c.n else dash("no complete seed") for c in found)
+        made.append(Row((Entry(statement.text), Entry(text, tone=tone, note=note), *cells, Entry(str(fewest), fewest),
                          Entry(statement.tested), Entry(statement.source))))  # fmt: skip
-    margin = f"±{a.metric.with_unit(a.margin)}"
     caption = (
-        f"Group means of {a.metric.title}, seed by seed, over {count(len(a.cells), 'cell')}; paired t intervals, one "
-        f"Holm correction, margin {margin}. Experiments that are one function count once for each of their numbers, as "
-        "in the paper."
+        f"Group means of {a.metric.title}, seed by seed, in each of {count(len(a.cells), 'cell')}, with "
+        f"{simultaneous(len(STATEMENTS), 'statements')} and a margin of ±{a.metric.with_unit(a.margin)}; a verdict is "
+        "that of every cell. It is withheld where a loss of either group is. Experiments that are one function count "
+        "once for each of their numbers, as in the paper."
     )
     return Table("hybrid-statements", "What the paper says, and what was found", columns, tuple(made), caption)
 
 
-def _by_seed(a: Analysis, label: str) -> pd.Series:
-    """Return the metric by seed, averaged over cells; seeds that lack a cell are NaN."""
-    found = [
-        a.completed(a.planned[cell, label]).set_index("seed")["value"] if (cell, label) in a.planned
+def _groups(a: Analysis, cell: Cell, first: float, second: float) -> dict[str, Comparison]:
+    """Return the comparison of both groups of each statement in a cell; the statements are one family."""
+    own = {
+        label: a.learnt(cell, label).set_index("seed")["value"]
+        if (cell, label) in a.planned
         else pd.Series(dtype=float)
-        for cell in a.cells
-    ]  # fmt: skip
-    return pd.concat(found, axis=1).reindex(list(a.seeds)).mean(axis=1, skipna=False)
+        for label in {each.label for each in distinct(first, second)}
+    }
+    differences, because = {}, {}
+    for statement in STATEMENTS:
+        sides = [
+            [same_as(each, first, second).label for each in EXPERIMENTS if side(each)]
+            for side in (statement.left, statement.right)
+        ]
+        left, right = (
+            pd.concat([own[label] for label in side], axis=1).mean(axis=1, skipna=False).astype(float) for side in sides
+        )
+        differences[statement.text] = (left - right).dropna()
+        because[statement.text] = _because(a, cell, {label for side in sides for label in side})
+    found = stats.compare_family(differences, a.scale(cell), sequential=a.sequential)
+    return {text: c.withheld(because[text] if c.n else ()) for text, c in found.items()}
+
+
+def _because(a: Analysis, cell: Cell, labels: set[str]) -> tuple[str, ...]:
+    """Return what withholds a verdict on groups of losses: each kind of reason, with how many losses it concerns."""
+    kinds = Counter(
+        kind for label in labels for kind in {gates.kind(reason)[0] for reason in gates.own(a, cell, label)}
+    )
+    return tuple(f"{kind} ({n} of {count(len(labels), 'loss', 'losses')})" for kind, n in sorted(kinds.items()))
 
 
 def _averaging(a: Analysis) -> str:

@@ -11,7 +11,7 @@ from harness.analysis.frames import column
 from harness.metrics.declared import Metric
 from harness.report.exhibits import drawings
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table
-from harness.report.sections.common import TONES, dash, loss_entry, loss_filters
+from harness.report.sections.common import TONES, dash, loss_entry, loss_filters, reason
 from harness.text import count, joined, slug
 
 METRICS = ("test.gmean", "test.auc", "test.minority_recall")
@@ -56,7 +56,9 @@ def _leaders(a: Analysis) -> str:
         if ratio < rarest:
             continue
         better = [a.display(x) for x in a.challengers if (c := a.comparisons.get((cell, x))) and c.verdict == "better"]
+        held = sum(1 for x in a.challengers if (c := a.comparisons.get((cell, x))) and c.because)
         named = joined(better) if better else "no loss"
+        named += f" (verdicts of {held} withheld)" if held else ""
         sentences.append(f"{profile}, 1:{ratio:g}, {cell.model}: {named}")
     metric = a.metric.title
     return f"Better than {a.baseline} in {metric} where classes are rarest: {'; '.join(sentences)}."
@@ -121,7 +123,7 @@ def _table(a: Analysis, metric: Metric) -> Table:
         for label in a.labels
     )
     verdicts = " The mark is the study's verdict." if metric.key == a.metric.key else ""
-    caption = f"{metric.title} ({metric.unit}): mean over seeds ± half of the 95 % interval.{verdicts}"
+    caption = f"{metric.title} ({metric.unit}): mean over seeds ± half of its 95 % interval.{verdicts}"
     return Table(f"imbalance-{slug(metric.key)}", metric.title, columns, rows, caption)
 
 
@@ -134,4 +136,7 @@ def _entry(a: Analysis, cell: Cell, label: str, metric: Metric) -> Entry:
     low, high = (interval.low, interval.high) if interval.n > 1 else (None, None)
     compared = a.comparisons.get((cell, label)) if metric.key == a.metric.key else None
     tone = TONES[compared.verdict] if compared is not None and compared.n else ""
-    return Entry(metric.interval(interval), interval.mean, low, high, keys, tone=tone)
+    note = "" if compared is None else f"{compared.verdict}: {a.metric.difference(compared)} from {a.baseline}"
+    if compared is not None and compared.because:
+        note += f"; {reason(compared)}"
+    return Entry(metric.interval(interval), interval.mean, low, high, keys, note, tone)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 
 from harness.analysis.cells import Analysis, Cell
 from harness.analysis.frames import where
 from harness.paths import ROOT
 from harness.report.items import Column, Entry, Prose, Row, Section, Table
-from harness.report.sections.common import TONES, cell_filters, dash, loss_filters
+from harness.report.sections.common import cell_filters, dash, interval_entry, loss_filters, simultaneous
 from harness.text import number
 
 PRINTED = ROOT / "results" / "published" / "ngl_table.csv"
@@ -42,7 +43,9 @@ def _table(a: Analysis) -> Table:
         Column("loss", "loss"),
         Column("printed", "printed (points)", "number", "difference from cross-entropy in the authors' table"),
         Column("paper_word", "in the paper's words"),
-        Column("ours", "ours (points)", "number", "difference from cross-entropy with its 95 % interval"),
+        Column(
+            "ours", "ours (points)", "number", f"difference from cross-entropy with {simultaneous(len(a.challengers))}"
+        ),
         Column("word", "by the paper's rule"),
         Column("apart", "ours less printed", "number"),
         Column("n", "n", "number", "seeds"),
@@ -85,7 +88,7 @@ def _row(a: Analysis, cell: Cell, loss: str, printed: dict[tuple[str, str], floa
         return Row((*head, *theirs_shown, *(missing,) * 4), filters=filters)
     points = a.metric.scale * found.difference
     keys = a.outcomes[cell, loss].paired_keys
-    ours = Entry(a.metric.difference(found), points, runs=keys, note=found.verdict, tone=TONES[found.verdict])
+    ours = replace(interval_entry(a, found, keys), value=points, low=None, high=None)
     apart = dash(absent) if theirs is None else Entry(number(points - theirs, 2, sign=True), points - theirs)
     return Row(
         (*head, *theirs_shown, ours, Entry(_paper_word(points)), apart, Entry(str(found.n), found.n)), filters=filters

@@ -14,7 +14,7 @@ from harness.report.exhibits import drawings
 from harness.report.exhibits.drawings import Dot
 from harness.report.figures import limit
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table
-from harness.report.sections.common import TONES, dash, loss_filters
+from harness.report.sections.common import dash, interval_entry, loss_filters, simultaneous
 from harness.text import count, joined
 
 PRINTED = ROOT / "results" / "published" / "survey_taxonomy.csv"
@@ -85,8 +85,8 @@ def _figure(a: Analysis) -> Figure:
     half = limit(extents, a.margin * a.metric.scale)
     caption = (
         f"Each mark is a loss at its mean difference from {a.baseline}; triangle up: better, down: worse, square: "
-        "equivalent, open circle: not decidable. The band is the margin of equivalence; a pointer at the edge is a "
-        "loss too far away to draw. In brackets: how many losses."
+        "equivalent, open circle: not decidable, open diamond: withheld. The band is the margin of equivalence; a "
+        "pointer at the edge is a loss too far away to draw. In brackets: how many losses."
     )
     alt = " ".join(
         f"{title}: " + "; ".join(
@@ -123,7 +123,8 @@ def _table(a: Analysis, listed: Sequence[dict[str, str]]) -> Table:
     measured = sum(bool(labels_of(a, line["losses"].split())) for line in listed)
     caption = (
         f"{measured} of {count(len(listed), 'entry', 'entries')} of the survey's taxonomy are measured in this study: "
-        f"difference in {a.metric.title} from {a.baseline} with its 95 % interval. A dash says on hover why it is one."
+        f"difference in {a.metric.title} from {a.baseline} with {simultaneous(len(a.challengers))}. A dash says on "
+        "hover why it is one."
     )
     return Table("taxonomy", "The taxonomy, loss by loss", columns, tuple(rows), caption, folded=True)
 
@@ -141,6 +142,4 @@ def _entry(a: Analysis, cell: Cell, label: str) -> Entry:
     found = a.comparisons.get((cell, label))
     if found is None or not found.n:
         return dash("no pair of completed runs here")
-    keys = a.outcomes[cell, label].paired_keys
-    tone = TONES[found.verdict]
-    return Entry(a.metric.difference(found), found.difference, runs=keys, note=found.verdict, tone=tone)
+    return interval_entry(a, found, a.outcomes[cell, label].paired_keys)

@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Iterable
 
 from harness.analysis.cells import Analysis, Cell, Outcome
 from harness.analysis.frames import column
 from harness.analysis.stats import Comparison
 from harness.report.items import Entry, Filters, Tone
-from harness.text import DASH, axis_title, count, number, plain
+from harness.text import DASH, axis_title, count, joined, number, plain
 
-FEW_SEEDS = 5  # with fewer, only large differences can be shown
 TONES: dict[str, Tone] = {
     "better": "better",
     "worse": "worse",
     "equivalent": "equivalent",
     "not decidable": "undecided",
+    "withheld": "withheld",
 }
+SCOPES = {"new items": "seeds and new test items", "seeds": "seeds, on these test items"}
+"""What an interval speaks of, by `Comparison.scope`."""
+
+
+def simultaneous(n: int, what: str = "losses of a cell") -> str:
+    """Return how the intervals of a family are called.
+
+    >>> simultaneous(15), simultaneous(1)
+    ('simultaneous 95 % intervals over the 15 losses of a cell', '95 % intervals')
+    """
+    return f"simultaneous 95 % intervals over the {n:,} {what}" if n > 1 else "95 % intervals"
+
+
+def scopes(compared: Iterable[Comparison]) -> str:
+    """Return over what the intervals of some comparisons are, in words."""
+    known = dict.fromkeys(SCOPES[c.scope] for c in compared if c.n > 1)
+    return " or, where the scores on test items are not known, ".join(sorted(known, reverse=True)) or "seeds"
 
 
 def loss_entry(a: Analysis, label: str) -> Entry:
@@ -69,6 +88,7 @@ def remarks(outcome: Outcome) -> list[str]:
     parts = [
         f"{n} of {outcome.planned} {what}"
         for what, n in (
+            ("did not learn", outcome.unlearnt),
             ("diverged", outcome.diverged),
             ("failed", outcome.failed),
             ("missing", outcome.missing),
@@ -76,9 +96,21 @@ def remarks(outcome: Outcome) -> list[str]:
         )
         if n
     ]
-    if outcome.diverged and outcome.seeds:
-        parts.append(f"{count(len(outcome.seeds), 'completed pair')} compared")
+    if (outcome.diverged or outcome.unlearnt) and outcome.seeds:
+        parts.append(f"{count(len(outcome.seeds), 'pair')} of runs that learnt compared")
     return parts
+
+
+def interval_entry(a: Analysis, found: Comparison, runs: tuple[str, ...] = (), text: str = "") -> Entry:
+    """Return a difference with its interval; the note says of what it speaks, and names the family."""
+    if not found.n:
+        return dash("no pair of runs that learnt")
+    low, high = (found.low, found.high) if math.isfinite(found.low) else (None, None)
+    note = f"{100 * found.level:.4g} % interval over {SCOPES[found.scope]}; together 95 % over {found.family:,}"
+    if found.because:
+        note = f"{note}. Verdict withheld: {'; '.join(found.because)}"
+    words = text or a.metric.difference(found)
+    return Entry(words, found.difference, low, high, runs, note if low is not None else "", TONES[found.verdict])
 
 
 def verdict_entry(found: Comparison) -> Entry:
@@ -87,15 +119,34 @@ def verdict_entry(found: Comparison) -> Entry:
 
 
 def reason(found: Comparison) -> str:
-    """Return why a comparison could not be decided, and what would decide it; empty if it is decided."""
+    """Return why there is no verdict, and what would bring one; empty if there is one."""
+    if found.verdict == "withheld":
+        return f"withheld: because {'; '.join(found.because)}"
     if found.verdict != "not decidable":
         return ""
     if found.n == 0:
-        return "no pair of completed runs"
+        return "no pair of runs that learnt"
     if found.n == 1:
-        return "one pair has no spread to test against: run at least 2 seeds"
-    if found.sd == 0:
-        return f"{found.n} equal differences have no spread to test against"
+        return "one pair has no spread: run at least 2 seeds"
     if found.seeds_needed is None:
         return "more than 10,000 seeds would be needed"
     return f"about {found.seeds_needed:,} seeds would decide"
+
+
+def starts(failed: int, runs: int) -> str:
+    """Return a rate as one would say it.
+
+    >>> starts(1, 8), starts(3, 12)
+    ('1 start of 8', '3 starts of 12')
+    """
+    return f"{count(failed, 'start')} of {runs}"
+
+
+def looking(a: Analysis) -> str:
+    """Return what may be said about looking while seeds are added; empty where their number was fixed."""
+    if not a.sequential:
+        return ""
+    text = "Intervals hold at every number of seeds at once (anytime-valid): looking after each seed does no harm. "
+    if looks := a.study.spec.get("looks"):
+        text += f"Seeds were added after a first report, at {joined(map(str, looks))} seeds. "
+    return text

@@ -14,10 +14,10 @@ from harness.analysis.frames import column, numbers, rows, where
 from harness.metrics.declared import Metric
 from harness.report.items import Column, Entry, Notice, Prose, Row, Section, Table
 from harness.report.sections.common import (
-    TONES,
     cell_entry,
     cell_filters,
     dash,
+    interval_entry,
     loss_entry,
     loss_filters,
     number_entry,
@@ -32,8 +32,10 @@ def section(a: Analysis) -> Section:
     """Return the table of cost and the table of secondary metrics."""
     note = (
         f"Step time is the median optimisation step of a run; its ratio to {a.baseline} is taken seed by seed and "
-        "shown as median and range over seeds. Runs that shared a machine with others measure it roughly. Memory is "
-        "the peak of the training process on a GPU, its growth on a CPU."
+        "shown as median and range over seeds. These are step times of this sweep: its runs were made one after "
+        "another or side by side, and what else the machine did is in them. To compare the costs of losses use "
+        "results/measured/loss_costs.csv, whose measurements are interleaved on a quiet machine "
+        "(python -m scripts.bench_losses). Memory is the peak of the training process on a GPU, its growth on a CPU."
     )
     items = [Prose((note,)), *_unsteady(a), _cost_table(a), _metrics_table(a)]
     return Section("cost", "Cost and other metrics", tuple(items))
@@ -71,6 +73,7 @@ def _cost_table(a: Analysis) -> Table:
         Column("loss_parameters", "loss parameters", "number", "weights of the loss itself"),
         Column("diverged", "diverged", "number", "of the runs planned"),
         Column("failed", "failed", "number", "of the runs planned"),
+        Column("unlearnt", "did not learn", "number", "of the runs planned"),
     )
     trials = _trials(a)
     if trials:
@@ -135,7 +138,10 @@ def _cost_row(a: Analysis, outcome: Outcome, trials: Trials) -> Row:
         for name, digits in (("step_ms", 2), ("train_s", 1), ("peak_memory_mb", 1))
     ]
     counts = [_whole(a.measured(outcome, f"cost.{name}"), keys) for name in ("parameters", "loss_parameters")]
-    ended = [Entry(f"{n} of {outcome.planned}" if n else "0", n) for n in (outcome.diverged, outcome.failed)]
+    ended = [
+        Entry(f"{n} of {outcome.planned}" if n else "0", n)
+        for n in (outcome.diverged, outcome.failed, outcome.unlearnt)
+    ]
     return Row(
         (
             cell_entry(outcome.cell),
@@ -156,9 +162,8 @@ def _cost_row(a: Analysis, outcome: Outcome, trials: Trials) -> Row:
 def _difference(a: Analysis, outcome: Outcome) -> Entry:
     found = a.comparisons.get((outcome.cell, outcome.label))
     if found is None or not found.n:
-        return dash("the baseline" if found is None else "no pair of completed runs")
-    text = a.metric.number(found.difference, sign=True)
-    return Entry(text, found.difference, runs=outcome.paired_keys, note=found.verdict, tone=TONES[found.verdict])
+        return dash("the baseline" if found is None else "no pair of runs that learnt")
+    return interval_entry(a, found, outcome.paired_keys, a.metric.number(found.difference, sign=True))
 
 
 def _step_ratio(a: Analysis, outcome: Outcome) -> Entry:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
+from harness.analysis import learning
 from harness.analysis.cells import Analysis, Cell
 from harness.analysis.frames import column, numbers
 from harness.report import multiples
-from harness.report.items import Figure, Item, Prose, Section
+from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table
 from harness.report.multiples import Curve
-from harness.report.sections.common import cell_filters
-from harness.text import slug
+from harness.report.sections.common import cell_entry, cell_filters, dash, interval_entry, loss_entry, loss_filters
+from harness.text import joined, slug
+
+SHARES = (0.9, 0.99)
+"""Of the way from chance to the baseline's final validation score, at which the step is noted."""
 
 
 def section(a: Analysis) -> Section:
@@ -22,6 +27,8 @@ def section(a: Analysis) -> Section:
     history = a.study.history
     items: list[Item] = []
     valid = f"valid.{a.metric.key.rpartition('.')[2]}"
+    if (table := speed(a, valid)) is not None:
+        items.append(table)
     found = {name: Epochs(history, name) for name in history.columns if name == valid or name.startswith("train.loss")}
     for cell in a.cells:
         if valid in found and (panels := _panels(a, cell, found[valid])):
@@ -30,6 +37,62 @@ def section(a: Analysis) -> Section:
             if name != valid and (panels := _panels(a, cell, epochs)):
                 items.append(_train(a, cell, panels, name.removeprefix("train.loss").lstrip(".")))
     return Section("curves", "Learning curves", tuple(items or [Prose(("These records have no history of epochs.",))]))
+
+
+def speed(a: Analysis, valid: str) -> Table | None:
+    """Return at which step each loss passed 90 and 99 % of the baseline's final validation score; None where the
+    records do not say.
+
+    Args:
+        a: the records.
+        valid: the validation metric, such as ``valid.top1``.
+    """
+    if not {valid, "step", "key"} <= set(a.study.history.columns):
+        return None
+    made = [row for cell in a.cells for row in _speed_rows(a, cell, valid)]
+    columns = [
+        Column("cell", "cell"),
+        Column("loss", "loss"),
+        Column("difference", f"difference ({a.metric.difference_unit or a.metric.title})", "number", "as in Results"),
+    ]
+    for share in SHARES:
+        columns += [
+            Column(f"step_{share:.0%}".strip("%"), f"step of {share:.0%}", "number", "median over seeds"),
+            Column(f"seeds_{share:.0%}".strip("%"), "seeds", note="that got there"),
+        ]
+    caption = (
+        f"Quality beside speed: the step at which validation first passed {joined(f'{s:.0%}' for s in SHARES)} of the "
+        f"way from chance to the final validation score of {a.baseline} (its mean over seeds), as the median over "
+        "seeds; seeds that never got there count as later than all others. Validation is measured once an epoch."
+    )
+    return Table("speed", "When each loss got there", tuple(columns), tuple(made), caption) if made else None
+
+
+def _speed_rows(a: Analysis, cell: Cell, valid: str) -> list[Row]:
+    base, up = a.outcomes.get((cell, a.baseline)), a.metric.higher_is_better
+    chance, _ = a.chance(cell)
+    if base is None or not base.keys or not (up or math.isfinite(chance)):
+        return []
+    final = float(a.measured(base, valid).mean())
+    if not math.isfinite(final):
+        return []
+    found = []
+    for label in a.labels:
+        if (outcome := a.outcomes.get((cell, label))) is None or not outcome.keys:
+            continue
+        runs = [epochs for _, epochs in a.histories(outcome).groupby("key", sort=False)]
+        entries = [cell_entry(cell), loss_entry(a, label)]
+        compared = a.comparisons.get((cell, label))
+        entries.append(dash("the baseline") if compared is None else interval_entry(a, compared, outcome.paired_keys))
+        for goal in learning.thresholds(chance, final, SHARES):
+            steps = [learning.first_step(epochs, valid, goal, higher_is_better=up) for epochs in runs]
+            there = sum(map(math.isfinite, steps))
+            middle = float(np.median(steps)) if steps else math.inf
+            step = Entry(f"{middle:,.0f}", middle) if math.isfinite(middle) else dash("half of the seeds never did")
+            entries += [step, Entry(f"{there} of {len(steps)}")]
+        filters = (*cell_filters(a, cell.values), *loss_filters(a, label))
+        found.append(Row(tuple(entries), reference=label == a.baseline, filters=filters))
+    return found
 
 
 class Epochs:

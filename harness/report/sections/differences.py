@@ -8,7 +8,7 @@ from harness.analysis.cells import Analysis, Cell
 from harness.report import figures
 from harness.report.figures import Bar
 from harness.report.items import Figure, Item, Prose, Section
-from harness.report.sections.common import cell_filters
+from harness.report.sections.common import cell_filters, scopes, simultaneous
 from harness.report.sections.results import scale_of
 from harness.text import slug
 
@@ -42,8 +42,9 @@ def _figure(a: Analysis, model: str, panels: dict[str, list[Bar]], half: float) 
     unit = f" ({a.metric.difference_unit})" if a.metric.difference_unit else ""
     axis = f"difference in {a.metric.title}{unit}"
     caption = (
-        f"{model}: mean paired difference from {a.baseline} with 95 % t interval, best first. "
-        "Triangle up: better; down: worse; square: equivalent; open circle: not decidable. "
+        f"{model}: mean paired difference from {a.baseline} with {simultaneous(len(a.challengers))}, over "
+        f"{scopes(a.comparisons.values())}, best first. Triangle up: better; down: worse; square: equivalent; open "
+        "circle: not decidable; open diamond and broken line: verdict withheld. "
         + ("The band is the margin of equivalence. " if a.margin else "")
         + "A pointer at the edge carries the value of a loss too far away to draw."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
@@ -10,8 +11,9 @@ import pandas as pd
 from harness.analysis.cells import Analysis, Outcome, class_count, group_of, tally
 from harness.analysis.frames import column, numbers, rows, where
 from harness.report.items import Code, Column, Entry, Filters, Item, Notice, Row, Section, Table
-from harness.report.sections.common import cell_entry, cell_filters, loss_entry, loss_filters
+from harness.report.sections.common import cell_entry, cell_filters, dash, loss_entry, loss_filters
 from harness.report.sections.reproduce import yaml_of
+from harness.selection import Choice
 from harness.text import DASH, count, joined, plain, significant
 
 SEARCHED = {"lr": "learning rate", "tuned": "learning rate and the loss's own settings"}  # by track
@@ -23,6 +25,8 @@ def section(a: Analysis) -> Section:
     items += [_summary(a), _data(a)]
     if rates := _rates(a):
         items.append(rates)
+    if a.choices:
+        items.append(_search(a))
     items += [_losses(a), _config(a)]
     if len(a.set_aside):
         items.append(_set_aside(a))
@@ -141,9 +145,7 @@ def _rates(a: Analysis) -> Table | None:
         Column("loss", "loss"),
         Column("lr", "learning rate", "number"),
         Column("grid", "chosen from"),
-        Column("settings", "the loss's own settings", "text", "chosen (out of)")
-        if tuned
-        else Column("remarks", "remarks"),
+        *([Column("settings", "the loss's own settings", "text", "chosen (out of)")] if tuned else []),
     )
     table_rows = []
     for cell in a.cells:
@@ -164,21 +166,63 @@ def _rate_row(
 ) -> Row:
     outcome, rates, trials = found
     grid = sorted(set(_lr(trials).dropna()))
-    at_edge = len(grid) > 1 and rates.isin([grid[0], grid[-1]]).any()
-    remark = (
-        Entry("at the edge of the grid: a wider one might contain a better rate", tone="undecided")
-        if at_edge
-        else Entry("")
-    )
     entries = (
         cell_entry(outcome.cell),
         loss,
         Entry(tally(rates), float(rates.iloc[0])),
         Entry(_tried(grid) or DASH),
-        _own_settings(a.planned[outcome.cell, outcome.label], trials) if tuned else remark,
+        *([_own_settings(a.planned[outcome.cell, outcome.label], trials)] if tuned else []),
     )
     filters = (*cell_filters(a, outcome.cell.values), *filters)
     return Row(entries, reference=loss.text == a.display(a.baseline), filters=filters)
+
+
+def _search(a: Analysis) -> Table:
+    """Return what the search of each loss in each cell found, and how sure that is."""
+    columns = (
+        Column("cell", "cell"),
+        Column("loss", "loss"),
+        Column("lr", "learning rate", "number", "chosen"),
+        Column("trials", "trials", "number", "settings that were tried"),
+        Column("seeds", "seeds", "number", "of each trial"),
+        Column("by", "chosen by", note="the validation metric that set it apart from the runner-up"),
+        Column("lead", "lead", "number", "over the runner-up, in that metric"),
+        Column("tied", "tied with", note="learning rates that nothing tells from the chosen one"),
+        Column("edge", "at the edge", note="the least or the greatest learning rate tried"),
+    )
+    trials = where(a.all, role="search")
+    groups: dict[Any, pd.DataFrame] = dict(iter(trials.groupby(["cell", "label"], sort=False)))
+    found = []
+    for cell in a.cells:
+        for label in a.labels:
+            if (choice := a.choices.get((cell.values, label))) is None:
+                continue
+            runs = groups[cell.values, label]
+            tried = int(column(runs, "setting").nunique())
+            seeds = int(column(runs, "seed").nunique())
+            entries = (
+                cell_entry(cell), loss_entry(a, label), Entry(plain(choice.rate), choice.rate),
+                Entry(str(tried), tried), Entry(str(seeds), seeds), Entry(choice.by or DASH), _lead(a, choice),
+                Entry(", ".join(map(plain, choice.tied)), tone="withheld" if choice.tied else ""),
+                Entry("yes" if choice.edge else "", tone="withheld" if choice.edge else ""),
+            )  # fmt: skip
+            filters = (*cell_filters(a, cell.values), *loss_filters(a, label))
+            found.append(Row(entries, reference=label == a.baseline, filters=filters))
+    caption = (
+        "Validation alone decides, on seeds that are not compared. A tie, or an optimum at the edge of what was tried, "
+        "withholds the loss's verdict: another rate might serve it better."
+    )
+    return Table("search", "What the search found", columns, tuple(found), caption)
+
+
+def _lead(a: Analysis, choice: Choice) -> Entry:
+    if not math.isfinite(choice.lead):
+        return dash("no other trial finished" if choice.lead == math.inf else "there is no other trial")
+    metric = a.metric_of(f"valid.{choice.by.split(' ')[0]}") if choice.by else a.metric
+    text = metric.number(choice.lead)
+    if float(f"{choice.lead:.3g}") and not any(digit in text for digit in "123456789"):
+        text = significant(choice.lead * metric.scale, 2)
+    return Entry(f"{text} {metric.difference_unit}".strip(), choice.lead)
 
 
 def _tried(values: Sequence[Hashable]) -> str:

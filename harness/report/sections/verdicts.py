@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import math
 
-from harness.analysis import stats
-from harness.analysis.cells import Analysis, Cell
+from harness.analysis import gates
+from harness.analysis.cells import Across, Analysis, Cell, Outcome
+from harness.analysis.controls import FEW_SEEDS
 from harness.report.items import Column, Entry, Item, Notice, Point, Points, Prose, Row, Section, Table
 from harness.report.sections import controls
-from harness.report.sections.common import TONES, dash, loss_entry, loss_filters, reason
+from harness.report.sections.common import TONES, dash, looking, loss_entry, loss_filters, reason, simultaneous, starts
 from harness.text import count, joined
-
-FEW_SEEDS = 5
 
 
 def section(a: Analysis) -> Section:
-    """Return which losses are better, worse, equivalent or not decidable against the baseline."""
+    """Return which losses are better, worse, equivalent or not decidable against the baseline, and which withheld."""
     items: list[Item] = [Prose((lead(a),)), *notices(a)]
     if a.comparisons:
         items.append(Points(tuple(_points(a))))
         if a.across:
-            items.append(Prose((over_all_cells(a),)))
+            items.append(Prose(tuple(over_all_cells(a))))
         if len(a.cells) > 2:
             items.append(_matrix(a))
     return Section("verdicts", "Verdicts", tuple(items))
@@ -33,23 +32,27 @@ def lead(a: Analysis) -> str:
         f"{a.cells[0].title}" if len(a.cells) == 1 else f"{len(a.cells)} cells ({'; '.join(c.title for c in a.cells)})"
     )
     text = f"Compared: {compared}, in {a.metric.title}, seed by seed on {where or 'no cell'}. "
-    text += f"Mean differences are in {a.metric.difference_unit or a.metric.title}, with n pairs of runs"
-    text += f"; differences within ±{a.metric.with_unit(a.margin)} count as equivalent. " if a.margin else ". "
-    decided = {c.verdict for c in a.comparisons.values()} - {"not decidable"}
-    if a.comparisons and not decided:
+    text += f"A verdict is read off {simultaneous(len(a.challengers))}, in {a.metric.difference_unit or 'its unit'}"
+    text += f"; an interval within ±{a.metric.with_unit(a.margin)} means equivalent. " if a.margin else ". "
+    found = {c.verdict for c in a.comparisons.values()}
+    if found == {"withheld"}:
+        text += "Every verdict is withheld; the reasons are counted below."
+    elif found and found <= {"not decidable", "withheld"}:
         text += (
-            f"No difference from {a.baseline} could be decided; beside each loss is the number of seeds that would "
-            "decide it."
+            f"No difference from {a.baseline} could be decided; beside each loss that more seeds would decide is how "
+            "many it takes."
         )
-    return text.strip()
+    return f"{text}{looking(a)}".strip()
 
 
 def notices(a: Analysis) -> list[Notice]:
     """Return what qualifies every verdict: controls that failed, few seeds, runs set aside or missing."""
     found = [Notice(text, "alarm") for text in controls.alarms(a)]
-    undecided = [c for c in controls.controls(a) if c.status in ("undecided", "not run")]
-    if undecided:
-        which = "; ".join(f"{c.name} on {c.cell.short}: {c.detail}" for c in undecided)
+    if undecided := [c for c in a.controls if c.status in ("undecided", "not run")]:
+        cells: dict[tuple[str, str], list[str]] = {}
+        for each in undecided:
+            cells.setdefault((each.name, each.detail), []).append(each.cell.short)
+        which = "; ".join(f"{name} on {joined(at)}: {detail}" for (name, detail), at in cells.items())
         found.append(Notice(f"Controls without a result: {which}."))
     n = max((c.n for c in a.comparisons.values()), default=0)
     if n < FEW_SEEDS:
@@ -69,7 +72,16 @@ def notices(a: Analysis) -> list[Notice]:
     if unfinished := sum(outcome.failed + outcome.missing for outcome in a.outcomes.values()):
         planned = count(len(a.main), "planned run")
         found.append(Notice(f"{unfinished} of {planned} failed or are missing; they are listed under Failures."))
+    if lost := [o for o in a.outcomes.values() if o.unlearnt]:
+        which = "; ".join(f"{a.display(o.label)} in {starts(o.unlearnt, o.failures.runs)}" + _where(a, o) for o in lost)
+        found.append(
+            Notice(f"Did not learn: {which}. Verdicts compare the runs that learnt; rates stand under Failures.")
+        )
     return found
+
+
+def _where(a: Analysis, outcome: Outcome) -> str:
+    return f" on {outcome.cell.short}" if len(a.cells) > 1 else ""
 
 
 def _points(a: Analysis) -> list[Point]:
@@ -78,6 +90,7 @@ def _points(a: Analysis) -> list[Point]:
         "worse": f"Worse than {a.baseline}",
         "equivalent": f"Equivalent within ±{a.metric.with_unit(a.margin)}",
         "not decidable": "Not decidable with these seeds",
+        "withheld": "Withheld: more seeds would not help",
     }
     points = []
     for verdict, term in terms.items():
@@ -87,14 +100,18 @@ def _points(a: Analysis) -> list[Point]:
         }
         lines = [(a.display(label), _in_cells(a, cells, label, verdict)) for label, cells in where.items() if cells]
         filters = (loss_filters(a, label) for label, cells in where.items() if cells)
-        points.append(Point(term, TONES[verdict], tuple(lines), tuple(filters)))
+        if lines or verdict != "withheld":
+            points.append(Point(term, TONES[verdict], tuple(lines), tuple(filters)))
     return points
 
 
 def _in_cells(a: Analysis, cells: list[Cell], label: str, verdict: str) -> str:
+    extent = f"in {'all' if len(cells) == len(a.cells) else f'{len(cells)} of'} {len(a.cells)} cells"
+    if verdict == "withheld" and len(a.cells) > 1:
+        kinds = dict.fromkeys(gates.kind(reason)[0] for cell in cells for reason in a.comparisons[cell, label].because)
+        return f"{extent}: {gates.summary(tuple(kinds))}"
     if verdict == "not decidable" and len(a.cells) > 2:  # the table below lists the many undecided cells
         diverged = sum(a.outcomes[cell, label].diverged for cell in cells)
-        extent = f"in {'all' if len(cells) == len(a.cells) else f'{len(cells)} of'} {len(a.cells)} cells"
         return f"{extent}, {count(diverged, 'run')} diverged" if diverged else extent
     return "; ".join(_in_cell(a, cell, label) for cell in cells)
 
@@ -102,13 +119,14 @@ def _in_cells(a: Analysis, cells: list[Cell], label: str, verdict: str) -> str:
 def _in_cell(a: Analysis, cell: Cell, label: str) -> str:
     found, outcome = a.comparisons[cell, label], a.outcomes[cell, label]
     where = [cell.short] if len(a.cells) > 1 else []
-    where += [a.metric.number(found.difference, sign=True)] if found.n else []
+    where += [a.metric.difference(found)] if found.n else []
     details = [f"n = {found.n}"]
-    if outcome.diverged:
-        details.append(
-            f"{outcome.diverged} of {outcome.planned} diverged" + (", the others compared" if found.n else "")
-        )
-    if found.seeds_needed:
+    for what, lost in (("diverged", outcome.diverged), ("did not learn", outcome.unlearnt)):
+        if lost:
+            details.append(f"{lost} of {outcome.planned} {what}" + (", the others compared" if found.n else ""))
+    if found.because:
+        details.append(gates.summary(tuple(dict.fromkeys(gates.kind(each)[0] for each in found.because))))
+    elif found.seeds_needed:
         details.append(f"about {found.seeds_needed:,} needed")
     elif (why := reason(found)) and not outcome.diverged:
         details.append(why)
@@ -140,19 +158,31 @@ def _matrix(a: Analysis) -> Table:
     return Table("verdicts", "Verdicts by cell", (Column("loss", "loss"), *columns), tuple(rows), caption)
 
 
-def over_all_cells(a: Analysis) -> str:
-    """Return the verdicts over all cells together, in one paragraph."""
-    by_verdict = {verdict: [] for verdict in TONES}
+def over_all_cells(a: Analysis) -> list[str]:
+    """Return what holds in every cell, and on what the rest depends with the effects, in one or two paragraphs."""
+    by_verdict: dict[str, list[str]] = {}
     for label, across in a.across.items():
-        if across.comparison:
-            by_verdict[across.comparison.verdict].append(a.display(label))
-    seeds = max((x.seeds for x in a.across.values()), default=0)
-    least = stats.least_sign_flip_p(seeds)
-    if least * len(a.challengers) >= stats.ALPHA and not by_verdict["equivalent"]:
-        return (
-            f"Over all cells together nothing can be decided: the test flips the signs of whole seeds, and "
-            f"{count(seeds, 'seed')} allow no p below {least:.3g}, too much for Holm's correction over "
-            f"{count(len(a.challengers), 'loss', 'losses')}."
-        )
-    verdicts = [f"{verdict}: {joined(names)}" for verdict, names in by_verdict.items() if names]
-    return f"Over all cells together: {'; '.join(verdicts)}."
+        by_verdict.setdefault(across.verdict, []).append(a.display(label))
+    words = {"better": "better in every cell", "worse": "worse in every cell", "equivalent": "equivalent in every cell"}
+    order = (*words, "not decidable", "withheld")
+    found = []
+    for verdict in (each for each in order if each in by_verdict):
+        names = by_verdict[verdict]
+        which = f"all {len(names)} losses" if len(names) == len(a.challengers) > 1 else joined(names)
+        found.append(f"{words.get(verdict, verdict)}: {which}")
+    paragraphs = [f"Over the {len(a.cells)} cells together: {'; '.join(found)}."] if found else []
+    for across in a.across.values():
+        if across.verdict == "depends":
+            paragraphs.append(f"{a.display(across.label)} {depends(a, across)}.")
+    return paragraphs
+
+
+def depends(a: Analysis, across: Across) -> str:
+    """Return on what the effect of a loss depends, with the effects of the cells that were decided."""
+    on = joined(across.depends_on, "or") or "the cell"
+    effects = "; ".join(
+        f"{c.verdict} on {cell.short} ({a.metric.difference(c)})"
+        for cell, c in across.compared.items()
+        if c.verdict in ("better", "worse", "equivalent")
+    )
+    return f"depends on {on}: {effects}"
