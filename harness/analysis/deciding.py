@@ -186,6 +186,8 @@ def _open(evidence: Evidence, answers: Sequence[Answer], family: int) -> str:
     undecided = [place for place, said in zip(places, answers, strict=True) if said == "open"]
     if any(isinstance(place.sample, Clocks) for place in undecided):
         return "the two measures of time disagree"
+    if not undecided:
+        return "places answer differently, not beyond doubt over all of them"
     texts = [f"open in {len(undecided)} of {len(places)} places"] if len(places) > 1 else []
     needed = [
         stats.seeds_needed(place.sample.estimate, place.sample.sd, margin_of(claim), family)

@@ -302,7 +302,8 @@ class _Weighing:
 
     def _member_names(self, chosen: Sequence[Values]) -> At:
         names = [_named(one, bare=True) for one in chosen if one]
-        return (("loss", " beside ".join(names)),)
+        keys = {key for one in chosen for key in one}
+        return ((_column_of(self.runs, keys.pop()) if len(keys) == 1 else "loss", " beside ".join(names)),)
 
     # ------------------------------------------------------------------ one place
 
@@ -489,13 +490,15 @@ def _costs(claim: Claim) -> Evidence:
         at = (("loss", f"{one} beside {other}"),)
         sizes = [_sizes(measured, name) for name in (one, other)]
         absent = [name for name, own in zip((one, other), sizes, strict=True) if not own]
-        shared = [size for size in sizes[0] if size in sizes[1]]
+        shared = [(size, size) for size in sizes[0] if size in sizes[1]]
+        if claim.metric == "operations" and all(sizes):
+            shared = [(next(iter(sizes[0])), next(iter(sizes[1])))]  # which the size of the data does not change
         if not shared:
             apart = f"{one} and {other} were measured at different sizes"
             reason = f"no measured cost of {joined(absent)}" if absent else apart
             places.append(Place(at, Differences(()), withheld=(reason,)))
-        for size in shared:
-            mine, theirs = sizes[0][size], sizes[1][size]
+        for size, other_size in shared:
+            mine, theirs = sizes[0][size], sizes[1][other_size]
             ratios = tuple(math.log(mine[name] / theirs[name]) for name in CLOCKS[claim.metric])
             places.append(Place((*at, ("size", size)), Clocks(ratios)))
     return Evidence(claim, tuple(places))
