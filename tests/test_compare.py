@@ -157,10 +157,7 @@ def test_other_settings_and_surroundings_are_named(study):
 
 
 def published(study, folder):
-    folder.mkdir(parents=True)
-    study.runs.to_csv(folder / "made_up.csv", index=False, float_format="%.6g")
-    records.write_json(folder / "made_up.json", study.spec)
-    return folder / "made_up.csv"
+    return records.publish_tables(study, folder).files[0]
 
 
 def test_the_command_compares_files_and_writes_every_format(study, tmp_path, capsys):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -90,7 +91,8 @@ def test_publish_then_a_clean_clone_reads_the_same(study, runs, tmp_path):
     records.write_study(study, runs, here)
     finish(runs, here)
     written = records.publish("small", here)
-    assert {path.name for path in written} == {"small.csv", "small_history.csv", "small.json"}
+    names = ["small.csv", "small_settings.csv", "small_history.csv.gz", "small.json"]
+    assert [path.name for path in written.files] == sorted(names, key=names.index)
     shutil.copytree(here / "measured", clone / "measured")
     original, copy = records.load_study("small", here), records.load_study("small", clone)
     assert set(copy.runs["source"]) == {"measured"}
@@ -138,7 +140,7 @@ def test_import_joins_by_key(study, runs, tmp_path):
     for name, part in (("a", runs[:3]), ("b", runs[1:])):
         records.write_study(study, part, tmp_path / name)
         finish(part, tmp_path / name)
-        sources.append(records.publish("small", tmp_path / name)[0])
+        sources.append(records.publish("small", tmp_path / name).files[0])
     here = tmp_path / "here"
     assert records.import_files(sources[:1], here) == {"small": 3}
     assert records.import_files(sources, here) == {"small": 1}
@@ -193,18 +195,23 @@ def test_long_histories_are_published_thinned_with_both_ends(study, runs, tmp_pa
     records.write_study(study, runs, tmp_path)
     finish(runs, tmp_path)
     for run in runs:
-        epochs = pd.DataFrame({"epoch": range(1, 101), "train.loss": 0.5, "valid.top1": 0.9})
+        loss = np.random.default_rng(run.seed).normal(size=100)
+        epochs = pd.DataFrame({"epoch": range(1, 101), "train.loss": loss, "valid.top1": 0.9})
         epochs.to_csv(records.run_folder(run.key, tmp_path) / "history.csv", index=False)
     whole = records.load_study("small", tmp_path).history
-    size = len(whole.to_csv(index=False))
-    monkeypatch.setattr(PUBLISH, "MEASURED_LIMIT", size // 5)
-    kept = pd.read_csv(io.StringIO(PUBLISH._epochs_that_fit(whole)), dtype={"key": str})
-    assert len(kept.to_csv(index=False)) <= size // 5
-    for _, own in kept.groupby("key"):
+    content, step = PUBLISH._epochs_that_fit(whole)
+    assert (step, len(read_epochs(content))) == (1, len(whole))
+    monkeypatch.setattr(PUBLISH, "MEASURED_LIMIT", len(content) // 2)
+    content, step = PUBLISH._epochs_that_fit(whole)
+    assert step > 1
+    assert len(content) <= PUBLISH.MEASURED_LIMIT
+    for _, own in read_epochs(content).groupby("key"):
         assert (own["epoch"].iloc[0], own["epoch"].iloc[-1]) == (1, 100)
         assert len(own["epoch"].iloc[1:-1].diff().dropna().unique()) == 1
-    monkeypatch.setattr(PUBLISH, "MEASURED_LIMIT", 10 * size)
-    assert len(pd.read_csv(io.StringIO(PUBLISH._epochs_that_fit(whole)))) == len(whole)
+
+
+def read_epochs(content):
+    return pd.read_csv(io.BytesIO(content), compression="gzip", dtype={"key": str})
 
 
 def test_a_killed_write_leaves_the_old_content_or_the_new(tmp_path):

@@ -191,7 +191,7 @@ def test_declared_metrics_travel_with_the_records_and_with_what_is_published(tmp
         found = records.load_study("own", tmp_path)
         assert found.metrics == (SMOOTHNESS,)
         assert not [name for name in found.runs if name.startswith("metrics")]
-    table, *_ = records.publish("own", tmp_path)
+    table, *_ = records.publish("own", tmp_path).files
     published = records.load_published(table)
     assert (published.metrics, published.spec) == (found.metrics, found.spec)
     (tmp_path / "own" / "runs.csv").unlink()

@@ -14,12 +14,17 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from harness.analysis import stats
+from harness import selection
+from harness.analysis import controls, effects, gates, learning, stats
+from harness.analysis.best import Candidate, confidence_set
+from harness.analysis.effects import Heterogeneity
+from harness.analysis.estimates import Estimate, Items, estimate
 from harness.analysis.frames import column, distinct, numbers, rows, where
-from harness.analysis.stats import Comparison, Interval
+from harness.analysis.stats import Comparison, Interval, Rate, Scale
 from harness.metrics.declared import KNOWN, Metric, metric_of
 from harness.records.study import StudyData
 from harness.text import DASH, axis_title, plain
@@ -48,7 +53,9 @@ class Outcome:
     """What became of one loss in one cell.
 
     ``keys`` are its completed runs, ``paired_keys`` those of the comparison (the baseline's included), ``seeds`` the
-    seeds that both sides completed; ``old`` counts runs made by older code.
+    seeds on which both sides completed and learnt, with their ``differences``; ``all_differences`` are those of every
+    seed that both completed. ``unlearnt`` counts completed runs that did not learn (`harness.analysis.learning`), and
+    ``old`` runs made by older code. ``values`` are those of all completed runs, ``learnt`` of those that learnt.
     """
 
     cell: Cell
@@ -57,25 +64,53 @@ class Outcome:
     diverged: int
     failed: int
     missing: int
+    unlearnt: int
     values: Interval
+    learnt: Interval
     keys: tuple[str, ...]
     paired_keys: tuple[str, ...]
     seeds: tuple[int, ...]
     differences: tuple[float, ...]
+    all_differences: tuple[float, ...]
     old: int
+
+    @property
+    def failures(self) -> Rate:
+        """How many of the runs that were made diverged or did not learn."""
+        return stats.rate(self.diverged + self.unlearnt, self.planned - self.missing - self.failed)
 
 
 @dataclass(frozen=True)
 class Across:
-    """One loss over all its cells: means over the seeds that are complete in each of them."""
+    """One loss over all its cells.
+
+    Attributes:
+        label: the loss.
+        compared: its comparison in every cell, in their order.
+        verdict: that of every cell where they agree; ``depends``, or not decidable, or withheld.
+        depends_on: titles of the axes, any of which alone separates cells that contradict each other.
+        heterogeneity: whether the differences of cells are one.
+        difference, low, high: the mean of the cells' differences with a simultaneous interval, for reading only: an
+            average has no verdict.
+        values: its scores, averaged over cells, of the seeds that are complete in each of them.
+        keys: the runs behind it.
+    """
 
     label: str
-    cells: int
-    seeds: int
-    left_out: int
+    compared: Mapping[Cell, Comparison]
+    verdict: str
+    depends_on: tuple[str, ...]
+    heterogeneity: Heterogeneity
+    difference: float
+    low: float
+    high: float
     values: Interval
-    comparison: Comparison | None
     keys: tuple[str, ...]
+
+    @property
+    def cells(self) -> int:
+        """In how many cells it was compared."""
+        return len(self.compared)
 
 
 @dataclass(frozen=True)
@@ -110,6 +145,7 @@ class Analysis:
         self.metric = self.metric_of(str(study.spec.get("metric", "test.top1")))
         self.baseline = str(study.spec.get("baseline", "cross_entropy"))
         self.margin = float(study.spec.get("margin") or 0.0)
+        self.sequential = study.spec.get("until") == "decided" or bool(study.spec.get("looks"))
         self.all = _with_cells(study.runs)
         self.cell_columns = cell_columns(self.all)
         kept = pd.Series(True, index=self.all.index) if mix else largest_group(self.all)
@@ -118,6 +154,8 @@ class Analysis:
         self.main = where(self.runs, role="run")
         self._records: dict[tuple[Cell, str], pd.DataFrame] = {}
         self._numbers: dict[str, pd.Series] = {}
+        self._histories: dict[str, pd.DataFrame] | None = None
+        self.own_reasons: dict[tuple[Cell, str], tuple[str, ...]] = {}
 
     def metric_of(self, key: str) -> Metric:
         """Return the metric that a column of the records holds, such as ``test.top1``.
@@ -191,13 +229,12 @@ class Analysis:
         return {(cell, label): self._outcome(cell, label) for cell, label in self.planned}
 
     def _outcome(self, cell: Cell, label: str) -> Outcome:
-        runs, done = self.planned[cell, label], self.done[cell, label]
-        base = None if label == self.baseline else self.done.get((cell, self.baseline))
-        others = {} if base is None else {seed: (key, value) for key, seed, value in base.itertuples(index=False)}
-        own = sorted((seed, key, value) for key, seed, value in done.itertuples(index=False) if seed in others)
-        paired = [(*run, *others[run[0]]) for run in own]
-        seeds, keys, values, base_keys, base_values = zip(*paired, strict=True) if paired else ((),) * 5
+        runs, done, good = self.planned[cell, label], self.done[cell, label], self.learnt(cell, label)
+        paired = [] if label == self.baseline else self._paired(good, self._base(cell, learnt=True))
+        every = [] if label == self.baseline else self._paired(done, self._base(cell, learnt=False))
         status = list(runs["status"])
+        bounds = (self.metric.low, self.metric.high)
+        low, high = (end if known is None else known for end, known in zip((-math.inf, math.inf), bounds, strict=True))
         return Outcome(
             cell=cell,
             label=label,
@@ -205,13 +242,70 @@ class Analysis:
             diverged=status.count("diverged"),
             failed=status.count("failed"),
             missing=status.count("missing"),
-            values=stats.mean_interval(column(done, "value")),
+            unlearnt=len(done) - len(good),
+            values=stats.mean_interval(column(done, "value"), low=low, high=high),
+            learnt=stats.mean_interval(column(good, "value"), low=low, high=high),
             keys=tuple(done["key"]),
-            paired_keys=(*keys, *base_keys),
-            seeds=tuple(int(seed) for seed in seeds),
-            differences=tuple(value - base for value, base in zip(values, base_values, strict=True)),
+            paired_keys=(*(run[1] for run in paired), *(run[3] for run in paired)),
+            seeds=tuple(run[0] for run in paired),
+            differences=tuple(run[2] - run[4] for run in paired),
+            all_differences=tuple(run[2] - run[4] for run in every),
             old=int(column(runs, "old").sum()),
         )
+
+    def _base(self, cell: Cell, *, learnt: bool) -> pd.DataFrame | None:
+        if (cell, self.baseline) not in self.planned:
+            return None
+        return self.learnt(cell, self.baseline) if learnt else self.done[cell, self.baseline]
+
+    def _paired(self, own: pd.DataFrame, base: pd.DataFrame | None) -> list[tuple[int, str, float, str, float]]:
+        """Return seed, key and value, and the baseline's key and value, of the seeds on both sides, in their order."""
+        others = {} if base is None else {seed: (key, value) for key, seed, value in base.itertuples(index=False)}
+        found = sorted((int(seed), key, value) for key, seed, value in own.itertuples(index=False) if seed in others)
+        return [(seed, str(key), float(value), *others[seed]) for seed, key, value in found]
+
+    def learnt(self, cell: Cell, label: str) -> pd.DataFrame:
+        """Return key, seed and value of the completed runs of a loss that learnt."""
+        return self._learnt[cell, label]
+
+    @functools.cached_property
+    def _learnt(self) -> dict[tuple[Cell, str], pd.DataFrame]:
+        found = {}
+        for (cell, label), done in self.done.items():
+            base = self.done.get((cell, self.baseline), done)
+            typical = float(base["value"].median()) if len(base) else math.nan
+            good = learning.learnt(
+                done["value"], self.chance(cell)[0], typical, higher_is_better=self.metric.higher_is_better
+            )
+            found[cell, label] = rows(done, pd.Series(good, index=done.index))
+        return found
+
+    def chance(self, cell: Cell) -> tuple[float, str]:
+        """Return what a prediction made without the input scores in a cell (nan: not known), and what predicts so."""
+        if cell not in self._chances:
+            runs = self.planned.get((cell, self.baseline), self.main.iloc[:0])
+            classes = [class_count(value) for value in column(runs, "data.classes")]
+            self._chances[cell] = controls.chance_of(self.metric.key, runs, classes)
+        return self._chances[cell]
+
+    @functools.cached_property
+    def _chances(self) -> dict[Cell, tuple[float, str]]:
+        return {}
+
+    def grain(self, cell: Cell) -> float:
+        """Return the smallest step of the metric in a cell: one test item where it counts items, else 0."""
+        if self.metric.grain != "item" or (cell, self.baseline) not in self.planned:
+            return 0.0
+        known = numbers(self.planned[cell, self.baseline], "data.test").dropna()
+        return 1 / float(known.iloc[0]) if len(known) and known.iloc[0] > 0 else 0.0
+
+    def histories(self, outcome: Outcome) -> pd.DataFrame:
+        """Return the epochs of the completed runs of an outcome."""
+        if self._histories is None:
+            groups = self.study.history.groupby("key", sort=False) if len(self.study.history) else ()
+            self._histories = {str(key): frame for key, frame in groups}
+        found = [self._histories[key] for key in outcome.keys if key in self._histories]
+        return pd.concat(found) if found else self.study.history.iloc[:0]
 
     def records(self, outcome: Outcome) -> pd.DataFrame:
         """Return the completed runs of an outcome with all their columns."""
@@ -237,44 +331,157 @@ class Analysis:
 
     @functools.cached_property
     def comparisons(self) -> dict[tuple[Cell, str], Comparison]:
-        """Every loss against the baseline within each cell; the losses of one cell are one family."""
+        """Every loss against the baseline within each cell, with its verdict withheld where a gate says why."""
+        return {key: found.withheld(gates.gates(self, *key)) for key, found in self.estimated.items()}
+
+    @functools.cached_property
+    def estimated(self) -> dict[tuple[Cell, str], Comparison]:
+        """The comparisons as the numbers alone decide them; the losses of one cell are one family."""
         found: dict[tuple[Cell, str], Comparison] = {}
         for cell in self.cells:
             outcomes = [self.outcomes[cell, label] for label in self.challengers if (cell, label) in self.outcomes]
-            family = self.family({outcome.label: outcome.differences for outcome in outcomes})
+            items = {outcome.label: self.item_differences(outcome) for outcome in outcomes}
+            family = stats.compare_family(
+                {outcome.label: outcome.differences for outcome in outcomes},
+                self.scale(cell),
+                items={label: known for label, known in items.items() if known},
+                sequential=self.sequential,
+            )
             found |= {(cell, label): compared for label, compared in family.items()}
         return found
 
-    def family(self, differences: Mapping[str, ArrayLike], test: stats.Test = "paired t") -> dict[str, Comparison]:
-        """Compare a family of losses with the baseline, in the metric and margin of this study."""
-        better = self.metric.higher_is_better
-        return stats.compare_family(differences, margin=self.margin, higher_is_better=better, test=test)
+    def item_differences(self, outcome: Outcome) -> Items | None:
+        """Return the differences of an outcome on every test item, seed by seed; None where there are none."""
+        half = len(outcome.paired_keys) // 2
+        return self._item_pairs(outcome.paired_keys[:half], outcome.paired_keys[half:])
+
+    def _item_pairs(self, keys: Sequence[str], others: Sequence[str]) -> Items | None:
+        found = []
+        for key, other in zip(keys, others, strict=True):
+            own, base = self._items(key), self._items(other)
+            if own is None or base is None or not np.array_equal(own[0], base[0]):
+                return None
+            found.append((own[0], own[1] - base[1]))
+        return found if len(found) > 1 else None
+
+    def _items(self, key: str) -> tuple[Any, Any] | None:
+        if key not in self._item_scores:
+            self._item_scores[key] = self.study.item_scores(key, self.metric.key)
+        return self._item_scores[key]
+
+    @functools.cached_property
+    def _item_scores(self) -> dict[str, tuple[Any, Any] | None]:
+        return {}
+
+    def scale(self, cell: Cell, margin: float | None = None) -> Scale:
+        """Return what differences in a cell can be, with the study's margin or another."""
+        low, high = self.metric.low, self.metric.high
+        span = math.inf if low is None or high is None else high - low
+        chosen = self.margin if margin is None else margin
+        return Scale(self.metric.higher_is_better, chosen, -span, span, self.grain(cell))
+
+    def family(self, differences: Mapping[Cell, ArrayLike], margin: float | None = None) -> dict[Cell, Comparison]:
+        """Compare control runs with the baseline in every cell; the cells are one family."""
+        m = len(differences)
+        return {cell: stats.compare(d, self.scale(cell, margin), family=m) for cell, d in differences.items()}
+
+    @functools.cached_property
+    def controls(self) -> tuple[controls.Control, ...]:
+        """All controls of all cells."""
+        return controls.controls(self)
+
+    @functools.cached_property
+    def choices(self) -> dict[tuple[tuple[str, ...], str], selection.Choice]:
+        """What the search of each loss in each cell chose, by the cell's values and the loss."""
+        trials = where(self.all, role="search")
+        found = {}
+        for (values, label), group in trials.groupby(["cell", "label"], sort=False):
+            found[values, label] = selection.choose(
+                selection.tried(group.to_dict("records")), self.metric.key, self.metrics
+            )
+        return found
+
+    # ------------------------------------------------------------------ the best
+
+    @functools.cached_property
+    def best(self) -> dict[Cell, list[Candidate]]:
+        """For every cell, all losses with what beats them; those that nothing beats may be the best."""
+        return {cell: self._best(cell) for cell in self.cells}
+
+    def _best(self, cell: Cell) -> list[Candidate]:
+        labels = [label for label in self.labels if len(self._learnt.get((cell, label), ())) > 1]
+        known = {label: self.learnt(cell, label) for label in labels}
+        sign = 1 if self.metric.higher_is_better else -1
+        grain = self.grain(cell)
+
+        def difference(first: str, second: str) -> Estimate:
+            paired = self._paired(known[first], known[second])
+            items = self._item_pairs([run[1] for run in paired], [run[3] for run in paired])
+            signed = None if items is None else [(ids, sign * d) for ids, d in items]
+            return estimate([sign * (run[2] - run[4]) for run in paired], signed, grain)
+
+        withheld = {label: gates.gates(self, cell, label) for label in labels}
+        return confidence_set(labels, difference, sequential=self.sequential, withheld=withheld)
+
+    @functools.cached_property
+    def best_over_cells(self) -> list[Candidate]:
+        """The same over all cells: the mean of the cells' differences; losses that have runs in every cell."""
+        everywhere = [
+            label for label in self.labels if all(len(self._learnt.get((cell, label), ())) > 1 for cell in self.cells)
+        ]
+        sign = 1 if self.metric.higher_is_better else -1
+
+        def difference(first: str, second: str) -> Estimate:
+            found = []
+            for cell in self.cells:
+                paired = self._paired(self.learnt(cell, first), self.learnt(cell, second))
+                items = self._item_pairs([run[1] for run in paired], [run[3] for run in paired])
+                signed = None if items is None else [(ids, sign * d) for ids, d in items]
+                found.append(estimate([sign * (run[2] - run[4]) for run in paired], signed, self.grain(cell)))
+            return averaged(found)
+
+        withheld = {
+            label: tuple(dict.fromkeys(reason for cell in self.cells for reason in gates.gates(self, cell, label)))
+            for label in everywhere
+        }
+        return confidence_set(everywhere, difference, sequential=self.sequential, withheld=withheld)
 
     # ------------------------------------------------------------------ across cells
 
     @functools.cached_property
     def across(self) -> dict[str, Across]:
-        """Every loss over all its cells, whole seeds flipped together; empty where there is only one cell."""
+        """Every loss but the baseline over all its cells; empty where there is only one cell."""
         if len(self.cells) < 2:
             return {}
-        done = {label: self._by_seed_and_cell(label) for label in self.labels}
-        blocks: dict[str, pd.DataFrame] = {}
-        for label, own in done.items():
-            compared = own if label == self.baseline else own - done[self.baseline].reindex_like(own)
-            blocks[label] = compared.dropna()
-        family = self.family({label: blocks[label].mean(axis=1) for label in self.challengers}, "sign flip")
-        return {
-            label: Across(
-                label=label,
-                cells=own.shape[1],
-                seeds=len(blocks[label]),
-                left_out=len(own) - len(blocks[label]),
-                values=stats.mean_interval(own.loc[blocks[label].index].mean(axis=1)),
-                comparison=family.get(label),
-                keys=self._keys(label, blocks[label].index),
-            )
-            for label, own in done.items()
-        }
+        return {label: self._across(label) for label in self.challengers}
+
+    def _across(self, label: str) -> Across:
+        compared = {cell: c for cell in self.cells if (c := self.comparisons.get((cell, label))) is not None}
+        spread = effects.heterogeneity(list(compared.values()))
+        found = effects.verdict_over(list(compared.values()), spread.shown)
+        signs = {cell.values: effects.SIGNS[c.verdict] for cell, c in compared.items() if c.verdict in effects.SIGNS}
+        axes = effects.depends_on(self.cell_columns, signs) if found == "depends" else ()
+        own = self._by_seed_and_cell(label).dropna()
+        mean = averaged(
+            [
+                estimate(outcome.differences, self.item_differences(outcome), self.grain(cell))
+                for cell in compared
+                for outcome in (self.outcomes[cell, label],)
+            ]
+        )
+        ends = mean.interval(mean.scope, stats.ALPHA / max(1, len(self.challengers)), sequential=self.sequential)
+        return Across(
+            label=label,
+            compared=compared,
+            verdict=found,
+            depends_on=tuple(axis_title(name) for name in axes),
+            heterogeneity=spread,
+            difference=mean.mean,
+            low=ends[0],
+            high=ends[1],
+            values=stats.mean_interval(own.mean(axis=1)),
+            keys=self._keys(label, own.index),
+        )
 
     def _keys(self, label: str, seeds: Iterable[int]) -> tuple[str, ...]:
         runs = pd.DataFrame({name: column(self.main, name) for name in ("key", "seed", "label", "status")})
@@ -287,6 +494,30 @@ class Analysis:
         columns = {cell.title: self.done[cell, label].set_index("seed")["value"] for cell in planned}
         seeds = sorted({int(seed) for runs in planned.values() for seed in runs["seed"]})
         return pd.DataFrame({title: values.reindex(seeds) for title, values in columns.items()}, index=pd.Index(seeds))
+
+
+def averaged(found: Sequence[Estimate]) -> Estimate:
+    """Return the mean of several cells' estimates.
+
+    Cells may share test items and initial weights, so errors are taken to be fully correlated: the standard error of
+    the mean is at most the mean of theirs. Degrees of freedom are the fewest.
+    """
+    if not found or any(each.n < 2 for each in found):
+        return Estimate(0, math.nan, math.nan, math.nan)
+    every = all(each.scope == "new items" for each in found)
+
+    def mean(values: Iterable[float]) -> float:
+        return sum(values) / len(found)
+
+    return Estimate(
+        min(each.n for each in found),
+        mean(each.mean for each in found),
+        mean(each.sd for each in found),
+        mean(each.error for each in found),
+        mean(each.error_new for each in found) if every else math.nan,
+        min(each.freedom_new for each in found) if every else math.nan,
+        mean(each.fixed_new for each in found) if every else 0.0,
+    )
 
 
 def cell_columns(runs: pd.DataFrame) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from harness import paths
+from harness import paths, records
 from harness.paths import RESULTS
 
 FOLDERS = (RESULTS / "bench", paths.ROOT / "results" / "measured")
@@ -39,12 +39,12 @@ def gradient_norms() -> pd.DataFrame:
 
     Columns: loss, norm (median over epochs and seeds), spread (ninth decile / first decile).
     """
-    runs, history = (FOLDERS[1] / f"losses{part}.csv" for part in ("", "_history"))
-    if not runs.exists() or not history.exists():
+    published = FOLDERS[1] / "losses.csv"
+    if not published.exists():
         return pd.DataFrame(columns=["loss", "norm", "spread"])
-    listed = pd.read_csv(runs, usecols=["key", "role", "label"])
-    epochs = pd.read_csv(history, usecols=["key", "grad_norm"]).merge(listed[listed["role"] == "run"], on="key")
-    norms = epochs.groupby("label")["grad_norm"]
+    study = records.load_published(published)
+    runs = study.runs[study.runs["role"] == "run"]
+    norms = study.history.merge(runs[["key", "label"]], on="key").groupby("label")["grad_norm"]
     spread = norms.quantile(0.9) / norms.quantile(0.1)
     return pd.DataFrame({"norm": norms.median(), "spread": spread}).rename_axis("loss").reset_index()
 

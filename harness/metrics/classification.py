@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from harness.metrics import items
 from losses.loss import Link
 
 CALIBRATION_BINS = 15
@@ -24,10 +26,12 @@ class ClassificationMetrics:
         counts: (C,) training images of each class; a class is a minority if it has at most half as many as the most
             frequent one.
         device: where scores lie.
+        keep: whether to keep of every item whether it was right.
     """
 
-    def __init__(self, classes: int, link: Link, counts: Tensor, device: torch.device) -> None:
-        self.classes, self.link, self.counts = classes, link, counts
+    def __init__(self, classes: int, link: Link, counts: Tensor, device: torch.device, *, keep: bool = False) -> None:
+        self.classes, self.link, self.counts, self.keep = classes, link, counts, keep
+        self.kept: list[Tensor] = []
         self.confusion = torch.zeros(classes**2, dtype=torch.int64, device=device)
         self.sums = {name: torch.zeros((), dtype=torch.float64, device=device) for name in ("top5", "nll")}
         self.bins = torch.zeros(3, CALIBRATION_BINS + 1, dtype=torch.float64, device=device)
@@ -43,6 +47,8 @@ class ClassificationMetrics:
         if self.link is not None:
             scores = logits.softmax(1) if self.link == "softmax" else logits.sigmoid()
             self._calibrate(scores.amax(1), best[:, 0] == target)
+        if self.keep:
+            self.kept.append(torch.stack([target, best[:, 0] == target]))
         self.ranking.add(logits.sigmoid() if self.link == "sigmoid" else logits.softmax(1), target)
 
     def _calibrate(self, confidence: Tensor, correct: Tensor) -> None:
@@ -52,6 +58,15 @@ class ClassificationMetrics:
         )  # as torchmetrics: a confidence of 1 has a bin of its own
         for row, values in enumerate((torch.ones_like(confidence), correct, confidence)):
             self.bins[row].scatter_add_(0, index, values.double())
+
+    def items(self, index: Tensor) -> dict[str, np.ndarray]:
+        """Return what is kept of every item, in the order in which they came (`harness.metrics.items.of_classes`).
+
+        Args:
+            index: (N,) position of each in the official file.
+        """
+        target, correct = torch.cat(self.kept, 1).cpu().numpy()
+        return items.of_classes(index.numpy(), target, correct.astype(bool))
 
     def scores(self) -> dict[str, Any]:
         """Return all metrics.
@@ -85,6 +100,23 @@ class ClassificationMetrics:
         values = torch.cat([torch.stack(list(found.values())), hits / actual]).tolist()  # the one transfer to the host
         absent = {name: None for name in ("minority_recall", "nll", "ece") if name not in found}
         return dict(zip(found, values, strict=False)) | absent | {"per_class": values[len(found) :]}
+
+
+TRIVIAL = ("top1", "macro_f1", "balanced_accuracy", "gmean", "minority_recall")
+
+
+def trivial(counts: Tensor, target: Tensor) -> dict[str, float]:
+    """Return what it scores to call every item by the most frequent class of training, by metric.
+
+    Args:
+        counts: (C,) training items of each class.
+        target: (N,) classes of the items that are judged.
+    """
+    counts, target = counts.cpu(), target.cpu()
+    metrics = ClassificationMetrics(len(counts), None, counts, counts.device)
+    metrics.add((torch.arange(len(counts)) == counts.argmax()).double().expand(len(target), -1), target)
+    found = metrics.scores()
+    return {name: found[name] for name in TRIVIAL if found[name] is not None}
 
 
 class AreaUnderCurve:

@@ -30,6 +30,8 @@ class Metric:
         higher_is_better: direction.
         low, high: bounds of the recorded value; None: none.
         links: how predictions must become probabilities for it to mean anything; empty: it always does.
+        grain: ``item`` where the value moves in steps of 1 / number of test items (or of images, or boxes); empty: it
+            may take any value.
     """
 
     key: str
@@ -42,6 +44,7 @@ class Metric:
     low: float | None = None
     high: float | None = None
     links: tuple[str, ...] = ()
+    grain: str = ""
 
     def number(self, value: float, *, sign: bool = False) -> str:
         """Return ``value`` scaled and rounded, without unit."""
@@ -91,8 +94,8 @@ LIKELIHOOD = Metric(
 CALIBRATION = share("ece", "calibration error", higher_is_better=False, links=("softmax", "sigmoid"))
 
 CLASSIFICATION = (
-    share("top1", "top-1 accuracy"),
-    share("top5", "top-5 accuracy"),
+    share("top1", "top-1 accuracy", grain="item"),
+    share("top5", "top-5 accuracy", grain="item"),
     share("macro_f1", "macro-F1"),
     share("balanced_accuracy", "balanced accuracy"),
     share("gmean", "G-mean"),
@@ -124,13 +127,30 @@ REGRESSION = (
 )
 LOCALISATION = (
     share("iou", "IoU of boxes"),
-    share("found50", "boxes found at IoU 0.5"),
-    share("found75", "boxes found at IoU 0.75"),
+    share("found50", "boxes found at IoU 0.5", grain="item"),
+    share("found75", "boxes found at IoU 0.75", grain="item"),
     error("corner_error", "error of an edge in pixels"),
 )
 KNOWN: Mapping[str, Metric] = {
     metric.key: metric for metric in (*CLASSIFICATION, *SEGMENTATION, *REGRESSION, *LOCALISATION)
 }
+
+FALLBACKS: Mapping[str, str] = {
+    "gmean": "balanced_accuracy",
+    "minority_recall": "balanced_accuracy",
+    "balanced_accuracy": "top1",
+    "miou": "pixel_accuracy",
+    "foreground_iou": "miou",
+    "found75": "found50",
+    "found50": "iou",
+    "ap75": "ap50",
+    "ap": "ap50",
+    "ap50": "matched_iou",
+}
+"""What a search looks at where a metric is as bad as can be in every trial."""
+TIE_BREAKERS = ("nll", "auc", "miou_image", "dice_image", "iou", "rmse", "mae", "corner_error", "matched_iou")
+"""What tells equal trials of a search apart, the first that they recorded first: the likelihood where a loss has one,
+else what is smoother than counts of items."""
 
 
 def metric_of(key: str, declared: Iterable[Metric] = ()) -> Metric:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from harness.metrics import items
+from harness.metrics.items import SHARES
 from losses.geometric import iou
-
-SHARES = {"found50": 0.5, "found75": 0.75}
-"""Overlap from which on a box counts as found, by name of the metric."""
 
 
 class RunningOverlaps:
@@ -19,7 +19,16 @@ class RunningOverlaps:
 
     def add(self, found: Tensor, truth: Tensor) -> None:
         """Take a batch: predicted and true boxes (N,4), corners x1, y1, x2, y2, not inside out, with an area."""
-        self.kept.append(torch.stack([1 - iou(found, truth), (found - truth).abs().mean(1)]))
+        overlap = (1 - iou(found, truth)).float().double()  # as it is kept, so that both agree on which are found
+        self.kept.append(torch.stack([overlap, (found - truth).abs().mean(1)]))
+
+    def items(self, index: Tensor) -> dict[str, np.ndarray]:
+        """Return what is kept of every box, in the order in which they came: its overlap, as ``iou``, and ``item``.
+
+        Args:
+            index: (N,) position of the image of each in the official file.
+        """
+        return items.of_scores(index.numpy(), {"iou": torch.cat(self.kept, 1)[0].cpu().numpy()})
 
     def scores(self) -> dict[str, float]:
         """Return all metrics.

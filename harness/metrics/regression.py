@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from harness.metrics import items
 
 
 class RunningErrors:
@@ -15,6 +18,15 @@ class RunningErrors:
     def add(self, values: Tensor, truth: Tensor) -> None:
         """Take a batch: predictions (N,) and true numbers (N,)."""
         self.kept.append(torch.stack([values, truth]))
+
+    def items(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what is kept of every row, in the order in which they came (`harness.metrics.items.of_values`).
+
+        Args:
+            index: (N,) position of each in the table.
+        """
+        values, truth = torch.cat(self.kept, 1).cpu().numpy()
+        return items.of_values(index, values - truth, truth)
 
     def scores(self) -> dict[str, float]:
         """Return the metrics of :func:`metrics`."""

@@ -10,7 +10,7 @@ from harness.metrics.declared import Metric, share
 
 RETRIEVAL: tuple[Metric, ...] = (
     share("map_at_r", "MAP@R"),
-    share("recall_at_1", "recall@1"),
+    share("recall_at_1", "recall@1", grain="item"),
     share("r_precision", "R-precision"),
 )
 QUERIES = 1024

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from datasets.splits import VOID
+from harness.metrics import items
 from losses.loss import Link
 
 CALIBRATION_BINS = 15
@@ -50,6 +52,36 @@ def of_confusion(confusion: Tensor, classes: tuple[str, ...]) -> dict[str, Tenso
     }
 
 
+def item_scores(counts: Tensor, classes: tuple[str, ...]) -> dict[str, Tensor]:
+    """Return the item scores of images for metrics of `of_confusion`: the metric's value plus the influence of each.
+
+    The IoU of a class is a ratio of sums over images, I / U, on which an image that adds i and u to them has the
+    influence n (i - (I / U) u) / U; the mean over classes passes it on. Dice and pixel accuracy likewise.
+
+    Args:
+        counts: float64 (3, N, C), hits, true and predicted pixels of each image and class.
+        classes: names; one called background is left out of ``foreground_iou``.
+
+    Returns:
+        ``miou``, ``foreground_iou``, ``dice`` and ``pixel_accuracy``, (N,) each.
+    """
+    hits, actual, guessed = counts
+    union = actual + guessed - hits
+    there = union.sum(0) > 0
+    foreground = torch.tensor([name != "background" for name in classes], device=counts.device)
+    iou, dice = _ratios(hits, union), _ratios(2 * hits, actual + guessed)
+    found = {"miou": iou[:, there], "foreground_iou": iou[:, there & foreground], "dice": dice[:, there]}
+    named = {name: each.sum(1) / max(1, each.shape[1]) for name, each in found.items()}
+    return named | {"pixel_accuracy": _ratios(hits.sum(1, keepdim=True), actual.sum(1, keepdim=True))[:, 0]}
+
+
+def _ratios(over: Tensor, under: Tensor) -> Tensor:
+    """Return the item scores (N, K) of ratios of sums over items, those of (N, K) over those of (N, K)."""
+    total = under.sum(0).clamp_min(1)
+    value = over.sum(0) / total
+    return value + len(over) * (over - value * under) / total
+
+
 class ConfusionMetrics:
     """Counts of a split, added up on the device; the host is asked once, at the end.
 
@@ -58,10 +90,12 @@ class ConfusionMetrics:
         link: ``softmax`` (likelihood and calibration), ``sigmoid`` and None (neither).
         boundaries: whether to evaluate boundaries too.
         device: where predictions lie.
+        keep: whether to keep what every image contributes.
     """
 
-    def __init__(self, classes: int, link: Link, *, boundaries: bool, device: torch.device) -> None:
-        self.classes, self.link, self.boundaries = classes, link, boundaries
+    def __init__(self, classes: int, link: Link, *, boundaries: bool, device: torch.device, keep: bool = False) -> None:
+        self.classes, self.link, self.boundaries, self.keep = classes, link, boundaries, keep
+        self.kept: list[Tensor] = []  # (3, B, C): hits, true and predicted pixels of each image and class
         self.confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
         self.images: list[Tensor] = []  # (B, 2): mean IoU and mean Dice of each image
         self.edges: list[Tensor] = []  # (B,): boundary F1 of each image
@@ -73,6 +107,8 @@ class ConfusionMetrics:
         counts = _confusions(logits.argmax(1), target, self.classes)
         self.confusion += counts.sum(0)
         hits, actual, guessed = counts.diagonal(dim1=1, dim2=2), counts.sum(2), counts.sum(1)
+        if self.keep:
+            self.kept.append(torch.stack([hits, actual, guessed]))
         union = actual + guessed - hits
         present = (union > 0).double()
         scores = torch.stack([hits / union.clamp_min(1), 2 * hits / (actual + guessed).clamp_min(1)])
@@ -93,6 +129,18 @@ class ConfusionMetrics:
         place = place.where(counted, CALIBRATION_BINS).flatten()  # void falls into a bin of its own
         for row, values in enumerate((torch.ones_like(confidence), predicted == target, confidence)):
             self.bins[row].scatter_add_(0, place, values.flatten().double())
+
+    def items(self, index: Tensor, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
+        """Return the item scores of every image, in the order in which they came (`harness.metrics.items.of_scores`).
+
+        Args:
+            index: (N,) position of each in the official list.
+            classes: names, as `scores` takes them.
+        """
+        each = torch.cat(self.images).T
+        named = item_scores(torch.cat(self.kept, 1).double(), classes)
+        named |= {"miou_image": each[0], "dice_image": each[1]}
+        return items.of_scores(index.numpy(), {name: values.cpu().numpy() for name, values in named.items()})
 
     def scores(self, classes: tuple[str, ...]) -> dict[str, Any]:
         """Return all metrics.

@@ -1,7 +1,7 @@
 """Records: what runs leave behind, the tables of a study, and the evidence that is committed."""
 
 from harness.paths import RESULTS
-from harness.records.publish import import_files, load_published, merge, publish
+from harness.records.publish import import_files, load_published, merge, publish, publish_tables
 from harness.records.store import (
     SCHEMA,
     cell,
@@ -16,7 +16,7 @@ from harness.records.store import (
     write_json,
     write_text,
 )
-from harness.records.study import StudyData, check_content, load_study, write_study
+from harness.records.study import StudyData, check_content, evidence_folders, load_study, write_study
 
 __all__ = [
     "RESULTS",
@@ -25,6 +25,7 @@ __all__ = [
     "cell",
     "check_content",
     "damaged",
+    "evidence_folders",
     "examples",
     "finished",
     "flat",
@@ -33,6 +34,7 @@ __all__ = [
     "load_study",
     "merge",
     "publish",
+    "publish_tables",
     "read",
     "run_folder",
     "save",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,8 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         if given.command == "publish":
-            for path in publish(given.study):
-                print(f"wrote {os.path.relpath(path)} ({path.stat().st_size >> 10} KiB)")
+            print(publish(given.study))
         elif given.command == "import":
             for study, count in import_files(given.file).items():
                 print(f"{study}: {count} new runs")

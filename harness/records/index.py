@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # pandas is imported by whoever has tables
     Tables = tuple[pd.DataFrame, pd.DataFrame]
 
 NAME = "records.index"
-VERSION = 2  # raised when the tables are made otherwise
+VERSION = 3  # raised when the tables are made otherwise
 
 
 def cached(path: Path, state: str, read: Callable[[], Tables]) -> Tables:

@@ -1,18 +1,18 @@
-"""Evidence that is committed: flat rows of finished runs, written, read and joined.
+"""Evidence that is committed: finished runs of studies, written, read and joined.
 
-results/measured/<study>.csv          one row per run
-results/measured/<study>_history.csv  its epochs
-results/measured/<study>.json         the study as it was asked, what all rows share, and the metrics they declare
+results/measured/<study>.json, ...    a study (see harness.records.evidence)
 results/measured/behaviours.jsonl     what the code of published runs does (see harness.behaviour)
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import os
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,54 +20,116 @@ from harness import behaviour
 from harness.errors import UsageError
 from harness.journal import append, entries
 from harness.paths import RESULTS
-from harness.records.store import finished, finite, problem, read, run_folder, write_text
-from harness.records.study import StudyData, asked_of, load_study, published_metrics, published_rows, read_csv
+from harness.records import evidence
+from harness.records.evidence import read_csv
+from harness.records.packed import pack
+from harness.records.store import STATUSES, finished, finite, problem, read, run_folder, write_text
+from harness.records.study import StudyData, distinct, epochs_of, load_study
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MEASURED_LIMIT = 1 << 20  # bytes: evidence is committed, so it stays small
-SHARED = ("config.", "data.", "env.", "identity.")  # columns that are published once where all runs agree
+ITEMS_LIMIT = 8 << 20  # bytes, of all files of a study with what its runs scored on test items
+DESCRIBED = ("config.", "data.", "env.", "identity.", "loss_")
+"""Columns that are published once where all runs agree, or all of a setting."""
 
 
-def publish(name: str, results: Path = RESULTS) -> list[Path]:
+@dataclass(frozen=True)
+class Publication:
+    """What `publish` wrote.
+
+    Attributes:
+        files: the written files, the manifest last.
+        runs: how many runs they hold.
+        epochs: ``all``, or which of them, such as ``every 3rd``.
+        items: whether what runs scored on every test item is among them; None: no run kept it.
+    """
+
+    files: tuple[Path, ...]
+    runs: int
+    epochs: str
+    items: bool | None
+
+    def __str__(self) -> str:
+        sizes = [(path, path.stat().st_size) for path in self.files]
+        said = {
+            None: "No run kept what it scored on every test item.",
+            False: f"Scores on test items would take more than {ITEMS_LIMIT >> 20} MiB: published without them.",
+            True: "",
+        }
+        lines = [f"wrote {os.path.relpath(path)} ({(size + 1023) >> 10} KiB)" for path, size in sizes]
+        lines.append(f"{self.runs} runs, {self.epochs}, {sum(size for _, size in sizes) >> 10} KiB in all.")
+        return "\n".join([*lines, *filter(None, [said[self.items]])])
+
+
+def publish(name: str, results: Path = RESULTS) -> Publication:
     """Write the finished runs of a study to results/measured/, together with what earlier machines published.
 
-    Accuracies per class are published for test data alone; the others stay in the runs' own record.json and
-    history.csv. Where epochs take more than 1 MiB, only every second (third ...) is published, and the first and last
-    of each run.
-    What configuration, data and environment of all runs have in common is written once, in the .json.
+    Numbers are written exactly, and all files in one step (see `harness.records.evidence`). Accuracies per class are
+    published for test data alone; the others stay in the runs' own record.json and history.csv. Where epochs take more
+    than 1 MiB, only every second (third ...) is published, and the first and last of each run. What runs, other than
+    trials of a search, scored on test items is left out where it takes more than 8 MiB.
 
     Raises:
         UsageError: the study has no finished run, or a file would exceed 1 MiB.
     """
     study = load_study(name, results)
-    runs = study.runs[study.runs["status"].isin(["done", "diverged"])]
+    found = publish_tables(study, results / "measured")
+    _publish_behaviours(study.runs.loc[study.runs["source"] == "local", "key"], results)
+    return found
+
+
+def publish_tables(study: StudyData, folder: Path) -> Publication:
+    """Replace the evidence of a study in ``folder`` by its finished runs; see `publish`.
+
+    Raises:
+        UsageError: it has no finished run, or a file would exceed 1 MiB.
+    """
+    runs, name = study.runs[study.runs["status"].isin(STATUSES)], study.name
     unpublished = [column for column in runs if str(column).endswith(".per_class") and column != "test.per_class"]
     runs = runs.drop(columns=["source", "traceback", "error", *unpublished], errors="ignore")
     if runs.empty:
         raise UsageError(f"the study {name} has no finished run yet: run python -m harness study={name} first.")
-    history = study.history[study.history["key"].isin(runs["key"])].drop(columns="valid.per_class", errors="ignore")
-    runs = runs.dropna(axis="columns", how="all")
-    alike = [str(name) for name in runs if str(name).startswith(SHARED) and runs[name].nunique(dropna=False) == 1]
-    shared = {name: runs[name].tolist()[0] for name in alike}  # as types of Python
-    metrics = [metric.as_dict() for metric in study.metrics]
-    written = {
-        f"{name}.csv": _csv(runs.drop(columns=list(shared)).sort_values(["role", "label", "key"])),
-        f"{name}_history.csv": _epochs_that_fit(history.sort_values(["key", "epoch"])),
-        f"{name}.json": json.dumps(finite(study.spec) | {"shared": finite(shared), "metrics": metrics}, indent=1)
-        + "\n",
+    runs = runs.dropna(axis="columns", how="all").sort_values(["role", "label", "key"])
+    history = epochs_of(study.history, set(runs["key"])).drop(columns="valid.per_class", errors="ignore")
+    shared = [str(column) for column in runs if _described(column) and runs[column].nunique(dropna=False) == 1]
+    settings = _of_settings(runs.drop(columns=shared))
+    epochs, step = _epochs_that_fit(history.sort_values(["key", "epoch"]))
+    compared = runs.loc[runs["role"] != "search", "key"]
+    scored = {key: arrays for key in compared if (arrays := study.arrays(key))}
+    parts = pack(scored, MEASURED_LIMIT)
+    fits = parts is not None and sum(map(len, parts)) <= ITEMS_LIMIT
+    files = {
+        f"{name}.csv": _csv(runs.drop(columns=[*shared, *settings[1:]])),
+        f"{name}_settings.csv": _csv(runs[settings].drop_duplicates("setting")),
+        f"{name}_history.csv.gz": epochs,
+        **{f"{name}_items_{n}.npz": part for n, part in enumerate(parts if parts and fits else (), 1)},
     }
-    for file, text in written.items():
-        if len(text.encode()) > MEASURED_LIMIT:
+    for file, content in files.items():
+        if len(content) > MEASURED_LIMIT:
             raise UsageError(
-                f"{file} would have {len(text) >> 10} KiB, over the limit of 1024 KiB for committed evidence: "
-                "publish fewer runs."
+                f"{file} would have {len(content) >> 10} KiB, over the limit of {MEASURED_LIMIT >> 10} KiB for "
+                "committed evidence: publish fewer runs."
             )
-    for file, text in written.items():
-        write_text(results / "measured" / file, text)
-    _publish_behaviours(study.runs.loc[study.runs["source"] == "local", "key"], results)
-    return [results / "measured" / file for file in written]
+    about = {"shared": {column: runs[column].tolist()[0] for column in shared}}  # as types of Python
+    about |= {"metrics": [metric.as_dict() for metric in study.metrics]}
+    evidence.write(folder, name, files, finite(study.spec) | finite(about))
+    written = tuple(folder / file for file in (*files, f"{name}.json"))
+    return Publication(
+        written, len(runs), "all epochs" if step == 1 else f"one of {step} epochs", fits if scored else None
+    )
+
+
+def _described(column: object) -> bool:
+    return str(column).startswith(DESCRIBED)
+
+
+def _of_settings(runs: pd.DataFrame) -> list[str]:
+    """Return ``setting`` and the columns that describe runs of one setting alike."""
+    described = [str(column) for column in runs if _described(column)]
+    counts = runs.groupby("setting")[described].nunique(dropna=False).max() if described else {}
+    return ["setting", *(column for column in described if counts[column] == 1)]
 
 
 def _publish_behaviours(keys: Iterable[str], results: Path) -> None:
@@ -82,64 +144,67 @@ def _publish_behaviours(keys: Iterable[str], results: Path) -> None:
                 append(journal, entry)
 
 
-def _csv(table: pd.DataFrame) -> str:
-    return table.to_csv(float_format="%.6g", index=False)
+def _csv(table: pd.DataFrame) -> bytes:
+    return table.to_csv(index=False).encode()  # floats as the shortest text that is read back to the same
 
 
-def _epochs_that_fit(history: pd.DataFrame) -> str:
-    """Return epochs as CSV: all, or evenly fewer of them, so that their file stays below the limit."""
+def _epochs_that_fit(history: pd.DataFrame) -> tuple[bytes, int]:
+    """Return epochs as compressed CSV: every one, or evenly fewer, so that their file stays below the limit; and of how
+    many one is there.
+    """
     ends = (history["epoch"] == 1) | (history["epoch"] == history.groupby("key")["epoch"].transform("max"))
-    text, step = _csv(history), 1
-    while len(text) > MEASURED_LIMIT and step < history["epoch"].max():
-        step = max(step + 1, math.ceil(step * len(text) / MEASURED_LIMIT * 0.9))
-        text = _csv(history[ends | (history["epoch"] % step == 0)])
-    return text
+    content, step = _compressed(history), 1
+    while len(content) > MEASURED_LIMIT and step < history["epoch"].max():
+        step = max(step + 1, math.ceil(step * len(content) / MEASURED_LIMIT * 0.9))
+        content = _compressed(history[ends | (history["epoch"] % step == 0)])
+    return content, step
+
+
+def _compressed(history: pd.DataFrame) -> bytes:
+    return gzip.compress(_csv(history), mtime=0)
 
 
 def load_published(file: Path) -> StudyData:
-    """Read a published <study>.csv wherever it lies, with the .json beside it if there is one; without its epochs.
+    """Read a published <study>.csv wherever it lies with the files that its <study>.json names.
 
     Raises:
-        UsageError: it does not exist or is no published study.
+        UsageError: it does not exist, is no published study, or a file is not the one that was published.
     """
-    import pandas as pd
-
-    runs = _checked_rows(file)
-    beside = file.with_suffix(".json")
-    spec = asked_of(json.loads(beside.read_text())) if beside.exists() else {}
-    return StudyData(file.stem, spec, runs, pd.DataFrame(columns=["key", "epoch"]), published_metrics(file))
-
-
-def _checked_rows(file: Path) -> pd.DataFrame:
-    rows = published_rows(file)
-    if rows.empty or not {"key", "status", "setting", "label"} <= set(rows.columns):
-        raise UsageError(f"{file} is not a published study: give a <study>.csv that `publish` wrote.")
-    return rows
+    found = evidence.find(file.stem, [file.parent])
+    if found is None or file.suffix != ".csv":
+        raise UsageError(
+            f"{file} is not a published study: give a <study>.csv that `publish` wrote, with the files beside it."
+        )
+    return StudyData(file.stem, found.spec, found.rows, found.history, found.metrics, found.item_arrays.get)
 
 
 def import_files(files: Iterable[Path], results: Path = RESULTS) -> dict[str, int]:
     """Add rows published elsewhere to results/measured/; return how many were new, by study.
 
-    Rows are joined by key. Give the <study>.csv; its _history.csv and .json beside it come along.
+    Rows are joined by key; epochs and scores on test items come along. What is here stays as it is.
 
     Raises:
-        UsageError: a file does not exist or is no published study.
+        UsageError: a file does not exist or is no published study, or one of ours would exceed 1 MiB.
     """
-    added = {}
+    added: dict[str, int] = {}
     for file in files:
-        rows = _checked_rows(file).drop(columns="source", errors="ignore")
-        target = results / "measured"
-        before = published_rows(target / file.name).drop(columns="source", errors="ignore")
-        joined = _joined(before, rows, ["key", "role"])
-        write_text(target / file.name, joined.to_csv(index=False))
-        beside = f"{file.stem}_history.csv"
-        if not (history := read_csv(file.with_name(beside))).empty:
-            write_text(
-                target / beside, _joined(read_csv(target / beside), history, ["key", "epoch"]).to_csv(index=False)
-            )
-        if (spec := file.with_suffix(".json")).exists() and not (target / spec.name).exists():
-            write_text(target / spec.name, spec.read_text())
-        added[file.stem] = len(joined) - len(before)
+        new, folder = load_published(file), results / "measured"
+        here = evidence.find(file.stem, [folder])
+        if here is None:
+            publish_tables(new, folder)
+            added[file.stem] = len(new.runs)
+            continue
+        before = here.rows
+        joined = StudyData(
+            file.stem,
+            here.spec,
+            _joined(before, new.runs, ["key", "role"]),
+            _joined(here.history, new.history, ["key", "epoch"]),
+            distinct([*here.metrics, *new.metrics]),
+            lambda key, here=here, new=new: here.item_arrays.get(key) or new.arrays(key),
+        )
+        publish_tables(joined, folder)
+        added[file.stem] = len(joined.runs) - len(before)
     return added
 
 

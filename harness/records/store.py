@@ -2,6 +2,7 @@
 
 results/runs/<key>/record.json   a finished run (done or diverged); its presence means: never run again
 results/runs/<key>/history.csv   one row per epoch
+results/runs/<key>/items.npz     what it scored on every test item
 results/runs/<key>/failure.json  a run that raised; the next sweep tries it again
 results/runs/<key>/*.damaged     what was found not to be what it should be, set aside
 """
@@ -39,13 +40,13 @@ def run_folder(key: str, results: Path = RESULTS) -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that it exists whole or not at all, whenever the process is killed or the power fails."""
-    with _whole(path) as file:
+    with whole(path) as file:
         file.write(text.encode())
 
 
 @contextlib.contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file beside ``path`` that takes its place when everything is written."""
+def whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a file beside ``path`` that takes its place when everything is written, and is gone if writing fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -87,18 +88,27 @@ def finished(results: Path = RESULTS) -> set[str]:
 
 
 def save(
-    folder: Path, record: Mapping[str, Any], history: pd.DataFrame, examples: Mapping[str, Any] | None = None
+    folder: Path,
+    record: Mapping[str, Any],
+    history: pd.DataFrame,
+    examples: Mapping[str, Any] | None = None,
+    scored: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a finished run. The record comes last, because its presence means that everything is there.
 
     examples: arrays of a few test items and what the run predicts for them, for the report to show.
+    scored: what it scored on every test item, by test set and name (`harness.records.items`).
     """
     write_text(folder / "history.csv", history.to_csv(index=False))
     if examples:
         import numpy as np
 
-        with _whole(folder / "examples.npz") as file:
+        with whole(folder / "examples.npz") as file:
             np.savez_compressed(file, **examples)
+    if scored:
+        from harness.records import items  # with numpy, which takes longer than planning
+
+        items.save(folder, scored)
     write_json(folder / "record.json", sealed({"schema": SCHEMA, **record}))
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     (folder / "failure.json").unlink(missing_ok=True)

@@ -3,8 +3,7 @@
 results/<study>/study.json       the study as it was asked
 results/<study>/runs.csv         its runs: key, role, label, seed, ...
 results/<study>/records.index    what their records say, only to be quicker (see harness.records.index)
-results/measured/<study>.csv     the same evidence as flat rows, committed; <study>_history.csv its epochs,
-                                 <study>.json the study, what all rows share, and the metrics that they declare
+results/measured/<study>.json    the same evidence as flat rows, committed (see harness.records.evidence)
 """
 
 from __future__ import annotations
@@ -14,26 +13,31 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.address import COMPONENTS, canonical
+from harness import plan
+from harness.address import canonical
 from harness.errors import UsageError
 from harness.metrics.declared import Metric, from_dict
 from harness.paths import MEASURED, RESULTS
 from harness.plan import Run, Study, as_dict
-from harness.records import index
-from harness.records.store import flat, read, run_folder, write_json, write_text
+from harness.records import evidence, index
+from harness.records.evidence import Evidence, parsed, read_csv
+from harness.records.store import finished, flat, read, run_folder, write_json, write_text
 
 if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
+    import numpy as np
     import pandas as pd
 
 UNLISTED = ("choices", "schema", "digest", "behaviour")  # what tables of records leave out
-CODES = tuple(f"identity.code.{component}" for component in COMPONENTS)
-TEXTS = ("key", "setting", "label", "env.commit", "data.checksum", "identity.data", *CODES)  # also where all are digits
 LISTED = ("key", "role", "label", "seed", "pair_seed", "setting")
+
+
+def _no_arrays(key: str) -> None:
+    """Return that a run kept no scores of test items."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class StudyData:
         runs: one row per planned run.
         history: one row per run and epoch.
         metrics: what the tasks of the runs declared, the one that selects epochs first; empty for older evidence.
+        arrays: gives what a run, by its key, scored on every test item, named ``<test set>/<name>``; None: not kept.
     """
 
     name: str
@@ -53,17 +58,37 @@ class StudyData:
     runs: pd.DataFrame
     history: pd.DataFrame
     metrics: tuple[Metric, ...] = ()
+    arrays: Callable[[str], Mapping[str, np.ndarray] | None] = _no_arrays
+
+    def item_scores(self, key: str, metric: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return what a run scored on every test item: ids of the items, int32 (n,), and scores, float64 (n,), whose
+        mean is the run's metric (see `harness.metrics.items`); None where that was not kept or has no such scores.
+
+        Args:
+            key: of the run.
+            metric: as a column of ``runs``, such as ``test.top1``.
+        """
+        from harness.metrics.items import scores
+        from harness.records import items
+
+        test_set, _, name = metric.rpartition(".")
+        arrays = items.of_test_set(self.arrays(key) or {}, test_set)
+        found = scores(name, arrays) if arrays else None
+        return None if found is None else (arrays["item"], found)
 
 
 def write_study(study: Study, runs: Sequence[Run], results: Path = RESULTS) -> None:
     """Write what a study asked and which runs answer it.
+
+    Where seeds were added by hand to a list whose runs were all finished, so that a report may have been read, its
+    study.json keeps under ``looks`` how many seeds there were each time.
 
     Raises:
         UsageError: the name belongs to a sweep that asked something else.
     """
     folder = results / study.name
     _check_name(study, folder / "study.json")
-    write_json(folder / "study.json", as_dict(study))
+    write_json(folder / "study.json", as_dict(study) | {"looks": _looks(study, runs, results)})
     rows = [
         {
             **dict(zip(LISTED, (run.key, s.role, s.label, run.seed, run.pair_seed, s.hash), strict=True)),
@@ -80,6 +105,27 @@ def write_study(study: Study, runs: Sequence[Run], results: Path = RESULTS) -> N
     writer.writeheader()
     writer.writerows(rows)
     write_text(folder / "runs.csv", table.getvalue())
+
+
+def _looks(study: Study, runs: Sequence[Run], results: Path) -> list[int]:
+    """Return at which numbers of seeds a report of the compared runs could be made before this list.
+
+    Runs that were repeated since, under other settings or code, were looked at no more than new ones. A study that goes
+    on until all is decided is looked at after every seed anyway.
+    """
+    folder = results / study.name
+    try:
+        before = json.loads((folder / "study.json").read_text())
+        with (folder / "runs.csv").open(newline="") as file:
+            listed = {row["key"]: row["role"] for row in csv.DictReader(file)}
+        seeds, looks = len(before["axes"]["seed"]), list(before.get("looks", ()))
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    if study.until or listed.keys().isdisjoint(run.key for run in runs):
+        return []
+    compared = {key for key, role in listed.items() if role == "run"}  # none while a search goes on
+    seen = compared and seeds < len(study.seeds) and compared <= finished(results)
+    return [*looks, seeds] if seen else looks
 
 
 def _check_name(study: Study, file: Path) -> None:
@@ -107,38 +153,58 @@ def load_study(name: str, results: Path = RESULTS, *, mix: bool = False) -> Stud
     Raises:
         UsageError: there is neither a local nor a measured study of this name, or its runs cannot be compared.
     """
-    import pandas as pd
-
     listed = results / name / "runs.csv"
-    local, history = _local(listed, results) if listed.exists() else (pd.DataFrame(), pd.DataFrame())
-    evidence = next((folder for folder in evidence_folders(results) if (folder / f"{name}.csv").exists()), MEASURED)
-    measured = published_rows(evidence / f"{name}.csv")
+    local, epochs = _local(listed, results) if listed.exists() else (evidence.empty(), evidence.empty())
+    published = evidence.find(name, evidence_folders(results))
+    measured = published.rows if published else evidence.empty()
     if local.empty and measured.empty:
-        known = sorted(path.parent.name for path in results.glob("*/runs.csv")) + sorted(
-            path.stem
-            for folder in evidence_folders(results)
-            for path in folder.glob("*.csv")
-            if (folder / f"{path.stem}_history.csv").exists()
-        )
-        raise UsageError(
-            f"no records of a study '{name}': run python -m harness study={name} first"
-            + (f" (there are records of {', '.join(dict.fromkeys(known))})." if known else ".")
-        )
+        raise _nothing(name, results)
     if not local.empty and not measured.empty:
         local, measured = _answers(local, measured)
-    declared = _distinct([*_declared(local), *published_metrics(evidence / f"{name}.csv")])
+    declared = distinct([*_declared(local), *(published.metrics if published else ())])
     local = local.drop(columns="metrics", errors="ignore")
-    runs = pd.concat([frame for frame in (local, measured) if not frame.empty], ignore_index=True)
+    runs = _together([local, measured])
     if not mix:
         check_content(name, runs)
-    keys = set(runs.loc[runs["source"] == "local", "key"])
-    epochs = [] if history.empty else [history[history["key"].isin(keys)]]
-    published = read_csv(evidence / f"{name}_history.csv")
-    if not published.empty:
-        epochs.append(published[published["key"].isin(set(runs["key"]) - keys)])
-    epochs = [frame for frame in epochs if not frame.empty]
-    history = pd.concat(epochs, ignore_index=True) if epochs else pd.DataFrame(columns=["key", "epoch"])
-    return StudyData(name, _spec(name, results), runs, history, declared)
+    own = set(runs.loc[runs["source"] == "local", "key"])
+    history = [epochs_of(epochs, own)]
+    if published:
+        history.append(epochs_of(published.history, set(runs["key"]) - own))
+
+    def arrays(key: str) -> Mapping[str, np.ndarray] | None:
+        from harness.records import items
+
+        if key in own:
+            return items.load(run_folder(key, results))
+        return published.item_arrays.get(key) if published else None
+
+    return StudyData(name, _spec(name, results, published), runs, _epochs(history), declared, arrays)
+
+
+def _nothing(name: str, results: Path) -> UsageError:
+    known = sorted(path.parent.name for path in results.glob("*/runs.csv"))
+    known += sorted(path.stem for folder in evidence_folders(results) for path in folder.glob("*.json"))
+    return UsageError(
+        f"no records of a study '{name}': run python -m harness study={name} first"
+        + (f" (there are records of {', '.join(dict.fromkeys(known))})." if known else ".")
+    )
+
+
+def _together(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    import pandas as pd
+
+    filled = [frame for frame in frames if not frame.empty]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
+
+
+def _epochs(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    found = _together(frames)
+    return found if len(found) else found.reindex(columns=["key", "epoch"])
+
+
+def epochs_of(epochs: pd.DataFrame, keys: Set[str]) -> pd.DataFrame:
+    """Return the epochs of the runs with these keys."""
+    return epochs if epochs.empty else epochs[epochs["key"].isin(keys)]
 
 
 def _answers(local: pd.DataFrame, measured: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -189,29 +255,17 @@ def check_content(name: str, *tables: pd.DataFrame) -> None:
 
 
 def evidence_folders(results: Path) -> tuple[Path, ...]:
-    """Return where published evidence is looked for: beside the runs and, for the default results, in the checkout."""
+    """Return where published evidence is looked for: beside the runs and, wherever the user's results go, in the
+    checkout; a results folder of elsewhere is taken as it is.
+    """
     return (results / "measured", MEASURED) if results == RESULTS else (results / "measured",)
 
 
-def _spec(name: str, results: Path) -> dict[str, Any]:
-    committed = (folder / f"{name}.json" for folder in evidence_folders(results))
-    for path in (results / name / "study.json", *committed):
-        if path.exists():
-            return asked_of(json.loads(path.read_text()))
-    from harness import plan
-
-    return as_dict(plan.read_study(name))
-
-
-def asked_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the study as it was asked, from a study.json or a published <study>.json."""
-    return {key: value for key, value in content.items() if key not in ("shared", "metrics")}
-
-
-def published_metrics(file: Path) -> tuple[Metric, ...]:
-    """Return the metrics that the rows of a published <study>.csv declare, by the .json beside it; none without one."""
-    beside = file.with_suffix(".json")
-    return tuple(map(from_dict, json.loads(beside.read_text()).get("metrics", ()))) if beside.exists() else ()
+def _spec(name: str, results: Path, given: Evidence | None) -> dict[str, Any]:
+    path = results / name / "study.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    return given.spec if given else as_dict(plan.read_study(name))
 
 
 def _declared(local: pd.DataFrame) -> list[Metric]:
@@ -220,7 +274,7 @@ def _declared(local: pd.DataFrame) -> list[Metric]:
     return [from_dict(metric) for text in texts for metric in json.loads(text)]
 
 
-def _distinct(metrics: Iterable[Metric]) -> tuple[Metric, ...]:
+def distinct(metrics: Iterable[Metric]) -> tuple[Metric, ...]:
     """Return the first metric of each key."""
     found: dict[str, Metric] = {}
     for metric in metrics:
@@ -263,39 +317,12 @@ def _histories(texts: Mapping[str, str]) -> list[pd.DataFrame]:
     frames = []
     for head, bodies in by_head.items():
         lines = [body.count("\n") for body in bodies.values()]
-        frame = _parsed(io.StringIO("".join([f"{head}\n", *bodies.values()])))
+        frame = parsed(io.StringIO("".join([f"{head}\n", *bodies.values()])))
         if len(frame) == sum(lines):
             frame.insert(0, "key", [key for key, count in zip(bodies, lines, strict=True) for _ in range(count)])
             frames.append(frame)
             continue
         for key, body in bodies.items():  # a field with a line break, or an empty line
-            frames.append(_parsed(io.StringIO(f"{head}\n{body}")))
+            frames.append(parsed(io.StringIO(f"{head}\n{body}")))
             frames[-1].insert(0, "key", key)
     return frames
-
-
-def read_csv(path: Path) -> pd.DataFrame:
-    """Return a table of records, empty if there is none."""
-    import pandas as pd
-
-    return _parsed(path) if path.exists() and path.stat().st_size > 1 else pd.DataFrame()
-
-
-def _parsed(source: Path | io.StringIO) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.read_csv(
-        source,
-        dtype=dict.fromkeys(TEXTS, str),
-        low_memory=False,
-    )
-
-
-def published_rows(file: Path) -> pd.DataFrame:
-    """Return the rows of a published <study>.csv, with what all of them share from the .json beside it."""
-    import pandas as pd
-
-    rows, beside = read_csv(file), file.with_suffix(".json")
-    given = json.loads(beside.read_text()).get("shared", {}) if beside.exists() else {}
-    shared = {name: value for name, value in given.items() if name not in rows}
-    return pd.concat([rows, pd.DataFrame(shared, index=rows.index)], axis=1).copy().assign(source="measured")

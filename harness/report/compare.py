@@ -101,7 +101,7 @@ def read_side(given: str, other: str = "", results: Path = records.RESULTS) -> S
     path = Path(given)
     if path.suffix == ".csv":
         return records.load_published(path)
-    named = [results / given / "runs.csv", results / "measured" / f"{given}.csv"]
+    named = [results / given / "runs.csv", *(at / f"{given}.json" for at in records.evidence_folders(results))]
     if path.name == given and (not path.is_dir() or any(listed.exists() for listed in named)):
         return records.load_study(given, results)
     if not path.is_dir():

@@ -106,6 +106,7 @@ class Setup:
         stress: what makes training harder, or None.
         feed: config of the feed that brings data to the device.
         channels_last: memory format of batches of images.
+        seed: of the run; it draws the splits of data sets whose ``split`` is ``by_seed``, and nothing else here.
     """
 
     dataset: Config
@@ -116,6 +117,7 @@ class Setup:
     stress: Config | None = None
     feed: Config = field(default_factory=lambda: {"_target_": "harness.feeds.resident.Resident"})
     channels_last: bool = False
+    seed: int = 0
 
 
 class Predict(Protocol):
@@ -175,6 +177,9 @@ class Task:
     @abstractmethod
     def evaluate(self, predict: Predict, split: str, shift: Shift | None = None) -> Mapping[str, Any]:
         """Return the metrics of a split (valid, test), adding up batch by batch.
+
+        Where the task keeps what every test item scores, ``items`` has it, as `harness.metrics.items` defines it; it is
+        no metric, and there is none for validation data.
 
         Raises:
             UsageError: this task's data cannot be shifted that way.

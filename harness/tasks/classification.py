@@ -9,7 +9,7 @@ import torch
 
 from datasets import augment
 from harness.metrics import declared
-from harness.metrics.classification import ClassificationMetrics
+from harness.metrics.classification import ClassificationMetrics, trivial
 from harness.tasks import Batch, Predict, Seeds, Setup, Shift, Spec
 from harness.tasks.images import ImageTask
 from losses.kinds import Pair, Pairs
@@ -43,8 +43,14 @@ class Classification(ImageTask):
         return Batch((self.ready(images),), targets)
 
     def evaluate(self, predict: Predict, split: str, shift: Shift | None = None) -> dict[str, Any]:
-        """Return what `ClassificationMetrics` says of a split."""
-        metrics = ClassificationMetrics(self.classes, predict.link, self.class_counts, self.device)
+        """Return what `ClassificationMetrics` says of a split, and of every test item."""
+        tested = split == "test"
+        metrics = ClassificationMetrics(self.classes, predict.link, self.class_counts, self.device, keep=tested)
         for images, targets in self.judged(split, predict, shift):
             metrics.add(predict(images)["class_logits"], targets)
-        return metrics.scores()
+        return metrics.scores() | ({"items": metrics.items(self.splits.test.index)} if tested else {})
+
+    def describe(self) -> dict[str, Any]:
+        """Return sizes of the splits, classes, checksum, and what the trivial prediction scores."""
+        found = trivial(self.class_counts, self.splits.test.labels)
+        return {**super().describe(), "trivial": found, "trivial_name": "the most frequent class of training"}

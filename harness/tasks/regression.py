@@ -12,11 +12,13 @@ from torch import Tensor
 from harness.errors import UsageError
 from harness.feeds import check_suited, splits_for
 from harness.metrics import declared
-from harness.metrics.regression import RunningErrors
+from harness.metrics.regression import RunningErrors, metrics
 from harness.tasks import Batch, Predict, Seeds, Setup, Shift, Spec, Task
 from losses.kinds import Pair, Pairs
 
 NORMAL_QUARTILES = 1.349  # distance of a normal distribution's quartiles, in standard deviations
+
+TRIVIAL = "the mean of training (for absolute errors, the median)"
 
 
 class Regression(Task):
@@ -73,16 +75,27 @@ class Regression(Task):
         return numbers * self.spread + self.middle
 
     def evaluate(self, predict: Predict, split: str, shift: Shift | None = None) -> dict[str, Any]:
-        """Return what `RunningErrors` says, in the unit of the table."""
+        """Return what `RunningErrors` says, in the unit of the table, and of every test row."""
         if shift is not None:
             raise UsageError("shift changes images, and this task has rows of numbers: leave it out.")
-        metrics, size = RunningErrors(), self.setup.eval_batch_size
+        errors, size = RunningErrors(), self.setup.eval_batch_size
         for inputs, targets in zip(self.inputs[split].split(size), self.targets[split].split(size), strict=True):
             found = predict(inputs)["numbers"]
-            metrics.add(*(self._in_unit(x[:, 0].double()) for x in (found, targets)))
-        return metrics.scores()
+            errors.add(*(self._in_unit(x[:, 0].double()) for x in (found, targets)))
+        return errors.scores() | ({"items": errors.items(self.splits.test.index)} if split == "test" else {})
 
     def describe(self) -> dict[str, Any]:
-        """Return the sizes of the parts, the names of the features, and the checksum of all of it."""
+        """Return the sizes of the parts, the names of the features, the checksum of all of it, and what the trivial
+        prediction scores.
+        """
         counts = {name: len(target) for name, target in self.targets.items()}
-        return {**counts, "features": list(self.splits.names), "checksum": self.splits.checksum}
+        named = {"features": list(self.splits.names), "checksum": self.splits.checksum}
+        return {**counts, **named, "trivial": self._trivial(), "trivial_name": TRIVIAL}
+
+    def _trivial(self) -> dict[str, float]:
+        """Return what one number for every test row scores: the one that is best by each metric on the training rows,
+        their mean for squared errors and their median for absolute ones.
+        """
+        train, test = (torch.from_numpy(getattr(self.splits, name).values).double() for name in ("train", "test"))
+        by_mean, by_median = (metrics(each.expand_as(test), test) for each in (train.mean(), train.quantile(0.5)))
+        return {name: (by_mean if name in ("r2", "rmse") else by_median)[name] for name in by_mean}

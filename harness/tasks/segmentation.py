@@ -135,12 +135,15 @@ class Segmentation(MaskedImages):
         return lambda images: views.averaged(whole, images, self.scales, self.mirror, link)
 
     def evaluate(self, predict: Predict, split: str, shift: Shift | None = None) -> dict[str, Any]:
-        """Return the metrics of `ConfusionMetrics`; boundaries, which cost most, on the test split only."""
-        scores = self._scores(predict, split, predict.link)
-        metrics = ConfusionMetrics(self.classes, predict.link, boundaries=split == "test", device=self.device)
+        """Return the metrics of `ConfusionMetrics`; boundaries, which cost most, and the scores of every image in the
+        test only.
+        """
+        scores, tested = self._scores(predict, split, predict.link), split == "test"
+        metrics = ConfusionMetrics(self.classes, predict.link, boundaries=tested, device=self.device, keep=tested)
         for images, masks in self.judged(split, predict, shift):
             metrics.add(scores(images), masks)
-        return metrics.scores(self.splits.classes)
+        found = metrics.scores(self.splits.classes)
+        return found | ({"items": metrics.items(self.splits.test.index, self.splits.classes)} if tested else {})
 
     def examples(self, predict: Predict) -> dict[str, Any]:
         """Return a few test images, evenly spaced in the list, their masks and the predicted ones, all uint8."""

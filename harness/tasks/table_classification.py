@@ -10,7 +10,7 @@ import torch
 from harness.errors import UsageError
 from harness.feeds import check_suited, splits_for
 from harness.metrics import declared
-from harness.metrics.classification import ClassificationMetrics
+from harness.metrics.classification import ClassificationMetrics, trivial
 from harness.tasks import Batch, Predict, Seeds, Setup, Shift, Spec, Task, class_statistic
 from losses.kinds import Pair, Pairs
 
@@ -60,21 +60,25 @@ class TableClassification(Task):
         return Batch((self.inputs["valid"][:count],), self.targets["valid"][:count])
 
     def evaluate(self, predict: Predict, split: str, shift: Shift | None = None) -> dict[str, Any]:
-        """Return what `ClassificationMetrics` finds for a split."""
+        """Return what `ClassificationMetrics` says of a split, and of every test item."""
         if shift is not None:
             raise UsageError("shift changes images, and this task has rows of numbers: leave it out.")
-        size = self.setup.eval_batch_size
-        metrics = ClassificationMetrics(self.classes, predict.link, self.class_counts, self.device)
+        size, tested = self.setup.eval_batch_size, split == "test"
+        metrics = ClassificationMetrics(self.classes, predict.link, self.class_counts, self.device, keep=tested)
         for inputs, targets in zip(self.inputs[split].split(size), self.targets[split].split(size), strict=True):
             metrics.add(predict(inputs)["class_logits"], targets)
-        return metrics.scores()
+        return metrics.scores() | ({"items": metrics.items(self.splits.test.index)} if tested else {})
 
     def describe(self) -> dict[str, Any]:
-        """Return sizes of the splits, training rows of each class, names of features and classes, and the checksum."""
+        """Return sizes of the splits, training rows of each class, names of features and classes, the checksum, and
+        what the trivial prediction scores.
+        """
         return {
             **{name: len(targets) for name, targets in self.targets.items()},
             "classes": list(self.splits.classes),
             "class_counts": self.class_counts.tolist(),
             "features": list(self.splits.names),
             "checksum": self.splits.checksum,
+            "trivial": trivial(self.class_counts, self.targets["test"]),
+            "trivial_name": "the most frequent class of training",
         }

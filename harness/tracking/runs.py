@@ -15,7 +15,13 @@ from typing import Any, NamedTuple
 LONGEST_PARAM, LONGEST_TAG = 500, 5000  # what older tracking servers still take
 CELL = ("dataset", "model")
 NAMES = ("task", *CELL, "loss", "optimizer", "trainer", "label", "role", "seed")
-ROLES = {"baseline_repeat": "other seeds", "negative_control": "negative control", "search": "search"}
+ROLES = {
+    "baseline_repeat": "other seeds",
+    "negative_control": "negative control",
+    "search": "search",
+    "search_repeat": "search, other seeds",
+}
+TRIALS = ("search", "search_repeat")  # roles of runs that differ in what is searched
 Row = Mapping[str, Any]
 
 
@@ -80,7 +86,7 @@ def groups(runs: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
     found: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in runs:
         setting = str(row["setting"])
-        if row["role"] == "search":
+        if row["role"] in TRIALS:
             cell = json.dumps([row.get(name) for name in CELL] + [str(row["label"]), _axes(row)])
             setting = hashlib.sha256(cell.encode()).hexdigest()[:16]
         found[setting, str(row["role"])].append(row)
@@ -171,7 +177,7 @@ def tracked_seed(row: Row, history: Sequence[Row], parent: tuple[str, str]) -> T
     more = {name: row.get(name) for name in ("key", "status", "error", "diverged_step", "last_finite_loss")}
     params = _params(row)
     name = f"seed {params['seed']}"
-    if row["role"] == "search":
+    if row["role"] in TRIALS:
         name = f"lr {params.get('optimizer.lr')}, {name}"
     elif row["role"] == "baseline_repeat":
         name += f" against {text(row.get('pair_seed'))}"
@@ -200,7 +206,7 @@ def tracked_setting(identity: tuple[str, str], rows: Sequence[Row]) -> TrackedRu
     words = (("diverged", "diverged"), ("failed", "failed"), ("missing", "not run yet"))
     others = (f"{count[name]} {word}" for name, word in words if count[name])
     state = ", ".join([f"{len(done)} of {len(rows)} done", *others])
-    if identity[1] == "search":
+    if identity[1] in TRIALS:
         note = "Its runs differ in what is searched, so nothing is averaged."
     elif len({row.get("env.device") for row in done}) > 1:
         note = "Its runs come from different kinds of device, so nothing is averaged."
@@ -209,7 +215,7 @@ def tracked_setting(identity: tuple[str, str], rows: Sequence[Row]) -> TrackedRu
         points += [Point(name, value, 0, 0) for name, value in _averages(done).items()]
     ended = [row for row in rows if row["status"] in ("done", "diverged")]  # others may lack their configuration
     params = [_params(row) for row in ended or rows]
-    vary = ("seed", "optimizer.lr") if identity[1] == "search" else ("seed",)
+    vary = ("seed", "optimizer.lr") if identity[1] in TRIALS else ("seed",)
     shared = set.intersection(*(set(row.items()) for row in params))
     moments = [[_milliseconds(row.get(name)) for row in rows] for name in ("started", "finished")]
     return TrackedRun(

@@ -107,8 +107,8 @@ def carry_out(job: Job, stop: Callable[[], bool], report: Report) -> dict[str, A
     try:
         behaviour = _behaviour(job)
         _check_content(job)
-        record, history, examples = build.learner(job).run(folder, stop, report)
-        store.save(folder, _about_run(job, started) | behaviour | record, history, examples)
+        record, history, examples, items = build.learner(job).run(folder, stop, report)
+        store.save(folder, _about_run(job, started) | behaviour | record, history, examples, items)
         return {"status": record["status"]}
     except Stopped:
         raise

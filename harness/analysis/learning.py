@@ -1,0 +1,88 @@
+"""Whether a run learnt, when it passed a threshold, and whether its curve still rose when training ended."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+LEAST_GAIN = 0.1
+"""A run that gained less than this share of what the baseline's median run gained over chance is at chance."""
+FAR_SHARE, FAR_SPREADS = 0.1, 5.0
+"""A run is far below the median of its setting if it lost this share of the gain, and so many robust deviations."""
+LEAST_SPREAD = 0.01
+"""Least robust deviation, as a share of the median's gain: a few equal runs have none."""
+MAD = 1.4826  # median absolute deviation to standard deviation, for a normal distribution
+LAST = 0.25
+"""The part of training over which a curve that still rises is sought."""
+
+
+def learnt(values: ArrayLike, chance: float, typical: float, *, higher_is_better: bool = True) -> NDArray[np.bool_]:
+    """Return which runs learnt.
+
+    A run did not learn if it is at chance (its gain over chance is below a tenth of the baseline's), or far below the
+    median of its own setting: by a tenth of the median's gain and five robust standard deviations.
+
+    Args:
+        values: (n,) scores of the runs of one setting; not-a-numbers did not learn.
+        chance: what a constant prediction scores; nan: not known, then only the second rule counts.
+        typical: the baseline's median score.
+        higher_is_better: direction of the metric.
+
+    >>> learnt([0.75, 0.74, 0.76, 0.75, 0.33], 0.0, 0.75).tolist()
+    [True, True, True, True, False]
+    """
+    sign = 1 if higher_is_better else -1
+    v = sign * np.asarray(values, dtype=float)
+    good = np.isfinite(v)
+    if not good.any():
+        return good
+    middle = float(np.median(v[good]))
+    if math.isfinite(chance):
+        good &= ~(v <= sign * chance + LEAST_GAIN * max(0.0, sign * (typical - chance)))
+    gain = middle - sign * chance if math.isfinite(chance) else abs(middle)
+    if gain > 0 and np.isfinite(v).sum() > 2:
+        spread = max(MAD * float(np.median(np.abs(v[np.isfinite(v)] - middle))), LEAST_SPREAD * gain)
+        good &= ~((middle - v > FAR_SHARE * gain) & (middle - v > FAR_SPREADS * spread))
+    return good
+
+
+def first_step(history: pd.DataFrame, metric: str, threshold: float, *, higher_is_better: bool = True) -> float:
+    """Return the first step at which the validation metric of a run passed a threshold; infinity: it never did.
+
+    Args:
+        history: epochs of one run.
+        metric: column, such as ``valid.top1``.
+        threshold: in the metric's unit.
+        higher_is_better: direction of the metric.
+    """
+    reached = history[metric] >= threshold if higher_is_better else history[metric] <= threshold
+    return float(history.loc[reached, "step"].min()) if reached.any() else math.inf
+
+
+def thresholds(chance: float, final: float, shares: Sequence[float] = (0.9, 0.99)) -> tuple[float, ...]:
+    """Return the scores at given shares of the way from chance to a final score (chance 0 where it is not known)."""
+    start = chance if math.isfinite(chance) else 0.0
+    return tuple(start + share * (final - start) for share in shares)
+
+
+def last_rise(history: pd.DataFrame, metric: str, *, higher_is_better: bool = True) -> float:
+    """Return by how much the best validation score of a run rose over the last quarter of its training; nan for less
+    than four epochs.
+    """
+    values = history[metric].to_numpy(dtype=float) * (1 if higher_is_better else -1)
+    values = values[np.isfinite(values)]
+    if len(values) < 4:
+        return math.nan
+    cut = len(values) - max(1, round(LAST * len(values)))
+    return float(max(values[cut:].max() - values[:cut].max(), 0.0))
+
+
+def roughness(history: pd.DataFrame, metric: str) -> float:
+    """Return the mean absolute second difference of a validation curve over epochs; nan for less than three."""
+    values = history[metric].to_numpy(dtype=float)
+    values = values[np.isfinite(values)]
+    return float(np.abs(np.diff(values, 2)).mean()) if len(values) > 2 else math.nan
