@@ -102,6 +102,11 @@ class Claim:
         """Whether effects are logarithms of ratios, and the margin a share."""
         return self.relative or self.test in RATIOS
 
+    @property
+    def by_chance(self) -> bool:
+        """Whether chance plays a part in its verdict, so that it counts in the family of its document."""
+        return self.tested and self.test != "cost"
+
     def current_definition(self) -> str:
         """Return 12 hex digits over everything that decides the test; fields left at their default do not count."""
         own = {part.name: getattr(self, part.name) for part in fields(self) if part.name not in _DESCRIBING}

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.analysis import stats
+from harness.analysis import gates, stats
 from harness.analysis.cells import Analysis
 from harness.analysis.claims import Claim, read_claims
-from harness.analysis.weighing import Clocks, Differences, Evidence, Gate, Place, weigh
+from harness.analysis.estimates import ALPHA
+from harness.analysis.samples import Differences, Measures
+from harness.analysis.weighing import Evidence, Gate, Place, weigh
 from harness.errors import UsageError
-from harness.text import axis_title, count, joined
+from harness.text import axis_title, joined
 
 Verdict = Literal["supported", "contradicted", "depends on", "not decidable", "withheld", "cannot be tested", "retired"]
 Answer = Literal["yes", "no", "open"]
@@ -46,7 +49,7 @@ class Decision:
     @property
     def level(self) -> float:
         """The level of each interval, such that those of the family hold together."""
-        return 1 - stats.ALPHA / max(1, self.family)
+        return 1 - ALPHA / max(1, self.family)
 
     @property
     def counted(self) -> bool:
@@ -95,11 +98,23 @@ def margin_of(claim: Claim) -> float:
 # ---------------------------------------------------------------- deciding
 
 
-def decide(evidence: Iterable[Evidence]) -> list[Decision]:
-    """Return a verdict on every claim; those of one document (of all its files) are one family."""
+def families(claims: Iterable[Claim]) -> dict[str, int]:
+    """Return how many claims of each document (by its short name, over all of its files) are tested on samples: the
+    family whose intervals hold together, whatever has been run.
+    """
+    return dict(Counter(claim.short for claim in claims if claim.by_chance))
+
+
+def decide(evidence: Iterable[Evidence], sizes: Mapping[str, int] | None = None) -> list[Decision]:
+    """Return a verdict on every claim.
+
+    Args:
+        evidence: on claims, of one document or several.
+        sizes: of their families; None: that they are all the claims there are.
+    """
     found = list(evidence)
-    sampled = [each.claim.short for each in found if each.sampled]
-    decisions = {each.claim.id: _decision(each, sampled.count(each.claim.short)) for each in found}
+    known = families(each.claim for each in found) if sizes is None else sizes
+    decisions = {each.claim.id: _decision(each, known.get(each.claim.short, 0)) for each in found}
     for each in found:
         if each.claim.same_as and (other := decisions.get(each.claim.same_as)):
             because = f"the same functions as {other.claim.id}, counted once"
@@ -117,13 +132,15 @@ def _decision(evidence: Evidence, family: int) -> Decision:
         return Decision(claim, evidence, "cannot be tested", f"needs {claim.needs}")
     if evidence.missing:
         return Decision(claim, evidence, "withheld", evidence.missing)
-    level = 1 - stats.ALPHA / max(1, family)
-    answers: list[Answer] = [_answer(claim, place, level) for place in evidence.places]
+    level = 1 - ALPHA / max(1, family)
     within = 1 - (1 - level) / len(evidence.places)
+    answers: list[Answer] = [_answer(claim, place, level) for place in evidence.places]
     strict: list[Answer] = [_answer(claim, place, within) for place in evidence.places]
-    verdict, because = _verdict(evidence, answers, strict, family)
+    verdict, because = _verdict(evidence, answers, strict, level)
+    notes = dict.fromkeys(note for place in evidence.places for note in place.notes)
+    told = because if verdict == "withheld" else "; ".join(filter(None, [because, *notes]))
     younger = bool(evidence.started) and claim.is_younger_than(evidence.started)
-    return Decision(claim, evidence, verdict, because, family, younger)
+    return Decision(claim, evidence, verdict, told, family if claim.by_chance else 0, younger)
 
 
 def _answer(claim: Claim, place: Place, level: float) -> Answer:
@@ -131,18 +148,19 @@ def _answer(claim: Claim, place: Place, level: float) -> Answer:
 
 
 def _verdict(
-    evidence: Evidence, answers: Sequence[Answer], strict: Sequence[Answer], family: int
+    evidence: Evidence, answers: Sequence[Answer], strict: Sequence[Answer], level: float
 ) -> tuple[Verdict, str]:
     places = evidence.places
     if {"yes", "no"} <= set(strict):
         return "depends on", depends_on(places, strict)
-    if withheld := [place for place in places if place.withheld]:
-        return "withheld", _reasons(withheld, len(places))
+    if any(place.withheld for place in places):
+        return "withheld", _reasons(places)
+    everywhere = "" if len(places) == 1 else f"in each of {len(places)} places"
     if set(answers) == {"yes"}:
-        return "supported", "" if len(places) == 1 else f"in each of {len(places)} places"
+        return "supported", everywhere
     if set(answers) == {"no"}:
-        return "contradicted", "" if len(places) == 1 else f"in each of {len(places)} places"
-    return "not decidable", _open(evidence, answers, family)
+        return "contradicted", everywhere
+    return "not decidable", _open(evidence, answers, level)
 
 
 def depends_on(places: Sequence[Place], answers: Sequence[Answer]) -> str:
@@ -169,39 +187,43 @@ def _separates(names: Sequence[str], decided: Sequence[tuple[dict[str, str], str
     return all(len(each) == 1 for each in said.values())
 
 
-def _reasons(withheld: Sequence[Place], places: int) -> str:
-    found: dict[str, list[str]] = {}
-    for place in withheld:
+def _reasons(places: Sequence[Place]) -> str:
+    """Return why places are withheld: what concerns most of them first, with where, unless it is everywhere."""
+    found: dict[str, list[Place]] = {}
+    for place in places:
         for reason in place.withheld:
-            found.setdefault(reason, []).append(place.title)
-    several = places > 1
-    texts = [f"{reason} ({joined(where)})" if several and any(where) else reason for reason, where in found.items()]
+            found.setdefault(reason, []).append(place)
+    ranked = sorted(found.items(), key=lambda item: -len(item[1]))
+    texts = [
+        reason if len(own) == len(places) else f"{reason} ({joined(_where(place, places) for place in own)})"
+        for reason, own in ranked
+    ]
     more = [f"{len(texts) - MOST_REASONS} more"] if len(texts) > MOST_REASONS else []
     return "; ".join([*texts[:MOST_REASONS], *more])
 
 
-def _open(evidence: Evidence, answers: Sequence[Answer], family: int) -> str:
+def _where(place: Place, places: Sequence[Place]) -> str:
+    """Return the values of a place that not all places have."""
+    several = [name for name in dict(place.at) if len({dict(other.at).get(name) for other in places}) > 1]
+    return " ".join(dict(place.at)[name] for name in several)
+
+
+def _open(evidence: Evidence, answers: Sequence[Answer], level: float) -> str:
     """Return how many observations would decide, at the effects and spreads found; or which places disagree."""
     claim, places = evidence.claim, evidence.places
     undecided = [place for place, said in zip(places, answers, strict=True) if said == "open"]
-    if any(isinstance(place.sample, Clocks) for place in undecided):
-        return "the two measures of time disagree"
     if not undecided:
         return "places answer differently, not beyond doubt over all of them"
+    if any(isinstance(place.sample, Measures) for place in undecided):
+        return "the measures of its cost disagree"
     texts = [f"open in {len(undecided)} of {len(places)} places"] if len(places) > 1 else []
-    needed = [
-        stats.seeds_needed(place.sample.estimate, place.sample.sd, margin_of(claim), family)
-        for place in undecided
-        if isinstance(place.sample, Differences)
-    ]
+    samples = [place.sample for place in undecided if isinstance(place.sample, Differences)]
+    needed = [sample.seeds_needed(level, margin_of(claim)) for sample in samples]
     if needed:
         what = "losses" if claim.pair == "loss" else "seeds"
         known = [n for n in needed if n is not None]
-        most = max(*known, evidence.n + 1) if len(known) == len(needed) else None
-        number = f"more than {stats.MOST_SEEDS:,}" if most is None else f"about {most:,}"
-        texts.append(f"{number} {what} would decide")
-    if evidence.diverged:  # what is left may be the lucky ones
-        texts.append(f"{count(evidence.diverged, 'run')} diverged and could not be compared")
+        most = f"about {max(known):,}" if len(known) == len(needed) else f"more than {stats.MOST_SEEDS:,}"
+        texts.append(f"{most} {what} would decide")
     return "; ".join(texts)
 
 
@@ -209,18 +231,23 @@ def _open(evidence: Evidence, answers: Sequence[Answer], family: int) -> str:
 
 
 def ledger(
-    studies: Callable[[str], Analysis | None], claims: Sequence[Claim] | None = None, gate: Gate = lambda *_: ()
+    studies: Callable[[str], Analysis | None],
+    claims: Sequence[Claim] | None = None,
+    gate: Gate = gates.of_runs,
+    only: str = "",
 ) -> list[Decision]:
     """Return the decisions on all claims.
 
     Args:
         studies: gives the records of a study by its name, or None.
         claims: None: those of conf/claims.
-        gate: says why an outcome cannot be used.
+        gate: says why runs cannot be used.
+        only: decide those of this study alone; their families are those of all claims.
     """
-    found = read_claims() if claims is None else claims
+    every = read_claims() if claims is None else claims
+    found = [claim for claim in every if not only or (claim.tested and claim.study == only)]
     records = {name: studies(name) for name in dict.fromkeys(claim.study for claim in found if claim.tested) if name}
-    return decide(weigh(claim, records.get(claim.study), gate) for claim in found)
+    return decide((weigh(claim, records.get(claim.study), gate) for claim in found), families(every))
 
 
 def recorded(name: str) -> Analysis | None:

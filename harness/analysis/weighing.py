@@ -14,136 +14,61 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.proportion import confint_proportions_2indep
 
-from harness.analysis import stats
+from harness.analysis import gates, learning
 from harness.analysis.cells import Analysis, Cell, cell_columns, largest_group
 from harness.analysis.claims import Claim, Values
+from harness.analysis.estimates import Items
 from harness.analysis.frames import column, numbers, records, rows, where
+from harness.analysis.samples import UNBOUNDED, Differences, Ends, Measures, Rates, Sample
 from harness.metrics.declared import Metric, metric_of
 from harness.paths import MEASURED
-from harness.text import axis_title, joined, plain
+from harness.text import axis_title, count, joined, number, plain
 
 At = tuple[tuple[str, str], ...]
 Gate = Callable[[Analysis, Cell, str], tuple[str, ...]]
-"""Reasons why the outcome of a loss (by label) in a cell cannot be used; none where it can."""
-UNLEARNT = ("diverged", "did_not_learn")
-CLOCKS = {"time": ("eager_ms", "copies"), "operations": ("operations",)}
+"""Reasons why the runs of a loss (by label) in a cell cannot be used; none where they can."""
+BARE = ("loss", "label", "model", "dataset")  # whose values need no name beside them
+MEASURED_AS = {"time": ("eager_ms", "copies"), "operations": ("operations",)}
 """Cost -> its columns in loss_costs.csv: milliseconds of forward and backward, the same in copies of the data that
 were timed in turn with it, tensor operations."""
 
 
-# ---------------------------------------------------------------- samples
-
-
-@dataclass(frozen=True)
-class Differences:
-    """A sample of paired differences (or of values beside 0), one for each seed."""
-
-    values: tuple[float, ...]
-
-    @property
-    def n(self) -> int:
-        """How many there are."""
-        return len(self.values)
-
-    @property
-    def sd(self) -> float:
-        """Their standard deviation; nan for fewer than two."""
-        return float(np.std(self.values, ddof=1)) if self.n > 1 else math.nan
-
-    @property
-    def estimate(self) -> float:
-        """Their mean."""
-        return float(np.mean(self.values)) if self.values else math.nan
-
-    def interval(self, level: float) -> tuple[float, float]:
-        """Return the t interval of the mean at ``level``; unbounded where all are equal and too few for a sign test."""
-        if self.n < 2:
-            return -math.inf, math.inf
-        tests = stats.paired_tests(self.values, 0.0, level)
-        if tests.low == tests.high and stats.least_sign_flip_p(self.n) > 1 - level:
-            return -math.inf, math.inf
-        return float(tests.low), float(tests.high)
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Two samples of runs, of which ``bad`` of ``total`` on each side diverged or did not learn."""
-
-    bad: tuple[int, int]
-    total: tuple[int, int]
-    sd: float = math.nan
-
-    @property
-    def n(self) -> int:
-        """Runs on the smaller side."""
-        return min(self.total)
-
-    @property
-    def estimate(self) -> float:
-        """Difference of the shares, compare less against."""
-        (a, b), (n, m) = self.bad, self.total
-        return a / n - b / m
-
-    def interval(self, level: float) -> tuple[float, float]:
-        """Return Newcombe's interval of the difference at ``level``."""
-        (a, b), (n, m) = self.bad, self.total
-        low, high = confint_proportions_2indep(a, n, b, m, method="newcomb", compare="diff", alpha=1 - level)
-        return float(low), float(high)
-
-
-@dataclass(frozen=True)
-class Clocks:
-    """Logarithms of a ratio by several measures of one thing: the interval is their range, at every level."""
-
-    values: tuple[float, ...]
-    sd: float = math.nan
-
-    @property
-    def n(self) -> int:
-        """How many measures."""
-        return len(self.values)
-
-    @property
-    def estimate(self) -> float:
-        """Their mean."""
-        return float(np.mean(self.values))
-
-    def interval(self, level: float) -> tuple[float, float]:
-        """Return their range; ``level`` plays no part."""
-        return min(self.values), max(self.values)
-
-
-Sample = Differences | Rates | Clocks
-
-
 @dataclass(frozen=True)
 class Place:
-    """One place that a claim speaks of: its axes and members with their values, the sample, the runs behind it, and
-    why its outcome is withheld, if it is.
+    """One place that a claim speaks of.
+
+    Attributes:
+        at: its axes and members with their values.
+        sample: what was compared there.
+        keys: the runs behind it.
+        withheld: why its answer is withheld; empty: it is not.
+        notes: what a reader has to know beside its answer, such as runs that diverged.
     """
 
     at: At
     sample: Sample
     keys: tuple[str, ...] = ()
-    diverged: int = 0
     withheld: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
         """Its values as one text."""
-        return ", ".join(value if name in ("dataset", "model", "loss") else f"{axis_title(name)} {value}"
-                         for name, value in self.at)  # fmt: skip
+        return ", ".join(_worded(name, value) for name, value in self.at)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What records show about a claim in each place; effects are in the unit of ``metric`` (None: logarithm of a ratio,
-    or share of runs).
+    """What records show about a claim in each place.
 
-    ``missing`` says why there is no place at all; ``started`` is when the earliest run behind it started (ISO 8601);
-    ``reconstruction`` whether a loss in it is our reading of an incomplete source.
+    Attributes:
+        claim: the claim.
+        places: all places that it speaks of.
+        missing: why there is no place at all.
+        metric: the unit of effects; None where they are logarithms of ratios, or shares of runs.
+        started: when the earliest run behind it started (ISO 8601).
+        reconstruction: whether a loss in it is our reading of an incomplete source.
     """
 
     claim: Claim
@@ -163,27 +88,14 @@ class Evidence:
         """Observations in the place that has fewest of them; 0 without places."""
         return min((place.sample.n for place in self.places), default=0)
 
-    @property
-    def diverged(self) -> int:
-        """Runs that diverged on either side, over all places."""
-        return sum(place.diverged for place in self.places)
 
-    @property
-    def sampled(self) -> bool:
-        """Whether chance plays a part in its verdict, so that it counts in the family of its document."""
-        return any(place.sample.n >= 2 and not isinstance(place.sample, Clocks) for place in self.places)
-
-
-# ---------------------------------------------------------------- weighing
-
-
-def weigh(claim: Claim, analysis: Analysis | None, gate: Gate = lambda *_: ()) -> Evidence:
+def weigh(claim: Claim, analysis: Analysis | None, gate: Gate = gates.of_runs) -> Evidence:
     """Return what the records of the claim's study show about it.
 
     Args:
         claim: the claim.
         analysis: of its study's records; None: there are none.
-        gate: says why outcomes cannot be used.
+        gate: says why runs cannot be used.
 
     Raises:
         UsageError: the study's records have the claim's metric, but nobody declared it.
@@ -199,7 +111,7 @@ def weigh(claim: Claim, analysis: Analysis | None, gate: Gate = lambda *_: ()) -
 
 @dataclass(frozen=True)
 class _Side:
-    """One side of a comparison in one place: its runs, those that finished, one value for each pair."""
+    """One side of a comparison in one place: its runs, and value and keys of the runs of each complete observation."""
 
     name: str
     runs: pd.DataFrame
@@ -212,27 +124,30 @@ class _Weighing:
 
     def __init__(self, claim: Claim, analysis: Analysis, gate: Gate) -> None:
         self.claim, self.analysis, self.gate = claim, analysis, gate
-        own = rows(analysis.all, largest_group(analysis.all))
-        own = where(own, role=claim.role)
+        own = where(rows(analysis.all, largest_group(analysis.all)), role=claim.role)
         own = rows(own, column(own, "label").isin([str(label) for label in analysis.main["label"]]))
-        history = claim.metric if claim.test in ("steps", "roughness") else ""
-        self.curves = _curves(analysis.study.history, history) if history else {}
         sided = {*claim.compare, *claim.against, *claim.beyond}  # which say otherwise where they name the same
-        self.runs = self._conditioned(own, {key: value for key, value in claim.where.items() if key not in sided})
+        self.runs = _conditioned(own, {key: value for key, value in claim.where.items() if key not in sided})
         self.axes = self._axes(own)
+        self.unlearnt = self._unlearnt()
+        self.curves = self._curves()
 
     def evidence(self) -> Evidence:
         claim, analysis = self.claim, self.analysis
         if not self._recorded():
             return Evidence(claim, missing=f"no run of the study {claim.study} records {claim.metric}")
-        metric = None if claim.ratio or claim.test == "rate" else metric_of(claim.metric, analysis.study.metrics)
-        found = [self._place(dict(at), sides) for at, sides in self._sides()]
+        found = [self._place(at, sides) for at, sides in self._sides()]
         if not found:
             return Evidence(claim, missing=f"no runs of {_named(claim.where | claim.compare)} in {claim.study}")
         used = rows(analysis.all, column(analysis.all, "key").isin([key for place in found for key in place.keys]))
         starts = [str(start) for start in column(used, "started").dropna()] if "started" in used else []
         evidence = set(column(used, "loss_evidence").dropna()) if "loss_evidence" in used else set()
-        return Evidence(claim, tuple(found), "", metric, min(starts, default=""), "R" in evidence)
+        unit = None if claim.ratio or claim.test == "rate" else self.metric
+        return Evidence(claim, tuple(found), "", unit, min(starts, default=""), "R" in evidence)
+
+    @functools.cached_property
+    def metric(self) -> Metric:
+        return metric_of(self.claim.metric, self.analysis.study.metrics)
 
     def _recorded(self) -> bool:
         if self.claim.test == "rate":
@@ -240,6 +155,20 @@ class _Weighing:
         if self.claim.test in ("steps", "roughness"):
             return bool(self.curves)
         return self.claim.metric in self.runs and bool(numbers(self.runs, self.claim.metric).notna().any())
+
+    def _curves(self) -> dict[str, pd.DataFrame]:
+        """Return the epochs of every run in the claim's metric, where the claim is of curves."""
+        history, metric = self.analysis.study.history, self.claim.metric
+        if self.claim.test not in ("steps", "roughness") or metric not in history or "step" not in history:
+            return {}
+        known = history.loc[history[metric].notna(), ["key", "step", metric]]
+        return {str(key): group for key, group in known.groupby("key")}
+
+    def _unlearnt(self) -> frozenset[str]:
+        """Return the keys of completed runs that did not learn."""
+        done = [key for frame in self.analysis.done.values() for key in frame["key"]]
+        learnt = {key for planned in self.analysis.done for key in self.analysis.learnt(*planned)["key"]}
+        return frozenset(map(str, done)) - learnt
 
     # ------------------------------------------------------------------ places
 
@@ -253,24 +182,21 @@ class _Weighing:
             open_.append("label")
         return [name for name in dict.fromkeys(open_) if name not in sided and name in runs]
 
-    def _conditioned(self, runs: pd.DataFrame, wanted: Values) -> pd.DataFrame:
-        for key, value in wanted.items():
-            runs = rows(runs, _matches(runs, key, value))
-        return runs
-
     def _sides(self) -> Iterable[tuple[At, list[tuple[str, pd.DataFrame]]]]:
         """Return every place with the runs of each of its sides, also where a side has none."""
-        for names, wanted in self._members():
-            sides = [(_named(side), self._conditioned(self.runs, side)) for side in wanted]
-            groups = [dict(iter(_grouped(runs, self.axes))) for _, runs in sides]
+        for members, wanted in self._members():
+            sides = [(_named(side), _conditioned(self.runs, side)) for side in wanted]
+            groups = [dict(_grouped(runs, self.axes)) for _, runs in sides]
             for values in dict.fromkeys(itertools.chain(*groups)):
-                at = tuple((name, value) for name, value in zip(self.axes, values, strict=True) if self._varies(name))
+                at = [(name, value) for name, value in zip(self.axes, values, strict=True) if name in self.varying]
                 own = [group.get(values, runs.iloc[:0]) for (_, runs), group in zip(sides, groups, strict=True)]
-                yield (*at, *names), list(zip((name for name, _ in sides), own, strict=True))
+                yield (*at, *members), list(zip((name for name, _ in sides), own, strict=True))
 
-    @functools.cache  # noqa: B019 - lives as long as the work on one claim
-    def _varies(self, name: str) -> bool:
-        return name in ("dataset", "model") or len(set(column(self.runs, name).map(plain))) > 1
+    @functools.cached_property
+    def varying(self) -> set[str]:
+        """The axes that a reader has to be told: data set and model, and those of several values."""
+        several = {name for name in self.axes if len(set(column(self.runs, name).map(plain))) > 1}
+        return several | {"dataset", "model"}
 
     def _members(self) -> list[tuple[At, list[Values]]]:
         """Return what each side asks for, once for every combination of members; conditions of beyond come last."""
@@ -278,25 +204,18 @@ class _Weighing:
         sides = [claim.compare] if claim.test == "sign" else [claim.compare, claim.against]
         lists = [{key: value for key, value in side.items() if isinstance(value, list)} for side in sides]
         if claim.members == "mean" or not any(lists):
-            choices = [((), sides)]
+            choices: list[tuple[At, list[Values]]] = [((), sides)]
         else:
-            alike = all(lists) and claim.members == "paired"
-            expanded = [list(map(dict, itertools.product(*([(k, v) for v in own[k]] for k in own)))) for own in lists]
-            combined = zip(*expanded, strict=True) if alike else itertools.product(*expanded)
+            chosen = [list(map(dict, itertools.product(*([(k, v) for v in own[k]] for k in own)))) for own in lists]
+            paired = all(lists) and claim.members == "paired"
             choices = [
-                (self._member_names(chosen), [side | one for side, one in zip(sides, chosen, strict=True)])
-                for chosen in combined
+                (self._member_names(one), [side | own for side, own in zip(sides, one, strict=True)])
+                for one in (zip(*chosen, strict=True) if paired else itertools.product(*chosen))
             ]
         sided = {*claim.compare, *claim.against, *claim.beyond}
-        conditions = {key: value for key, value in claim.where.items() if key in sided}
+        common = {key: value for key, value in claim.where.items() if key in sided}
         return [
-            (
-                at,
-                [
-                    *(conditions | side for side in own),
-                    *(conditions | side | claim.beyond for side in own if claim.beyond),
-                ],
-            )
+            (at, [*(common | side for side in own), *(common | side | claim.beyond for side in own if claim.beyond)])
             for at, own in choices
         ]
 
@@ -307,45 +226,70 @@ class _Weighing:
 
     # ------------------------------------------------------------------ one place
 
-    def _place(self, at: dict[str, str], parts: list[tuple[str, pd.DataFrame]]) -> Place:
-        claim, own = self.claim, tuple(at.items())
+    def _place(self, at: At, parts: list[tuple[str, pd.DataFrame]]) -> Place:
         absent = [f"no runs of {name}" for name, runs in parts if not len(runs)]
         absent += [f"no runs of {name}" for name in self._absent_members(parts)]
         if absent:
-            return Place(own, Differences(()), withheld=tuple(dict.fromkeys(absent)))
-        diverged = sum(len(where(runs, status="diverged")) for _, runs in parts)
-        reasons = self._gates(parts)
-        if claim.test == "rate":
-            totals = [runs[column(runs, "status").isin(["done", *UNLEARNT])] for _, runs in parts]
-            if not all(map(len, totals)):
-                return Place(own, Differences(()), withheld=("no run has ended on one side",))
-            bad = [int(column(runs, "status").isin(UNLEARNT).sum()) for runs in totals]
-            keys = tuple(key for runs in totals for key in column(runs, "key"))
-            sample = Rates((bad[0], bad[1]), (len(totals[0]), len(totals[1])))
-            return Place(own, sample, keys, diverged, reasons)
-        passed = self._threshold(parts[1][1]) if claim.test == "steps" else math.nan
-        sides = [self._side(name, runs, passed) for name, runs in parts]
+            return Place(at, Differences(()), withheld=tuple(dict.fromkeys(absent)))
+        if self.claim.test == "rate":
+            return self._rates(at, parts)
+        sides = self._read(parts)
         shared = sorted(set.intersection(*(set(side.values) for side in sides)), key=str)
-        keys = tuple(dict.fromkeys(key for side in sides for name in shared for key in side.keys[name]))
+        keys = [tuple(side.keys[name] for side in sides) for name in shared]
         signs = (1, -1, -1, 1)
-        differences = tuple(
+        differences = [
             sum(sign * side.values[name] for sign, side in zip(signs, sides, strict=False)) for name in shared
+        ]
+        grain = self._grain(parts)
+        sample = Differences(
+            tuple(differences), self._items(keys, signs), grain, self._ends(len(sides)), self.analysis.sequential
         )
+        flat = tuple(dict.fromkeys(key for own in keys for side in own for key in side))
+        reasons = [*self._gates(parts), *self._obstacles(sides, shared, grain)]
+        return Place(at, sample, flat, tuple(dict.fromkeys(reasons)), self._notes(parts))
+
+    def _rates(self, at: At, parts: list[tuple[str, pd.DataFrame]]) -> Place:
+        ended = [rows(runs, column(runs, "status").isin(["done", "diverged"])) for _, runs in parts]
+        if not all(map(len, ended)):
+            return Place(at, Differences(()), withheld=("no run has ended on one side",))
+        failed = [
+            int(((column(runs, "status") == "diverged") | column(runs, "key").isin(self.unlearnt)).sum())
+            for runs in ended
+        ]
+        keys = tuple(str(key) for runs in ended for key in column(runs, "key"))
+        sample = Rates((failed[0], failed[1]), (len(ended[0]), len(ended[1])))
+        return Place(at, sample, keys, self._gates(parts))
+
+    def _obstacles(self, sides: Sequence[_Side], shared: Sequence[Any], grain: float) -> list[str]:
+        claim, found = self.claim, []
         what = "losses" if claim.pair == "loss" else "seeds"
         if len(shared) < 2:
-            reasons += (f"{len(shared)} {what} complete on both sides",)
+            found.append(f"{len(shared)} complete {what}: a comparison takes two")
         elif len(alike := {side.values[name] for side in sides for name in shared}) == 1:  # the end of its range, say
-            reasons += (f"{claim.metric} does not tell runs apart: {alike.pop():g} in all of them",)
-        return Place(own, Differences(differences), keys, diverged, reasons)
+            found.append(f"{claim.metric} does not tell runs apart: {alike.pop():g} in all of them")
+        if grain > claim.margin:
+            found.append(f"the margin is finer than one test item ({number(100 * grain, 2)} %)")
+        return found
+
+    def _notes(self, parts: Sequence[tuple[str, pd.DataFrame]]) -> tuple[str, ...]:
+        """Return how many runs failed, and whether they are left out: what is left may be the lucky ones."""
+        diverged = sum(len(where(runs, status="diverged")) for _, runs in parts)
+        left = sum(len(runs) - len(self._learning(runs)) for _, runs in parts)
+        kept = sum(int(column(self._learning(runs), "key").isin(self.unlearnt).sum()) for _, runs in parts)
+        told = (
+            (diverged, "diverged, left out"),
+            (left, "did not learn, left out"),
+            (kept, "did not learn, most of its runs"),
+        )
+        return tuple(f"{count(n, 'run')} {what}" for n, what in told if n)
 
     def _absent_members(self, parts: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
-        """Return the members of a list that have no run here, or runs on one side only."""
-        claim = self.claim
-        absent = []
+        """Return the members of a list that have no run here, and losses with runs on one side only."""
+        claim, absent = self.claim, []
         for wanted, (_, runs) in zip((claim.compare, claim.against) * 2, parts, strict=False):
             for key, value in wanted.items():
                 if isinstance(value, list) and claim.members == "mean":
-                    absent += [f"{plain(one)}" for one in value if not _matches(runs, key, one).any()]
+                    absent += [plain(one) for one in value if not _matches(runs, key, one).any()]
         named = {_column_of(self.runs, key) for key in (*claim.compare, *claim.against, *claim.where)}
         if not named & {"loss", "label"} and claim.pair != "loss":
             labels = [set(column(runs, "label").map(str)) for _, runs in parts]
@@ -358,18 +302,34 @@ class _Weighing:
         cells = {cell.values: cell for cell in self.analysis.cells}
         asked = dict.fromkeys(pair for _, runs in parts for pair in zip(runs["cell"], runs["label"], strict=True))
         found = [
-            f"{label}: {reason}" for values, label in asked if values in cells
+            reason if reason.startswith("a control") else f"{label}: {reason}"
+            for values, label in asked
+            if values in cells
             for reason in self.gate(self.analysis, cells[values], str(label))
-        ]  # fmt: skip
+        ]
         return tuple(dict.fromkeys(found))
 
-    def _side(self, name: str, runs: pd.DataFrame, passed: float) -> _Side:
+    # ------------------------------------------------------------------ values
+
+    def _read(self, parts: Sequence[tuple[str, pd.DataFrame]]) -> list[_Side]:
+        threshold = self._threshold(parts[1][1]) if self.claim.test == "steps" else math.nan
+        return [self._side(name, self._learning(runs), threshold) for name, runs in parts]
+
+    def _learning(self, runs: pd.DataFrame) -> pd.DataFrame:
+        """Return the runs without the few that did not learn; all of a loss of which most did not, which is its way."""
+        if self.claim.role != "run":
+            return runs
+        out = column(runs, "key").isin(self.unlearnt)
+        usual = out.groupby([runs["cell"], runs["label"]]).transform("mean") > 0.5
+        return rows(runs, ~out | usual)
+
+    def _side(self, name: str, runs: pd.DataFrame, threshold: float) -> _Side:
         claim = self.claim
         needed = 2 if claim.spread else len(set(_identities(runs, claim.pair)))
         values: dict[Any, float] = {}
         keys: dict[Any, tuple[str, ...]] = {}
         for observation, group in runs.groupby(claim.pair):
-            done = self._values(where(group, status="done"), passed).dropna()
+            done = self._values(where(group, status="done"), threshold).dropna()
             if claim.spread:
                 complete, value = len(done) >= needed, done.max() - done.min()
             else:
@@ -379,71 +339,85 @@ class _Weighing:
                 keys[observation] = tuple(column(group, "key").loc[done.index])
         return _Side(name, runs, values, keys)
 
-    # ------------------------------------------------------------------ values
-
-    def _values(self, runs: pd.DataFrame, passed: float) -> pd.Series:
+    def _values(self, runs: pd.DataFrame, threshold: float) -> pd.Series:
         """Return what is compared, one value for each run; nan where it has none."""
         if self.claim.test in ("steps", "roughness"):
-            reads = [self.curves.get(key) for key in column(runs, "key")]
-            found = [math.nan if curve is None else self._read(curve, passed) for curve in reads]
+            found = [self._of_curve(self.curves.get(str(key)), threshold) for key in column(runs, "key")]
             values = pd.Series(found, index=runs.index, dtype=float)
         else:
             values = numbers(runs, self.claim.metric)
         return values.where(values > 0).map(math.log) if self.claim.ratio else values
 
-    def _read(self, curve: tuple[np.ndarray, np.ndarray], passed: float) -> float:
-        return roughness(*curve) if self.claim.test == "roughness" else first_passing(*curve, passed)
+    def _of_curve(self, curve: pd.DataFrame | None, threshold: float) -> float:
+        if curve is None:
+            return math.nan
+        if self.claim.test == "roughness":
+            return learning.roughness(curve, self.claim.metric)
+        up = self.metric.higher_is_better
+        return learning.crossing(curve, self.claim.metric, threshold, higher_is_better=up)
 
     def _threshold(self, runs: pd.DataFrame) -> float:
-        """Return the score to pass: a share of the mean score that the runs of the other side end with."""
-        ends = [self.curves[key][1][-1] for key in column(where(runs, status="done"), "key") if key in self.curves]
-        return self.claim.share * float(np.mean(ends)) if ends else math.nan
+        """Return the score to pass: a share of the way from chance to what the runs of the other side end with."""
+        metric = self.claim.metric
+        keys = [str(key) for key in column(where(runs, status="done"), "key")]
+        ends = [float(self.curves[key].sort_values("step")[metric].iloc[-1]) for key in keys if key in self.curves]
+        cells = [cell for cell in self.analysis.cells if cell.values in set(runs["cell"])]
+        same = metric.rpartition(".")[2] == self.analysis.metric.key.rpartition(".")[2]
+        chance = self.analysis.chance(cells[0])[0] if same and cells else math.nan
+        final = float(np.mean(ends)) if ends else math.nan
+        return learning.thresholds(chance, final, (self.claim.share,))[0]
+
+    @property
+    def _plain_difference(self) -> bool:
+        """Whether effects are differences of a metric of test items, run by run."""
+        claim = self.claim
+        return claim.test in ("difference", "sign") and not (claim.ratio or claim.spread) and claim.pair == "seed"
+
+    def _grain(self, parts: Sequence[tuple[str, pd.DataFrame]]) -> float:
+        """Return the smallest step of the metric: one test item where it counts items, else 0."""
+        if not self._plain_difference or self.metric.grain != "item":
+            return 0.0
+        sizes = [size for _, runs in parts for size in numbers(runs, "data.test").dropna() if size > 0]
+        return 1 / min(sizes) if sizes else 0.0
+
+    def _ends(self, sides: int) -> Ends:
+        """Return the least and greatest effect that there can be."""
+        if not self._plain_difference or self.metric.low is None or self.metric.high is None:
+            return UNBOUNDED
+        if sides == 1:
+            return self.metric.low, self.metric.high
+        span = (self.metric.high - self.metric.low) * sides / 2
+        return -span, span
+
+    def _items(self, keys: Sequence[tuple[tuple[str, ...], ...]], signs: Sequence[int]) -> Items | None:
+        """Return the effects on every test item, seed by seed; None where some run did not keep them."""
+        if not self._plain_difference or len(keys) < 2:
+            return None
+        found = []
+        for sides in keys:
+            scores = [[self.analysis.study.item_scores(key, self.claim.metric) for key in side] for side in sides]
+            known = [own for side in scores for own in side if own is not None]
+            if len(known) < sum(map(len, sides)) or any(not np.array_equal(known[0][0], own[0]) for own in known):
+                return None
+            means = [np.mean([own[1] for own in side if own is not None], axis=0) for side in scores]
+            effect = sum(sign * mean for sign, mean in zip(signs, means, strict=False))
+            found.append((known[0][0], np.asarray(effect, dtype=float)))
+        return found
 
 
-def first_passing(steps: np.ndarray, scores: np.ndarray, passed: float) -> float:
-    """Return at which step a curve first reached ``passed``, linear between evaluations; nan if it never did.
-
-    >>> first_passing(np.array([10.0, 20.0]), np.array([0.5, 0.9]), 0.7)
-    15.0
-    """
-    above = np.flatnonzero(scores >= passed)
-    if not above.size:
-        return math.nan
-    i = int(above[0])
-    if i == 0:
-        return float(steps[0])
-    share = (passed - scores[i - 1]) / (scores[i] - scores[i - 1])
-    return float(steps[i - 1] + share * (steps[i] - steps[i - 1]))
-
-
-def roughness(steps: np.ndarray, scores: np.ndarray) -> float:
-    """Return how far the points of a curve lie, on average, from the line between their neighbours, times two: where
-    steps are even, the mean absolute second difference. Nan for fewer than three points.
-
-    >>> roughness(np.array([1.0, 2.0, 3.0]), np.array([0.0, 1.0, 0.0]))
-    2.0
-    """
-    if len(steps) < 3:
-        return math.nan
-    share = (steps[1:-1] - steps[:-2]) / (steps[2:] - steps[:-2])
-    line = scores[:-2] + share * (scores[2:] - scores[:-2])
-    return float(2 * np.mean(np.abs(scores[1:-1] - line)))
-
-
-def _curves(history: pd.DataFrame, metric: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return steps and values of a metric by the key of the run; empty where no run records it."""
-    if metric not in history or "step" not in history:
-        return {}
-    known = pd.DataFrame({name: history[name] for name in ("key", "step", metric)}).dropna().sort_values("step")
-    return {
-        str(key): (group["step"].to_numpy(float), group[metric].to_numpy(float)) for key, group in known.groupby("key")
-    }
+# ---------------------------------------------------------------- runs by condition
 
 
 def _grouped(runs: pd.DataFrame, axes: Sequence[str]) -> Iterable[tuple[tuple[str, ...], pd.DataFrame]]:
     texts = list(zip(*([plain(value) for value in column(runs, name)] for name in axes), strict=True))
     for values in dict.fromkeys(texts):
         yield values, runs[[text == values for text in texts]]
+
+
+def _conditioned(runs: pd.DataFrame, wanted: Values) -> pd.DataFrame:
+    for key, value in wanted.items():
+        runs = rows(runs, _matches(runs, key, value))
+    return runs
 
 
 def _column_of(runs: pd.DataFrame, key: str) -> str:
@@ -464,12 +438,13 @@ def _plain(value: Any) -> str:
 
 def _named(wanted: Mapping[str, Any], *, bare: bool = False) -> str:
     """Return conditions as words: ``dice, imbalance ratio 50``."""
-    parts = []
-    for key, value in wanted.items():
-        text = joined(map(plain, value), "or") if isinstance(value, list) else plain(value)
-        named = bare or key in ("loss", "label", "model", "dataset")
-        parts.append(text if named else f"{axis_title(f'axis.{key}')} {text}")
-    return ", ".join(parts)
+    texts = {key: joined(map(plain, v), "or") if isinstance(v, list) else plain(v) for key, v in wanted.items()}
+    return ", ".join(text if bare else _worded(f"axis.{key}" if key not in BARE else key, text)
+                     for key, text in texts.items())  # fmt: skip
+
+
+def _worded(name: str, value: str) -> str:
+    return value if name in BARE else f"{axis_title(name)} {value}"
 
 
 def _identities(runs: pd.DataFrame, pair: str) -> list[tuple[str, ...]]:
@@ -483,33 +458,29 @@ def _identities(runs: pd.DataFrame, pair: str) -> list[tuple[str, ...]]:
 
 def _costs(claim: Claim) -> Evidence:
     """Compare measurements of losses alone (python -m scripts.bench_losses), never steps of runs."""
-    measured = costs()
-    members = [(one, other) for one in _listed(claim.compare) for other in _listed(claim.against)]
-    places = []
-    for one, other in members:
-        at = (("loss", f"{one} beside {other}"),)
-        sizes = [_sizes(measured, name) for name in (one, other)]
-        absent = [name for name, own in zip((one, other), sizes, strict=True) if not own]
-        shared = [(size, size) for size in sizes[0] if size in sizes[1]]
-        if claim.metric == "operations" and all(sizes):
-            shared = [(next(iter(sizes[0])), next(iter(sizes[1])))]  # which the size of the data does not change
-        if not shared:
-            apart = f"{one} and {other} were measured at different sizes"
-            reason = f"no measured cost of {joined(absent)}" if absent else apart
-            places.append(Place(at, Differences(()), withheld=(reason,)))
-        for size, other_size in shared:
-            mine, theirs = sizes[0][size], sizes[1][other_size]
-            ratios = tuple(math.log(mine[name] / theirs[name]) for name in CLOCKS[claim.metric])
-            places.append(Place((*at, ("size", size)), Clocks(ratios)))
-    return Evidence(claim, tuple(places))
+    pairs = [(one, other) for one in _losses(claim.compare) for other in _losses(claim.against)]
+    return Evidence(claim, tuple(place for pair in pairs for place in _cost(claim.metric, *pair)))
 
 
-def _sizes(measured: pd.DataFrame, loss: str) -> dict[str, dict[str, Any]]:
-    """Return what was measured of a loss, by size."""
-    return {str(row["size"]): row for row in records(where(measured, loss=loss))}
+def _cost(cost: str, one: str, other: str) -> list[Place]:
+    at = (("loss", f"{one} beside {other}"),)
+    mine, theirs = ({str(row["size"]): row for row in records(where(costs(), loss=name))} for name in (one, other))
+    if absent := [name for name, own in ((one, mine), (other, theirs)) if not own]:
+        return [Place(at, Differences(()), withheld=(f"no measured cost of {joined(absent)}",))]
+    shared = [(size, size) for size in mine if size in theirs]
+    if cost == "operations":  # which the size of the data does not change
+        shared = shared[:1] or [(next(iter(mine)), next(iter(theirs)))]
+    if not shared:
+        reason = f"{one} and {other} were measured at different sizes"
+        return [Place(at, Differences(()), withheld=(reason,))]
+    found = []
+    for size, other_size in shared:
+        ratios = tuple(math.log(mine[size][name] / theirs[other_size][name]) for name in MEASURED_AS[cost])
+        found.append(Place((*at, ("size", size)) if len(shared) > 1 else at, Measures(ratios)))
+    return found
 
 
-def _listed(side: Values) -> list[str]:
+def _losses(side: Values) -> list[str]:
     value = side.get("loss", "")
     return [str(one) for one in (value if isinstance(value, list) else [value])]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness.analysis import deciding
 from harness.analysis.cells import Analysis
-from harness.analysis.claims import Claim, read_claims
+from harness.analysis.claims import Claim
 from harness.analysis.deciding import Decision, margin_of
 from harness.analysis.weighing import Evidence, Place
 from harness.metrics.declared import Metric
@@ -46,13 +46,8 @@ KINDS = {
 
 def section(a: Analysis) -> Section:
     """Return the claims that this study's records are to decide, or an empty section if there are none."""
-    name = a.study.name
-    concerned = [claim for claim in read_claims() if claim.study == name and claim.tested]
-    if not concerned:
-        return Section("claims", "What publications claim", ())
-    decisions = deciding.ledger(lambda other: a if other == name else deciding.recorded(other))
-    shown = [decision for decision in decisions if decision.claim.study == name and decision.claim.tested]
-    return Section("claims", "What publications claim", tuple(overview(shown)))
+    decisions = deciding.ledger(lambda _: a, only=a.study.name)
+    return Section("claims", "What publications claim", tuple(overview(decisions) if decisions else ()))
 
 
 def overview(decisions: Sequence[Decision]) -> list[Item]:
@@ -272,7 +267,8 @@ def _places(decisions: Sequence[Decision]) -> Table:
         Column("answer", "answer", note="what this place alone says"),
         _effect_column(),
         Column("n", "n", "number"),
-        Column("withheld", "withheld because"),
+        Column("scope", "interval over", note="seeds on these test items, or new items too"),
+        Column("withheld", "withheld because, notes"),
         Column("estimate", "estimate", "number", "in the metric's own unit (logarithm of a ratio)", detail=True),
         Column("estimate_low", "low", "number", detail=True),
         Column("estimate_high", "high", "number", detail=True),
@@ -289,16 +285,17 @@ def _place(decision: Decision, place: Place) -> Row:
     words = {"yes": "holds", "no": "does not hold", "open": "open"}[said] if not place.withheld else "withheld"
     tone = ANSWERS[said]
     head = (Entry(decision.claim.id), Entry(place.title), Entry(words, tone=tone))
-    n, why, keys = Entry(str(sample.n), sample.n), Entry("; ".join(place.withheld)), Entry(" ".join(place.keys))
+    n, keys = Entry(str(sample.n), sample.n), Entry(" ".join(place.keys))
+    why = Entry("; ".join([*place.withheld, *place.notes]))
     if sample.n < 2 and not math.isfinite(sample.estimate):
         nothing = dash("not tested")
-        return Row((*head, nothing, n, why, nothing, nothing, nothing, keys))
+        return Row((*head, nothing, n, nothing, why, nothing, nothing, nothing, keys))
     low, high = decision.interval(place)
     text = f"{_amount(found, sample.estimate)} [{_amount(found, low)}, {_amount(found, high)}]"
     drawn = _drawn(decision.claim, sample.estimate, low, high)
     interval = Entry(text, drawn[0], drawn[1], drawn[2], place.keys, tone=tone)
     ends = (Entry(f"{x:.17g}", float(x)) for x in (sample.estimate, low, high))
-    return Row((*head, interval, n, why, *ends, keys))
+    return Row((*head, interval, n, Entry(sample.scope), why, *ends, keys))
 
 
 # ---------------------------------------------------------------- in one sentence
