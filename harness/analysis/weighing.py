@@ -421,7 +421,7 @@ def _conditioned(runs: pd.DataFrame, wanted: Values) -> pd.DataFrame:
 
 
 def _column_of(runs: pd.DataFrame, key: str) -> str:
-    return next((name for name in (f"axis.{key}", f"config.{key}") if name in runs), key)
+    return next((name for name in (f"axis.{key}", key, f"config.{key}") if name in runs), key)
 
 
 def _matches(runs: pd.DataFrame, key: str, value: Any) -> pd.Series:

@@ -30,7 +30,7 @@ def write(folder: Path) -> tuple[Path, list[Decision]]:
 
 def compose(decisions: Sequence[Decision]) -> Report:
     """Return what the ledger says, in no format yet."""
-    studies = dict.fromkeys(decision.claim.study for decision in decisions if decision.evidence.keys)
+    studies = dict.fromkeys(d.claim.study for d in decisions if d.claim.study and d.evidence.keys)
     facts = (summary(decisions), *([f"Tested on the studies {', '.join(studies)}."] if studies else []))
     items = tuple(_for_all_studies(item) for item in overview(decisions))
     title = "What five publications claim about loss functions, and what our records show"

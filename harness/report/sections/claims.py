@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from harness.analysis import deciding
@@ -35,6 +36,21 @@ EXPECTED = {
     "at most": "below the margin",
     "different": "away from 0",
 }
+WHY = {
+    "not decidable": "tested, with too few seeds for the differences found, or with measures that disagree",
+    "cannot be tested": "for want of a task, of data, or of a study",
+    "retired": "no longer tested, for the reason named beside each",
+}
+REASONS = {
+    "a control failed": ("a control",),
+    "runs are missing, or were never made": ("no run", "are missing", "complete seeds", "complete losses", "failed"),
+    "its search ended at an edge, or could not tell learning rates apart": ("search",),
+    "training was too short": ("still rose", "plateau"),
+    "runs were made by older code": ("older code",),
+    "its metric is too coarse or at an end of its range": ("tell runs apart", "finer than"),
+    "its losses were not measured alike": ("measured",),
+}
+"""What stands in the way of verdicts, with words of the reasons that say so; the first that fits counts."""
 KINDS = {
     "steps": "steps to {share:.0%} of the other side's final {metric}, ratio",
     "roughness": "roughness of the curve of {metric}",
@@ -65,7 +81,7 @@ def overview(decisions: Sequence[Decision]) -> list[Item]:
 
 def _method(decisions: Sequence[Decision]) -> tuple[str, ...]:
     families = {d.claim.short: d.family for d in decisions if d.family}
-    named = joined(f"{n} of the {short}" for short, n in families.items())
+    named = joined(f"{short} {n}" for short, n in families.items())
     levels = f" ({named})" if families else ""
     return (
         f"{_counted(decisions)} Each is a sentence of a publication: its decisive words, what it says in our words, "
@@ -90,27 +106,34 @@ def _points(decisions: Sequence[Decision]) -> list[Point]:
         own = [d for d in decisions if d.verdict == verdict and not d.same_as]
         if not own:
             continue
-        brief = verdict in ("supported", "contradicted", "depends on")
-        lines = [(d.claim.says.rstrip("."), _brief(d)) for d in own] if brief else [(f"{len(own)}", _why(verdict))]
+        if verdict == "withheld":
+            lines = _withheld(own)
+        elif verdict in WHY:
+            lines = [(f"{len(own)}", WHY[verdict])]
+        else:
+            lines = [(d.claim.says.rstrip("."), _brief(d)) for d in own]
         found.append(Point(f"{verdict.capitalize()} ({len(own)})", tone, tuple(lines)))
     return found
 
 
-def _why(verdict: str) -> str:
-    return {
-        "not decidable": "tested, with too few seeds for the differences found",
-        "withheld": "evidence that cannot carry a verdict, for the reason named beside each",
-        "cannot be tested": "for want of a task, of data, or of a study",
-        "retired": "no longer tested, for the reason named beside each",
-    }[verdict]
+def _withheld(decisions: Sequence[Decision]) -> list[tuple[str, str]]:
+    """Return for how many claims each kind of reason stands in the way; a claim may have several."""
+    found: Counter[str] = Counter()
+    for decision in decisions:
+        reasons = [reason for place in decision.evidence.places for reason in place.withheld]
+        found.update({_kind(reason) for reason in reasons or [decision.evidence.missing]})
+    return [(str(n), kind) for kind, n in found.most_common()]
+
+
+def _kind(reason: str) -> str:
+    return next((kind for kind, words in REASONS.items() if any(word in reason for word in words)), "another reason")
 
 
 def _brief(decision: Decision) -> str:
     marks = f" ({joined(_marks(decision))})" if _marks(decision) else ""
     if decision.verdict == "depends on":
         return f"{decision.because}{marks}"
-    metric = _metric(decision.evidence)
-    return f"{effect(decision)} {metric.difference_unit if metric else ''}".rstrip() + marks
+    return effect(decision, unit=True) + marks
 
 
 def _marks(decision: Decision) -> list[str]:
@@ -134,16 +157,20 @@ def verdict_text(decision: Decision) -> str:
 # ---------------------------------------------------------------- effects in words
 
 
-def effect(decision: Decision) -> str:
-    """Return the effect with its interval in the unit in which it is read; of several places, the range of effects."""
+def effect(decision: Decision, *, unit: bool = False) -> str:
+    """Return the effect with its interval in the unit in which it is read, which is written out where ``unit`` says so;
+    of several places, the range of effects.
+    """
     found, places = decision.evidence, decision.evidence.places
+    metric = _metric(found)
+    words = f" {metric.difference_unit}" if unit and metric and metric.difference_unit else ""
     if len(places) == 1 and places[0].sample.n:
         low, high = decision.interval(places[0])
-        return f"{_amount(found, places[0].sample.estimate)} [{_amount(found, low)}, {_amount(found, high)}]"
+        return f"{_amount(found, places[0].sample.estimate)} [{_amount(found, low)}, {_amount(found, high)}]{words}"
     known = [place.sample.estimate for place in places if math.isfinite(place.sample.estimate)]
     if not known:
         return ""
-    return f"{_amount(found, min(known))} to {_amount(found, max(known))} in {len(places)} places"
+    return f"{_amount(found, min(known))} to {_amount(found, max(known))}{words} in {count(len(places), 'place')}"
 
 
 def _metric(found: Evidence) -> Metric | None:
