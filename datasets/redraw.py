@@ -30,7 +30,8 @@ def redrawn(splits: Any, seed: int) -> Any:
     Parts are stratified where every item has a class; masks, boxes and numbers are drawn without. Where parts share no
     class, classes are drawn instead of items. ``index`` of a part then says which item of the pool it is, whatever part
     it lies in: the pool has the items of training, then validation, then test, as they were. Gross errors of a table
-    are drawn anew too, for the new training rows alone.
+    are drawn anew too, for the new training rows alone. What only the parts kept apart, such as the walls and digits of
+    composed scenes, is no longer apart.
 
     Args:
         splits: Splits of a data set: of images, of boxes, by class, or of a table.
@@ -42,9 +43,10 @@ def redrawn(splits: Any, seed: int) -> Any:
     if isinstance(splits, TableSplits):
         parts[0] = splits.clean
     pool = pooled(parts)
-    targets = getattr(pool, "targets", None)
-    by_item = isinstance(targets, Tensor) and targets.ndim == 1
-    order = stratified_order(targets.numpy() if by_item else np.zeros(len(pool), dtype=np.int64), combined(seed, 0))
+    targets, strata = getattr(pool, "targets", None), np.zeros(len(pool), dtype=np.int64)
+    if isinstance(targets, Tensor) and targets.ndim == 1:
+        strata = targets.numpy()
+    order = stratified_order(strata, combined(seed, 0))
     ends = np.cumsum([len(part) for part in reversed(parts)])
     test, valid, train = (pool.take(rows) for rows in np.split(order, ends[:-1]))
     if isinstance(splits, TableSplits):

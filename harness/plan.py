@@ -21,8 +21,8 @@ from harness.paths import CONF
 REPEAT_SEEDS_FROM = 1000  # the baseline's other seeds, in the control "baseline repeated", are seed + 1000
 SEARCH: Mapping[str, tuple[str, ...]] = {
     "fixed": (),
-    "lr": ("factors", "most", "seeds"),
-    "tuned": ("trials", "range", "most", "seeds"),
+    "lr": ("factors", "most", "seeds", "most_seeds"),
+    "tuned": ("trials", "range", "most", "seeds", "most_seeds"),
 }
 RESERVED = frozenset({"runs", "measured", "published", "claims", "compare", "bench", "multirun"})
 """Folders of results/ that hold something else than a study."""
@@ -38,6 +38,7 @@ def _search() -> Values:
         "range": [0.1, 10.0],
         "most": 3,
         "seeds": [7001, 7002, 7003],
+        "most_seeds": 8,
     }
 
 
@@ -239,13 +240,19 @@ def _check_search(study: Study) -> None:
         if not isinstance(values, list) or not values or any(type(v) not in kinds or v <= 0 for v in values):
             what = "positive numbers" if float in kinds else "positive whole numbers"
             raise UsageError(f"search.{name}={values} is not a list of {what}: write search.{name}=[a,b].")
-    compared = [*study.seeds, *study.further_seeds]
-    if set(search["seeds"]) & {seed + more for seed in compared for more in (0, REPEAT_SEEDS_FROM)}:
+    if type(search["most_seeds"]) is not int or not 1 <= search["most_seeds"] < REPEAT_SEEDS_FROM:
         raise UsageError(
-            f"search.seeds and axes.seed share a seed (the control runs on seed + {REPEAT_SEEDS_FROM}): what is "
-            "searched is chosen on seeds outside the study."
+            f"search.most_seeds={search['most_seeds']} is not a whole number from 1 to {REPEAT_SEEDS_FROM - 1}."
         )
-    if set(search["seeds"]) & {seed + REPEAT_SEEDS_FROM for seed in search["seeds"]}:
+    compared = [*study.seeds, *study.further_seeds]
+    following = range(max(search["seeds"]), max(search["seeds"]) + 1 + search["most_seeds"] - len(search["seeds"]))
+    searched = {*search["seeds"], *following}
+    if searched & {seed + more for seed in compared for more in (0, REPEAT_SEEDS_FROM)}:
+        raise UsageError(
+            f"search.seeds (up to search.most_seeds) and axes.seed share a seed (the control runs on seed + "
+            f"{REPEAT_SEEDS_FROM}): what is searched is chosen on seeds outside the study."
+        )
+    if searched & {seed + REPEAT_SEEDS_FROM for seed in searched}:
         raise UsageError(
             f"search.seeds contains a seed and that seed + {REPEAT_SEEDS_FROM}, on which the control is searched: "
             "leave one of them out."

@@ -457,11 +457,11 @@ class LSoftmax(CosineHead):
         weight = functional.normalize(self.weight) if self.normalises_weight else self.weight
         return functional.linear(features.to(weight.dtype), weight)
 
-    def forward(self, features: Tensor, target: Tensor) -> Tensor:
-        """Return (N,) from features (N,F) and target (N,) int64."""
+    def forward(self, features: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return (N,) from features (N,F) and target (N,) int64; where nothing counts, it is no training step."""
         check_features(features, target, self.weight.shape[1])
-        if self.training:
-            self.steps.add_(1)
+        if self.training and len(target):
+            self.steps.add_(1 if mask is None else mask.any())
         logits, true = self.logits(features), functional.normalize(self.weight[target])
         cosines = (functional.normalize(features.to(true.dtype)) * true).sum(1, keepdim=True)
         lengths = features.to(logits.dtype).norm(dim=1, keepdim=True)

@@ -438,7 +438,8 @@ def gwd(
     """A bounded function of the Wasserstein distance of rotated boxes as normal distributions.
 
     L = 1 - 1/(tau + f(W^2)), W^2 = |shift|^2 + tr S1 + tr S2 - 2 tr (S1^1/2 S2 S1^1/2)^1/2, f = sqrt with tau 2 or ln(1
-    + .) with tau 1. Boxes (N,5); returns (N,). Kink, with slope 0, where f = sqrt and the boxes are the same.
+    + .) with tau 1. W is in the unit of the boxes, pixels in the paper. Boxes (N,5); returns (N,). Kink, with slope 0,
+    where f = sqrt and the boxes are the same.
 
     >>> gwd(torch.tensor([[0.0, 0, 4, 2, 0]]), torch.tensor([[1.0, 0, 4, 2, math.pi / 4]]))
     tensor([0.7054])
@@ -541,8 +542,8 @@ def piou(prediction: Tensor, target: Tensor, *, sharpness: float = 10.0, width: 
 
     L = -ln(S_I/S_U), sums over the pixel centres of a grid of the image's width and height: S_I of F F', S_U of F + F'
     - F F', F(q) = K(|u|, w/2) K(|v|, h/2), K(d, s) = 1/(1 + exp(k (d - s))), (u, v) the pixel in the box's own axes.
-    The ratio is held above 0.1, as in the authors' training code. Boxes (N,5); returns (N,). Memory grows with N times
-    the grid.
+    The ratio is held above 0.1, as in the authors' training code. width, height: of the image, in pixels; sharpness: k,
+    in 1/pixels. Boxes (N,5) in pixels; returns (N,). Memory grows with N times the grid.
 
     >>> piou(torch.tensor([[20.0, 20, 20, 10, 0]]), torch.tensor([[22.0, 20, 20, 10, 0]]))
     tensor([0.2055])

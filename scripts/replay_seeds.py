@@ -2,8 +2,8 @@
 
 ``python -m scripts.replay_seeds [STUDY ...]`` looks at the recorded seeds one after the other, from the first three on,
 as a sweep with ``until=decided max_seeds=<all of them>`` would have done, and prints how many of the recorded runs it
-would have made, and what verdicts it would have reached. Numbers alone decide here: gates are left out, since they close
-comparisons for reasons that have nothing to do with seeds.
+would have made, and what verdicts it would have reached. Numbers alone decide here: gates are left out, since they
+close comparisons for reasons that have nothing to do with seeds.
 """
 
 from __future__ import annotations

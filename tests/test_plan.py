@@ -188,6 +188,8 @@ def test_wrong_names_get_a_sentence(axes, said):
         ("search.seeds=[1]", "share a seed"),
         ("search.seeds=[1002]", "share a seed"),
         ("search.seeds=[7001,8001]", r"contains a seed and that seed \+ 1000, on which the control is searched"),
+        ("search.seeds=[998]", r"search.seeds \(up to search.most_seeds\) and axes.seed share a seed"),
+        ("search.most_seeds=0", "search.most_seeds=0 is not a whole number from 1 to 999"),
         ("search.most=-1", "search.most=-1 is not a whole number from 0 on"),
         ("search.most=1", "search.most is for track=lr and track=tuned, but the track of this study is fixed"),
         ("max_seeds=24", "max_seeds=24 is for until=decided: add that"),
@@ -237,7 +239,7 @@ def test_the_repeated_baseline_is_a_contender_of_its_own():
 
 def test_a_search_is_told_from_another_tracks():
     tuned = plan.read_study("smoke", ["track=tuned", "search.trials=5"])
-    given = {"trials": 5, "range": [0.1, 10.0], "most": 3, "seeds": [7001, 7002, 7003]}
+    given = {"trials": 5, "range": [0.1, 10.0], "most": 3, "seeds": [7001, 7002, 7003], "most_seeds": 8}
     assert tuned.search == {"factors": [0.3, 1.0, 3.0]} | given
     assert plan.read_study("smoke", ["search.factors=[1,2]", "track=lr"]).search["factors"] == [1, 2]
     with pytest.raises(UsageError, match=r"search\.factors is for track=lr, but the track of this study is tuned"):

@@ -23,7 +23,7 @@ METRICS = [replace(metric, low=None, high=None).as_dict() for metric in declared
 
 def study(track="tuned", losses=("cross_entropy", "focal", "center_cross_entropy"), **more):
     search = {"factors": [0.3, 1.0, 3.0], "trials": 10, "range": [0.1, 10.0], "most": 3, "seeds": [7001]}
-    search |= more.pop("search", {})
+    search |= {"most_seeds": 1} | more.pop("search", {})
     axes = {"model": ["cnn_micro", "mlp"], "loss": list(losses), "seed": [1, 2]} | more.pop("axes", {})
     return Study(name="test", question="?", axes=axes, track=track, search=search, **more)
 
@@ -55,6 +55,26 @@ def peaked(spec):
     """A metric with its best at three times the model's rate and, where there is a gamma, at gamma 0.5."""
     gamma = spec.loss.get("gamma", 0.5)
     return 1 - math.log10(spec.optimizer["lr"] / 0.015) ** 2 - (gamma - 0.5) ** 2 / 10
+
+
+def test_trials_that_may_yet_be_better_get_further_seeds(tmp_path):
+    """Two rates lie within the margin on noisy seeds: both get seeds until they are told apart, the others none."""
+    given = {"seeds": [7001, 7002], "most_seeds": 6, "most": 0}
+    asked = study("lr", ("cross_entropy",), search=given, axes={"model": ["cnn_micro"]}, margin=0.02)
+    search, told = search_of(asked), {}
+    level = {0.0015: 0.5, 0.005: 0.9, 0.015: 0.91}
+    while trials := search.ask():
+        for run in trials:
+            noise = 0.03 * (-1) ** run.seed * (run.setting.spec.optimizer["lr"] == 0.005)
+            answer(run, tmp_path, level[run.setting.spec.optimizer["lr"]] + noise)
+            if run.setting.label == "cross_entropy":  # the negative control is searched, too
+                told.setdefault(run.setting.role, []).append((run.setting.spec.optimizer["lr"], run.seed % 1000))
+        search.tell(tmp_path)
+    seeds = {rate: [s for r, s in told["search"] if r == rate] for rate in level}
+    assert seeds[0.0015] == [1, 2]
+    assert seeds[0.005] == seeds[0.015] == [1, 2, 3, 4, 5, 6][: len(seeds[0.005])]
+    assert 2 < len(seeds[0.005]) <= 6
+    assert [seed for _, seed in told["search_repeat"]] == [seed for _, seed in told["search"]]
 
 
 # ---------------------------------------------------------------------- asking

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from harness.metrics.declared import CLASSIFICATION, Metric, metric_of
-from harness.selection import Tried, choose, ranks, tried
+from harness.selection import Tried, choose, contending, ranks, tried
 
 
 def runs(scores, seeds=(1, 2)):
@@ -146,3 +146,20 @@ def test_fallbacks_and_tie_breakers_are_declared_metrics():
 
     for name in {*FALLBACKS, *FALLBACKS.values(), *TIE_BREAKERS}:
         assert metric_of(name, DETECTION).key == name
+
+
+def test_what_may_be_better_by_more_than_the_margin_contends():
+    given = runs({0.1: {"top1": (0.90, 0.80, 0.7)}, 1.0: {"top1": (0.85, 0.86, 0.85)}, 10.0: {"top1": (0.5, 0.5, 0.5)}},
+                 seeds=(1, 2, 3))  # fmt: skip
+    assert contending(given, "at 1.0", "test.top1", margin=0.02) == ["at 0.1"]
+    assert contending(given, "at 1.0", "test.top1", margin=0.2) == []
+    assert contending(given, "at 1.0", "test.top1") == [], "no margin was declared"
+    assert choose(given, "test.top1", margin=0.02).contending == (0.1,)
+    one = [run for run in given if run.seed == 1]
+    assert contending(one, "at 0.1", "test.top1", margin=0.5) == ["at 1.0", "at 10.0"], "one seed shows nothing"
+
+
+def test_a_trial_with_fewer_seeds_than_others_is_out():
+    given = runs({0.1: {"top1": 0.95}, 1.0: {"top1": 0.9}, 10.0: {"top1": 0.8}}, seeds=(1, 2))
+    more = [*given, *(Tried(f"at {rate}", rate, 3, "done", {"top1": 0.85}) for rate in (1.0, 10.0))]
+    assert choose(more, "test.top1").rate == 1.0

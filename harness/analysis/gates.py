@@ -68,6 +68,9 @@ def _search(a: Analysis, cell: Cell, label: str) -> list[str]:
     if choice.tied:
         rates = " and ".join(f"{rate:g}" for rate in choice.tied)
         found.append(f"its search could not tell the learning rate {choice.rate:g} from {rates}")
+    if choice.contending:
+        rates = " and ".join(f"{rate:g}" for rate in choice.contending)
+        found.append(f"its search could not rule out that the learning rate {rates} is better by more than the margin")
     return found
 
 

@@ -11,18 +11,18 @@ from harness.analysis.frames import column
 from harness.records.study import StudyData
 
 
-def open_settings(study: StudyData, most: int) -> set[str]:
+def open_settings(study: StudyData) -> set[str]:
     """Return the settings (their hashes) of losses whose comparison with the baseline is still open.
 
     A comparison is open where its interval, which holds at every number of seeds at once, shows neither a difference
-    nor equivalence. It is closed, undecided, where ``most`` seeds are out of reach (`stats.within_reach`), where a gate
-    withholds its verdict, which more seeds cannot mend, and where no run learns.
+    nor equivalence. It is closed, undecided, where the greatest number of seeds is out of reach
+    (`stats.within_reach`), where a gate withholds its verdict, which more seeds cannot mend, and where no run learns.
 
     Args:
-        study: its records so far.
-        most: the greatest number of seeds that may be run.
+        study: its records so far, with the greatest number of seeds that may be run as ``max_seeds``.
     """
     analysis = Analysis(replace(study, spec={**study.spec, "until": "decided"}))
+    most = int(study.spec.get("max_seeds") or len(analysis.seeds))
     found: set[str] = set()
     for (cell, label), compared in analysis.comparisons.items():
         outcome, scale = analysis.outcomes[cell, label], analysis.scale(cell)

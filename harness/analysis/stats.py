@@ -218,10 +218,9 @@ def seeds_needed(found: Estimate, scale: Scale, alpha: float, *, sequential: boo
     """
     if found.n < 2 or not math.isfinite(found.standard_error(found.scope)[0]):
         return None
-    distance = _distance(found, scale)
 
     def decides(n: int) -> bool:
-        return _half_width(found, alpha, n, POWER, sequential=sequential) <= distance
+        return _decides(found, scale, alpha, n, POWER, sequential=sequential)
 
     low, high = found.n, 2 * found.n
     while not decides(high):
@@ -243,14 +242,19 @@ def within_reach(found: Estimate, scale: Scale, alpha: float, most: int) -> bool
     error, _ = found.standard_error(found.scope)
     if found.n < 2 or not math.isfinite(error):
         return True
-    return _half_width(found, alpha, most, 0.5, sequential=True) <= _distance(found, scale, error)
+    return _decides(found, scale, alpha, most, 0.5, sequential=True, slack=error)
 
 
-def _distance(found: Estimate, scale: Scale, slack: float = 0.0) -> float:
-    """Return how far the difference lies from where it would be undecided; ``slack`` moves it in our favour."""
+def _decides(
+    found: Estimate, scale: Scale, alpha: float, n: int, power: float, *, sequential: bool, slack: float = 0.0
+) -> bool:
+    """Return whether n seeds decide with this power, either way; ``slack`` moves the difference in favour of it."""
     size = abs(found.mean)
-    inside = scale.margin - max(size - slack, 0.0)
-    return max(size + slack, inside)
+    if _half_width(found, alpha, n, power, sequential=sequential) <= size + slack:
+        return True
+    # both ends of the interval have to lie inside the margin
+    within = _half_width(found, alpha, n, (1 + power) / 2, sequential=sequential)
+    return within <= scale.margin - max(size - slack, 0.0)
 
 
 def _half_width(found: Estimate, alpha: float, n: int, power: float, *, sequential: bool) -> float:

@@ -7,6 +7,8 @@ learning rates, track ``tuned`` lets Optuna ask for the learning rate and the lo
 The budget is the same rule for all: the grid, or ``search.trials``; then, as long as the best rate is the least or the
 greatest tried, further trials beyond it (a rate of a grid, a batch of Optuna's), at most ``search.most`` times on each
 side. So every contender ends with its best rate between two that were tried, or at the bound, which the report says.
+When no further trial is asked for, those that may be better than the best by more than the study's margin get further
+seeds, and so does the best, up to ``search.most_seeds``; what still contends then is in the report, too.
 
 Every trial is an ordinary run, and equal answers lead to equal questions: a search that was stopped asks again, finds
 its finished runs and goes on, so nothing of Optuna is stored. Rounds do not depend on how many workers there are.
@@ -25,7 +27,7 @@ from harness.address import Addresses
 from harness.errors import UsageError
 from harness.metrics.declared import Metric, from_dict
 from harness.plan import REPEAT_SEEDS_FROM, Contender, Run, Setting, Study, Values
-from harness.selection import Choice, Tried, choose, ranks
+from harness.selection import Choice, Tried, choose, contending, ranks
 
 RATE = "optimizer.lr"
 LEAST_STARTUP = 4  # trials of the first round, before Optuna has anything to learn from; half of all, if that is more
@@ -37,9 +39,12 @@ Space = dict[str, dict[str, Any]]
 
 
 class Method(Protocol):
-    """How values are proposed for one contender; ``left`` is how many trials it is sure to ask for yet."""
+    """How values are proposed for one contender."""
 
-    left: int
+    @property
+    def left(self) -> int:
+        """How many trials it is sure to ask for yet."""
+        ...
 
     def ask(self) -> list[Values]:
         """Return the values of the next round of trials, none if there is to be no further one."""
@@ -256,26 +261,53 @@ class Search:
         self.settings = {setting.contender: setting for setting in settings}
         self.methods = {contender: _method(setting, study) for contender, setting in self.settings.items()}
         self.trials: dict[Contender, list[Trial]] = {contender: [] for contender in self.settings}
+        self.seeds = {contender: list(study.search["seeds"]) for contender in self.settings}
         self.round: dict[Contender, list[Trial]] = {}
         self.choices: dict[Contender, Choice] = {}
         self.declared: dict[str, Metric] = {}
 
     def ask(self) -> list[Run]:
         """Return the runs of the next round, none if all trials were asked for."""
-        self.round = {
-            contender: [self._trial(self.settings[contender], values) for values in method.ask()]
-            for contender, method in self.methods.items()
-        }
-        for contender, trials in self.round.items():
+        asked: list[Run] = []
+        for contender, method in self.methods.items():
+            setting = self.settings[contender]
+            trials = [Trial(values, self._runs(setting, values, self.seeds[contender])) for values in method.ask()]
             self.trials[contender] += trials
-        return [run for trials in self.round.values() for trial in trials for run in trial.runs]
+            asked += [run for trial in trials for run in trial.runs]
+            if not trials:
+                trials = self._in_contest(contender)
+                further = self._further_seed(contender) if trials else []
+                for trial in trials if further else ():
+                    more = self._runs(setting, trial.values, further)
+                    trial.runs += more
+                    asked += more
+                trials = trials if further else []
+            self.round[contender] = trials
+        return asked
 
-    def _trial(self, setting: Setting, values: Values) -> Trial:
+    def _in_contest(self, contender: Contender) -> list[Trial]:
+        """Return the chosen trial and those that may yet be better by more than the margin; none if there are none."""
+        known = self.trials[contender]
+        if not known or contender not in self.choices:
+            return []
+        found, chosen = [run for trial in known for run in trial.found], self.choices[contender].trial
+        others = contending(found, chosen, self.study.metric, list(self.declared.values()), self.study.margin)
+        return [trial for trial in known if trial.name in (chosen, *others)] if others else []
+
+    def _further_seed(self, contender: Contender) -> list[int]:
+        """Return the next seed of a contender's search and count it; none is left after `search.most_seeds`."""
+        seeds = self.seeds[contender]
+        if len(seeds) >= self.study.search["most_seeds"]:
+            return []
+        seeds.append(max(seeds) + 1)
+        return seeds[-1:]
+
+    def _runs(self, setting: Setting, values: Values, given: Sequence[int]) -> list[Run]:
         role = "search_repeat" if setting.role == "baseline_repeat" else "search"
-        at, given = replace(setting.at(values), role=role), self.study.search["seeds"]
+        at = replace(setting.at(values), role=role)
         seeds = [seed + _seeds_from(setting) for seed in given]
         named = zip(self.addresses.keys(at.spec, seeds), seeds, given, strict=True)
-        return Trial(values, [Run(key, at, seed, pair) for key, seed, pair in named])
+        return [Run(key, at, seed, pair) for key, seed, pair in named]
 
     def tell(self, results: Path) -> None:
         """Read how the runs of the last round did, and choose among all trials so far.
@@ -291,7 +323,7 @@ class Search:
             known, declared = self.trials[contender], list(self.declared.values())
             found = [run for trial in known for run in trial.found]
             order = ranks(found, self.study.metric, declared)
-            self.choices[contender] = choose(found, self.study.metric, declared)
+            self.choices[contender] = choose(found, self.study.metric, declared, self.study.margin)
             self.methods[contender].tell(self._best(contender), [order[trial.name] for trial in known])
 
     def _found(self, trial: Trial, run: Run, results: Path) -> Tried:

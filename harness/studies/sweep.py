@@ -321,6 +321,11 @@ def _more(study: Study, settings: Sequence[Setting], addresses: Addresses, plann
             "Further trials follow where the best learning rate is the least or the greatest tried, at most "
             f"{study.search['most']} times on each side."
         )
+    if search.budget and study.margin and study.search["most_seeds"] > len(study.search["seeds"]):
+        lines.append(
+            "Further search seeds follow where a trial may be better than the best by more than the margin, up to "
+            f"{study.search['most_seeds']}."
+        )
     if study.further_seeds:
         compared = [setting for setting in settings if setting.role == "run"]
         further = len(plan.runs(compared, study.on(study.further_seeds), addresses))
