@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from harness import compose, hardware, plan, records
-from harness.analysis import claims
+from harness.analysis import deciding
 from harness.engines import local as engines
 from harness.errors import UsageError
 from harness.plan import Study
@@ -428,7 +428,9 @@ def test_a_sweep_of_another_question_is_not_read_as_the_study(swept, tmp_path, m
     with pytest.raises(UsageError, match="belongs to the sweep study=smoke: choose another"):
         swept(replace(other, name="smoke"))
     monkeypatch.setattr(records, "load_study", lambda name, read=records.load_study: read(name, tmp_path))
-    found = claims.recorded("smoke")
+    recorded = deciding.recorded("smoke")
+    assert recorded is not None
+    found = recorded.study
     assert sorted(found.runs.query("role == 'run'")["seed"].unique()) == [1, 2]
     assert found.spec["overrides"] == []
 

@@ -62,6 +62,11 @@ def gates(a: Analysis, cell: Cell, label: str) -> tuple[str, ...]:
     return (*_of_loss(a, cell, label), *base, *_together(a, cell, label), *_of_cell(a, cell))
 
 
+def of_runs(a: Analysis, cell: Cell, label: str) -> tuple[str, ...]:
+    """Return why the runs of a loss in a cell cannot be used, whatever they are compared with and in which metric."""
+    return (*_of_loss(a, cell, label), *_of_cell(a, cell))
+
+
 def _of_loss(a: Analysis, cell: Cell, label: str) -> tuple[str, ...]:
     if (cell, label) not in a.own_reasons:
         a.own_reasons[cell, label] = _reasons(a, cell, label)
