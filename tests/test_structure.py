@@ -42,7 +42,7 @@ LAW = {
     "records.__main__": "errors records studies",
     "analysis": "compose errors metrics.declared paths records selection text",
     "tracking": "analysis errors paths records mlflow",
-    "report": "analysis compose errors hardware metrics.declared paths plan records text tracking.store",
+    "report": "analysis compose errors hardware metrics.declared paths plan records selection text tracking.store",
     "catalogue": "compose paths records report tasks hydra losses omegaconf torch",
     "run": "address compose errors paths plan records studies training hydra omegaconf",
     "__main__": "analysis compose errors paths plan records report studies tracking",
