@@ -46,6 +46,7 @@ class Choice:
         tied: the learning rates of the trials that nothing tells from the chosen one.
         edge: whether its rate is the least or the greatest of several that were tried.
         contending: the learning rates of the trials that may yet be better than the chosen one by more than the margin.
+        seeds: how many seeds the chosen trial was run with.
     """
 
     trial: str
@@ -55,6 +56,7 @@ class Choice:
     tied: tuple[float, ...]
     edge: bool
     contending: tuple[float, ...] = ()
+    seeds: int = 1
 
 
 def tried(rows: Iterable[Mapping[str, Any]]) -> list[Tried]:
@@ -100,7 +102,8 @@ def choose(runs: Iterable[Tried], metric: str, declared: Sequence[Metric] = (), 
     ends = {min(rates.values()), max(rates.values())}
     others = contending(found, trial, metric, declared, margin)
     rates_left = tuple(sorted({rates[other] for other in others}))
-    return Choice(trial, rate, by, lead, tied, len(ends) > 1 and rate in ends, rates_left)
+    seeds = sum(run.trial == trial for run in found)
+    return Choice(trial, rate, by, lead, tied, len(ends) > 1 and rate in ends, rates_left, seeds)
 
 
 def contending(
