@@ -83,13 +83,14 @@ def _reasons(a: Analysis, cell: Cell, label: str) -> tuple[str, ...]:
         for n, what in (
             (outcome.missing, "are missing"),
             (outcome.failed, "failed"),
-            (outcome.old, "were made by older code"),
         )
         if n
     ]
     found += _search(a, cell, label)
     if (rising := _still_rising(a, outcome)) is not None:
         found.append(rising)
+    if outcome.old:
+        found.append(f"{outcome.old} of {outcome.planned} runs were made by older code")
     return tuple(found)
 
 

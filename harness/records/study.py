@@ -26,6 +26,7 @@ from harness.paths import MEASURED, RESULTS
 from harness.plan import Run, Study, as_dict
 from harness.records import evidence, index
 from harness.records.evidence import Evidence, parsed, read_csv
+from harness.records.outdated import outdated
 from harness.records.store import finished, flat, read, run_folder, write_json, write_text
 
 if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
@@ -166,6 +167,8 @@ def load_study(name: str, results: Path = RESULTS, *, mix: bool = False) -> Stud
         raise _nothing(name, results)
     if not local.empty and not measured.empty:
         local, measured = _answers(local, measured)
+    elif not measured.empty:
+        measured = measured.assign(old=outdated(measured, name, results))
     declared = distinct([*_declared(local), *(published.metrics if published else ())])
     local = local.drop(columns="metrics", errors="ignore")
     runs = _together([local, measured])
