@@ -178,7 +178,7 @@ class _Weighing:
         sided = {_column_of(runs, key) for key in (*claim.compare, *claim.against, *claim.beyond)}
         listed = [_column_of(runs, key) for key, value in claim.where.items() if isinstance(value, list)]
         open_ = [*cell_columns(runs), *listed]
-        if claim.members == "each" and not sided & {"loss", "label"}:
+        if claim.members == "each" and not _name_losses((*claim.compare, *claim.against, *claim.beyond)):
             open_.append("label")
         return [name for name in dict.fromkeys(open_) if name not in sided and name in runs]
 
@@ -290,8 +290,7 @@ class _Weighing:
             for key, value in wanted.items():
                 if isinstance(value, list) and claim.members == "mean":
                     absent += [plain(one) for one in value if not _matches(runs, key, one).any()]
-        named = {_column_of(self.runs, key) for key in (*claim.compare, *claim.against, *claim.where)}
-        if not named & {"loss", "label"} and claim.pair != "loss":
+        if not _name_losses((*claim.compare, *claim.against, *claim.where)) and claim.pair != "loss":
             labels = [set(column(runs, "label").map(str)) for _, runs in parts]
             absent += sorted(set.union(*labels) - set.intersection(*labels))
         return absent
@@ -422,6 +421,11 @@ def _conditioned(runs: pd.DataFrame, wanted: Values) -> pd.DataFrame:
 
 def _column_of(runs: pd.DataFrame, key: str) -> str:
     return next((name for name in (f"axis.{key}", key, f"config.{key}") if name in runs), key)
+
+
+def _name_losses(keys: Iterable[str]) -> bool:
+    """Return whether conditions say which losses they speak of: ``loss``, ``label``, ``loss.reconstruction``."""
+    return any(key == "label" or key.partition(".")[0] == "loss" for key in keys)
 
 
 def _matches(runs: pd.DataFrame, key: str, value: Any) -> pd.Series:
