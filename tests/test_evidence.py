@@ -58,12 +58,23 @@ def test_publication_changes_no_comparison(tmp_path, data):
     assert {key: repr(one) for key, one in before.items()} == {key: repr(one) for key, one in after.items()}
 
 
+def test_publication_hides_no_failure(tmp_path):
+    study = with_items(synthetic.study())
+    records.publish_tables(study, tmp_path)
+    again = records.load_published(tmp_path / "made_up.csv")
+    assert again.runs["status"].value_counts().to_dict() == study.runs["status"].value_counts().to_dict()
+    assert {"failed", "missing", "diverged"} <= set(again.runs["status"])
+    before, after = (Analysis(each).comparisons for each in (study, again))
+    assert {key: repr(one) for key, one in before.items()} == {key: repr(one) for key, one in after.items()}
+    assert "Traceback" not in "".join(path.read_text() for path in tmp_path.glob("*.csv"))
+
+
 def test_every_number_is_read_back_to_the_last_bit(tmp_path):
     study = synthetic.study()
     records.publish_tables(study, tmp_path)
     again = records.load_published(tmp_path / "made_up.csv")
-    finished = study.runs[study.runs["status"].isin(["done", "diverged"])]
-    before, after = (each.set_index("key").sort_index() for each in (finished, again.runs))
+    finished, published = (each.runs[each.runs["status"].isin(["done", "diverged"])] for each in (study, again))
+    before, after = (each.set_index("key").sort_index() for each in (finished, published))
     numbers = [name for name in before.select_dtypes(["number", "bool"]) if before[name].notna().any()]
     assert {"test.top1", "test.nll", "cost.step_ms", "config.optimizer.lr", "seed"} <= set(numbers)
     pd.testing.assert_frame_equal(before[numbers], after[numbers], check_exact=True, check_dtype=False)

@@ -2,8 +2,9 @@
 
 results/measured/<study>.json            the manifest: the study as it was asked, what all rows share, the metrics that
                                          they declare, and the names of the other files with their SHA-256
-results/measured/<study>.csv             one row per run
+results/measured/<study>.csv             one row per finished run
 results/measured/<study>_settings.csv    what the runs of one setting share, one row per ``setting``
+results/measured/<study>_unfinished.csv  runs that failed or are missing, if there are any
 results/measured/<study>_history.csv.gz  one row per run and epoch
 results/measured/<study>_items_1.npz     what runs scored on every test item (see `harness.records.packed`), in parts
 
@@ -66,14 +67,17 @@ class Evidence:
 
     @property
     def rows(self) -> pd.DataFrame:
-        """One row per run, with what its setting and what all runs share."""
+        """One row per run, with what its setting and what all runs share; those that failed or are missing last."""
         import pandas as pd
 
         rows, settings = self._table(f"{self.name}.csv"), self._table(f"{self.name}_settings.csv")
         if not settings.empty:
             rows = rows.merge(settings, on="setting", how="left")
         shared = pd.DataFrame(self.manifest["shared"], index=rows.index)
-        return pd.concat([rows, shared], axis=1).copy().assign(source="measured")
+        unfinished = self._table(f"{self.name}_unfinished.csv")
+        finished = pd.concat([rows, shared], axis=1)
+        runs = finished.copy() if unfinished.empty else pd.concat([finished, unfinished], ignore_index=True)
+        return runs.assign(source="measured")
 
     @property
     def history(self) -> pd.DataFrame:
@@ -163,7 +167,13 @@ def _ready(path: Path, digest: str) -> Path:
 
 def _files_of(name: str, folder: Path) -> list[Path]:
     """Return all published files of a study but its manifest, and what a publication that was killed left of them."""
-    published = (f"{name}.csv", f"{name}_settings.csv", f"{name}_history.csv*", f"{name}_items_*.npz")
+    published = (
+        f"{name}.csv",
+        f"{name}_settings.csv",
+        f"{name}_unfinished.csv",
+        f"{name}_history.csv*",
+        f"{name}_items_*.npz",
+    )
     return [path for own in published for pattern in (own, f".{own}.*", f"..{own}.*") for path in folder.glob(pattern)]
 
 

@@ -64,7 +64,8 @@ class Publication:
 
 
 def publish(name: str, results: Path = RESULTS) -> Publication:
-    """Write the finished runs of a study to results/measured/, together with what earlier machines published.
+    """Write the finished runs of a study to results/measured/, together with what earlier machines published, and which
+    runs failed or are missing, so that nobody takes the study for complete.
 
     Numbers are written exactly, and all files in one step (see `harness.records.evidence`). Accuracies per class are
     published for test data alone; the others stay in the runs' own record.json and history.csv. Where epochs take more
@@ -81,17 +82,18 @@ def publish(name: str, results: Path = RESULTS) -> Publication:
 
 
 def publish_tables(study: StudyData, folder: Path) -> Publication:
-    """Replace the evidence of a study in ``folder`` by its finished runs; see `publish`.
+    """Replace the evidence of a study in ``folder`` by its runs; see `publish`.
 
     Raises:
         UsageError: it has no finished run, or a file would exceed 1 MiB.
     """
-    runs, name = study.runs[study.runs["status"].isin(STATUSES)], study.name
+    runs, name = study.runs.sort_values(["role", "label", "key"]), study.name
     unpublished = [column for column in runs if str(column).endswith(".per_class") and column != "test.per_class"]
-    runs = runs.drop(columns=["source", "traceback", "error", *unpublished], errors="ignore")
+    runs = runs.drop(columns=["source", "traceback", "error", *unpublished], errors="ignore")  # errors name local paths
+    runs = runs[sorted(runs, key=lambda column: (_described(column), column if _described(column) else ""))]
+    runs, unfinished = _halves(runs)
     if runs.empty:
         raise UsageError(f"the study {name} has no finished run yet: run python -m harness study={name} first.")
-    runs = runs.dropna(axis="columns", how="all").sort_values(["role", "label", "key"])
     history = epochs_of(study.history, set(runs["key"])).drop(columns="valid.per_class", errors="ignore")
     shared = [str(column) for column in runs if _described(column) and runs[column].nunique(dropna=False) == 1]
     settings = _of_settings(runs.drop(columns=shared))
@@ -103,6 +105,7 @@ def publish_tables(study: StudyData, folder: Path) -> Publication:
     files = {
         f"{name}.csv": _csv(runs.drop(columns=[*shared, *settings[1:]])),
         f"{name}_settings.csv": _csv(runs[settings].drop_duplicates("setting")),
+        **({} if unfinished.empty else {f"{name}_unfinished.csv": _csv(unfinished)}),
         f"{name}_history.csv.gz": epochs,
         **{f"{name}_items_{n}.npz": part for n, part in enumerate(parts if parts and fits else (), 1)},
     }
@@ -119,6 +122,12 @@ def publish_tables(study: StudyData, folder: Path) -> Publication:
     return Publication(
         written, len(runs), "all epochs" if step == 1 else f"one of {step} epochs", fits if scored else None
     )
+
+
+def _halves(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the runs that are finished and those that failed or are missing, each with the columns that it fills."""
+    done = runs["status"].isin(STATUSES)
+    return runs[done].dropna(axis="columns", how="all"), runs[~done].dropna(axis="columns", how="all")
 
 
 def _described(column: object) -> bool:
@@ -192,28 +201,27 @@ def import_files(files: Iterable[Path], results: Path = RESULTS) -> dict[str, in
         here = evidence.find(file.stem, [folder])
         if here is None:
             publish_tables(new, folder)
-            added[file.stem] = len(new.runs)
+            added[file.stem] = len(_halves(new.runs)[0])
             continue
-        before = here.rows
+        done, rest = zip(_halves(here.rows), _halves(new.runs), strict=True)
         joined = StudyData(
             file.stem,
             here.spec,
-            _joined(before, new.runs, ["key", "role"]),
+            _joined(_joined(*done, ["key", "role"]), _joined(*rest, ["key", "role"]), ["key", "role"]),
             _joined(here.history, new.history, ["key", "epoch"]),
             distinct([*here.metrics, *new.metrics]),
             lambda key, here=here, new=new: here.item_arrays.get(key) or new.arrays(key),
         )
         publish_tables(joined, folder)
-        added[file.stem] = len(joined.runs) - len(before)
+        added[file.stem] = len(_halves(joined.runs)[0]) - len(done[0])
     return added
 
 
 def _joined(old: pd.DataFrame, new: pd.DataFrame, on: list[str]) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.concat([frame for frame in (old, new) if not frame.empty], ignore_index=True).drop_duplicates(
-        on, keep="first"
-    )
+    filled = [frame for frame in (old, new) if not frame.empty]
+    return pd.concat(filled, ignore_index=True).drop_duplicates(on, keep="first") if filled else old
 
 
 def merge(folders: Iterable[Path], results: Path = RESULTS) -> dict[str, int]:

@@ -27,7 +27,7 @@ from harness.plan import Run, Study, as_dict
 from harness.records import evidence, index
 from harness.records.evidence import Evidence, parsed, read_csv
 from harness.records.outdated import outdated
-from harness.records.store import finished, flat, read, run_folder, write_json, write_text
+from harness.records.store import STATUSES, finished, flat, read, run_folder, write_json, write_text
 
 if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
     import numpy as np
@@ -229,6 +229,7 @@ def _answers(local: pd.DataFrame, measured: pd.DataFrame) -> tuple[pd.DataFrame,
         return pd.Series([f"{setting} {role} {seed:.0f}" for setting, role, seed in named], index=rows.index, dtype=str)
 
     answered = local[local["status"] != "missing"]
+    measured = measured[measured["status"].isin(STATUSES)]
     measured = measured[measured["setting"].isin(local["setting"]) & ~runs_of(measured).isin(runs_of(answered))]
     measured = measured.assign(old=~measured["key"].isin(local["key"]))
     missing = local[(local["status"] == "missing") & ~runs_of(local).isin(runs_of(measured))]

@@ -23,6 +23,7 @@ from harness.paths import RESULTS
 from harness.plan import Run, Setting, Study
 from harness.records import evidence, items
 from harness.records.evidence import Evidence
+from harness.records.store import STATUSES
 from harness.studies import search
 from harness.studies.sweep import describe, job_of
 
@@ -132,7 +133,8 @@ def confirm(name: str, runs: int = 6, options: Iterable[str] = (), results: Path
 def _known(published: Evidence, addresses: Addresses, device: str) -> tuple[list[_Known], Counter[str]]:
     """Return the published runs whose settings are planned today, and how many others there are, by reason."""
     asked, left, found = published.spec, Counter[str](), list[_Known]()
-    rows: list[Any] = published.rows.to_dict("records")
+    finished = published.rows["status"].isin(STATUSES)
+    rows: list[Any] = published.rows[finished].to_dict("records")
     study = plan.read_study(asked.get("study") or published.name, asked.get("overrides") or ())
     planned = _planned(study, list({row["setting"]: row for row in rows}.values()))
     for row in rows:
