@@ -34,9 +34,8 @@ def sentences(a: Analysis) -> list[str]:
     if not known:
         return ["Every loss may be the best: it takes two runs of each that learnt to tell them apart."]
     if _open(places):
-        where = (
-            f"in each of {len(a.cells)} cells" if len(a.cells) > 1 else f"on {joined(cell.title for cell in a.cells)}"
-        )
+        cells = [cell.title for cell in a.cells]
+        where = f"in each of {len(cells)} cells" if len(cells) > 1 else f"on {joined(cells)}"
         return [
             f"Every one of {count(len(a.labels), 'loss', 'losses')} may be the best {where}: at 95 %, none is shown to "
             "be worse than another."
