@@ -6,6 +6,14 @@ from typing import Any, TypeVar
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def official(function: F) -> F:
+    """Decorator of a data set whose official test part stays what it is, so that results compare with published ones:
+    it cannot be split by seed.
+    """
+    function.official = True  # pyright: ignore[reportFunctionMemberAccess]
+    return function
+
+
 def reads(*patterns: str | tuple[str, ...]) -> Callable[[F], F]:
     """Decorator that declares the files of a data set.
 

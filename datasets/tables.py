@@ -37,12 +37,19 @@ class Rows:
 
 @dataclass(frozen=True)
 class TableSplits:
-    """Training, validation and test rows of one table, with the names of its features."""
+    """Training, validation and test rows of one table, with the names of its features.
+
+    Attributes:
+        clean: Training rows without gross errors.
+        gross: Share and size of the gross errors among training values, as in `TableSettings`.
+    """
 
     train: Rows
     valid: Rows
     test: Rows
     names: tuple[str, ...]
+    clean: Rows
+    gross: tuple[float, float]
 
     @property
     def made_for(self) -> str:
@@ -149,14 +156,24 @@ def split(
     order = np.argsort(np.random.PCG64(split_seed).random_raw(len(values)), kind="stable")
     train = whole.take(order[len(order) - train_size :])
     return TableSplits(
-        train=_with_outliers(train, outliers, common["outlier_size"], split_seed),
+        train=with_outliers(train, outliers, common["outlier_size"], split_seed),
         valid=whole.take(order[test_size : test_size + valid_size]),
         test=whole.take(order[:test_size]),
         names=names,
+        clean=train,
+        gross=(outliers, common["outlier_size"]),
     )
 
 
-def _with_outliers(train: Rows, share: float, size: float, seed: int) -> Rows:
+def with_outliers(train: Rows, share: float, size: float, seed: int) -> Rows:
+    """Return rows of which some values are gross errors; a larger share keeps the errors of a smaller one.
+
+    Args:
+        train: Rows without gross errors.
+        share: Of values that are wrong, at least 0 and below 0.5.
+        size: How far too high they are, in standard deviations of all values.
+        seed: Chooses which; at least 0.
+    """
     if not share:
         return train
     lottery = np.random.PCG64([seed, 1]).random_raw(int(train.index.max()) + 1)[train.index]

@@ -9,7 +9,9 @@ Plan a study, run what is missing, report.
   track=lr                      first choose a learning rate for every loss, out of search.factors=[0.3,1,3] times the
                                 model's own (track=fixed: run at that)
   track=tuned search.trials=8   or the learning rate, within search.range=[0.1,10] times the model's own, and the
-                                loss's settings, within conf/search/; both on validation and search.seeds=[7001]
+                                loss's settings, within conf/search/; both on validation and search.seeds=[7001,...],
+                                and further out while the best rate is the outermost (search.most=3 times a side)
+  until=decided max_seeds=24    add seeds to what is not yet better, worse or equivalent, up to so many
   plan_only=true                print what would run, how many are done, and how long the rest may take
   data.root=DIR                 where data sets lie (default: $LOSSBENCH_DATA, else data/); data.download=true fetches
   device=cpu  threads=1         where runs run; both are part of a run's identity
@@ -31,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.plan import Study
+    from harness.records.study import StudyData
 
 RUN_OPTIONS = ("data", "feed", "engine", "tracking", "device", "threads")
 
@@ -100,7 +103,7 @@ def _sweep_and_report(study: Study, options: dict[str, Any]) -> int:
             if options["tracking"]["enabled"] and not mirrors:
                 mirrors.append(stack.enter_context(tracking.LiveMirror(study.name, options["tracking"]["uri"])))
 
-        outcome = sweep.sweep(study, options, started)
+        outcome = sweep.sweep(study, options, started, undecided=_undecided)
         if outcome.planned == outcome.done:
             print(f"{study.name}: all {outcome.planned} runs are finished, nothing is missing.", flush=True)
         else:
@@ -117,6 +120,12 @@ def _sweep_and_report(study: Study, options: dict[str, Any]) -> int:
     for what, why in outcome.failed:
         print(f"failed: {what}: {why}", file=sys.stderr)
     return 1 if outcome.failed else 0
+
+
+def _undecided(data: StudyData) -> set[str]:
+    from harness.analysis.sequential import open_settings  # with pandas, which a sweep of given seeds does not need
+
+    return open_settings(data)
 
 
 if __name__ == "__main__":

@@ -122,6 +122,7 @@ STOPS: Mapping[str, tuple[str, ...]] = {
 COMMON: Mapping[str, tuple[str, ...]] = {
     "loss": ("losses.loss.Loss", "losses.compound.Sum"),
     "model": ("harness.models.heads.build",),
+    "dataset": ("datasets.redraw.redrawn",),
 }
 """What every component of a kind uses beside its own code."""
 COMPONENTS = ("loss", "model", "dataset", "task", "trainer", "optimizer", "stress", "shift")
@@ -152,7 +153,7 @@ class Addresses:
 
     def content(self, spec: RunSpec) -> str | None:
         """Return the digest of the files that the data set of a run reads."""
-        config = {name: value for name, value in spec.dataset.items() if name != "augment"}
+        config = {name: value for name, value in spec.dataset.items() if name not in ("augment", "split")}
         return self._once("content", config, self._content)
 
     def _content(self, config: Config) -> str | None:

@@ -12,7 +12,9 @@ A journal lists, for every component and its settings, which syntax trees had wh
 4. A run that is carried out adds trees that have no fingerprint yet, and keeps them in its record too.
 
 Losses, models and data sets have fingerprints (`harness.fingerprints`). Trainers, tasks, optimizers and what stresses
-or shifts data have none: their trees alone decide, so an edit of theirs repeats runs.
+or shifts data have none: their trees alone decide, so an edit of theirs repeats runs, unless published runs that use it
+were confirmed to give what they gave before (`harness.studies.confirm`): then the journal gives the new tree the
+identity of the published one.
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ class Behaviours:
         """Identity and fingerprint by tree, by component and hash of its settings."""
         if self._known is None:
             self._known = {}
-            for path in (MEASURED / NAME, self.path):
+            for path in dict.fromkeys((MEASURED / NAME, self.path.parent / "measured" / NAME, self.path)):
                 for entry in journal.entries(path):
                     trees = self._known.setdefault((str(entry.get("component")), str(entry.get("spec"))), {})
                     trees[str(entry.get("tree"))] = (str(entry.get("identity")), entry.get("fingerprint"))

@@ -119,7 +119,12 @@ def _loss(config: Config, classes: int) -> Loss | Sum:
     if "parts" in config:
         return Sum({name: _loss(part, classes) for name, part in config["parts"].items()}, config["terms"])
     statistics = about_of(instantiate(config)).from_training_set
-    filled = {name: list(range(10 * classes, 0, -10)) for name in statistics if config.get(name, 0) is None}
+    lists, number = list(range(10 * classes, 0, -10)), 10.0  # of each class, or of the whole training set
+    filled = {
+        name: lists if statistic.startswith("class_") else number
+        for name, statistic in statistics.items()
+        if config.get(name, 0) is None
+    }
     function = instantiate(dict(config) | filled)
     return Loss(instantiate_with_sizes(function, num_classes=classes, num_features=FEATURES))
 

@@ -19,7 +19,11 @@ from harness.errors import UsageError, unknown
 from harness.paths import CONF
 
 REPEAT_SEEDS_FROM = 1000  # the baseline's other seeds, in the control "baseline repeated", are seed + 1000
-SEARCH: Mapping[str, tuple[str, ...]] = {"fixed": (), "lr": ("factors", "seeds"), "tuned": ("trials", "range", "seeds")}
+SEARCH: Mapping[str, tuple[str, ...]] = {
+    "fixed": (),
+    "lr": ("factors", "most", "seeds", "most_seeds"),
+    "tuned": ("trials", "range", "most", "seeds", "most_seeds"),
+}
 RESERVED = frozenset({"runs", "measured", "published", "claims", "compare", "bench", "multirun"})
 """Folders of results/ that hold something else than a study."""
 TRACKS = tuple(SEARCH)  # and what of a study's field search each of them uses
@@ -28,7 +32,14 @@ Contender = tuple[tuple[object, ...], str]  # a loss in a cell: a learning rate 
 
 
 def _search() -> Values:
-    return {"factors": [0.3, 1.0, 3.0], "trials": 12, "range": [0.1, 10.0], "seeds": [7001]}
+    return {
+        "factors": [0.3, 1.0, 3.0],
+        "trials": 12,
+        "range": [0.1, 10.0],
+        "most": 3,
+        "seeds": [7001, 7002, 7003],
+        "most_seeds": 8,
+    }
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,7 @@ class Study:
     """A named set of runs that answers a question; the fields of conf/study/<name>.yaml.
 
     ``name`` is its address in results/; ``study`` the file it comes from, ``overrides`` what was asked otherwise.
+    ``until`` is empty, or ``decided``: seeds are added to undecided comparisons up to ``max_seeds``.
     """
 
     name: str
@@ -52,6 +64,8 @@ class Study:
     recipes: list[Mapping[str, Values]] = field(default_factory=list)
     controls: Mapping[str, Any] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=_search)
+    until: str = ""
+    max_seeds: int | None = None
     study: str = ""
     overrides: list[str] = field(default_factory=list)
 
@@ -59,6 +73,16 @@ class Study:
     def seeds(self) -> list[int]:
         """The seeds on which losses are compared."""
         return [int(seed) for seed in self.axes["seed"]]
+
+    @property
+    def further_seeds(self) -> list[int]:
+        """The seeds that may be added to undecided comparisons, in this order; none without ``until=decided``."""
+        following = max(self.seeds) + 1
+        return list(range(following, following + (self.max_seeds or 0) - len(self.seeds))) if self.until else []
+
+    def on(self, seeds: Iterable[int]) -> Study:
+        """Return the same study on other seeds."""
+        return replace(self, axes={**self.axes, "seed": list(seeds)})
 
 
 @dataclass(frozen=True)
@@ -78,8 +102,11 @@ class Setting:
 
     @property
     def contender(self) -> Contender:
-        """The loss in its cell: its learning rate and settings are chosen once for all seeds."""
-        return (self.cell, self.label)
+        """The loss in its cell: its learning rate and settings are chosen once for all seeds.
+
+        The repeated baseline is a contender of its own, so that this control sees the noise of searching.
+        """
+        return (self.cell, f"{self.label} repeated" if self.role == "baseline_repeat" else self.label)
 
     @property
     def cell(self) -> tuple[object, ...]:
@@ -182,11 +209,26 @@ def _checked(study: Study) -> Study:
         )
     if study.track not in TRACKS:
         raise unknown("track", study.track, TRACKS)
-    for seed in study.seeds:
+    _check_until(study)
+    for seed in [*study.seeds, *study.further_seeds]:
         if seed < 0 or seed >= REPEAT_SEEDS_FROM:
-            raise UsageError(f"axes.seed contains {seed}: use seeds from 0 to {REPEAT_SEEDS_FROM - 1}.")
+            how = "axes.seed contains" if seed in study.seeds else f"max_seeds={study.max_seeds} leads to"
+            raise UsageError(f"{how} {seed}: use seeds from 0 to {REPEAT_SEEDS_FROM - 1}.")
     _check_search(study)
     return study
+
+
+def _check_until(study: Study) -> None:
+    most, given = study.max_seeds, len(study.seeds)
+    if study.until not in ("", "decided"):
+        raise UsageError(f"until={study.until} is not known: write until=decided, or leave it out.")
+    if not study.until and most is not None:
+        raise UsageError(f"max_seeds={most} is for until=decided: add that, or give the seeds themselves in axes.seed.")
+    if study.until and (type(most) is not int or not given <= most <= REPEAT_SEEDS_FROM):
+        raise UsageError(
+            f"until=decided needs max_seeds, a whole number from {given} (the seeds given) to {REPEAT_SEEDS_FROM}, but "
+            f"it is {most}: write max_seeds={max(24, 2 * given)}, for example."
+        )
 
 
 def _check_search(study: Study) -> None:
@@ -198,10 +240,22 @@ def _check_search(study: Study) -> None:
         if not isinstance(values, list) or not values or any(type(v) not in kinds or v <= 0 for v in values):
             what = "positive numbers" if float in kinds else "positive whole numbers"
             raise UsageError(f"search.{name}={values} is not a list of {what}: write search.{name}=[a,b].")
-    if set(search["seeds"]) & {*study.seeds, *(seed + REPEAT_SEEDS_FROM for seed in study.seeds)}:
+    if type(search["most_seeds"]) is not int or not 1 <= search["most_seeds"] < REPEAT_SEEDS_FROM:
         raise UsageError(
-            f"search.seeds and axes.seed share a seed (the control runs on seed + {REPEAT_SEEDS_FROM}): what is "
-            "searched is chosen on seeds outside the study."
+            f"search.most_seeds={search['most_seeds']} is not a whole number from 1 to {REPEAT_SEEDS_FROM - 1}."
+        )
+    compared = [*study.seeds, *study.further_seeds]
+    following = range(max(search["seeds"]), max(search["seeds"]) + 1 + search["most_seeds"] - len(search["seeds"]))
+    searched = {*search["seeds"], *following}
+    if searched & {seed + more for seed in compared for more in (0, REPEAT_SEEDS_FROM)}:
+        raise UsageError(
+            f"search.seeds (up to search.most_seeds) and axes.seed share a seed (the control runs on seed + "
+            f"{REPEAT_SEEDS_FROM}): what is searched is chosen on seeds outside the study."
+        )
+    if searched & {seed + REPEAT_SEEDS_FROM for seed in searched}:
+        raise UsageError(
+            f"search.seeds contains a seed and that seed + {REPEAT_SEEDS_FROM}, on which the control is searched: "
+            "leave one of them out."
         )
     if len(search["range"]) != 2 or not search["range"][0] < 1 < search["range"][1]:
         raise UsageError(
@@ -210,6 +264,8 @@ def _check_search(study: Study) -> None:
         )
     if type(search["trials"]) is not int or search["trials"] < 1:
         raise UsageError(f"search.trials={search['trials']} is not a whole number from 1 on.")
+    if type(search["most"]) is not int or search["most"] < 0:
+        raise UsageError(f"search.most={search['most']} is not a whole number from 0 on.")
 
 
 def _check_track(study: Study, given: Iterable[str]) -> None:

@@ -399,7 +399,7 @@ class SFace(CosineHead):
     family="angular",
     kind="features",
     link="softmax",
-    paper="Liu et al., ICML 2016, arXiv 1612.02295, eq. 5-6",
+    paper="Liu et al., ICML 2016, arXiv 1612.02295, eq. 5-6, with the annealing of the authors' code",
     evidence="V",
     aliases=("large_margin_softmax",),
 )
@@ -407,8 +407,9 @@ class LSoftmax(CosineHead):
     """Cross-entropy in which the angle to the true class is multiplied by an integer margin.
 
     True logit |W_t||x| psi(theta), psi = (-1)^k cos(m theta) - 2k for theta in [k pi/m, (k+1) pi/m], which falls all
-    the way; others |W_j||x| cos theta_j. With lambda > 0 the true logit is (lambda cos + psi)/(1 + lambda), as in
-    practice while training begins. Features of length 0 have no angle; they get psi = 0.
+    the way; others |W_j||x| cos theta_j. In practice the true logit is |W_t||x| (lambda cos + psi)/(1 + lambda), lambda
+    = max(start (1 + decay n)^-power, least) in training step n = 1, 2, ..., which the loss counts: training begins
+    nearly without margin. start 0: lambda is least at once. Features of length 0 have no angle; they get psi = 0.
 
     >>> head = LSoftmax(num_classes=2, num_features=2, margin=2)
     >>> head.psi(torch.tensor([1.0, 0.0, -1.0]))
@@ -416,12 +417,31 @@ class LSoftmax(CosineHead):
     """
 
     normalises_weight = False
+    steps: Tensor
 
-    def __init__(self, *, num_classes: int, num_features: int, margin: int = 4, annealing: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        num_features: int,
+        margin: int = 4,
+        start: float = 1000.0,
+        decay: float = 2.5e-5,
+        power: float = 35.0,
+        least: float = 0.0,
+    ) -> None:
         check_choice("margin", str(margin), ("1", "2", "3", "4"))
-        check_range("annealing", annealing, 0)
+        for name, value in (("start", start), ("decay", decay), ("power", power), ("least", least)):
+            check_range(name, value, 0)
         super().__init__(num_classes=num_classes, num_features=num_features, scale=1.0, margin=float(margin))
-        self.annealing = annealing
+        self.start, self.decay, self.power, self.least = start, decay, power, least
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def annealing(self) -> Tensor:
+        """Lambda, the weight of the plain cosine beside psi, after the training steps so far."""
+        grown = 1 + self.decay * self.steps.to(self.weight.dtype)
+        return (self.start * grown**-self.power).clamp_min(self.least)
 
     def psi(self, cosines: Tensor) -> Tensor:
         """Return the margin function of the angle, by a Chebyshev polynomial of its cosine."""
@@ -437,15 +457,18 @@ class LSoftmax(CosineHead):
         weight = functional.normalize(self.weight) if self.normalises_weight else self.weight
         return functional.linear(features.to(weight.dtype), weight)
 
-    def forward(self, features: Tensor, target: Tensor) -> Tensor:
-        """Return (N,) from features (N,F) and target (N,) int64."""
+    def forward(self, features: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return (N,) from features (N,F) and target (N,) int64; where nothing counts, it is no training step."""
         check_features(features, target, self.weight.shape[1])
+        if self.training and len(target):
+            self.steps.add_(1 if mask is None else mask.any())
         logits, true = self.logits(features), functional.normalize(self.weight[target])
         cosines = (functional.normalize(features.to(true.dtype)) * true).sum(1, keepdim=True)
         lengths = features.to(logits.dtype).norm(dim=1, keepdim=True)
         if not self.normalises_weight:
             lengths = lengths * self.weight.norm(dim=1)[target][:, None]
-        own = lengths * (self.annealing * cosines + self.psi(cosines)) / (1 + self.annealing)
+        annealing = self.annealing
+        own = lengths * (annealing * cosines + self.psi(cosines)) / (1 + annealing)
         return functional.cross_entropy(_with_true(logits, target, own), target, reduction="none")
 
 
@@ -454,18 +477,32 @@ class LSoftmax(CosineHead):
     family="angular",
     kind="features",
     link="softmax",
-    paper="Liu et al., SphereFace, CVPR 2017, arXiv 1704.08063, eq. 7",
+    paper="Liu et al., SphereFace, CVPR 2017, arXiv 1704.08063, eq. 7, with the annealing of the authors' code",
     evidence="V",
     aliases=("sphereface",),
 )
 class ASoftmax(LSoftmax):
     """L-Softmax with class weights of length 1, so that only angles decide.
 
-    True logit |x| psi(theta), others |x| cos theta_j. The paper anneals from lambda 1000 to 5; here annealing is
-    constant.
+    True logit |x| (lambda cos + psi(theta))/(1 + lambda), others |x| cos theta_j. Lambda falls as for `LSoftmax`, from
+    1000 to 5, which it reaches after 1,659 steps.
 
     >>> ASoftmax(num_classes=2, num_features=2).psi(torch.tensor([1.0, 0.0, -1.0]))
     tensor([ 1., -3., -7.])
     """
 
     normalises_weight = True
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        num_features: int,
+        margin: int = 4,
+        start: float = 1000.0,
+        decay: float = 0.12,
+        power: float = 1.0,
+        least: float = 5.0,
+    ) -> None:
+        shape = {"num_classes": num_classes, "num_features": num_features}
+        super().__init__(**shape, margin=margin, start=start, decay=decay, power=power, least=least)

@@ -302,8 +302,8 @@ class CenterInvariant(Center):
 def margin_ranking(scores: Tensor, target: Tensor, *, margin: float = 0.5) -> Tensor:
     """Hinge on the difference of two scores, the one that should be greater minus the other.
 
-    L = max(m - y (s_1 - s_2), 0), y = 2 t - 1. scores: (N,2); target: (N,), 1 where the first should be greater, else
-    0; returns (N,).
+    L = max(m - y (s_1 - s_2), 0), y = 2 t - 1, m in the unit of the scores. scores: (N,2); target: (N,), 1 where the
+    first should be greater, else 0; returns (N,).
 
     >>> margin_ranking(torch.tensor([[0.9, 0.5], [0.2, 0.6]]), torch.tensor([1.0, 1.0]))
     tensor([0.1000, 0.9000])

@@ -289,6 +289,12 @@ def siou(prediction: Tensor, target: Tensor, *, theta: float = 4.0) -> Tensor:
     return 1 - pair.iou + (distance + shape) / 2
 
 
+SIDE = 640.0
+"""Width and height of the images of the paper of MPDIoU, in pixels."""
+OBJECT_SIZE = 12.8
+"""Mean size of the objects of AI-TOD, the data set of the normalised Wasserstein distance, in pixels."""
+
+
 @about(
     name="MPDIoU",
     family="geometric",
@@ -296,16 +302,19 @@ def siou(prediction: Tensor, target: Tensor, *, theta: float = 4.0) -> Tensor:
     link=None,
     paper="Ma and Xu, arXiv 2307.07662, eq. 4-6",
     evidence="H",
+    from_training_set={"width": "image_width", "height": "image_height"},
 )
-def mpdiou(prediction: Tensor, target: Tensor, *, width: float = 640.0, height: float = 640.0) -> Tensor:
+def mpdiou(prediction: Tensor, target: Tensor, *, width: float | None = None, height: float | None = None) -> Tensor:
     """1 - IoU plus the squared distances of the two corners over the squared diagonal of the image.
 
-    L = 1 - IoU + (d1^2 + d2^2)/(W^2 + H^2): distances of the upper left and of the lower right corners, in units of the
-    input image, whose width and height must be given for numbers that mean something. Boxes (N,4); returns (N,).
+    L = 1 - IoU + (d1^2 + d2^2)/(W^2 + H^2): distances of the upper left and of the lower right corners, in the unit of
+    the width and height of the input image, pixels as a rule. None: 640, that of the paper's images; in others the
+    distances then weigh too little. Boxes (N,4); returns (N,).
 
     >>> mpdiou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[1.0, 0.0, 5.0, 4.0]]), width=64, height=48)
     tensor([0.6676])
     """
+    width, height = (SIDE if side is None else side for side in (width, height))
     check_range("width", width, 0, above=True)
     check_range("height", height, 0, above=True)
     pair = _pair(prediction, target)
@@ -393,17 +402,20 @@ def _scaled(boxes: Tensor, ratio: float) -> Tensor:
     link=None,
     paper="Wang et al., arXiv 2110.13389, eq. 7-8",
     evidence="V",
+    from_training_set={"size": "object_size"},
     aliases=("normalised_gaussian_wasserstein",),
 )
-def nwd(prediction: Tensor, target: Tensor, *, size: float = 12.8) -> Tensor:
+def nwd(prediction: Tensor, target: Tensor, *, size: float | None = None) -> Tensor:
     """1 - exp(-W / S), W the Wasserstein distance of boxes as normal distributions: made for tiny objects.
 
     L = 1 - exp(-W/size), W^2 = dx^2 + dy^2 + ((w - wg)^2 + (h - hg)^2)/4, which is half the squared distance of the
-    coordinates. size: mean object size in pixels, that of AI-TOD by default. Boxes (N,4); returns (N,).
+    coordinates. size: mean size (root of the area) of the objects of a data set, in the unit of the boxes; None: 12.8,
+    that of AI-TOD in pixels. Boxes (N,4); returns (N,).
 
     >>> nwd(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[1.0, 0.0, 5.0, 4.0]]))
     tensor([0.1266])
     """
+    size = OBJECT_SIZE if size is None else size
     check_range("size", size, 0, above=True)
     _check_boxes(prediction, target, 4)
     return -torch.expm1(-safe_sqrt((prediction - target).square().sum(1) / 2) / size)
@@ -426,7 +438,8 @@ def gwd(
     """A bounded function of the Wasserstein distance of rotated boxes as normal distributions.
 
     L = 1 - 1/(tau + f(W^2)), W^2 = |shift|^2 + tr S1 + tr S2 - 2 tr (S1^1/2 S2 S1^1/2)^1/2, f = sqrt with tau 2 or ln(1
-    + .) with tau 1. Boxes (N,5); returns (N,). Kink, with slope 0, where f = sqrt and the boxes are the same.
+    + .) with tau 1. W is in the unit of the boxes, pixels in the paper. Boxes (N,5); returns (N,). Kink, with slope 0,
+    where f = sqrt and the boxes are the same.
 
     >>> gwd(torch.tensor([[0.0, 0, 4, 2, 0]]), torch.tensor([[1.0, 0, 4, 2, math.pi / 4]]))
     tensor([0.7054])
@@ -529,8 +542,8 @@ def piou(prediction: Tensor, target: Tensor, *, sharpness: float = 10.0, width: 
 
     L = -ln(S_I/S_U), sums over the pixel centres of a grid of the image's width and height: S_I of F F', S_U of F + F'
     - F F', F(q) = K(|u|, w/2) K(|v|, h/2), K(d, s) = 1/(1 + exp(k (d - s))), (u, v) the pixel in the box's own axes.
-    The ratio is held above 0.1, as in the authors' training code. Boxes (N,5); returns (N,). Memory grows with N times
-    the grid.
+    The ratio is held above 0.1, as in the authors' training code. width, height: of the image, in pixels; sharpness: k,
+    in 1/pixels. Boxes (N,5) in pixels; returns (N,). Memory grows with N times the grid.
 
     >>> piou(torch.tensor([[20.0, 20, 20, 10, 0]]), torch.tensor([[22.0, 20, 20, 10, 0]]))
     tensor([0.2055])

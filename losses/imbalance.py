@@ -89,9 +89,10 @@ def class_balanced(
     """Cross-entropy or focal loss weighted by the inverse of each class's effective number of items.
 
     L = w_t base, w_c = (1 - beta) / (1 - beta^n_c), scaled to mean 1 over the classes. counts: n_c of the training set,
-    None = equal. form: cross-entropy, or binary cross-entropy or focal (without its 0.25) of every class, summed.
-    Values are averaged over items, as in the authors' code; torch would divide by the batch's weights. logits:
-    (N,C,...); target: (N,...) int64; returns (N,...).
+    None = equal; a class without items counts as one with a single item, else its weight would be infinite and all
+    others 0. form: cross-entropy, or binary cross-entropy or focal (without its 0.25) of every class, summed. Values
+    are averaged over items, as in the authors' code; torch would divide by the batch's weights. logits: (N,C,...);
+    target: (N,...) int64; returns (N,...).
 
     >>> class_balanced(torch.zeros(2, 2), torch.tensor([0, 1]), counts=[1, 3], beta=0.0)
     tensor([0.6931, 0.6931])
@@ -107,7 +108,7 @@ def class_balanced(
     if counts is None:
         return values
     held = torch.as_tensor(counts, dtype=torch.float64, device=logits.device)
-    weights = 1 / (1 - beta**held)
+    weights = 1 / (1 - beta ** held.clamp_min(1))
     return values * _of_class(weights * len(held) / weights.sum(), logits, target, "counts")
 
 

@@ -90,7 +90,8 @@ def huber(prediction: Tensor, target: Tensor, *, delta: float = 1.0, reduction: 
     """Half the squared error up to delta, linear beyond it.
 
     L = e^2/2 where |e| <= delta, else delta (|e| - delta/2), e = yh - y. Both of one shape, which is returned. It is
-    delta times Smooth L1 with beta = delta, so the two agree at 1 only. 1.345 standard deviations give 95 % efficiency.
+    delta times Smooth L1 with beta = delta, so the two agree at 1 only. delta is in the unit of the values; 1.345
+    standard deviations of the error give 95 % efficiency.
 
     >>> huber(torch.tensor([0.5, 3.0]), torch.zeros(2))
     tensor([0.1250, 2.5000])
@@ -112,7 +113,8 @@ def smooth_l1(prediction: Tensor, target: Tensor, *, beta: float = 1.0, reductio
     """Absolute error, replaced by a parabola within beta of 0.
 
     L = e^2/(2 beta) where |e| < beta, else |e| - beta/2, e = yh - y. Both of one shape, which is returned. beta = 0 is
-    the absolute error; the region proposals of Faster R-CNN use sigma = 3, that is beta = 1/9.
+    the absolute error; the region proposals of Faster R-CNN use sigma = 3, that is beta = 1/9. beta is in the unit of
+    the values, which in the paper are offsets over the size of a proposal.
 
     >>> smooth_l1(torch.tensor([0.5, 3.0]), torch.zeros(2), beta=0.5)
     tensor([0.2500, 2.7500])
@@ -134,8 +136,8 @@ def balanced_l1(prediction: Tensor, target: Tensor, *, alpha: float = 0.5, gamma
     """Smooth L1 with larger gradients for small errors and gradients of at most gamma for large ones.
 
     L = (alpha/b) (b|e| + 1) ln(b|e| + 1) - alpha |e| where |e| < 1, else gamma |e| + gamma/b - alpha, with
-    b = exp(gamma/alpha) - 1, which makes value and slope continuous. Both of one shape, which is returned. A threshold
-    other than 1, which public code offers, breaks the slope.
+    b = exp(gamma/alpha) - 1, which makes value and slope continuous. Both of one shape, which is returned. The 1 is in
+    the unit of the values; a threshold other than 1, which public code offers, breaks the slope.
 
     >>> balanced_l1(torch.tensor([0.5, 3.0]), torch.zeros(2))
     tensor([0.4006, 4.0786])
@@ -159,7 +161,7 @@ def balanced_l1(prediction: Tensor, target: Tensor, *, alpha: float = 0.5, gamma
     evidence="V",
 )
 def log_cosh(prediction: Tensor, target: Tensor) -> Tensor:
-    """Logarithm of the hyperbolic cosine of the difference: e^2/2 near 0, |e| - ln 2 far from it.
+    """Logarithm of the hyperbolic cosine of the difference: e^2/2 near 0, |e| - ln 2 beyond about 1, in their unit.
 
     L = ln cosh e = |e| - ln(1 + tanh |e|), e = yh - y, in this form, because cosh overflows at 89 in float32, and the
     usual |e| + ln(1 + exp(-2|e|)) - ln 2 has lost every digit at 1e-4. Both of one shape, which is returned. The
@@ -239,7 +241,8 @@ def gaussian_nll(prediction: Tensor, target: Tensor, *, least_variance: float = 
     """Negative log-likelihood of a normal distribution with predicted mean and variance.
 
     L = (ln v + (y - mu)^2 / v) / 2, without the constant ln(2 pi)/2; v = exp(log-variance), at least least_variance,
-    below which the log-variance has no gradient (torch's clamp lets it pass). prediction: (N,2,...), mean and
+    in the squared unit of the values, below which the log-variance has no gradient (torch's clamp lets it pass).
+    prediction: (N,2,...), mean and
     log-variance; target: (N,...); returns (N,...).
 
     >>> gaussian_nll(torch.tensor([[0.5, math.log(4)]]), torch.tensor([1.0]))
@@ -436,7 +439,8 @@ def ghm_r(
     """Pseudo-Huber error weighted by the inverse density of gradient norms: easy items and outliers count less.
 
     L_i = beta_i (sqrt(e^2 + mu^2) - mu), with beta_i = N / density of the gradient |e| / sqrt(e^2 + mu^2); see
-    `ghm_weights`. Both of one shape, which is returned; mask: bool, items that count.
+    `ghm_weights`. mu is in the unit of the values, in the paper offsets over the size of an anchor. Both of one shape,
+    which is returned; mask: bool, items that count.
 
     >>> ghm_r(torch.tensor([0.5, 0.0]), torch.zeros(2))
     tensor([0.4804, 0.0000])

@@ -141,9 +141,9 @@ def dice(
 ) -> Tensor:
     """1 - Dice coefficient of the predicted and the true region, averaged over classes.
 
-    L = 1 - mean_c (2 TP + s)/(sum p + sum g + s), p = softmax(z); squared: sum p^2 instead of sum p, as in V-Net. A
-    class that is neither there nor predicted costs nothing with s > 0. logits: (N,C,...); target: (N,...) int64; mask:
-    bool (N,...), pixels that count; returns (N,).
+    L = 1 - mean_c (2 TP + s)/(sum p + sum g + s), p = softmax(z); squared: sum p^2 instead of sum p, as in V-Net. s, in
+    pixels as TP is, is smooth; with s > 0 a class that is neither there nor predicted costs nothing. logits: (N,C,...);
+    target: (N,...) int64; mask: bool (N,...), pixels that count; returns (N,).
 
     >>> dice(torch.zeros(1, 2, 4), torch.tensor([[0, 0, 1, 1]]))
     tensor([0.5000])

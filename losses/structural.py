@@ -27,8 +27,8 @@ def ssim(
 
     L = 1 - SSIM, SSIM = (2 mx my + C1)(2 sxy + C2) / ((mx^2 + my^2 + C1)(sx^2 + sy^2 + C2)), C1 = (0.01 R)^2, C2 =
     (0.03 R)^2, statistics under a Gaussian window, mean over the positions where the whole window lies in the image,
-    and over channels. Some libraries halve it, or pad the border. Both (N,C,H,W) with sides of a window or more;
-    returns (N,).
+    and over channels. Some libraries halve it, or pad the border. data_range: R, from the darkest to the brightest
+    value that an image can have: 1 for images from 0 to 1. Both (N,C,H,W) with sides of a window or more; returns (N,).
 
     >>> ssim(torch.full((1, 1, 16, 16), 0.5), torch.full((1, 1, 16, 16), 0.6))
     tensor([0.0164])

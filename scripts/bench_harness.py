@@ -273,7 +273,7 @@ def segmentation_by_hand(spec: RunSpec) -> Callable[[], Seconds]:
     from harness.models import heads
 
     device, recipe = torch.device(spec.device), spec.trainer
-    settings = {k: v for k, v in spec.dataset.items() if k not in ("_target_", "augment")}
+    settings = {k: v for k, v in spec.dataset.items() if k not in ("_target_", "augment", "split")}
     data = scenes(**settings)
     classes, size = len(data.classes), tuple(settings["size"])
     config = {k: v for k, v in spec.model.items() if k != "channels_last"}

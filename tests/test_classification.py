@@ -57,6 +57,9 @@ def test_calibration_is_that_of_torchmetrics(scores):
 def test_one_vs_rest_calibration_looks_at_the_sigmoid_of_the_choice():
     logits = torch.tensor([[0.0, -9.0], [-9.0, 0.0]])  # two choices, each believed with one half
     assert metrics(logits, torch.tensor([0, 1]), "sigmoid")["ece"] == pytest.approx(0.5)
+    assert metrics(logits, torch.tensor([0, 1]), "sigmoid")["confidence_gap"] == pytest.approx(-0.5), "underconfident"
+    assert metrics(logits, torch.tensor([1, 0]), "sigmoid")["confidence_gap"] == pytest.approx(0.5), "overconfident"
+    assert metrics(logits, torch.tensor([0, 1]), None)["confidence_gap"] is None
     assert metrics(logits, torch.tensor([0, 0]), "sigmoid")["ece"] == pytest.approx(0.0, abs=1e-6)
     assert metrics(logits, torch.tensor([0, 0]), "sigmoid")["nll"] is None
 

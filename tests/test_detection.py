@@ -26,7 +26,7 @@ def job(*overrides, seed=1):
 
 
 def run(made, folder, stop=lambda: False):
-    return made.run(folder, stop, lambda *_: None)
+    return made.run(folder, stop, lambda *_: None)[:3]
 
 
 def boxes_of(*rows):
@@ -310,3 +310,16 @@ def test_outlines_are_borders_of_boxes():
         [0, 0, 0, 0, 0, 0],
         [0, 0, 0, 0, 0, 0],
     ]
+
+
+def test_sizes_of_images_and_objects_come_from_the_training_set(loop):
+    task = loop("task=detection", "dataset.train_size=20", "dataset.valid_size=8", "dataset.test_size=8").task
+    sizes = [
+        float((row[2] - row[0]) * (row[3] - row[1])) ** 0.5
+        for target in task.splits.train.targets
+        for row in target
+        if row[4] >= 0
+    ]
+    assert task.statistic("object_size") == pytest.approx(sum(sizes) / len(sizes))
+    assert (task.statistic("image_width"), task.statistic("image_height")) == (64.0, 64.0)
+    assert task.statistic("class_counts") == task.class_counts.tolist()

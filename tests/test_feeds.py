@@ -123,7 +123,7 @@ def test_statistics_and_descriptions_are_the_same(specs, data):
 
 
 def result(job, folder, stop=lambda: False):
-    record, history, examples = Loop(job).run(folder, stop, lambda *_: None)
+    record, history, examples, _ = Loop(job).run(folder, stop, lambda *_: None)
     timed = ("cost", "env", "started", "finished")
     history = history.drop(columns=["step_ms", "peak_memory_mb"])
     return {name: value for name, value in record.items() if name not in timed}, history, examples

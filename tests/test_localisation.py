@@ -1,5 +1,6 @@
 """Localisation: boxes around masks, metrics against torchvision, and a study of box losses from end to end."""
 
+import numpy as np
 import pytest
 import torch
 from torchvision.ops import box_iou, masks_to_boxes
@@ -138,3 +139,13 @@ def test_a_study_of_boxes_from_end_to_end(cli):
     page = (cli.results / "boxes" / "report" / "index.html").read_text()
     assert "test IoU of boxes" in page
     assert "boxes found at IoU 0.75" in page
+
+
+def test_sizes_of_images_and_objects_come_from_the_training_set(loop):
+    mpdiou = loop(*BASE, "loss=mpdiou", "dataset.size=[24,40]").losses["model"].function
+    assert mpdiou.keywords == {"width": 40.0, "height": 24.0}
+    run = loop(*BASE, "loss=nwd")
+    boxes = run.task.boxes["train"].double().numpy()
+    expected = np.mean([np.sqrt((x2 - x1) * (y2 - y1)) for x1, y1, x2, y2 in boxes])
+    assert run.losses["model"].function.keywords == {"size": pytest.approx(expected)}
+    assert loop(*BASE, "loss=nwd", "loss.size=7.5").losses["model"].function.keywords == {"size": 7.5}

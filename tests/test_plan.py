@@ -187,6 +187,14 @@ def test_wrong_names_get_a_sentence(axes, said):
         ("basline=focal", "did you mean baseline"),
         ("search.seeds=[1]", "share a seed"),
         ("search.seeds=[1002]", "share a seed"),
+        ("search.seeds=[7001,8001]", r"contains a seed and that seed \+ 1000, on which the control is searched"),
+        ("search.seeds=[998]", r"search.seeds \(up to search.most_seeds\) and axes.seed share a seed"),
+        ("search.most_seeds=0", "search.most_seeds=0 is not a whole number from 1 to 999"),
+        ("search.most=-1", "search.most=-1 is not a whole number from 0 on"),
+        ("search.most=1", "search.most is for track=lr and track=tuned, but the track of this study is fixed"),
+        ("max_seeds=24", "max_seeds=24 is for until=decided: add that"),
+        ("until=done", "until=done is not known: write until=decided"),
+        ("until=decided", r"needs max_seeds, a whole number from 2 \(the seeds given\) to 1000, but it is None"),
         ("search.seeds=[]", r"search.seeds=\[\] is not a list of positive whole numbers"),
         ("search.seeds=[1.5]", "positive whole numbers"),
         ("search.factors=[0,1]", r"search.factors=\[0, 1\] is not a list of positive numbers"),
@@ -205,9 +213,34 @@ def test_wrong_study_fields_get_a_sentence(override, said):
         plan.read_study("smoke", [override])
 
 
+@pytest.mark.parametrize("most", ["1", "2.5", "1001", "[3]"])
+def test_fewer_seeds_than_are_given_cannot_be_the_most(most):
+    with pytest.raises(UsageError, match=r"until=decided needs max_seeds, a whole number from 2"):
+        plan.read_study("smoke", ["until=decided", f"max_seeds={most}"])
+
+
+def test_seeds_that_may_be_added_follow_the_given_ones():
+    asked = plan.read_study("smoke", ["until=decided", "max_seeds=6", "axes.seed=[1,5,3]"])
+    assert asked.further_seeds == [6, 7, 8]
+    assert asked.on([4]).seeds == [4]
+    assert plan.read_study("smoke").further_seeds == []
+    with pytest.raises(UsageError, match="max_seeds=12 leads to 1000: use seeds from 0 to 999"):
+        plan.read_study("smoke", ["until=decided", "max_seeds=12", "axes.seed=[990]"])
+    with pytest.raises(UsageError, match="share a seed"):
+        plan.read_study("smoke", ["until=decided", "max_seeds=12", "search.seeds=[9]"])
+
+
+def test_the_repeated_baseline_is_a_contender_of_its_own():
+    asked = study(controls={"baseline_repeat": True, "negative_control": None})
+    found = {s.contender: s.role for s in plan.settings(asked)}
+    assert sorted(found.values()).count("baseline_repeat") == 2
+    assert len(found) == 2 * 3
+
+
 def test_a_search_is_told_from_another_tracks():
     tuned = plan.read_study("smoke", ["track=tuned", "search.trials=5"])
-    assert tuned.search == {"factors": [0.3, 1.0, 3.0], "trials": 5, "range": [0.1, 10.0], "seeds": [7001]}
+    given = {"trials": 5, "range": [0.1, 10.0], "most": 3, "seeds": [7001, 7002, 7003], "most_seeds": 8}
+    assert tuned.search == {"factors": [0.3, 1.0, 3.0]} | given
     assert plan.read_study("smoke", ["search.factors=[1,2]", "track=lr"]).search["factors"] == [1, 2]
     with pytest.raises(UsageError, match=r"search\.factors is for track=lr, but the track of this study is tuned"):
         plan.read_study("smoke", ["track=tuned", "search.factors=[1,2]"])

@@ -17,6 +17,7 @@ from harness import plan, records
 from harness.address import Addresses
 from harness.errors import UsageError
 from harness.plan import Study
+from harness.records import items
 
 PUBLISH = importlib.import_module("harness.records.publish")  # by its own name the package has the function
 ADDRESSES = Addresses(Path("nowhere"), Path("nowhere"))
@@ -154,7 +155,9 @@ def test_merge_copies_finished_runs_and_lists(study, runs, tmp_path):
     for name, part in (("a", runs[:3]), ("b", runs[2:])):
         records.write_study(study, part, tmp_path / name)
         finish(part, tmp_path / name)
+    items.save(records.run_folder(runs[0].key, tmp_path / "a"), {"test/item": np.arange(3)})
     counts = records.merge([tmp_path / "a"], tmp_path / "b")
+    assert items.load(records.run_folder(runs[0].key, tmp_path / "b"))["test/item"].tolist() == [0, 1, 2]
     assert counts == {"copied": 2, "already here": 1, "studies": 1}
     assert set(records.load_study("small", tmp_path / "b").runs["status"]) == {"done"}
     assert records.merge([tmp_path / "a"], tmp_path / "b")["copied"] == 0

@@ -22,7 +22,8 @@ METRICS = [replace(metric, low=None, high=None).as_dict() for metric in declared
 
 
 def study(track="tuned", losses=("cross_entropy", "focal", "center_cross_entropy"), **more):
-    search = {"factors": [0.3, 1.0, 3.0], "trials": 10, "range": [0.1, 10.0], "seeds": [7001]} | more.pop("search", {})
+    search = {"factors": [0.3, 1.0, 3.0], "trials": 10, "range": [0.1, 10.0], "most": 3, "seeds": [7001]}
+    search |= {"most_seeds": 1} | more.pop("search", {})
     axes = {"model": ["cnn_micro", "mlp"], "loss": list(losses), "seed": [1, 2]} | more.pop("axes", {})
     return Study(name="test", question="?", axes=axes, track=track, search=search, **more)
 
@@ -56,21 +57,43 @@ def peaked(spec):
     return 1 - math.log10(spec.optimizer["lr"] / 0.015) ** 2 - (gamma - 0.5) ** 2 / 10
 
 
+def test_trials_that_may_yet_be_better_get_further_seeds(tmp_path):
+    """Two rates lie within the margin on noisy seeds: both get seeds until they are told apart, the others none."""
+    given = {"seeds": [7001, 7002], "most_seeds": 6, "most": 0}
+    asked = study("lr", ("cross_entropy",), search=given, axes={"model": ["cnn_micro"]}, margin=0.02)
+    search, told = search_of(asked), {}
+    level = {0.0015: 0.5, 0.005: 0.9, 0.015: 0.91}
+    while trials := search.ask():
+        for run in trials:
+            noise = 0.03 * (-1) ** run.seed * (run.setting.spec.optimizer["lr"] == 0.005)
+            answer(run, tmp_path, level[run.setting.spec.optimizer["lr"]] + noise)
+            if run.setting.label == "cross_entropy":  # the negative control is searched, too
+                told.setdefault(run.setting.role, []).append((run.setting.spec.optimizer["lr"], run.seed % 1000))
+        search.tell(tmp_path)
+    seeds = {rate: [s for r, s in told["search"] if r == rate] for rate in level}
+    assert seeds[0.0015] == [1, 2]
+    assert seeds[0.005] == seeds[0.015] == [1, 2, 3, 4, 5, 6][: len(seeds[0.005])]
+    assert 2 < len(seeds[0.005]) <= 6
+    assert [seed for _, seed in told["search_repeat"]] == [seed for _, seed in told["search"]]
+
+
 # ---------------------------------------------------------------------- asking
 
 
 @pytest.mark.parametrize("track", ["lr", "tuned"])
 def test_every_loss_in_every_cell_has_the_same_budget_on_seeds_outside_the_study(tmp_path, track):
-    asked = study(track, search={"seeds": [7001, 7002]})
+    asked = study(track, search={"seeds": [7001, 7002], "most": 0})
     search, rounds = searched(asked, tmp_path, peaked)
     assert {len(trials) for trials in search.trials.values()} == {search.budget} == {{"lr": 3, "tuned": 10}[track]}
-    assert len(search.trials) == 2 * 4  # three losses and the negative control; the baseline repeated searches nothing
+    assert len(search.trials) == 2 * 5  # three losses, the negative control, and the baseline repeated
     assert len(rounds) == {"lr": 1, "tuned": 3}[track]
     for contender, trials in search.trials.items():
         runs = [run for trial in trials for run in trial.runs]
+        again = search.settings[contender].role == "baseline_repeat"
         assert len({run.key for run in runs}) == 2 * search.budget, contender
-        assert {run.seed for run in runs} == {7001, 7002}
-        assert {run.setting.role for run in runs} == {"search"}
+        assert {run.seed for run in runs} == ({8001, 8002} if again else {7001, 7002})
+        assert {run.pair_seed for run in runs} == {7001, 7002}
+        assert {run.setting.role for run in runs} == {"search_repeat" if again else "search"}
         assert {run.setting.spec.trainer["epochs"] for run in runs} == {
             search.settings[contender].spec.trainer["epochs"]
         }
@@ -98,10 +121,12 @@ def test_the_first_trial_is_the_default_and_all_stay_within_the_space(tmp_path):
                 if "choices" in given:
                     assert value in given["choices"]
                 else:
-                    assert given["low"] <= value <= given["high"]
+                    low, high = (0, math.inf) if path == RATE else (given["low"], given["high"])  # rates may go further
+                    assert low <= value <= high
                     assert type(value) is type(given["low"])
                     assert value == float(f"{value:.3g}")
     own = {label: set(space_of(s, asked)) - {RATE} for (_, label), s in search.settings.items()}
+    assert own["cross_entropy repeated"] == set()
     assert own["cross_entropy"] == own["negative_control_worse"] == set()
     assert own["dice"] == {"loss.smooth", "loss.squared"}
     assert own["center_cross_entropy"] == {"loss.terms.center"}
@@ -154,10 +179,10 @@ def test_answers_that_are_there_are_found_and_the_rest_is_asked(tmp_path):
 
 def test_what_lies_ahead_is_counted(tmp_path):
     search = search_of(study())
-    assert len(search.ahead) == 8 * 10
+    assert len(search.ahead) == 10 * 10
     first = search.ask()
-    assert len(first) == 8 * 5
-    assert len(search.ahead) == 8 * 5
+    assert len(first) == 10 * 5
+    assert len(search.ahead) == 10 * 5
     searched_, _ = searched(study(), tmp_path, peaked)
     assert searched_.ahead == []
 
@@ -231,12 +256,118 @@ def test_tuning_finds_a_better_setting_than_the_default(tmp_path):
     assert search.chosen()[contender_of(search, "focal")]["loss.gamma"] < 1.3
 
 
-def test_equals_go_to_the_earliest_which_is_the_default(tmp_path):
-    search, _ = searched(study(), tmp_path, lambda spec: 0.5)
+def test_of_equals_the_middle_is_chosen_and_nothing_is_searched_further(tmp_path):
+    grid, rounds = searched(study("lr"), tmp_path, lambda spec: 0.5)
+    one = contender_of(grid, "focal")
+    assert grid.chosen()[one] == {RATE: 0.005}, "the middle of the grid"
+    assert len(rounds) == 1
+    assert grid.choices[one].tied == (0.0015, 0.015)
+    assert not grid.choices[one].edge
+
+
+def parabola(best):
+    """A metric whose only optimum is at the learning rate ``best``."""
+    return lambda spec: 1 - math.log10(spec.optimizer["lr"] / best) ** 2
+
+
+@pytest.mark.parametrize(
+    ("best", "tried", "edge"),
+    [
+        (0.005, [0.0015, 0.005, 0.015], False),
+        (0.015, [0.0015, 0.005, 0.015, 0.045], False),
+        (0.0004, [0.000135, 0.00045, 0.0015, 0.005, 0.015], False),
+        (100.0, [0.0015, 0.005, 0.015, 0.045, 0.135, 0.405], True),
+        (1e-9, [4.05e-05, 0.000135, 0.00045, 0.0015, 0.005, 0.015], True),
+    ],
+)
+def test_a_grid_grows_until_its_best_rate_is_interior_or_the_bound_is_reached(tmp_path, best, tried, edge):
+    search, rounds = searched(study("lr", axes={"model": ["cnn_micro"]}), tmp_path, parabola(best))
+    assert len(rounds) == len(tried) - 2, "one further rate a round"
+    for contender, trials in search.trials.items():
+        rates = sorted(trial.values[RATE] for trial in trials)
+        assert rates == tried
+        assert search.choices[contender].edge == edge
+        assert search.chosen()[contender][RATE] == min(rates, key=lambda rate: abs(math.log(rate / best)))
+
+
+def test_only_those_whose_best_is_at_an_edge_are_searched_further(tmp_path):
+    def objective(spec):
+        return parabola(0.045 if "gamma" in spec.loss else 0.005)(spec)
+
+    search, rounds = searched(study("lr", axes={"model": ["cnn_micro"]}), tmp_path, objective)
+    assert {one[1]: len(trials) for one, trials in search.trials.items()} == {
+        "cross_entropy": 3, "focal": 5, "center_cross_entropy": 3, "cross_entropy repeated": 3,
+        "negative_control_worse": 3,
+    }  # fmt: skip
+    assert [len(keys) for keys in rounds] == [15, 1, 1]
+    assert search.budget == 3, "what every loss has"
+
+
+def test_rates_that_diverge_are_worse_than_the_edge_that_did_not(tmp_path):
+    """The greatest rates diverge: the best of the rest is interior, since a worse one is known on either side."""
+    asked = study("lr", axes={"model": ["cnn_micro"]})
+    search = search_of(asked)
+    while trials := search.ask():
+        for run in trials:
+            rate = run.setting.spec.optimizer["lr"]
+            answer(run, tmp_path, rate, "done" if rate < 0.1 else "diverged")
+        search.tell(tmp_path)
+    assert {values[RATE] for values in search.chosen().values()} == {0.045}
+    assert {choice.edge for choice in search.choices.values()} == {False}
+
+
+@pytest.mark.parametrize(("best", "most", "edge"), [(0.5, 3, False), (100.0, 1, True), (1e-4, 3, False)])
+def test_a_tuned_search_goes_on_beyond_its_outermost_rate(tmp_path, best, most, edge):
+    """From 0.0005 to 0.05 at first; each further batch begins with the best values at a rate further out."""
+    asked = study(axes={"model": ["cnn_micro"]}, losses=("cross_entropy", "focal"), search={"most": most})
+    search, _ = searched(asked, tmp_path, parabola(best))
+    for contender, trials in search.trials.items():
+        assert search.choices[contender].edge == edge
+        extra = [trials[i : i + 3] for i in range(10, len(trials), 3)]
+        assert extra
+        assert all(len(batch) == 3 for batch in extra)
+        if edge:
+            assert len(extra) == most
+        before, further = max(trials[:10], key=lambda trial: parabola(best)(trial.runs[0].setting.spec)), extra[0][0]
+        factor = further.values[RATE] / before.values[RATE]
+        assert (factor if best > 0.1 else 1 / factor) == pytest.approx(math.sqrt(10), rel=0.01)
+        assert further.values | {RATE: 0} == before.values | {RATE: 0}
+    low, high = (min, max)[best > 0.1], (0.0005, 0.05)[best > 0.1]
+    assert low(t.values[RATE] for trials in search.trials.values() for t in trials) != high
+
+
+def test_equals_are_told_apart_by_the_likelihood_and_a_metric_at_its_floor_is_replaced(tmp_path):
+    """G-means are 0 at every rate, the balanced accuracies equal: the likelihood decides, and the search says so."""
+    asked = study("lr", axes={"model": ["cnn_micro"]}, metric="test.gmean")
+    floored = [metric.as_dict() for metric in declared.CLASSIFICATION]
+    search = search_of(asked)
+    while trials := search.ask():
+        for run in trials:
+            rate = run.setting.spec.optimizer["lr"]
+            valid = {"gmean": 0.0, "balanced_accuracy": 0.3, "top1": 0.5, "nll": abs(math.log(rate / 0.015))}
+            answer(run, tmp_path, None, valid=valid, metrics=floored)
+        search.tell(tmp_path)
     for contender, values in search.chosen().items():
-        assert search.settings[contender].at(values).spec == search.settings[contender].spec
-    grid, _ = searched(study("lr"), tmp_path, lambda spec: 0.5)
-    assert grid.chosen()[contender_of(grid, "focal")] == {RATE: 0.005}, "the middle of the grid"
+        assert values == {RATE: 0.015}
+        assert search.choices[contender].by == "nll (tie of balanced_accuracy, gmean at its floor)"
+        assert len(search.trials[contender]) == 4, "the edge of the first grid was the best"
+
+
+def test_the_repeated_baseline_is_searched_on_seeds_of_its_own(tmp_path):
+    """Noise of the search reaches the control: with other seeds another rate may win."""
+    asked = study("lr", axes={"model": ["cnn_micro"]}, search={"seeds": [7001, 7002]})
+    search = search_of(asked)
+    while trials := search.ask():
+        for run in trials:
+            answer(run, tmp_path, parabola(0.005 if run.seed < 8000 else 0.015)(run.setting.spec))
+        search.tell(tmp_path)
+    chosen = {one[1]: values[RATE] for one, values in search.chosen().items()}
+    assert chosen["cross_entropy"] == 0.005
+    assert chosen["cross_entropy repeated"] == 0.015
+    runs = plan.runs(plan.settings(asked), asked, ADDRESSES, search.chosen())
+    rates = {(run.setting.role, run.setting.label): run.setting.spec.optimizer["lr"] for run in runs}
+    assert rates["baseline_repeat", "cross_entropy"] == 0.015
+    assert rates["run", "cross_entropy"] == 0.005
 
 
 @pytest.mark.parametrize("status", ["diverged", "failed", "missing"])
@@ -315,5 +446,3 @@ def test_the_study_runs_at_what_was_chosen_under_the_label_of_the_loss(tmp_path)
         "center_cross_entropy",
         "negative_control_worse",
     }
-    repeated = {run.setting.hash for run in runs if run.setting.role == "baseline_repeat"}
-    assert repeated == {r.setting.hash for r in runs if (r.setting.role, r.setting.label) == ("run", "cross_entropy")}

@@ -5,18 +5,20 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats as scipy_stats
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
 
-from harness.analysis import stats
+from harness.analysis import effects, learning, stats
+from harness.analysis.best import confidence_set
+from harness.analysis.estimates import ALPHA, critical, crossed, e_value, estimate
+from harness.analysis.stats import Scale
+from scripts import simulate_verdicts as simulated
 
 SIMULATIONS = 2000
-# four standard errors of a proportion near 0.05 (and, with POWER_SLACK, near 0.8) over that many simulations
-SLACK = 4 * math.sqrt(0.05 * 0.95 / SIMULATIONS)
-POWER_SLACK = 4 * math.sqrt(0.8 * 0.2 / SIMULATIONS)
+
+
+def slack(rate, count=SIMULATIONS):
+    """Return four standard errors of a proportion over that many simulations."""
+    return 4 * math.sqrt(rate * (1 - rate) / count)
 
 
 @pytest.fixture
@@ -24,192 +26,270 @@ def rng():
     return np.random.default_rng(20)
 
 
+# ---------------------------------------------------------------- intervals over seeds
+
+
 @pytest.mark.parametrize("n", [2, 3, 5, 12])
-def test_interval_covers_the_true_difference(rng, n):
-    tests = stats.paired_tests(rng.normal(0.3, 1.0, (SIMULATIONS, n)), margin=0.5)
-    covered = np.mean((tests.low <= 0.3) & (tests.high >= 0.3))
-    assert abs(covered - 0.95) < SLACK
+def test_the_interval_over_seeds_covers_the_true_difference(rng, n):
+    covered = 0
+    for _ in range(SIMULATIONS):
+        low, high = estimate(rng.normal(0.3, 1.0, n)).interval("seeds")
+        covered += low <= 0.3 <= high
+    assert abs(covered / SIMULATIONS - 0.95) < slack(0.05)
 
 
-@pytest.mark.parametrize("n", [2, 5, 12])
-def test_false_positive_rate_is_nominal_under_the_null(rng, n):
-    tests = stats.paired_tests(rng.normal(0.0, 1.0, (SIMULATIONS, n)), margin=0.5)
-    assert abs(np.mean(tests.p < stats.ALPHA) - stats.ALPHA) < SLACK
-
-
-def simulated_families(rng, shifts, n, count=SIMULATIONS):
-    """Yield the p values of studies whose losses share one baseline, so their differences are correlated."""
-    losses = rng.normal(np.asarray(shifts)[:, None], 1.0, (count, len(shifts), n))
-    baseline = rng.normal(0.0, 1.0, (count, 1, n))
-    return stats.paired_tests(losses - baseline, margin=0.5)
-
-
-def test_holm_keeps_the_family_wise_error_under_the_null(rng):
-    p = simulated_families(rng, [0.0] * 11, n=5).p
-    unadjusted = np.mean((p < stats.ALPHA).any(axis=1))
-    adjusted = np.mean((stats.holm(p) < stats.ALPHA).any(axis=1))
-    assert unadjusted > 0.2  # so the correction has something to correct
-    assert 0.005 < adjusted < stats.ALPHA + SLACK
-
-
-def test_holm_keeps_the_error_among_the_equal_when_others_differ(rng):
-    p = simulated_families(rng, [0.0] * 6 + [9.0] * 5, n=8).p
-    adjusted = stats.holm(p)
-    assert np.mean((adjusted[:, :6] < stats.ALPHA).any(axis=1)) < stats.ALPHA + SLACK
-    assert np.mean(adjusted[:, 6:] < stats.ALPHA) > 0.99
-
-
-def test_equivalence_is_rarely_claimed_at_the_margin_and_found_inside(rng):
-    at_margin = stats.paired_tests(rng.normal(0.5, 0.3, (SIMULATIONS, 8)), margin=0.5)
-    inside = stats.paired_tests(rng.normal(0.0, 0.3, (SIMULATIONS, 8)), margin=0.5)
-    assert abs(np.mean(at_margin.p_equivalent < stats.ALPHA) - stats.ALPHA) < SLACK
-    assert np.mean(inside.p_equivalent < stats.ALPHA) > 0.9
-
-
-@pytest.mark.parametrize(
-    ("difference", "margin", "comparisons"), [(1.0, 0.0, 1), (0.5, 0.0, 11), (0.0, 1.0, 1), (0.2, 1.0, 5)]
-)
-def test_seeds_needed_reach_the_power_they_promise(rng, difference, margin, comparisons):
-    n = stats.seeds_needed(difference, 1.0, margin, comparisons)
-    assert n is not None
-    level = stats.ALPHA / comparisons
-
-    def power(seeds):
-        tests = stats.paired_tests(rng.normal(difference, 1.0, (SIMULATIONS, seeds)), margin)
-        return max(np.mean(tests.p < level), np.mean(tests.p_equivalent < level))
-
-    assert power(n) > stats.POWER - POWER_SLACK
-    assert power(max(2, n // 2)) < stats.POWER
-
-
-def test_seeds_needed_says_when_no_affordable_number_would_do():
-    assert stats.seeds_needed(1e-6, 1.0, 0.0, 1) is None
-    assert stats.seeds_needed(math.nan, 1.0, 0.1, 1) is None
-    assert stats.seeds_needed(1e9, 1.0, 0.1, 1) == 2
-    assert stats.seeds_needed(1e9, 1.0, 0.1, 1, "sign flip") == 6  # 2/2^5 is still above 0.05
-
-
-def test_sign_flip_agrees_with_enumeration_by_hand():
-    # |sum| of 1, 2, 4 with all signs is at least 5 for: +++, -++ and their mirrors
-    assert stats.sign_flip([-1.0, 2.0, 4.0]) == pytest.approx(4 / 8)
-    assert stats.sign_flip([1.0, 2.0, 4.0]) == stats.least_sign_flip_p(3) == 0.25
-
-
-@settings(deadline=None, max_examples=25)
-@given(st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=2, max_size=8))
-def test_sign_flip_never_goes_below_its_least_value(blocks):
-    assert stats.least_sign_flip_p(len(blocks)) - 1e-12 <= stats.sign_flip(blocks) <= 1.0
-
-
-def test_sign_flip_holds_its_level_with_blocks_of_unequal_spread(rng):
-    # seeds share their cells, so blocks are what may be flipped; their spread may differ from seed to seed
-    spread = np.geomspace(0.1, 3.0, 6)
-    p = np.array([stats.sign_flip(rng.normal(0.0, spread)) for _ in range(600)])
-    assert np.mean(p < stats.ALPHA) < stats.ALPHA + 4 * math.sqrt(0.05 * 0.95 / 600)
-    assert np.mean(p <= 0.5) > 0.4  # and it is no test that always says 1
-
-
-def test_sign_flip_samples_when_there_are_too_many_seeds_to_enumerate(rng):
-    shifted = rng.normal(1.0, 1.0, 20)
-    p = stats.sign_flip(shifted)
-    assert p == stats.sign_flip(shifted)  # reproducible
-    assert 2 / 2**stats.EXACT_FLIPS_UP_TO <= p < 0.01
-
-
-def test_holm_matches_worked_values_and_counts_what_was_not_tested():
-    assert stats.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    with_gap = stats.holm([0.01, math.nan, 0.03])
-    assert with_gap[[0, 2]] == pytest.approx([0.03, 0.06])
-    assert math.isnan(with_gap[1])
-    assert stats.holm([]).size == 0
-
-
-def test_holm_matches_statsmodels(rng):
-    for size in (1, 2, 11):
-        p = rng.uniform(size=size) ** 4
-        assert stats.holm(p) == pytest.approx(multipletests(p, method="holm")[1])
-
-
-def test_paired_t_matches_scipys_paired_test(rng):
+def test_it_is_scipys_paired_t(rng):
     a, b = rng.normal(size=7), rng.normal(size=7)
     expected = scipy_stats.ttest_rel(a, b)
-    found = stats.paired_tests(a - b, margin=0.1)
-    assert float(found.p) == pytest.approx(expected.pvalue)
-    assert (float(found.low), float(found.high)) == pytest.approx(tuple(expected.confidence_interval()))
+    found = estimate(a - b)
+    assert found.p("seeds") == pytest.approx(expected.pvalue)
+    assert found.interval("seeds") == pytest.approx(tuple(expected.confidence_interval()))
 
 
-def test_no_spread_decides_only_with_enough_pairs():
-    few, many = stats.paired_tests(np.zeros(3), 0.1), stats.paired_tests(np.zeros(6), 0.1)
-    assert float(few.p) == float(many.p) == 1.0
-    assert float(few.p_equivalent) == 2.0**-3
-    assert float(many.p_equivalent) == 2.0**-6
-    shifted = stats.paired_tests(np.full((2, 5), 0.3), 0.1)
-    assert shifted.p == pytest.approx([2 / 2**5] * 2)
-    assert shifted.low == pytest.approx([0.3, 0.3])
+def test_a_family_of_intervals_holds_together(rng):
+    """Losses share one baseline, so their differences are correlated; the intervals miss anywhere in 5 % at most."""
+    missed = alone = 0
+    for _ in range(600):
+        d = rng.normal(0.0, 1.0, (11, 5)) - rng.normal(0.0, 1.0, 5)
+        family = stats.compare_family(dict(enumerate(d)), Scale())
+        missed += any(c.low > 0 or c.high < 0 for c in family.values())
+        alone += any(estimate(row).p("seeds") < ALPHA for row in d)
+    assert alone / 600 > 0.2, "the correction has something to correct"
+    assert 0.005 < missed / 600 < ALPHA + slack(0.05, 600)
 
 
-def test_one_value_has_a_mean_and_nothing_else():
-    alone = stats.mean_interval([2.0, math.nan])
-    assert (alone.mean, alone.n) == (2.0, 1)
+def test_the_interval_is_cut_off_where_no_difference_can_be(rng):
+    found = estimate([0.5, -0.4])
+    assert found.interval("seeds", low=-1.0, high=1.0) == (-1.0, 1.0)
+
+
+def test_equal_differences_have_the_width_of_the_grain():
+    low, high = estimate([0.25] * 5, grain=0.01).interval("seeds")
+    assert 0.25 - 0.01 < low < 0.25 < high < 0.25 + 0.01
+    low, high = estimate([0.0] * 5).interval("seeds")
+    assert low < 0 < high < 1e-9
+
+
+def test_one_pair_has_a_mean_and_nothing_else():
+    alone = stats.compare([2.0], Scale(margin=1.0))
+    assert (alone.difference, alone.n, alone.verdict) == (2.0, 1, "not decidable")
     assert math.isnan(alone.low)
+    assert math.isnan(stats.compare([], Scale()).difference)
+    assert stats.mean_interval([2.0, math.nan]).n == 1
     assert stats.mean_interval([]).n == 0
 
 
+# ---------------------------------------------------------------- intervals over seeds and new items
+
+
+def test_crossed_effects_agree_with_the_analysis_of_variance_of_a_full_table(rng):
+    table = rng.normal(size=(6, 40)) + rng.normal(size=(6, 1)) + rng.normal(size=40)
+    items = [(np.arange(40), row) for row in table]
+    error, freedom, fixed = crossed(items)
+    s, n = table.shape
+    rows, columns = table.mean(1), table.mean(0)
+    between = n * rows.var(ddof=1)
+    within = s * columns.var(ddof=1)
+    rest = ((table - rows[:, None] - columns + table.mean()) ** 2).sum() / ((s - 1) * (n - 1))
+    assert error**2 == pytest.approx((between + within - rest) / (s * n))
+    assert fixed**2 == pytest.approx((within - rest) / (s * n))
+    assert freedom == pytest.approx((between + within - rest) ** 2 / (between**2 / (s - 1) + within**2 / (n - 1)))
+
+
+@pytest.mark.parametrize("redrawn", [False, True])
+def test_intervals_over_new_items_cover_where_those_over_seeds_do_not(rng, redrawn):
+    found = pd.DataFrame([simulated.coverage(rng, 12, 360, redrawn=redrawn, gap=0.0) for _ in range(500)]).mean()
+    assert 0.93 - slack(0.05, 500) < found["coverage, new items"] < 0.97 + slack(0.03, 500)
+    assert found["coverage, seeds alone"] < found["coverage, new items"] - 0.01
+
+
+def test_seeds_cannot_shrink_what_the_items_contribute(rng):
+    hard = rng.normal(size=50)
+    items = [(np.arange(50), hard + 0.01 * rng.normal(size=50)) for _ in range(8)]
+    found = estimate([d.mean() for _, d in items], items)
+    assert found.fixed_new == pytest.approx(found.error_new, rel=0.01)
+    assert stats.seeds_needed(found, Scale(), ALPHA) is None or abs(found.mean) > 2 * found.error_new
+
+
+# ---------------------------------------------------------------- looking after every seed
+
+
+@pytest.mark.parametrize("n", [6, 9, 20])
+def test_the_sequential_bound_is_where_the_e_value_reaches_its_level(n):
+    t = critical(n - 1, ALPHA, sequential_pairs=n)
+    assert e_value(t, n) == pytest.approx(1 / ALPHA)
+    assert t > critical(n - 1, ALPHA)
+    assert critical(1, ALPHA, sequential_pairs=2) == math.inf, "two seeds cannot decide"
+
+
+def test_looking_after_every_seed_keeps_its_level(rng):
+    found = pd.DataFrame([simulated.looking(rng, 1) for _ in range(400)]).mean()
+    assert found["false, until=decided"] <= ALPHA
+    assert found["false, fixed design looked at after every seed"] > 0.15, "what it is for"
+
+
+def test_deciding_takes_few_more_seeds_than_a_design_that_knew_the_effect(rng):
+    for effect in (1.0, 2.0):
+        mean = np.mean([simulated.needed(rng, effect) for _ in range(200)])
+        assert mean < 1.5 * simulated.fixed_design(effect)
+
+
+# ---------------------------------------------------------------- verdicts
+
+
 @pytest.mark.parametrize(
-    ("difference", "p", "p_equivalent", "higher", "expected"),
+    ("low", "high", "higher", "expected"),
     [
-        (0.1, 0.01, 1.0, True, "better"),
-        (0.1, 0.01, 1.0, False, "worse"),
-        (-0.1, 0.01, 1.0, True, "worse"),
-        (0.1, 0.20, 0.01, True, "equivalent"),
-        (0.1, 0.01, 0.01, True, "equivalent"),
-        (0.1, 0.05, 0.05, True, "not decidable"),
-        (math.nan, math.nan, math.nan, True, "not decidable"),
+        (0.1, 0.9, True, "better"),
+        (0.1, 0.9, False, "worse"),
+        (-0.9, -0.1, True, "worse"),
+        (-0.04, 0.03, True, "equivalent"),
+        (0.01, 0.03, True, "equivalent"),
+        (-0.01, 0.9, True, "not decidable"),
+        (-math.inf, math.inf, True, "not decidable"),
+        (math.nan, math.nan, True, "not decidable"),
     ],
 )
-def test_verdicts(difference, p, p_equivalent, higher, expected):
-    assert stats.verdict(difference, p, p_equivalent, higher_is_better=higher) == expected
+def test_verdicts(low, high, higher, expected):
+    assert stats.verdict(low, high, Scale(higher_is_better=higher, margin=0.05)) == expected
 
 
 def test_a_family_gets_its_verdicts_and_the_number_that_would_decide(rng):
     noise = rng.normal(0.0, 0.01, (4, 8))
     found = stats.compare_family(
         {"up": 0.1 + noise[0], "same": 0.1 * noise[1], "open": 0.006 + noise[2], "one": noise[3, :1], "none": []},
-        margin=0.005,
-        higher_is_better=True,
+        Scale(margin=0.005),
     )
     assert [found[name].verdict for name in found] == ["better", "equivalent", *["not decidable"] * 3]
-    assert found["up"].p_holm == pytest.approx(5 * found["up"].p)
+    assert found["up"].p == pytest.approx(5 * estimate(0.1 + noise[0]).p("seeds"))
     needed = found["open"].seeds_needed
     assert needed is not None
     assert needed > 8
-    assert found["one"].n == 1
     assert found["one"].seeds_needed is None
     assert found["none"].n == 0
 
 
-def test_a_lower_metric_turns_the_verdict():
-    d = {"a": np.array([-0.2, -0.21, -0.19, -0.2, -0.22])}
-    assert stats.compare_family(d, margin=0.01, higher_is_better=False)["a"].verdict == "better"
-    assert stats.compare_family(d, margin=0.01, higher_is_better=True)["a"].verdict == "worse"
+def test_a_withheld_verdict_keeps_its_numbers():
+    found = stats.compare([1.0, 1.1, 0.9, 1.0, 1.05], Scale())
+    held = found.withheld(["the search ended at the edge"])
+    assert (found.verdict, held.verdict, held.because) == ("better", "withheld", ("the search ended at the edge",))
+    assert (held.low, held.high) == (found.low, found.high)
+    assert found.withheld(()) is found
 
 
-def test_sign_flips_of_five_seeds_cannot_decide_a_difference():
-    blocks = {"a": np.array([1.0, 1.1, 0.9, 1.2, 1.0])}
-    by_t = stats.compare_family(blocks, margin=0.0, higher_is_better=True)["a"]
-    by_flip = stats.compare_family(blocks, margin=0.0, higher_is_better=True, test="sign flip")["a"]
-    assert (by_t.verdict, by_flip.verdict) == ("better", "not decidable")
-    assert by_flip.p == stats.least_sign_flip_p(5)
-    assert by_flip.seeds_needed == 6
+@pytest.mark.parametrize(("difference", "margin", "family"), [(1.0, 0.0, 1), (0.6, 0.0, 11), (0.0, 1.0, 1)])
+def test_seeds_needed_reach_the_power_they_promise(rng, difference, margin, family):
+    alpha, scale = ALPHA / family, Scale(margin=margin)
+    spread = np.array([-1.0, 1.0, -1.0, 1.0]) / math.sqrt(4 / 3)  # standard deviation 1
+    n = stats.seeds_needed(estimate(difference + spread), scale, alpha)
+    assert n is not None
+
+    def power(seeds):
+        ends = (estimate(rng.normal(difference, 1.0, seeds)).interval("seeds", alpha) for _ in range(600))
+        return np.mean([stats.verdict(*pair, scale) != "not decidable" for pair in ends])
+
+    assert power(n) > stats.POWER - 0.08
+    assert power(max(2, n // 2)) < stats.POWER
 
 
-def test_planted_differences_are_found_with_the_power_of_the_design(rng):
-    """Twelve seeds and eleven losses, one of them planted: found about as often as theory says at Holm's first step."""
-    losses = rng.normal(np.array([0.02] + [0.0] * 10)[:, None], 0.01, (600, 11, 12))
-    p = stats.paired_tests(losses - rng.normal(0.0, 0.01, (600, 1, 12)), margin=0.0).p
-    found = np.mean(stats.holm(p)[:, 0] < stats.ALPHA)
-    theory = TTestPower().power(0.02 / (0.01 * math.sqrt(2)), 12, stats.ALPHA / 11)
-    assert abs(found - theory) < 0.08
+def test_what_cannot_be_decided_within_the_limit_is_given_up(rng):
+    noise = rng.normal(size=6)
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
+    assert not stats.within_reach(estimate(noise), Scale(margin=0.01), ALPHA, 12)
+    assert stats.within_reach(estimate(noise + 1.5), Scale(margin=0.01), ALPHA, 12)
+    assert stats.within_reach(estimate([1.0]), Scale(), ALPHA, 12), "nothing is known yet"
+
+
+def test_two_samples_are_compared_by_welch(rng):
+    a, b = rng.normal(size=6), rng.normal(1.0, 3.0, 9)
+    expected = scipy_stats.ttest_ind(b, a, equal_var=False)
+    mean, low, high, p = stats.welch(a, b)
+    assert p == pytest.approx(expected.pvalue)
+    assert (low, high) == pytest.approx(tuple(expected.confidence_interval()))
+    assert mean == pytest.approx(b.mean() - a.mean())
+
+
+# ---------------------------------------------------------------- the best
+
+
+def test_the_confidence_set_holds_the_best(rng):
+    held = [simulated.set_holds_best(rng, 5, 6)["set holds the best"] for _ in range(200)]
+    assert np.mean(held) >= 0.95 - slack(0.05, 200)
+
+
+def test_the_confidence_set_leaves_out_what_is_beaten_and_names_the_victor(rng):
+    scores = {"a": rng.normal(0.9, 0.001, 6), "b": rng.normal(0.9, 0.001, 6), "c": rng.normal(0.8, 0.001, 6)}
+    found = confidence_set(list(scores), lambda x, y: estimate(scores[x] - scores[y]))
+    assert [each.may_be_best for each in found] == [True, True, False]
+    assert found[2].beaten_by in ("a", "b")
+    assert 0.09 < found[2].by < 0.1
+    held = confidence_set(list(scores), lambda x, y: estimate(scores[x] - scores[y]), withheld={"c": ("edge",)})
+    assert held[2].may_be_best, "what may be better than it seems cannot be left out"
+
+
+# ---------------------------------------------------------------- one effect or several
+
+
+def test_an_average_hides_no_reversal():
+    up, down = stats.compare([2.0, 2.1, 1.9, 2.0], Scale()), stats.compare([-1.0, -1.1, -0.9, -1.0], Scale())
+    assert effects.heterogeneity([up, down]).shown
+    assert effects.verdict_over([up, down], mixed=True) == "depends"
+    assert effects.verdict_over([up, up], mixed=False) == "better"
+    same = stats.compare([0.0, 0.01, -0.01, 0.0], Scale(margin=0.5))
+    assert effects.verdict_over([up, same], mixed=False) == "not decidable"
+    assert effects.verdict_over([up, same], mixed=True) == "depends"
+    assert effects.verdict_over([up, up.withheld(["edge"])], mixed=False) == "withheld"
+
+
+def test_heterogeneity_is_welchs_test(rng):
+    from statsmodels.stats.oneway import anova_oneway
+
+    groups = [rng.normal(0, spread, n) for spread, n in ((1.0, 5), (2.0, 8), (0.5, 12))]
+    expected = anova_oneway(groups, use_var="unequal", welch_correction=True)
+    assert effects.heterogeneity([stats.compare(g, Scale()) for g in groups]).p == pytest.approx(expected.pvalue)
+
+
+def test_no_single_axis_is_named_where_only_the_combination_decides():
+    signs = {("cnn", "0"): 1, ("cnn", "1"): -1, ("vit", "0"): -1, ("vit", "1"): 1}
+    assert effects.depends_on(["model", "rate"], signs) == ()
+
+
+# ---------------------------------------------------------------- learning
+
+
+def test_runs_at_chance_and_far_below_their_median_did_not_learn():
+    good = [0.75, 0.74, 0.76, 0.75, 0.74, 0.75, 0.76]
+    assert learning.learnt([*good, 0.60], 0.0, 0.75).tolist() == [True] * 7 + [False]
+    assert learning.learnt([*good, 0.72], 0.0, 0.75).all(), "a little worse is no failure"
+    assert not learning.learnt([0.1, 0.11, 0.1], 0.1, 0.9).any(), "all at chance"
+    assert learning.learnt([3.0, 3.1, 9.0, 3.05], 10.0, 3.0, higher_is_better=False).tolist() == [1, 1, 0, 1]
+    assert learning.learnt([math.nan, 0.5], math.nan, 0.5).tolist() == [False, True]
+
+
+def test_collapses_do_not_make_verdicts(rng):
+    """One run in ten of a loss collapses; runs that learn equal the baseline's."""
+    wrong = [simulated.false_of_shape(rng, 8, "collapse of one in ten")["false better or worse"] for _ in range(400)]
+    assert np.mean(wrong) < ALPHA + slack(0.05, 400)
+
+
+def test_rates_of_failure_have_intervals():
+    one, none = stats.rate(1, 8), stats.rate(0, 8)
+    assert (one.failed, one.runs) == (1, 8)
+    assert 0.02 < one.low < 0.03 < 0.45 < one.high < 0.5
+    difference = stats.rate_difference(none, one)
+    assert difference.low < 0.125 == difference.difference < difference.high
+    assert difference.p == 1.0
+    assert stats.rate_difference(none, stats.rate(8, 8)).p < 0.001
+    assert (stats.rate(0, 0).low, stats.rate(0, 0).high) == (0.0, 1.0)
+
+
+def test_thresholds_and_curves():
+    history = pd.DataFrame({"step": [10, 20, 30, 40], "valid.top1": [0.5, 0.85, 0.8, 0.9], "epoch": [1, 2, 3, 4]})
+    assert learning.thresholds(0.1, 0.9) == pytest.approx((0.82, 0.892))
+    assert learning.first_step(history, "valid.top1", 0.82) == 20
+    assert learning.first_step(history, "valid.top1", 0.95) == math.inf
+    assert learning.last_rise(history, "valid.top1") == pytest.approx(0.05)
+    assert learning.roughness(history, "valid.top1") == pytest.approx((0.4 + 0.15) / 2)
 
 
 # ---------------------------------------------------------------- effect sizes and ranks
@@ -229,7 +309,7 @@ def test_the_probability_of_improvement_is_the_share_of_pairs_ahead(rng):
 
 def test_effect_size_is_the_difference_in_deviations(rng):
     d = rng.normal(0.5, 1.0, 50)
-    found = stats.compare_family({"x": d}, margin=0.0, higher_is_better=True)["x"]
+    found = stats.compare(d, Scale())
     assert found.effect == pytest.approx(d.mean() / d.std(ddof=1))
     assert found.improved == pytest.approx((d > 0).mean())
 

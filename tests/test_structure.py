@@ -18,6 +18,7 @@ LAW = {
     "text": "",
     "hardware": "errors torch",
     "metrics.declared": "errors text",
+    "selection": "metrics.declared",
     "metrics.items": "",
     "compose": "errors paths hydra omegaconf",
     "metrics": "datasets losses torch",
@@ -34,13 +35,17 @@ LAW = {
     "records": "address behaviour errors journal metrics.declared metrics.items paths plan",
     "training": "address behaviour errors hardware models records.store tasks datasets.splits hydra losses torch",
     "engines": "errors hardware training.job",
-    "studies": "address compose engines errors hardware metrics.declared paths plan records training.job hydra",
-    "analysis": "compose errors metrics.declared paths records text",
+    "studies": (
+        "address behaviour compose engines errors hardware journal metrics.declared paths plan records selection "
+        "training.job hydra"
+    ),
+    "records.__main__": "errors records studies",
+    "analysis": "compose errors metrics.declared paths records selection text",
     "tracking": "analysis errors paths records mlflow",
-    "report": "analysis compose errors hardware metrics.declared paths plan records text tracking.store",
+    "report": "analysis compose errors hardware metrics.declared paths plan records selection text tracking.store",
     "catalogue": "compose paths records report tasks hydra losses omegaconf torch",
     "run": "address compose errors paths plan records studies training hydra omegaconf",
-    "__main__": "compose errors paths plan records report studies tracking",
+    "__main__": "analysis compose errors paths plan records report studies tracking",
 }
 """What each room of the harness may import, of the harness and of `HEAVY`; a room knows none that stands below it."""
 FORMULAS = ("losses", "torch")

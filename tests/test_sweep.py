@@ -5,13 +5,18 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from harness import hardware
+from harness import compose, hardware, plan, records
+from harness.analysis import deciding
 from harness.engines import local as engines
+from harness.errors import UsageError
+from harness.plan import Study
+from harness.studies import sweep
 
 SWEEP = ("harness", "study=smoke", "name=tried", "tracking.enabled=false", "engine.checkpoint_seconds=0.2")
 
@@ -81,10 +86,11 @@ def test_kill_9_at_random_moments_loses_and_repeats_nothing(cli, recorded):
 
 @linux
 def test_a_search_killed_in_each_round_goes_on_with_nothing_repeated(cli, recorded):
-    """Twelve trials in two rounds, then six runs at what was chosen: what was asked is asked again, and found."""
-    tuned = (*SWEEP, "track=tuned", "search.trials=6", "controls.negative_control=null")
+    """18 trials in two rounds, then six runs at what was chosen: what was asked is asked again, and found."""
+    alone = ("search.seeds=[7001]", "search.most_seeds=1", "search.most=0", "controls.negative_control=null")
+    tuned = (*SWEEP, "track=tuned", "search.trials=6", *alone)
     written: dict[str, dict] = {}
-    for enough in (3, 9):
+    for enough in (3, 14):
         process = cli(*tuned, start=True)
         while len(list(cli.results.glob("runs/*/record.json"))) < enough:
             assert process.poll() is None
@@ -95,17 +101,19 @@ def test_a_search_killed_in_each_round_goes_on_with_nothing_repeated(cli, record
         wait_until_gone(workers)
         now = recorded(cli.results)
         assert {key: now[key] for key in written} == written, "a finished trial was lost or repeated"
-        assert len(now) < 12
-        assert {record["seed"] for record in now.values()} == {7001}
+        assert len(now) < 18
+        assert {record["seed"] for record in now.values()} <= {7001, 8001}
         written = now
     planned = cli(*tuned, "plan_only=true").stdout
-    assert "18 runs: 12 trials, 4 to compare, 2 of the baseline, repeated;" in planned
-    assert f"{len(written)} done, {18 - len(written)} missing.\nThe search is not finished" in planned
+    assert (
+        "24 runs: 12 trials, 6 trials of the baseline, repeated, 4 to compare, 2 of the baseline, repeated;" in planned
+    )
+    assert f"{len(written)} done, {24 - len(written)} missing.\nThe search is not finished" in planned
     found = cli(*tuned)
     assert found.returncode == 0, found.stderr
-    assert f"tried: {18 - len(written)} runs in" in found.stdout
+    assert f"tried: {24 - len(written)} runs in" in found.stdout
     now = recorded(cli.results)
-    assert len(now) == 18
+    assert len(now) == 24
     assert {key: now[key] for key in written} == written
     straight = cli.results.parent / "straight"
     assert cli(*tuned, "engine.workers=1", LOSSBENCH_RESULTS=str(straight)).returncode == 0
@@ -114,8 +122,8 @@ def test_a_search_killed_in_each_round_goes_on_with_nothing_repeated(cli, record
     assert {k: (r["test"], r["valid"]) for k, r in now.items()} == {
         k: (r["test"], r["valid"]) for k, r in undisturbed.items()
     }
-    assert "all 18 runs are finished" in cli(*tuned).stdout
-    assert "18 done, 0 missing." in cli(*tuned, "plan_only=true").stdout
+    assert "all 24 runs are finished" in cli(*tuned).stdout
+    assert "24 done, 0 missing." in cli(*tuned, "plan_only=true").stdout
 
 
 def wait_until_gone(pids, seconds=30):
@@ -232,6 +240,210 @@ class Patch(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Patch())
 """
+
+
+# ---------------------------------------------------------------------- rounds of seeds, with made-up runs
+
+
+@pytest.fixture
+def swept(tmp_path, monkeypatch):
+    """Return a function that sweeps a study with made-up runs: it returns the keys that were run, and what was listed.
+
+    The runs of a loss score its ``quality`` plus a share for the seed.
+    """
+    quality = {"cross_entropy": 0.5, "focal": 0.6, "brier": 0.51, "negative_control_worse": 0.2}
+    options = compose.compose_run([]).config
+    ran: list[str] = []
+
+    def made_up(self, runs):
+        for run in self.missing(runs):
+            ran.append(run.key)
+            score = quality[run.setting.label] + run.seed % 1000 / 10000
+            record = {
+                "key": run.key, "seed": run.seed, "status": "done", "metrics": [],
+                "test": {"top1": score}, "valid": {"top1": score},
+            }  # fmt: skip
+            records.save(records.run_folder(run.key, tmp_path), record, pd.DataFrame({"epoch": [1]}))
+
+    monkeypatch.setattr(sweep._Work, "carry_out", made_up)
+
+    def call(study, undecided=lambda data: set()):
+        ran.clear()
+        sweep.sweep(study, options, results=tmp_path, undecided=undecided)
+        return list(ran), pd.read_csv(tmp_path / study.name / "runs.csv")
+
+    return call
+
+
+def study(**more):
+    axes = {"model": ["cnn_micro", "mlp"], "loss": ["cross_entropy", "focal", "brier"], "seed": [1, 2]}
+    return Study("tried", "?", axes | more.pop("axes", {}), base={"device": "cpu"}, study="demo", **more)
+
+
+def open_until(needed):
+    """Return what decides every comparison once it has as many seeds as its loss needs, and the tables it was shown."""
+    shown = []
+
+    def undecided(data):
+        shown.append(data)
+        runs = data.runs[data.runs["role"] == "run"]
+        counts = runs.groupby(["model", "label", "setting"])["seed"].nunique()
+        wanted = {(model, label): needed.get((model, label), needed.get(label, 0)) for model, label, _ in counts.index}
+        return {setting for (model, label, setting), n in counts.items() if n < wanted[model, label]}
+
+    return undecided, shown
+
+
+def seeds_of(listed, role="run"):
+    chosen = listed[listed["role"] == role]
+    return {(model, label): sorted(rows["pair_seed"]) for (model, label), rows in chosen.groupby(["model", "label"])}
+
+
+def test_seeds_are_added_to_what_is_open_and_to_its_baseline_only(swept, tmp_path):
+    undecided, shown = open_until({("mlp", "focal"): 4, ("mlp", "brier"): 3})
+    ran, listed = swept(study(until="decided", max_seeds=9), undecided)
+    assert seeds_of(listed) == {
+        ("cnn_micro", "cross_entropy"): [1, 2], ("cnn_micro", "focal"): [1, 2], ("cnn_micro", "brier"): [1, 2],
+        ("mlp", "cross_entropy"): [1, 2, 3, 4], ("mlp", "focal"): [1, 2, 3, 4], ("mlp", "brier"): [1, 2, 3],
+    }  # fmt: skip
+    for role in ("baseline_repeat", "negative_control"):
+        assert set(map(tuple, seeds_of(listed, role).values())) == {(1, 2)}, "controls keep to the given seeds"
+    assert len(shown) == 3
+    assert sorted(shown[0].runs["seed"].unique()) == [1, 2, 1001, 1002]
+    asked = json.loads((tmp_path / "tried" / "study.json").read_text())
+    assert (asked["axes"]["seed"], asked["until"], asked["max_seeds"]) == ([1, 2, 3, 4], "decided", 9)
+    assert len(ran) == len(set(ran)) == len(listed)
+
+
+def test_seeds_end_at_the_most(swept):
+    undecided, shown = open_until({"focal": 99, "brier": 99})
+    _, listed = swept(study(until="decided", max_seeds=5), undecided)
+    assert set(map(tuple, seeds_of(listed).values())) == {(1, 2, 3, 4, 5)}
+    assert len(shown) == 3, "after the last seed nobody asks"
+    _, listed = swept(study(), undecided)
+    assert set(map(tuple, seeds_of(listed).values())) == {(1, 2)}
+    assert len(shown) == 3, "without until=decided nobody asks"
+
+
+def test_what_is_decided_stays_so(swept):
+    """A comparison that would open again with later seeds has had its answer: seeds have no gaps."""
+    calls = []
+
+    def fickle(data):
+        calls.append(len(data.runs))
+        runs = data.runs[(data.runs["role"] == "run") & (data.runs["label"] == ("focal", "brier")[len(calls) % 2])]
+        return set(runs["setting"])
+
+    _, listed = swept(study(until="decided", max_seeds=9), fickle)
+    assert len(calls) == 2
+    assert seeds_of(listed)["mlp", "focal"] == [1, 2]
+    assert seeds_of(listed)["mlp", "brier"] == [1, 2, 3]
+
+
+def test_the_same_command_goes_on_where_it_was(swept, tmp_path):
+    undecided, _ = open_until({"focal": 6})
+    asked = study(until="decided", max_seeds=9, track="lr")
+
+    def stopped(data):
+        if (data.runs["role"] == "run").sum() > 17:
+            raise KeyboardInterrupt
+        return undecided(data)
+
+    with pytest.raises(KeyboardInterrupt):
+        swept(asked, stopped)
+    before = records.finished(tmp_path)
+    ran, listed = swept(asked, undecided)
+    assert ran
+    assert not before & set(ran)
+    again, same = swept(asked, undecided)
+    assert again == []
+    pd.testing.assert_frame_equal(same, listed)
+    assert seeds_of(listed)["mlp", "focal"] == [1, 2, 3, 4, 5, 6]
+    assert set(seeds_of(listed, "search_repeat")["mlp", "cross_entropy"]) == {7001, 7002, 7003}
+    assert set(listed.loc[listed["role"] == "search_repeat", "seed"]) == {8001, 8002, 8003}
+
+
+def test_published_seeds_do_not_answer_for_those_that_were_asked(swept, tmp_path):
+    """Evidence with more seeds than a round has would end it early, and the list would lose its seeds."""
+    undecided, shown = open_until({"focal": 4})
+    _, longer = swept(study(axes={"seed": [1, 2, 3, 4, 5, 6]}))
+    records.publish("tried", tmp_path)
+    _, listed = swept(study(until="decided", max_seeds=9), undecided)
+    assert max(len(data.runs) for data in shown) < len(longer)
+    assert seeds_of(listed)["mlp", "focal"] == [1, 2, 3, 4]
+
+
+def test_the_plan_says_the_least_and_the_most(tmp_path):
+    options = compose.compose_run([]).config
+    said = sweep.planned_only(study(until="decided", max_seeds=5), options, tmp_path)
+    assert "20 runs: 12 to compare, 4 of the baseline, repeated, 4 of the negative control;" in said
+    assert "Seeds are added to what is not decided, up to 5: from 20 runs at least to 38 at most." in said
+    searched = sweep.planned_only(study(track="lr"), options, tmp_path)
+    assert "110 runs: 72 trials, 18 trials of the baseline, repeated, 12 to compare, 4 of the baseline, rep" in searched
+    assert (
+        "Further trials follow where the best learning rate is the least or the greatest tried, at most 3" in searched
+    )
+    assert "Seeds are added" not in searched
+
+
+# ---------------------------------------------------------------------- looking again, and sweeps of other questions
+
+
+def looks(tmp_path):
+    return json.loads((tmp_path / "tried" / "study.json").read_text())["looks"]
+
+
+@pytest.mark.parametrize("track", ["fixed", "lr"])
+def test_seeds_added_by_hand_are_marked(swept, tmp_path, track):
+    asked = study(track=track)
+    for seeds, expected in (([1, 2], []), ([1, 2], []), ([1, 2, 3], [2]), ([1, 2, 3], [2]), ([1, 2, 3, 4, 5], [2, 3])):
+        swept(asked.on(seeds))
+        assert looks(tmp_path) == expected
+    more = replace(asked, axes={**asked.axes, "loss": ["cross_entropy", "focal"]})
+    swept(more.on([1, 2, 3, 4, 5, 6]))
+    assert looks(tmp_path) == [2, 3, 5], "also where a loss is left out"
+    assert records.load_study("tried", tmp_path).spec["looks"] == [2, 3, 5]
+
+
+def test_runs_that_are_repeated_or_were_not_finished_are_no_look(swept, tmp_path):
+    asked = study(track="lr")
+    swept(asked)
+    swept(replace(asked, base={"device": "cpu", "trainer.epochs": 3}).on([1, 2, 3]))
+    assert looks(tmp_path) == [], "none of the runs is the same"
+    key = pd.read_csv(tmp_path / "tried" / "runs.csv").query("role == 'run'")["key"][10:].iloc[0]
+    (tmp_path / "runs" / key / "record.json").unlink()
+    swept(replace(asked, base={"device": "cpu", "trainer.epochs": 3}).on([1, 2, 3, 4]))
+    assert looks(tmp_path) == [], "the earlier list was not finished"
+
+
+def test_a_sweep_of_another_question_is_not_read_as_the_study(swept, tmp_path, monkeypatch):
+    """A claim reads the study that its file names: what is asked otherwise has another address."""
+    asked = plan.read_study("smoke")
+    swept(asked)
+    other = plan.read_study("smoke", ["axes.loss=[cross_entropy,focal]", "axes.seed=[1,2,3]"])
+    swept(other)
+    assert other.name != asked.name
+    with pytest.raises(UsageError, match="name=smoke is taken"):
+        plan.read_study("smoke", ["axes.seed=[1,2,3]", "name=smoke"])
+    with pytest.raises(UsageError, match="belongs to the sweep study=smoke: choose another"):
+        swept(replace(other, name="smoke"))
+    monkeypatch.setattr(records, "load_study", lambda name, read=records.load_study: read(name, tmp_path))
+    recorded = deciding.recorded("smoke")
+    assert recorded is not None
+    found = recorded.study
+    assert sorted(found.runs.query("role == 'run'")["seed"].unique()) == [1, 2]
+    assert found.spec["overrides"] == []
+
+
+def test_two_sweeps_of_one_name_do_not_mix(swept, tmp_path):
+    """The second that begins is refused before anything is trained: the first has written its list by then."""
+    first = plan.read_study("smoke", ["axes.seed=[1]", "name=mine"])
+    second = plan.read_study("smoke", ["axes.seed=[2]", "name=mine"])
+    swept(first)
+    before = records.finished(tmp_path)
+    with pytest.raises(UsageError, match=r"the name mine belongs to the sweep study=smoke axes\.seed=\[1\]"):
+        swept(second)
+    assert records.finished(tmp_path) == before
 
 
 def test_a_gpu_takes_as_many_workers_as_asked(monkeypatch):

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Unpack
 
 from datasets import masks
-from datasets.files import reads
+from datasets.files import official, reads
 from datasets.splits import MissingData, Splits
 
 CLASSES = (
@@ -13,6 +13,7 @@ CLASSES = (
 VOID_CLASS = 11
 
 
+@official
 @reads("camvid/CamVid")
 def camvid(
     root: Path,

@@ -5,13 +5,14 @@ from typing import Unpack
 
 from torchvision.datasets import CIFAR10
 
-from datasets.files import reads
+from datasets.files import official, reads
 from datasets.official import Source, cifar_checksums, read_official
 from datasets.splits import Splits, SplitSettings
 
 SOURCE = Source("CIFAR-10", "cifar10", CIFAR10, lambda: cifar_checksums(CIFAR10))
 
 
+@official
 @reads(
     ("cifar10/cifar-10-batches-py/data_batch_[1-5]", "cifar-10-batches-py/data_batch_[1-5]"),
     ("cifar10/cifar-10-batches-py/test_batch", "cifar-10-batches-py/test_batch"),

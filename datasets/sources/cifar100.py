@@ -5,13 +5,14 @@ from typing import Unpack
 
 from torchvision.datasets import CIFAR100
 
-from datasets.files import reads
+from datasets.files import official, reads
 from datasets.official import Source, cifar_checksums, read_official
 from datasets.splits import Splits, SplitSettings
 
 SOURCE = Source("CIFAR-100", "cifar100", CIFAR100, lambda: cifar_checksums(CIFAR100))
 
 
+@official
 @reads(
     ("cifar100/cifar-100-python/train", "cifar-100-python/train"),
     ("cifar100/cifar-100-python/test", "cifar-100-python/test"),

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.files import reads
+from datasets.files import official, reads
 from datasets.sources.cifar10 import SOURCE, cifar10
 from datasets.splits import MissingData, Splits, SplitSettings
 
@@ -16,6 +16,7 @@ LABELS = ("worse", "aggre", "random1", "random2", "random3")
 FILES = ("CIFAR-10_human.pt", "cifar10n_labels.npz")
 
 
+@official
 @reads(
     ("cifar10/cifar-10-batches-py/data_batch_[1-5]", "cifar-10-batches-py/data_batch_[1-5]"),
     ("cifar10/cifar-10-batches-py/test_batch", "cifar-10-batches-py/test_batch"),

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Unpack
 
 from datasets import masks
-from datasets.files import reads
+from datasets.files import official, reads
 from datasets.splits import MissingData, Splits
 
 ANNOTATIONS = ("panoptic", "stuff")
 STUFF_CLASSES = 182
 
 
+@official
 @reads(
     ("coco/coco/{train_part}", "coco/{train_part}"),
     ("coco/coco/{test_part}", "coco/{test_part}"),

@@ -5,7 +5,7 @@ from typing import Unpack
 
 from torchvision.datasets import FashionMNIST
 
-from datasets.files import reads
+from datasets.files import official, reads
 from datasets.official import Source, read_official
 from datasets.splits import Splits, SplitSettings
 
@@ -20,6 +20,7 @@ CHECKSUMS = {
 SOURCE = Source("Fashion-MNIST", "fashion_mnist", FashionMNIST, lambda: CHECKSUMS)
 
 
+@official
 @reads(("fashion_mnist/FashionMNIST/raw/*-ubyte", "FashionMNIST/raw/*-ubyte"))
 def fashion_mnist(root: Path, *, download: bool = False, **common: Unpack[SplitSettings]) -> Splits:
     """Clothes, shoes and bags in 28x28 pixels with one channel, 10 classes.

@@ -6,13 +6,14 @@ import numpy as np
 from PIL import Image
 
 from datasets.decoded import BROKEN
-from datasets.files import reads
+from datasets.files import official, reads
 from datasets.splits import Images, MissingData, Splits, numbered, split
 
 CLASSES = ("2S1", "BMP2", "BRDM_2", "BTR60", "BTR70", "D7", "T62", "T72", "ZIL131", "ZSU_23_4")
 SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
+@official
 @reads(("atr/MSTAR-10", "mstar"))
 def mstar(
     root: Path,

@@ -7,13 +7,14 @@ import torch
 from PIL import Image
 
 from datasets.by_class import ClassSplits, split_by_class
-from datasets.files import reads
+from datasets.files import official, reads
 from datasets.splits import MissingData
 
 SIDE = 105
 """Height and width of an official image in pixels."""
 
 
+@official
 @reads("omniglot/omniglot-py/{train_folder}", "omniglot/omniglot-py/{test_folder}")
 def omniglot(
     root: Path,

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Unpack
 
 from datasets import masks
-from datasets.files import reads
+from datasets.files import official, reads
 from datasets.splits import MissingData, Splits
 
 CLASSES = ("background", "target")
 
 
+@official
 @reads(("atr/sirst", "sirst"))
 def sirst(
     root: Path,

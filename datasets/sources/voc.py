@@ -6,7 +6,7 @@ from typing import Unpack
 from torchvision.datasets import VOCSegmentation
 
 from datasets import masks
-from datasets.files import reads
+from datasets.files import official, reads
 from datasets.splits import MissingData, Splits
 
 CLASSES = (
@@ -16,6 +16,7 @@ CLASSES = (
 LISTS = ("official", "augmented")
 
 
+@official
 @reads(
     "voc/VOCdevkit/VOC2012/ImageSets/Segmentation",
     "voc/VOCdevkit/VOC2012/JPEGImages",

@@ -397,7 +397,7 @@ class Analysis:
         found = {}
         for (values, label), group in trials.groupby(["cell", "label"], sort=False):
             found[values, label] = selection.choose(
-                selection.tried(group.to_dict("records")), self.metric.key, self.metrics
+                selection.tried(group.to_dict("records")), self.metric.key, self.metrics, self.margin
             )
         return found
 

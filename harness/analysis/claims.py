@@ -1,49 +1,63 @@
-"""The claims ledger: comparative sentences of the documents as tests on records, each with a verdict.
+"""Claims: comparative sentences of publications as tests on records, written in ``conf/claims/<document>.yaml``.
 
-A claim of ``conf/claims/<document>.yaml``::
+A claim::
 
     id: dice_suits_imbalance
-    source: table 9                         # where the document says it
-    says: Dice suits imbalanced data ...    # in our words
+    source: table 9, line 433               # where the document says it
+    words: well-suited for imbalanced datasets   # its decisive words, twelve at most
+    says: Dice suits imbalanced data ...    # what it says, in our words and with its restrictions
+    tests: Dice over the batch ...          # what is compared here, where that is narrower
+    written: 2026-11-21T15:47Z              # when this test was written down, and the hash of the test;
+    definition: 0123456789ab                # python -m harness.report claims --stamp renews both
     study: imbalance                        # whose records decide
     compare: {loss: dice}                   # these runs ...
     against: {loss: cross_entropy}          # ... beside these, seed by seed
-    where: {stress.ratio: 50}               # both under these conditions
-    beyond: {stress.ratio: 1}               # less the same difference under these (optional)
+    where: {stress.ratio: [10, 50]}         # both under these conditions, in each of those listed
+    beyond: {stress.ratio: 1}               # less the same difference under these (an interaction; optional)
     metric: test.gmean
     expect: more                            # more | less | at least | at most | different
     margin: 0.01                            # what is too small to matter, in the metric's unit, named before the runs
 
+It is tested in every *place* that it speaks of: each data set, model and value of a further axis that compare, against
+and beyond leave open. ``members`` says what a list of losses means: ``mean`` (their mean), ``each`` (every one of
+compare beside every one of against, a place of its own), ``paired`` (the lists side by side).
+
+``test`` is the kind of comparison: ``difference`` (of the metric, unless said otherwise), ``sign`` (of the metric
+itself, beside 0; no ``against``), ``steps`` (until a validation metric passes ``share`` of what the other side ends
+with, as a ratio), ``roughness`` (of the validation curve), ``rate`` (share of runs that diverged or did not learn),
+``cost`` (metric time or operations, from measurements of the losses alone).
+
 Further: ``relative: true`` (differences of logarithms, margin as a share), ``pair: loss`` (a loss is one observation,
 not a seed), ``spread: true`` (greatest less least value of an observation's runs), ``role: search`` (learning-rate
-trials). A claim that no study can decide has ``needs`` instead.
+trials). In place of a test stand ``needs`` (what a test would take), ``same_as`` (the claim that tests the same
+functions already) or ``retired`` (why it is no longer tested).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
-import pandas as pd
-
-from harness.analysis import stats
-from harness.analysis.cells import cell_columns, largest_group
-from harness.analysis.frames import column, numbers, rows, where
 from harness.compose import options
 from harness.errors import UsageError, unknown
-from harness.metrics.declared import Metric, metric_of
 from harness.paths import CONF
 
-if TYPE_CHECKING:
-    from harness.records.study import StudyData
-
 FOLDER = CONF / "claims"
-Verdict = Literal["supported", "contradicted", "not decidable"]
 Values = dict[str, Any]
 EXPECTATIONS = ("more", "less", "at least", "at most", "different")
+KINDS = ("difference", "sign", "steps", "roughness", "rate", "cost")
+MEMBERS = ("mean", "each", "paired")
+COSTS = ("time", "operations")
+RATIOS = ("steps", "cost")
+"""Kinds of test that compare by ratio whatever the claim says."""
+MOST_WORDS = 12  # of a document that may be quoted
+INSTEAD = ("needs", "same_as", "retired")  # of a test
 
 
 @dataclass(frozen=True)
@@ -55,7 +69,12 @@ class Claim:
     short: str
     source: str
     says: str
+    words: str = ""
+    tests: str = ""
+    written: str = ""
+    definition: str = ""
     study: str = ""
+    test: str = "difference"
     compare: Values = field(default_factory=dict)
     against: Values = field(default_factory=dict)
     where: Values = field(default_factory=dict)
@@ -67,58 +86,61 @@ class Claim:
     pair: str = "seed"
     spread: bool = False
     role: str = "run"
+    members: str = "mean"
+    share: float = 0.9
     needs: str = ""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What records show about a claim: the estimate over ``n`` observations in the unit of ``metric`` (where that is
-    None, as the logarithm of a ratio), its 95 % t interval, p values, and the runs behind it; ``missing`` names what
-    would be needed to test it.
-    """
-
-    claim: Claim
-    n: int = 0
-    estimate: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    sd: float = math.nan
-    p_for: float = math.nan
-    p_against: float = math.nan
-    keys: tuple[str, ...] = ()
-    diverged: int = 0
-    missing: str = ""
-    metric: Metric | None = None
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A claim with its evidence and verdict; p values are corrected over the claims of its document (Holm)."""
-
-    claim: Claim
-    evidence: Evidence
-    verdict: Verdict
-    p_for: float
-    p_against: float
-    family: int
+    same_as: str = ""
+    retired: str = ""
 
     @property
-    def seeds_needed(self) -> int | None:
-        """How many observations would decide it, at the difference and spread found; None if it is decided, was not
-        tested, or would need more than `stats.MOST_SEEDS`.
-        """
-        found = self.evidence
-        if self.verdict != "not decidable" or found.n < 2:
-            return None
-        needed = stats.seeds_needed(found.estimate, found.sd, _margin(self.claim), self.family)
-        return None if needed is None else max(needed, found.n + 1)
+    def tested(self) -> bool:
+        """Whether it has a test of its own."""
+        return not (self.needs or self.same_as or self.retired)
+
+    @property
+    def ratio(self) -> bool:
+        """Whether effects are logarithms of ratios, and the margin a share."""
+        return self.relative or self.test in RATIOS
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether chance plays a part in its verdict, so that it counts in the family of its document."""
+        return self.tested and self.test != "cost"
+
+    def current_definition(self) -> str:
+        """Return 12 hex digits over everything that decides the test; fields left at their default do not count."""
+        own = {part.name: getattr(self, part.name) for part in fields(self) if part.name not in _DESCRIBING}
+        given = {name: value for name, value in own.items() if value != _DEFAULTS[name]}
+        return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:12]
+
+    def is_younger_than(self, runs: str) -> bool:
+        """Return whether the test was written after a moment (ISO 8601); a day without a time counts to its end."""
+        own = self.written if "T" in self.written else f"{self.written}T23:59:59"
+        return _moment(own) > _moment(runs)
+
+
+_DESCRIBING = {"id", "document", "short", "source", "says", "words", "tests", "written", "definition", *INSTEAD}
+_DEFAULTS = {
+    part.name: part.default if part.default_factory is MISSING else part.default_factory()
+    for part in fields(Claim)
+    if part.name not in _DESCRIBING
+}
+
+
+def _moment(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 # ---------------------------------------------------------------- reading
 
 
-def read_claims(folder: Path = FOLDER) -> list[Claim]:
+def read_claims(folder: Path = FOLDER, *, stamped: bool = True) -> list[Claim]:
     """Return all claims, document by document.
+
+    Args:
+        folder: of the yaml files.
+        stamped: whether each test must be the one that its date belongs to.
 
     Raises:
         UsageError: a file or claim that cannot be understood; the sentence names it.
@@ -130,188 +152,111 @@ def read_claims(folder: Path = FOLDER) -> list[Claim]:
         # plain YAML, read five times as fast as through OmegaConf
         content: Any = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         for entry in content["claims"]:
-            found.append(_claim(path, {"document": content["document"], "short": content["short"]} | entry))
+            shared = {"document": content["document"], "short": content["short"]}
+            found.append(read_claim(path, shared | entry, stamped=stamped))
     names = [claim.id for claim in found]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"the claim {name} is in {folder} twice: give each an id of its own.")
+    tested = {claim.id: claim.document for claim in found if claim.tested}
+    for claim in found:
+        if claim.same_as and tested.get(claim.same_as) != claim.document:
+            raise unknown(f"claim of {claim.short} that {claim.id} is the same as", claim.same_as, list(tested))
     return found
 
 
-def _claim(path: Path, entry: Mapping[str, Any]) -> Claim:
+def read_claim(path: Path, entry: Mapping[str, Any], *, stamped: bool = True) -> Claim:
+    """Return one claim of a file.
+
+    Args:
+        path: the file, for messages.
+        entry: its fields by name.
+        stamped: whether its test must be the one that its date belongs to.
+
+    Raises:
+        UsageError: a field that is unknown, missing or wrong.
+    """
     known = [part.name for part in fields(Claim)]
     for name in entry:
         if name not in known:
             raise unknown(f"field of the claim {entry.get('id')} in {path.name}", name, known)
     if missing := [name for name in ("id", "source", "says") if not entry.get(name)]:
         raise UsageError(f"a claim in {path.name} ({entry.get('id')}) has no {missing[0]}: write one.")
-    claim = Claim(**entry)
-    if claim.needs:
-        return claim
-    if claim.study not in options("study"):
-        raise unknown(f"study of the claim {claim.id}", claim.study, options("study"))
-    if claim.expect not in EXPECTATIONS:
-        raise unknown(f"expectation of the claim {claim.id}", claim.expect, EXPECTATIONS)
-    if claim.margin <= 0 or not claim.compare or not claim.against:
-        raise UsageError(f"the claim {claim.id} needs compare, against, and a margin above 0, named before the runs.")
+    claim = Claim(**{**entry, "written": _text_of(entry.get("written", ""))})
+    if len(claim.words.split()) > MOST_WORDS:
+        raise UsageError(f"the claim {claim.id} quotes more than {MOST_WORDS} words: keep the decisive ones.")
+    if claim.tested:
+        _check_test(claim)
+        if stamped:
+            _check_stamp(claim)
     return claim
 
 
-# ---------------------------------------------------------------- weighing
+def _text_of(written: Any) -> str:
+    return written.isoformat() if hasattr(written, "isoformat") else str(written)  # YAML reads days as dates
 
 
-def weigh(claim: Claim, study: StudyData | None) -> Evidence:
-    """Return what the records of the claim's study show about it.
+def _check_test(claim: Claim) -> None:
+    metrics = COSTS if claim.test == "cost" else (claim.metric,)
+    for what, value, known in (
+        ("kind of test", claim.test, KINDS),
+        ("expectation", claim.expect, EXPECTATIONS),
+        ("meaning of a list", claim.members, MEMBERS),
+        ("cost", claim.metric, metrics),
+    ):
+        if value not in known:
+            raise unknown(f"{what} of the claim {claim.id}", value, known)
+    if claim.test != "cost" and claim.study not in options("study"):
+        raise unknown(f"study of the claim {claim.id}", claim.study, options("study"))
+    sided = bool(claim.against) != (claim.test == "sign")
+    if claim.margin <= 0 or not claim.compare or not sided:
+        raise UsageError(
+            f"the claim {claim.id} needs compare, against (unless it is of a sign), and a margin above 0, named before "
+            "the runs."
+        )
+
+
+def _check_stamp(claim: Claim) -> None:
+    try:
+        _moment(claim.written)
+    except ValueError:
+        found = f"was written '{claim.written}', which is no date"
+    else:
+        if claim.definition == claim.current_definition():
+            return
+        found = f"is not the one that was written {claim.written}"
+    raise UsageError(
+        f"the test of the claim {claim.id} {found}: python -m harness.report claims --stamp gives it today's date."
+    )
+
+
+def stamp(folder: Path = FOLDER, now: datetime | None = None) -> list[str]:
+    """Give every claim whose test changed the hash of the test and today's date; return their ids.
+
+    Args:
+        folder: of the yaml files, which are edited in place.
+        now: the moment that is written down; None: this one.
 
     Raises:
-        UsageError: the study's records do not declare the claim's metric; the sentence names the nearest.
+        UsageError: a file or claim that cannot be understood.
     """
-    if claim.needs:
-        return Evidence(claim, missing=claim.needs)
-    if study is None:
-        return Evidence(claim, missing=f"python -m harness study={claim.study}")
-    metric = None if claim.relative else metric_of(claim.metric, study.metrics)
-    chosen = where(rows(study.runs, largest_group(study.runs)), role=claim.role)
-    sides = [_Side(chosen, claim, claim.where | claim.compare), _Side(chosen, claim, claim.where | claim.against)]
-    signs = [1, -1]
-    if claim.beyond:
-        sides += [_Side(chosen, claim, side | claim.where | claim.beyond) for side in (claim.compare, claim.against)]
-        signs += [-1, 1]
-    for side in sides:
-        if not side.planned:
-            named = ", ".join(f"{key} {value}" for key, value in side.wanted.items())
-            return Evidence(claim, missing=f"runs of {named} in the study {claim.study}")
-    shared = sorted(set.intersection(*(set(side.values) for side in sides)), key=str)
-    keys = tuple(dict.fromkeys(key for side in sides for name in shared for key in side.keys[name]))
-    diverged = sum(side.diverged for side in sides)
-    if len(shared) < 2:
-        missing = f"python -m harness study={claim.study}"
-        return Evidence(claim, n=len(shared), keys=keys, diverged=diverged, missing=missing)
-    if len(alike := {side.values[name] for side in sides for name in shared}) == 1:  # at the end of its range, say
-        missing = f"a metric that tells runs apart: {claim.metric} is {alike.pop():g} in all of them"
-        return Evidence(claim, keys=keys, diverged=diverged, missing=missing)
-    differences = [sum(sign * side.values[name] for sign, side in zip(signs, sides, strict=True)) for name in shared]
-    return _tested(claim, metric, differences, keys, diverged)
-
-
-class _Side:
-    """The runs that a claim names on one side, as one value per observation (seed, or loss)."""
-
-    def __init__(self, runs: pd.DataFrame, claim: Claim, wanted: Values) -> None:
-        self.wanted = wanted
-        for key, value in wanted.items():
-            runs = rows(runs, _matches(runs, key, value))
-        self.planned = len(runs)
-        self.diverged = len(where(runs, status="diverged"))
-        self.values: dict[Any, float] = {}
-        self.keys: dict[Any, tuple[str, ...]] = {}
-        needed = 2 if claim.spread else len(set(_identities(runs, claim.pair)))
-        for name, group in runs.groupby(claim.pair):
-            done = _values(where(group, status="done"), claim).dropna()
-            if claim.spread:
-                complete, value = len(done) >= needed, done.max() - done.min()
-            else:
-                complete, value = len(done) == len(group) == needed, done.mean()
-            if complete:
-                self.values[name] = float(value)
-                self.keys[name] = tuple(column(group, "key").loc[done.index])
-
-
-def _matches(runs: pd.DataFrame, key: str, value: Any) -> pd.Series:
-    wanted = {_plain(part) for part in (value if isinstance(value, list | tuple) else [value])}
-    name = next((name for name in (f"axis.{key}", f"config.{key}") if name in runs), key)
-    return column(runs, name).map(_plain).isin(wanted)
-
-
-def _plain(value: Any) -> str:
-    try:
-        return f"{float(value):g}"
-    except (TypeError, ValueError):
-        return str(value)
-
-
-def _identities(runs: pd.DataFrame, pair: str) -> list[tuple[str, ...]]:
-    """Return what tells the runs of one observation apart: loss, data, model, further axes."""
-    columns = [name for name in ("label", *cell_columns(runs)) if name != pair]
-    return list(zip(*(column(runs, name).map(str) for name in columns), strict=True))
-
-
-def _values(runs: pd.DataFrame, claim: Claim) -> pd.Series:
-    values = numbers(runs, claim.metric)
-    return values.where(values > 0).map(math.log) if claim.relative else values
-
-
-def _margin(claim: Claim) -> float:
-    return math.log1p(claim.margin) if claim.relative else claim.margin
-
-
-def _tested(
-    claim: Claim, metric: Metric | None, differences: Sequence[float], keys: tuple[str, ...], diverged: int
-) -> Evidence:
-    margin = _margin(claim)
-    tests = stats.paired_tests(differences, margin)
-    mean = float(tests.mean)
-    p, same = float(tests.p), float(tests.p_equivalent)
-    not_below, not_above = (float(x) for x in stats.non_inferior(differences, margin))
-    rising, falling = (p if mean > 0 else 1.0), (p if mean < 0 else 1.0)
-    p_for, p_against = {
-        "more": (rising, min(falling, same)),
-        "less": (falling, min(rising, same)),
-        "at least": (not_below, falling),
-        "at most": (not_above, rising),
-        "different": (p, same),
-    }[claim.expect]
-    return Evidence(
-        claim, len(differences), mean, float(tests.low), float(tests.high), float(tests.sd), p_for, p_against, keys,
-        diverged, metric=metric,
-    )  # fmt: skip
-
-
-# ---------------------------------------------------------------- deciding
-
-
-def decide(evidence: Iterable[Evidence]) -> list[Decision]:
-    """Return a verdict on every claim, with Holm's correction over the tested claims of each document.
-
-    A claim of ``more`` (``less``) is supported by a difference in its direction that is not shown to be too small to
-    matter, and contradicted by one in the other direction or by equivalence within the margin; ``at least`` (``at
-    most``) is supported where the difference is shown not to fall short by more than the margin, and contradicted by
-    one in the other direction that is not; ``different`` is contradicted by equivalence.
-    """
-    found = list(evidence)
-    decisions: dict[int, Decision] = {}
-    for document in dict.fromkeys(each.claim.document for each in found):
-        family = [i for i, each in enumerate(found) if each.claim.document == document and each.n >= 2]
-        supported = stats.holm([found[i].p_for for i in family])
-        opposed = stats.holm([found[i].p_against for i in family])
-        for i, p_for, p_against in zip(family, supported, opposed, strict=True):
-            decisions[i] = _decision(found[i], float(p_for), float(p_against), len(family))
-    untested = ("not decidable", math.nan, math.nan, 0)
-    return [decisions.get(i) or Decision(x.claim, x, *untested) for i, x in enumerate(found)]
-
-
-def _decision(evidence: Evidence, p_for: float, p_against: float, family: int) -> Decision:
-    claim = evidence.claim
-    yes, no = p_for < stats.ALPHA, p_against < stats.ALPHA
-    # shown both to be there and to be too small to matter: for claims of a difference the second counts, for claims of
-    # "no worse" the first
-    tolerant = claim.expect in ("at least", "at most")
-    verdict: Verdict = "supported" if yes and (tolerant or not no) else "contradicted" if no else "not decidable"
-    return Decision(claim, evidence, verdict, p_for, p_against, family)
-
-
-def ledger(studies: Callable[[str], StudyData | None], claims: Sequence[Claim] | None = None) -> list[Decision]:
-    """Return the decisions on all claims; ``studies`` gives the records of a study by its name, or None."""
-    found = read_claims() if claims is None else claims
-    records = {name: studies(name) for name in dict.fromkeys(claim.study for claim in found) if name}
-    return decide(weigh(claim, records.get(claim.study)) for claim in found)
-
-
-def recorded(name: str) -> StudyData | None:
-    """Return the records of a study, local and published, or None if there are none."""
-    from harness import records
-
-    try:
-        return records.load_study(name)
-    except UsageError:
-        return None
+    moment = (now or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
+    changed = {
+        claim.id: claim.current_definition()
+        for claim in read_claims(folder, stamped=False)
+        if claim.tested and (claim.definition != claim.current_definition() or not claim.written)
+    }
+    for path in folder.glob("*.yaml"):
+        kept, inside = [], False
+        for line in path.read_text().splitlines():
+            start = re.match(r"  - id: (\S+)", line)
+            inside = start[1] in changed if start else inside
+            if inside and re.match(r"    (written|definition):", line):
+                continue
+            kept.append(line)
+            if start and inside:
+                kept += [f"    written: {moment}", f"    definition: {changed[start[1]]}"]
+        text = "\n".join(kept) + "\n"
+        if text != path.read_text():
+            path.write_text(text)
+    return list(changed)

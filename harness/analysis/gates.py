@@ -6,6 +6,7 @@ Every reason travels with the verdict wherever it is shown. None of them can be 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.analysis.frames import column, numbers
@@ -62,6 +63,11 @@ def gates(a: Analysis, cell: Cell, label: str) -> tuple[str, ...]:
     return (*_of_loss(a, cell, label), *base, *_together(a, cell, label), *_of_cell(a, cell))
 
 
+def of_runs(a: Analysis, cell: Cell, label: str) -> tuple[str, ...]:
+    """Return why the runs of a loss in a cell cannot be used, whatever they are compared with and in which metric."""
+    return (*_of_loss(a, cell, label), *_of_cell(a, cell))
+
+
 def _of_loss(a: Analysis, cell: Cell, label: str) -> tuple[str, ...]:
     if (cell, label) not in a.own_reasons:
         a.own_reasons[cell, label] = _reasons(a, cell, label)
@@ -95,9 +101,19 @@ def _search(a: Analysis, cell: Cell, label: str) -> list[str]:
     if choice.edge:
         found.append(f"its search ended at the edge of the learning rates tried ({choice.rate:g})")
     if choice.tied:
-        rates = " and ".join(f"{rate:g}" for rate in choice.tied)
-        found.append(f"its search could not tell the learning rate {choice.rate:g} from {rates}")
+        found.append(f"its search could not tell the learning rate {choice.rate:g} from {_either(choice.tied)}")
+    if choice.contending:
+        found.append(
+            f"its search could not rule out that the learning rate {_either(choice.contending)} is better by more than "
+            "the margin"
+            if choice.seeds > 1
+            else "its search had one seed, which cannot tell learning rates apart"
+        )
     return found
+
+
+def _either(rates: Sequence[float]) -> str:
+    return " or ".join(f"{rate:g}" for rate in rates)
 
 
 def _still_rising(a: Analysis, outcome: Outcome) -> str | None:

@@ -82,7 +82,37 @@ def last_rise(history: pd.DataFrame, metric: str, *, higher_is_better: bool = Tr
 
 
 def roughness(history: pd.DataFrame, metric: str) -> float:
-    """Return the mean absolute second difference of a validation curve over epochs; nan for less than three."""
-    values = history[metric].to_numpy(dtype=float)
-    values = values[np.isfinite(values)]
-    return float(np.abs(np.diff(values, 2)).mean()) if len(values) > 2 else math.nan
+    """Return the roughness of a validation curve: twice the mean distance of its points from the line between their
+    neighbours, which is the mean absolute second difference where epochs are even (published ones are thinned); nan for
+    less than three.
+
+    >>> roughness(pd.DataFrame({"step": [1, 2, 4], "valid.top1": [0.0, 1.0, 0.0]}), "valid.top1")
+    2.0
+    """
+    steps, values = _curve(history, metric)
+    if len(values) < 3:
+        return math.nan
+    share = (steps[1:-1] - steps[:-2]) / (steps[2:] - steps[:-2])
+    return float(2 * np.abs(values[1:-1] - values[:-2] - share * (values[2:] - values[:-2])).mean())
+
+
+def crossing(history: pd.DataFrame, metric: str, threshold: float, *, higher_is_better: bool = True) -> float:
+    """Return the step at which a validation curve, drawn with lines between its epochs, first passed a threshold; that
+    of the first epoch where this had passed it already; nan: it never did.
+
+    >>> crossing(pd.DataFrame({"step": [10, 20], "valid.top1": [0.5, 0.9]}), "valid.top1", 0.7)
+    15.0
+    """
+    steps, values = _curve(history, metric)
+    over = (values - threshold) * (1 if higher_is_better else -1)
+    if not (over >= 0).any():
+        return math.nan
+    i = int(np.argmax(over >= 0))
+    return (
+        float(steps[0]) if i == 0 else float(steps[i] - over[i] / (over[i] - over[i - 1]) * (steps[i] - steps[i - 1]))
+    )
+
+
+def _curve(history: pd.DataFrame, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    known = history[history[metric].notna()].sort_values("step")
+    return known["step"].to_numpy(dtype=float), known[metric].to_numpy(dtype=float)

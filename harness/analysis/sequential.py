@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from harness.analysis import stats
 from harness.analysis.cells import Analysis
+from harness.analysis.estimates import ALPHA, estimate
 from harness.analysis.frames import column
 from harness.records.study import StudyData
 
@@ -13,14 +15,20 @@ def open_settings(study: StudyData) -> set[str]:
     """Return the settings (their hashes) of losses whose comparison with the baseline is still open.
 
     A comparison is open where its interval, which holds at every number of seeds at once, shows neither a difference
-    nor equivalence. What a gate withholds is not open: more seeds cannot mend it. Losses that lost every run are not
-    open either.
+    nor equivalence. It is closed, undecided, where the greatest number of seeds is out of reach
+    (`stats.within_reach`), where a gate withholds its verdict, which more seeds cannot mend, and where no run learns.
+
+    Args:
+        study: its records so far, with the greatest number of seeds that may be run as ``max_seeds``.
     """
     analysis = Analysis(replace(study, spec={**study.spec, "until": "decided"}))
+    most = int(study.spec.get("max_seeds") or len(analysis.seeds))
     found: set[str] = set()
     for (cell, label), compared in analysis.comparisons.items():
-        outcome = analysis.outcomes[cell, label]
-        lost = outcome.diverged + outcome.unlearnt
-        if compared.verdict == "not decidable" and (lost < outcome.planned or not outcome.planned):
+        outcome, scale = analysis.outcomes[cell, label], analysis.scale(cell)
+        known = estimate(outcome.differences, analysis.item_differences(outcome), scale.grain)
+        reachable = stats.within_reach(known, scale, ALPHA / compared.family, most)
+        lost = outcome.failures.runs and outcome.failures.failed == outcome.failures.runs
+        if compared.verdict == "not decidable" and reachable and not lost:
             found.update(str(setting) for setting in column(analysis.planned[cell, label], "setting"))
     return found

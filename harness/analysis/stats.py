@@ -216,18 +216,11 @@ def seeds_needed(found: Estimate, scale: Scale, alpha: float, *, sequential: boo
     Returns:
         A number above that of the seeds there are; None if it is more than :data:`MOST_SEEDS`, or nothing is known.
     """
-    error, _ = found.standard_error(found.scope)
-    if found.n < 2 or not math.isfinite(error):
+    if found.n < 2 or not math.isfinite(found.standard_error(found.scope)[0]):
         return None
-    moving = max(error**2 - found.fixed_new**2, 1e-300) * found.n if found.scope == "new items" else found.sd**2
-    distances = [abs(found.mean)]
-    if abs(found.mean) < scale.margin:
-        distances.append(scale.margin - abs(found.mean))
 
     def decides(n: int) -> bool:
-        needed = critical(n - 1, alpha, sequential_pairs=n if sequential else None)
-        sure = needed + float(special.stdtrit(n - 1, POWER))
-        return sure * math.sqrt(moving / n + found.fixed_new**2 * (found.scope == "new items")) <= max(distances)
+        return _decides(found, scale, alpha, n, POWER, sequential=sequential)
 
     low, high = found.n, 2 * found.n
     while not decides(high):
@@ -238,6 +231,39 @@ def seeds_needed(found: Estimate, scale: Scale, alpha: float, *, sequential: boo
         middle = (low + high) // 2
         low, high = (low, middle) if decides(middle) else (middle, high)
     return high if high <= MOST_SEEDS else None
+
+
+def within_reach(found: Estimate, scale: Scale, alpha: float, most: int) -> bool:
+    """Return whether ``most`` seeds, looked at one after the other, may still decide a comparison.
+
+    It is given up only where its interval would be too wide at that number even if the true difference lay one standard
+    error nearer to a decision than the observed one. Giving up makes no verdict, so it adds no false one.
+    """
+    error, _ = found.standard_error(found.scope)
+    if found.n < 2 or not math.isfinite(error):
+        return True
+    return _decides(found, scale, alpha, most, 0.5, sequential=True, slack=error)
+
+
+def _decides(
+    found: Estimate, scale: Scale, alpha: float, n: int, power: float, *, sequential: bool, slack: float = 0.0
+) -> bool:
+    """Return whether n seeds decide with this power, either way; ``slack`` moves the difference in favour of it."""
+    size = abs(found.mean)
+    if _half_width(found, alpha, n, power, sequential=sequential) <= size + slack:
+        return True
+    # both ends of the interval have to lie inside the margin
+    within = _half_width(found, alpha, n, (1 + power) / 2, sequential=sequential)
+    return within <= scale.margin - max(size - slack, 0.0)
+
+
+def _half_width(found: Estimate, alpha: float, n: int, power: float, *, sequential: bool) -> float:
+    """Return how wide half an interval of n seeds would be, with what chance adds to it at this power."""
+    error, _ = found.standard_error(found.scope)
+    fixed = found.fixed_new**2 if found.scope == "new items" else 0.0
+    moving = max(error**2 - fixed, 0.0) * found.n
+    needed = critical(n - 1, alpha, sequential_pairs=n if sequential else None)
+    return (needed + float(special.stdtrit(n - 1, power))) * math.sqrt(moving / n + fixed)
 
 
 def welch(first: ArrayLike, second: ArrayLike, alpha: float = ALPHA) -> tuple[float, float, float, float]:

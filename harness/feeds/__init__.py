@@ -12,8 +12,9 @@ import torch
 from hydra.utils import get_class, get_method
 from torch import Tensor
 
+from datasets.redraw import combined, redrawn
 from datasets.splits import Splits
-from harness.errors import UsageError
+from harness.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from harness.tasks import Setup
@@ -64,21 +65,47 @@ def check_suited(splits: Any, task: str, setup: Setup) -> None:
         raise UsageError(f"the data set {name} has {splits.content}: use task={splits.made_for}.")
 
 
-def _arguments(setup: Setup) -> tuple[str, str, bool, str]:
+SPLITS = ("fixed", "by_seed")
+
+
+def _arguments(setup: Setup) -> tuple[str, str, bool, str, int | None]:
     dataset = {name: value for name, value in setup.dataset.items() if name != "augment"}
-    return json.dumps(dataset), str(setup.data["root"]), bool(setup.data["download"]), json.dumps(setup.stress)
+    split = dataset.pop("split", "fixed")
+    if split not in SPLITS:
+        raise unknown("dataset.split", split, SPLITS)
+    seed = setup.seed if split == "by_seed" else None  # what does not depend on the seed is kept for all seeds
+    return json.dumps(dataset), str(setup.data["root"]), bool(setup.data["download"]), json.dumps(setup.stress), seed
 
 
 # a warm worker meets the same data again and again
 @functools.lru_cache(maxsize=2)
-def _feed(dataset: str, root: str, download: bool, stress: str, feed: str, device: str) -> Feed:
+def _feed(dataset: str, root: str, download: bool, stress: str, seed: int | None, feed: str, device: str) -> Feed:
     settings: Mapping[str, Any] = json.loads(feed)
     own = {name: value for name, value in settings.items() if name != "_target_"}
-    return get_class(settings["_target_"])(_splits(dataset, root, download, stress), torch.device(device), **own)
+    splits = _splits(dataset, root, download, stress, seed)
+    return get_class(settings["_target_"])(splits, torch.device(device), **own)
 
 
 @functools.lru_cache(maxsize=2)
-def _splits(dataset: str, root: str, download: bool, stress: str) -> Any:
-    named, harder = json.loads(dataset), json.loads(stress)
-    splits = get_method(named.pop("_target_"))(Path(root), download=download, **named)
-    return splits if harder is None else get_method(harder.pop("_target_"))(splits, **harder)
+def _splits(dataset: str, root: str, download: bool, stress: str, seed: int | None) -> Any:
+    """Return the splits of a data set, made harder if asked for; ``seed`` of a run draws both anew."""
+    splits, harder = _as_read(dataset, root, download), json.loads(stress)
+    if seed is not None:
+        function = get_method(json.loads(dataset)["_target_"])
+        if getattr(function, "official", False):
+            raise UsageError(
+                f"the data set {function.__name__} has an official test part, which stays what it is: use "
+                "dataset.split=fixed."
+            )
+        splits = redrawn(splits, seed)
+    if harder is None:
+        return splits
+    if seed is not None:
+        harder["seed"] = combined(harder["seed"], seed)
+    return get_method(harder.pop("_target_"))(splits, **harder)
+
+
+@functools.lru_cache(maxsize=2)
+def _as_read(dataset: str, root: str, download: bool) -> Any:
+    named = json.loads(dataset)
+    return get_method(named.pop("_target_"))(Path(root), download=download, **named)

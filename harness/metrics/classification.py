@@ -75,7 +75,8 @@ class ClassificationMetrics:
             ``top1``, ``top5``, ``macro_f1`` in [0, 1] (classes that neither occur nor are predicted are left out of
             macro-F1), ``balanced_accuracy`` and ``gmean``, the arithmetic and the geometric mean of the recalls of
             classes that occur, ``auc``, ``minority_recall`` or None where no class is a minority, ``nll`` in nats and
-            ``ece`` in [0, 1] over 15 equal bins or None, ``per_class`` recalls (NaN: the class does not occur).
+            ``ece`` in [0, 1] over 15 equal bins or None, ``confidence_gap`` in [-1, 1], mean confidence minus accuracy
+            (above 0: overconfident) or None, ``per_class`` recalls (NaN: the class does not occur).
         """
         confusion = self.confusion.view(self.classes, self.classes).double()
         hits, actual, guessed = confusion.diag(), confusion.sum(1), confusion.sum(0)
@@ -97,8 +98,9 @@ class ClassificationMetrics:
         if self.link is not None:
             _, correct, confidence = self.bins
             found["ece"] = (correct - confidence).abs().sum() / total
+            found["confidence_gap"] = (confidence - correct).sum() / total
         values = torch.cat([torch.stack(list(found.values())), hits / actual]).tolist()  # the one transfer to the host
-        absent = {name: None for name in ("minority_recall", "nll", "ece") if name not in found}
+        absent = {name: None for name in ("minority_recall", "nll", "ece", "confidence_gap") if name not in found}
         return dict(zip(found, values, strict=False)) | absent | {"per_class": values[len(found) :]}
 
 

@@ -91,6 +91,9 @@ def error(key: str, title: str, **more: Any) -> Metric:
 LIKELIHOOD = Metric(
     "nll", "negative log-likelihood", "nats", "nats", higher_is_better=False, low=0.0, links=("softmax",)
 )
+OVERCONFIDENCE = share(
+    "confidence_gap", "confidence minus accuracy", higher_is_better=False, low=-1.0, links=("softmax", "sigmoid")
+)
 CALIBRATION = share("ece", "calibration error", higher_is_better=False, links=("softmax", "sigmoid"))
 
 CLASSIFICATION = (
@@ -103,6 +106,7 @@ CLASSIFICATION = (
     share("minority_recall", "minority recall"),
     LIKELIHOOD,
     CALIBRATION,
+    OVERCONFIDENCE,
 )
 SEGMENTATION = (
     share("miou", "mean IoU"),

@@ -16,11 +16,12 @@ from harness.records.store import (
     write_json,
     write_text,
 )
-from harness.records.study import StudyData, check_content, evidence_folders, load_study, write_study
+from harness.records.study import NoRecords, StudyData, check_content, evidence_folders, load_study, write_study
 
 __all__ = [
     "RESULTS",
     "SCHEMA",
+    "NoRecords",
     "StudyData",
     "cell",
     "check_content",

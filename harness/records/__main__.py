@@ -1,4 +1,4 @@
-"""python -m harness.records publish STUDY | import FILE... | merge FOLDER...: evidence, to keep and to pass on."""
+"""python -m harness.records publish STUDY | confirm STUDY | import FILE... | merge FOLDER...: evidence, to pass on."""
 
 from __future__ import annotations
 
@@ -23,10 +23,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("merge", help="copy the runs of other results folders into this one").add_argument(
         "folder", type=Path, nargs="+"
     )
+    command = commands.add_parser(
+        "confirm", help="repeat a few published runs under today's code; if they agree, it has the evidence of all"
+    )
+    command.add_argument("study")
+    command.add_argument("--runs", type=int, default=6, help="at most so many (default: 6)")
+    command.add_argument("options", nargs="*", metavar="KEY=VALUE", help="of a run, such as data.root=DIR")
     given = parser.parse_args(arguments)
     try:
         if given.command == "publish":
             print(publish(given.study))
+        elif given.command == "confirm":
+            from harness.studies.confirm import confirm
+
+            found = confirm(given.study, given.runs, given.options)
+            print(found)
+            return 1 if found.differences else 0
         elif given.command == "import":
             for study, count in import_files(given.file).items():
                 print(f"{study}: {count} new runs")

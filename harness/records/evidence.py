@@ -164,7 +164,7 @@ def _ready(path: Path, digest: str) -> Path:
 def _files_of(name: str, folder: Path) -> list[Path]:
     """Return all published files of a study but its manifest, and what a publication that was killed left of them."""
     published = (f"{name}.csv", f"{name}_settings.csv", f"{name}_history.csv*", f"{name}_items_*.npz")
-    return [path for own in published for pattern in (own, f".{own}.*") for path in folder.glob(pattern)]
+    return [path for own in published for pattern in (own, f".{own}.*", f"..{own}.*") for path in folder.glob(pattern)]
 
 
 def read_csv(path: Path) -> pd.DataFrame:

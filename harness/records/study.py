@@ -26,7 +26,7 @@ from harness.paths import MEASURED, RESULTS
 from harness.plan import Run, Study, as_dict
 from harness.records import evidence, index
 from harness.records.evidence import Evidence, parsed, read_csv
-from harness.records.store import flat, read, run_folder, write_json, write_text
+from harness.records.store import finished, flat, read, run_folder, write_json, write_text
 
 if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
     import numpy as np
@@ -34,6 +34,10 @@ if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
 
 UNLISTED = ("choices", "schema", "digest", "behaviour")  # what tables of records leave out
 LISTED = ("key", "role", "label", "seed", "pair_seed", "setting")
+
+
+class NoRecords(UsageError):
+    """There is neither a local nor a published study of a name."""
 
 
 def _no_arrays(key: str) -> None:
@@ -80,12 +84,15 @@ class StudyData:
 def write_study(study: Study, runs: Sequence[Run], results: Path = RESULTS) -> None:
     """Write what a study asked and which runs answer it.
 
+    Where seeds were added by hand to a list whose runs were all finished, so that a report may have been read, its
+    study.json keeps under ``looks`` how many seeds there were each time.
+
     Raises:
         UsageError: the name belongs to a sweep that asked something else.
     """
     folder = results / study.name
     _check_name(study, folder / "study.json")
-    write_json(folder / "study.json", as_dict(study))
+    write_json(folder / "study.json", as_dict(study) | {"looks": _looks(study, runs, results)})
     rows = [
         {
             **dict(zip(LISTED, (run.key, s.role, s.label, run.seed, run.pair_seed, s.hash), strict=True)),
@@ -102,6 +109,27 @@ def write_study(study: Study, runs: Sequence[Run], results: Path = RESULTS) -> N
     writer.writeheader()
     writer.writerows(rows)
     write_text(folder / "runs.csv", table.getvalue())
+
+
+def _looks(study: Study, runs: Sequence[Run], results: Path) -> list[int]:
+    """Return at which numbers of seeds a report of the compared runs could be made before this list.
+
+    Runs that were repeated since, under other settings or code, were looked at no more than new ones. A study that goes
+    on until all is decided is looked at after every seed anyway.
+    """
+    folder = results / study.name
+    try:
+        before = json.loads((folder / "study.json").read_text())
+        with (folder / "runs.csv").open(newline="") as file:
+            listed = {row["key"]: row["role"] for row in csv.DictReader(file)}
+        seeds, looks = len(before["axes"]["seed"]), list(before.get("looks", ()))
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    if study.until or listed.keys().isdisjoint(run.key for run in runs):
+        return []
+    compared = {key for key, role in listed.items() if role == "run"}  # none while a search goes on
+    seen = compared and seeds < len(study.seeds) and compared <= finished(results)
+    return [*looks, seeds] if seen else looks
 
 
 def _check_name(study: Study, file: Path) -> None:
@@ -127,7 +155,8 @@ def load_study(name: str, results: Path = RESULTS, *, mix: bool = False) -> Stud
         mix: accept runs on different content of one data set.
 
     Raises:
-        UsageError: there is neither a local nor a measured study of this name, or its runs cannot be compared.
+        NoRecords: there is neither a local nor a published study of this name.
+        UsageError: its runs cannot be compared, or published files are not what was published.
     """
     listed = results / name / "runs.csv"
     local, epochs = _local(listed, results) if listed.exists() else (evidence.empty(), evidence.empty())
@@ -157,10 +186,10 @@ def load_study(name: str, results: Path = RESULTS, *, mix: bool = False) -> Stud
     return StudyData(name, _spec(name, results, published), runs, _epochs(history), declared, arrays)
 
 
-def _nothing(name: str, results: Path) -> UsageError:
+def _nothing(name: str, results: Path) -> NoRecords:
     known = sorted(path.parent.name for path in results.glob("*/runs.csv"))
     known += sorted(path.stem for folder in evidence_folders(results) for path in folder.glob("*.json"))
-    return UsageError(
+    return NoRecords(
         f"no records of a study '{name}': run python -m harness study={name} first"
         + (f" (there are records of {', '.join(dict.fromkeys(known))})." if known else ".")
     )

@@ -23,6 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     ledger = commands.add_parser("claims", help="decide the claims of conf/claims on all records, and write the ledger")
     ledger.add_argument("--out", type=Path, help="folder of the ledger (default: results/claims)")
+    ledger.add_argument(
+        "--stamp", action="store_true", help="first give every claim whose test changed its hash and today's date"
+    )
     command = commands.add_parser("compare", help="what changed from one study to another, and whether beyond noise")
     what = "a study by name, a published CSV, or a folder of results or of a study elsewhere"
     command.add_argument("a", metavar="A", help=what)
@@ -46,13 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _claims(given: argparse.Namespace) -> Path:
     from harness import records
+    from harness.analysis import claims
     from harness.report import ledger
-    from harness.report.sections.claims import summary
+    from harness.report.sections.claims import summary, verdict_text
 
+    if given.stamp and (changed := claims.stamp()):
+        print(f"Dated anew: {', '.join(changed)}\n")
     page, decisions = ledger.write(given.out or records.RESULTS / "claims")
     for decision in decisions:
-        if decision.verdict != "not decidable":
-            print(f"{decision.verdict:<13} {decision.claim.short}: {decision.claim.says}")
+        if decision.decided or decision.verdict == "withheld":
+            because = f" Because: {decision.because}." if decision.because else ""
+            print(f"{verdict_text(decision)} - {decision.claim.short}: {decision.claim.says}{because}")
     print(f"\n{summary(decisions)}")
     return page
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.analysis import claims
-from harness.analysis.claims import Decision
+from harness.analysis import deciding
+from harness.analysis.deciding import Decision
 from harness.paths import ROOT
 from harness.report import writing
 from harness.report.items import Column, Entry, Item, Prose, Report, Row, Section, Table
-from harness.report.sections.claims import TONES, effect, overview, summary
+from harness.report.sections.claims import TONES, effect, overview, summary, verdict_text
 from harness.report.sections.common import dash
 
 PROPERTIES = ROOT / "results" / "published" / "review_properties.csv"
@@ -24,14 +24,14 @@ def write(folder: Path) -> tuple[Path, list[Decision]]:
     Args:
         folder: gets index.html, report.md, report.tex and tables/*.{csv,tex}.
     """
-    decisions = claims.ledger(claims.recorded)
+    decisions = deciding.ledger(deciding.recorded)
     return writing.save(compose(decisions), folder), decisions
 
 
 def compose(decisions: Sequence[Decision]) -> Report:
     """Return what the ledger says, in no format yet."""
-    studies = dict.fromkeys(decision.claim.study for decision in decisions if decision.evidence.n >= 2)
-    facts = (summary(decisions), *([f"Decided on the studies {', '.join(studies)}."] if studies else []))
+    studies = dict.fromkeys(d.claim.study for d in decisions if d.claim.study and d.evidence.keys)
+    facts = (summary(decisions), *([f"Tested on the studies {', '.join(studies)}."] if studies else []))
     items = tuple(_for_all_studies(item) for item in overview(decisions))
     title = "What five publications claim about loss functions, and what our records show"
     return Report("claims", title, facts, (Section("claims", "The ledger", items), _properties(decisions)))
@@ -65,9 +65,9 @@ def _properties(decisions: Sequence[Decision]) -> Section:
 
 
 def _measured(decision: Decision) -> str:
-    if decision.evidence.n < 2:
-        return f"{decision.verdict} ({'needs ' if decision.claim.needs else ''}{decision.evidence.missing})"
-    return f"{decision.verdict}: {effect(decision)} ({decision.claim.study}, n = {decision.evidence.n})"
+    shown = f": {effect(decision)}" if decision.decided else ""
+    because = f" ({decision.because})" if decision.because else ""
+    return f"{verdict_text(decision)}{shown}{because}"
 
 
 def _for_all_studies(item: Item) -> Item:
@@ -80,6 +80,7 @@ def _for_all_studies(item: Item) -> Item:
     rows = []
     for row in item.rows:
         at = dict(zip(keys, row.entries, strict=True))
-        filters = (("verdict", at["verdict"].text), ("study", at["study"].text or "none yet"))
+        verdict, study = (at[name].text if name in at else "" for name in ("verdict", "study"))
+        filters = (("verdict", verdict.partition(" (")[0]), ("study", study or "none yet")) if verdict else ()
         rows.append(Row(tuple(replace(entry, runs=()) for entry in row.entries), filters=filters))
     return replace(item, rows=tuple(rows))

@@ -16,13 +16,16 @@ from harness.address import Addresses, canonical
 from harness.engines.local import Event, LocalEngine
 from harness.errors import UsageError
 from harness.paths import RESULTS
-from harness.plan import Run, Setting, Study
+from harness.plan import Run, Setting, Study, Values
+from harness.records.study import StudyData
 from harness.studies.progress import Progress
 from harness.studies.search import Search
 from harness.training.job import Job
 
 Config = Mapping[str, Any]
 Names = tuple[str, ...]
+Open = Callable[[StudyData], Set[str]]
+"""Returns the settings (their hashes) of losses whose comparison with the baseline needs further seeds."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,11 @@ class SweepResult:
 
 
 def sweep(
-    study: Study, options: Config, started: Callable[[], None] = lambda: None, results: Path = RESULTS
+    study: Study,
+    options: Config,
+    started: Callable[[], None] = lambda: None,
+    results: Path = RESULTS,
+    undecided: Open = lambda data: frozenset(),
 ) -> SweepResult:
     """Run what is missing of ``study`` and write its list of runs.
 
@@ -45,6 +52,7 @@ def sweep(
         options: ``data``, ``engine``, ``device`` and ``threads`` as composed from conf/run.yaml.
         started: called when all checks have passed and training begins; never, if nothing is missing.
         results: where records go.
+        undecided: asked after every round of seeds where the study goes on until all is decided.
 
     Raises:
         UsageError: a combination cannot be built, or a data set is missing; nothing was trained.
@@ -55,13 +63,72 @@ def sweep(
     search = Search(settings, study, addresses)
     with _Work(options, started, results, addresses, study.metric) as work:
         while trials := search.ask():
-            records.write_study(study, search.runs, results)  # an interrupted sweep can be reported
+            if work.missing(trials):
+                records.write_study(study, search.runs, results)  # an interrupted sweep can be reported
             work.carry_out(trials)
             search.tell(results)
-        runs = plan.runs(settings, study, addresses, search.chosen())
-        records.write_study(study, [*search.runs, *runs], results)
-        work.carry_out(runs)
+        rounds = _Rounds(settings, study, addresses, search.chosen())
+        while runs := rounds.ask():
+            records.write_study(rounds.study, [*search.runs, *rounds.runs], results)
+            work.carry_out(runs)
+            if rounds.left:
+                rounds.tell(undecided(_records_of(rounds.study, [*search.runs, *rounds.runs], results)))
     return SweepResult(work.planned, work.done, work.failed, time.monotonic() - began)
+
+
+class _Rounds:
+    """The seeds of a study: all that are given, then one after the other for what is still open.
+
+    Nothing is stored of it: equal answers lead to equal questions. A comparison that is decided stays so, and the
+    controls keep to the seeds that are given.
+
+    Attributes:
+        study: on all seeds that were asked for so far.
+        runs: those asked for so far.
+    """
+
+    def __init__(
+        self,
+        settings: Sequence[Setting],
+        study: Study,
+        addresses: Addresses,
+        chosen: Mapping[plan.Contender, Values],
+    ) -> None:
+        self.study, self.addresses, self.chosen, self.settings = study, addresses, chosen, settings
+        self.open = [setting for setting in settings if setting.role == "run"]
+        self.left = study.further_seeds
+        self.runs: list[Run] = []
+
+    def ask(self) -> list[Run]:
+        """Return the runs of the next round; none if all is decided or no seed is left."""
+        if not self.runs:
+            self.runs = plan.runs(self.settings, self.study, self.addresses, self.chosen)
+            return self.runs
+        while self.open and self.left:
+            seed, *self.left = self.left
+            found = plan.runs(self.open, self.study.on([seed]), self.addresses, self.chosen)
+            self.study = self.study.on([*self.study.seeds, seed])
+            if found:  # else the study excludes this seed
+                self.runs = [*self.runs, *found]
+                return found
+        return []
+
+    def tell(self, undecided: Set[str]) -> None:
+        """Take which settings are open: they, and the baselines of their cells, go on."""
+        at = {run.setting.contender: run.setting.hash for run in self.runs}
+        challengers = [s for s in self.open if s.label != self.study.baseline and at.get(s.contender) in undecided]
+        cells = {setting.cell for setting in challengers}
+        baselines = [s for s in self.open if s.label == self.study.baseline and s.cell in cells]
+        self.open = [*baselines, *challengers]
+
+
+def _records_of(study: Study, runs: Sequence[Run], results: Path) -> StudyData:
+    """Return the records of these runs alone: published evidence may hold further seeds, which would answer another
+    question.
+    """
+    data = records.load_study(study.name, results)
+    listed = data.runs["key"].isin({run.key for run in runs})
+    return replace(data, runs=data.runs[listed].reset_index(drop=True))
 
 
 class _Work:
@@ -84,13 +151,16 @@ class _Work:
         if self.pool:
             self.pool.stop()
 
+    def missing(self, runs: Sequence[Run]) -> list[Run]:
+        """Return which of ``runs`` have no record yet, one for each key."""
+        here = records.finished(self.results)
+        return [run for key, run in {run.key: run for run in runs}.items() if key not in here]
+
     def carry_out(self, runs: Sequence[Run]) -> None:
         """Run what is missing of ``runs``; count what was asked, what was there, and what failed."""
-        here = records.finished(self.results)
-        distinct = {run.key: run for run in runs}
-        missing = [run for key, run in distinct.items() if key not in here]
-        self.planned += len(distinct)
-        self.done += len(distinct) - len(missing)
+        missing, distinct = self.missing(runs), len({run.key for run in runs})
+        self.planned += distinct
+        self.done += distinct - len(missing)
         if not missing:
             return
         if self.pool is None:
@@ -154,7 +224,8 @@ def job_of(run: Run, options: Config, results: Path, addresses: Addresses, metri
 
 def describe(job: Job) -> str:
     """Return a run in a few words."""
-    roles = {"search": " (trial)", "baseline_repeat": " (control)", "negative_control": " (control)"}
+    trials = dict.fromkeys(("search", "search_repeat"), " (trial)")
+    roles = {**trials, "baseline_repeat": " (control)", "negative_control": " (control)"}
     return f"{job.label}, {job.choices['model']}, {job.choices['dataset']}, seed {job.seed}{roles.get(job.role, '')}"
 
 
@@ -207,7 +278,7 @@ def _likes(setting: Setting) -> tuple[tuple[str, ...], ...]:
 
 
 def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
-    """Return what a sweep would do: how many runs, how many are done, and how long the rest may take."""
+    """Return what a sweep would do: how many runs at least and at most, how many are done, and how long it may take."""
     settings, here = plan.settings(study), records.finished(results)
     addresses = Addresses(Path(options["data"]["root"]), results)
     search, waits = Search(settings, study, addresses), False
@@ -218,12 +289,14 @@ def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
     runs = [*search.runs, *plan.runs(settings, study, addresses, {} if waits else search.chosen())]
     missing = [run.setting for run in runs if run.key not in here] + search.ahead
     planned, cells = len(runs) + len(search.ahead), len({setting.cell for setting in settings})
-    counts = Counter(run.setting.role for run in runs) + Counter(search=len(search.ahead))
+    ahead = ("search_repeat" if setting.role == "baseline_repeat" else "search" for setting in search.ahead)
+    counts = Counter(run.setting.role for run in runs) + Counter(ahead)
     lines = [
         f"{study.name}: {study.question}",
         f"{planned} runs: {_roles(counts)}; {len({s.label for s in settings})} losses in {cells} cells, "
         f"{len(study.seeds)} seeds, track {study.track}"
         + (f" with {search.budget} trials of every loss in every cell." if search.budget else "."),
+        *_more(study, settings, addresses, planned, search),
         f"{planned - len(missing)} done, {len(missing)} missing.",
     ]
     if waits:
@@ -240,9 +313,33 @@ def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
     return "\n".join(lines)
 
 
+def _more(study: Study, settings: Sequence[Setting], addresses: Addresses, planned: int, search: Search) -> list[str]:
+    """Return what may be added to the runs that are sure, a sentence each."""
+    lines = []
+    if search.budget and study.search["most"]:
+        lines.append(
+            "Further trials follow where the best learning rate is the least or the greatest tried, at most "
+            f"{study.search['most']} times on each side."
+        )
+    if search.budget and study.margin and study.search["most_seeds"] > len(study.search["seeds"]):
+        lines.append(
+            "Further search seeds follow where a trial may be better than the best by more than the margin, up to "
+            f"{study.search['most_seeds']}."
+        )
+    if study.further_seeds:
+        compared = [setting for setting in settings if setting.role == "run"]
+        further = len(plan.runs(compared, study.on(study.further_seeds), addresses))
+        lines.append(
+            f"Seeds are added to what is not decided, up to {study.max_seeds}: from {planned} runs at least to "
+            f"{planned + further} at most."
+        )
+    return lines
+
+
 def _roles(counts: Mapping[str, int]) -> str:
     titles = {
         "search": "trials",
+        "search_repeat": "trials of the baseline, repeated",
         "run": "to compare",
         "baseline_repeat": "of the baseline, repeated",
         "negative_control": "of the negative control",

@@ -106,6 +106,7 @@ class Setup:
         stress: what makes training harder, or None.
         feed: config of the feed that brings data to the device.
         channels_last: memory format of batches of images.
+        seed: of the run; it draws the splits of data sets whose ``split`` is ``by_seed``, and nothing else here.
     """
 
     dataset: Config
@@ -116,6 +117,7 @@ class Setup:
     stress: Config | None = None
     feed: Config = field(default_factory=lambda: {"_target_": "harness.feeds.resident.Resident"})
     channels_last: bool = False
+    seed: int = 0
 
 
 class Predict(Protocol):

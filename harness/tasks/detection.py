@@ -17,7 +17,7 @@ from harness.errors import UsageError
 from harness.metrics.detection import DETECTION, DetectionMetrics, pairwise_iou
 from harness.tasks import Batch, Predict, Seeds, Setup, Shift, Spec
 from harness.tasks.images import ImageTask
-from harness.tasks.localisation import filled
+from harness.tasks.localisation import filled, object_size
 from losses.kinds import Pair, Pairs
 
 NEAREST = 9
@@ -75,6 +75,13 @@ class Detection(ImageTask):
         targets: Any = in_memory(self.splits.train.targets)
         labels = targets[..., 4].long().flatten()
         return torch.bincount(labels[labels >= 0], minlength=self.classes).to(self.device)
+
+    def statistic(self, name: str) -> Any:
+        """Return what `ImageTask.statistic` does, or ``object_size`` of the training boxes; see there."""
+        if name != "object_size":
+            return super().statistic(name)
+        targets = in_memory(self.splits.train.targets).flatten(0, 1)
+        return object_size(targets[targets[:, 4] >= 0, :4])
 
     def epoch(self, seeds: Seeds, first: int = 0) -> Iterator[Batch]:
         """Yield images and their boxes in a new order, contrast and brightness changed."""

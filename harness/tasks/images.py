@@ -43,8 +43,12 @@ class ImageTask(Task):
         return self.splits.train.class_counts(self.classes).to(self.device)
 
     def statistic(self, name: str) -> Any:
-        """Return ``class_counts`` or ``class_weights`` of the training images; see `class_statistic`."""
-        return class_statistic(name, self.class_counts)
+        """Return ``class_counts`` or ``class_weights`` of the training images (see `class_statistic`), or their
+        ``image_height`` or ``image_width`` in pixels.
+        """
+        _, height, width = self.splits.train.shape
+        sides = {"image_height": float(height), "image_width": float(width)}
+        return sides[name] if name in sides else class_statistic(name, self.class_counts)
 
     def shuffled(self, order_seed: int, first: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yield the batches of an epoch: their positions in its order, raw images and targets."""

@@ -169,7 +169,7 @@ class Segmentation(MaskedImages):
         confusion = torch.zeros(self.classes, self.classes, dtype=torch.float64, device=self.device)
         confusion[:, frequent] = self.splits.test.class_counts(self.classes).double().to(self.device)
         found = {name: float(value) for name, value in of_confusion(confusion, self.splits.classes).items()}
-        return {name: found[name] for name in ("miou", "foreground_iou", "pixel_accuracy") if name in found}
+        return {name: found[name] for name in ("miou", "foreground_iou", "dice", "pixel_accuracy") if name in found}
 
 
 def _checked_crop(crop: Sequence[int], size: Sequence[int]) -> tuple[int, int]:

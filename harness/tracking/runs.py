@@ -15,7 +15,13 @@ from typing import Any, NamedTuple
 LONGEST_PARAM, LONGEST_TAG = 500, 5000  # what older tracking servers still take
 CELL = ("dataset", "model")
 NAMES = ("task", *CELL, "loss", "optimizer", "trainer", "label", "role", "seed")
-ROLES = {"baseline_repeat": "other seeds", "negative_control": "negative control", "search": "search"}
+ROLES = {
+    "baseline_repeat": "other seeds",
+    "negative_control": "negative control",
+    "search": "search",
+    "search_repeat": "search, other seeds",
+}
+TRIALS = ("search", "search_repeat")  # roles of runs that differ in what is searched
 Row = Mapping[str, Any]
 
 
@@ -96,7 +102,7 @@ def groups(runs: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
     found: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in runs:
         setting = str(row["setting"])
-        if row["role"] == "search":
+        if row["role"] in TRIALS:
             cell = json.dumps([row.get(name) for name in CELL] + [str(row["label"]), _axes(row)])
             setting = hashlib.sha256(cell.encode()).hexdigest()[:16]
         found[setting, str(row["role"])].append(row)
@@ -187,7 +193,7 @@ def tracked_seed(row: Row, history: Sequence[Row], parent: tuple[str, str]) -> T
     more = {name: row.get(name) for name in ("key", "status", "error", "diverged_step", "last_finite_loss")}
     params = _params(row)
     name = f"seed {params['seed']}"
-    if row["role"] == "search":
+    if row["role"] in TRIALS:
         name = f"lr {params.get('optimizer.lr')}, {name}"
     elif row["role"] == "baseline_repeat":
         name += f" against {text(row.get('pair_seed'))}"
@@ -219,7 +225,7 @@ def tracked_setting(identity: tuple[str, str], rows: Sequence[Row], verdict: Ver
         others.append(f"{len(verdict.unlearnt)} did not learn")
         points.append(Point("did_not_learn", float(len(verdict.unlearnt)), 0, 0))
     state = ", ".join([f"{len(done)} of {len(rows)} done", *others])
-    if identity[1] == "search":
+    if identity[1] in TRIALS:
         note = "Its runs differ in what is searched, so nothing is averaged."
     elif len({row.get("env.device") for row in done}) > 1:
         note = "Its runs come from different kinds of device, so nothing is averaged."
@@ -228,7 +234,7 @@ def tracked_setting(identity: tuple[str, str], rows: Sequence[Row], verdict: Ver
         points += [Point(name, value, 0, 0) for name, value in (_averages(done) | verdict.metrics).items()]
     ended = [row for row in rows if row["status"] in ("done", "diverged")]  # others may lack their configuration
     params = [_params(row) for row in ended or rows]
-    vary = ("seed", "optimizer.lr") if identity[1] == "search" else ("seed",)
+    vary = ("seed", "optimizer.lr") if identity[1] in TRIALS else ("seed",)
     shared = set.intersection(*(set(row.items()) for row in params))
     moments = [[_milliseconds(row.get(name)) for row in rows] for name in ("started", "finished")]
     tags = _tags(rows[0], identity[0], seeds=state) | {name: each[:LONGEST_TAG] for name, each in verdict.tags.items()}

@@ -37,8 +37,8 @@ def learner(job: Job) -> Any:
     return get_class(job.spec.trainer["_target_"])(job)
 
 
-def task(spec: RunSpec, data: Config, feed: Config, device: torch.device) -> Task:
-    """Build the task of a run, its data included.
+def task(spec: RunSpec, data: Config, feed: Config, device: torch.device, seed: int = 0) -> Task:
+    """Build the task of a run, its data included; ``seed`` of the run draws splits by seed.
 
     Raises:
         UsageError: data and task do not fit together.
@@ -53,6 +53,7 @@ def task(spec: RunSpec, data: Config, feed: Config, device: torch.device) -> Tas
         stress=spec.stress,
         feed=feed,
         channels_last=spec.model["channels_last"],
+        seed=seed,
     )
     return get_class(spec.task["_target_"])(setup, **settings)
 

@@ -30,7 +30,15 @@ from harness.training.meter import Meter, peak_memory
 from losses.kinds import Pair, Pairs
 from losses.loss import Link
 
-ALLOWED = {"schedule": ("cosine", "constant"), "precision": ("bf16", "fp32"), "select": ("best_valid", "last")}
+ALLOWED = {
+    "schedule": ("cosine", "constant", "plateau"),
+    "precision": ("bf16", "fp32"),
+    "select": ("best_valid", "last"),
+}
+WARMING = 10
+"""Epochs that the warm-up is a share of where training ends at a plateau."""
+REDUCED = 0.1
+"""Factor on the learning rate after the first plateau."""
 SECONDS = ("train_s", "data_s", "eval_s", "wall_s")
 
 
@@ -43,6 +51,8 @@ class State:
     last_finite_loss: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None  # epoch, metrics and weights of the selected epoch
+    reduced_after: int | None = None  # epoch of the first plateau
+    plateau: bool = False  # whether the second one has ended training
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SECONDS, 0.0))
     epoch_seconds: float = 0.0
 
@@ -64,7 +74,7 @@ class Loop:
         self.device = torch.device(spec.device)
         if self.device.type == "cpu":
             torch.set_num_threads(spec.threads or 1)
-        self.task = build.task(spec, job.data, job.feed, self.device)
+        self.task = build.task(spec, job.data, job.feed, self.device, self.seed)
         self.model: Any  # of any interface that the task knows
         self.losses: Any  # by objective
         self.model, self.losses = build.model_and_losses(spec, self.task, self.seed)
@@ -121,8 +131,12 @@ class Loop:
         torch.default_generator.manual_seed(seed)  # the global torch.manual_seed costs seventy times more
 
     def _set_lr(self, count: int) -> None:
-        warm = self.recipe["warmup"] * self.total_steps
+        plateau = self.recipe["schedule"] == "plateau"
+        limit = WARMING * self.task.steps_per_epoch if plateau else self.total_steps
+        warm = self.recipe["warmup"] * min(limit, self.total_steps)
         factor = min(1.0, (count + 1) / warm) if warm else 1.0
+        if self.state.reduced_after is not None:
+            factor *= REDUCED
         if self.recipe["schedule"] == "cosine" and count >= warm:
             factor = 0.5 * (1 + math.cos(math.pi * (count - warm) / max(1.0, self.total_steps - warm)))
         for optimizer in self.optimizers.values():
@@ -175,7 +189,7 @@ class Loop:
         def due() -> bool:
             return stop() or time.perf_counter() - self.saved > self.job.checkpoint_seconds
 
-        while self.state.step < self.total_steps and self.state.diverged_step is None:
+        while not self.over:
             epoch, first = divmod(self.state.step, self.task.steps_per_epoch)
             with peak_memory(self.device) as peak:
                 self._train(epoch, first, due, folder, stop)
@@ -185,6 +199,12 @@ class Loop:
         self._add_wall_time()
         record, items = self._record()
         return record, pd.DataFrame(self.state.history), self._examples() if record["test"] else None, items
+
+    @property
+    def over(self) -> bool:
+        """Whether training has ended: at the last step, at a plateau, or because it diverged."""
+        state = self.state
+        return state.plateau or state.diverged_step is not None or state.step >= self.total_steps
 
     def _train(self, epoch: int, first: int, due: Callable[[], bool], folder: Path, stop: Callable[[], bool]) -> None:
         seeds = Seeds(seed_for(self.seed, "order", epoch), seed_for(self.seed, "augment", epoch))
@@ -250,6 +270,8 @@ class Loop:
             if self.recipe.get("probe"):
                 row |= self._probe()
             self._select(epoch + 1, scores)
+            if self.recipe["schedule"] == "plateau":
+                self._look_for_plateau(epoch + 1)
         state.history.append(row)
         return row
 
@@ -267,6 +289,26 @@ class Loop:
             weights = {"model": self.model.state_dict(), "losses": self.losses.state_dict()}
             copied = {part: {name: t.detach().clone() for name, t in state.items()} for part, state in weights.items()}
             self.state.best = {"epoch": epoch, "valid": dict(scores), "weights": copied}
+
+    def _look_for_plateau(self, epoch: int) -> None:
+        """After ``patience`` epochs without a better validation score go on from the best weights at a lower rate, and
+        after as many again end training. An equal score is no better one.
+        """
+        state = self.state
+        assert state.best is not None
+        if epoch - max(state.best["epoch"], state.reduced_after or 0) < self.recipe["patience"]:
+            return
+        if state.reduced_after is not None:
+            state.plateau = True
+            return
+        state.reduced_after = epoch
+        self._restore(state.best["weights"])
+        for optimizer in self.optimizers.values():
+            optimizer.state.clear()  # moments that other weights have left
+
+    def _restore(self, weights: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(weights["model"])
+        self.losses.load_state_dict(weights["losses"])
 
     # ------------------------------------------------------------------ evaluation
 
@@ -332,8 +374,7 @@ class Loop:
         diverged = state.diverged_step is not None
         tested: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
         if best is not None and not diverged:
-            self.model.load_state_dict(best["weights"]["model"])
-            self.losses.load_state_dict(best["weights"]["losses"])
+            self._restore(best["weights"])
             tested = {"test": self._evaluated("test")}
             tested |= {f"shifted.{name}": self._evaluated("test", shift) for name, shift in self.shifts.items()}
         items = {f"{name}/{key}": array for name, (_, kept) in tested.items() for key, array in kept.items()}
@@ -348,6 +389,8 @@ class Loop:
             **({"shifted": shifted} if shifted else {}),
             "valid": best["valid"] if best else None,
             "selected_epoch": best["epoch"] if best else None,
+            "epochs_trained": len(state.history),
+            "stopped": None if diverged else "plateau" if state.plateau else "limit",
             "diverged_step": state.diverged_step,
             "last_finite_loss": state.last_finite_loss if diverged else None,
             "cost": {
@@ -398,9 +441,11 @@ def _check_recipe(recipe: Mapping[str, Any]) -> None:
     for name, known in ALLOWED.items():
         if recipe[name] not in known:
             raise unknown(f"trainer.{name}", recipe[name], known)
-    for name in ("epochs", "batch_size", "eval_batch_size"):
+    for name in ("epochs", "batch_size", "eval_batch_size", "patience"):
         if type(recipe[name]) is not int or recipe[name] < 1:
             raise UsageError(f"trainer.{name} is {recipe[name]}; it must be a whole number from 1 on.")
+    if recipe["schedule"] == "plateau" and recipe["select"] != "best_valid":
+        raise UsageError("trainer.schedule=plateau goes back to the best epoch: use trainer.select=best_valid.")
 
 
 class _Asked(Exception):

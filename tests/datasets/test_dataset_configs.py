@@ -16,6 +16,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "conf" / "dataset"
 def test_every_yaml_fits_its_function_and_every_augmentation_is_known(path):
     config = OmegaConf.to_container(OmegaConf.load(path))
     wanted = config.pop("augment")
+    assert config.pop("split") == "fixed"
     function = get_method(config.pop("_target_"))
     assert function.__name__ == path.stem
     parameters = inspect.signature(function).parameters.values()

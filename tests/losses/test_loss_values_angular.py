@@ -16,11 +16,11 @@ WEIGHT = double([[1, 0, 1], [0.5, 1, 2], [-1, 1, 0]])
 CENTRES = double([[[1, 0, 1], [0, 0, 1]], [[0.5, 1, 2], [1, 1, 1]], [[-1, 1, 0], [0, -1, 0.5]]])
 VALUES = [
     ("l_softmax", {"margin": 1}, 0.11922925),
-    ("l_softmax", {"margin": 2}, 0.50491971),
-    ("l_softmax", {"margin": 3}, 1.53482683),
-    ("l_softmax", {}, 2.85352820),
-    ("a_softmax", {}, 2.24870047),
-    ("a_softmax", {"annealing": 5.0}, 0.52861283),
+    ("l_softmax", {"margin": 2, "start": 0.0}, 0.50491971),
+    ("l_softmax", {"margin": 3, "start": 0.0}, 1.53482683),
+    ("l_softmax", {"start": 0.0}, 2.85352820),
+    ("a_softmax", {"start": 0.0, "least": 0.0}, 2.24870047),
+    ("a_softmax", {"start": 0.0}, 0.52861283),
     ("subcenter_arcface", {"centres": 2}, 3.95809696),
     ("mv_softmax", {}, 7.24698432),
     ("mv_softmax", {"adaptive": False}, 4.98426580),
@@ -55,6 +55,43 @@ def test_state_after_one_step():
     held = ada.eval().function.norms.clone()
     ada(2 * features, target)
     assert torch.equal(ada.function.norms, held)
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "schedule"),
+    [
+        ("a_softmax", 1000 / 1.12, lambda step: max(5.0, 1000 / (1 + 0.12 * step))),
+        ("l_softmax", 1000 / 1.000025**35, lambda step: 1000 / (1 + 2.5e-5 * step) ** 35),
+    ],
+)
+def test_annealing_falls_with_every_training_step_as_in_the_authors_code(name, first, schedule):
+    features, target = FIXED
+    loss = build(name, 3, 3)
+    head = loss.function
+    loss.eval()
+    loss(features, target)
+    assert head.steps == 0  # evaluation is no step
+    loss.train()
+    found = []
+    for _ in range(4):
+        loss(features, target)
+        found.append(float(head.annealing))
+    assert found[0] == pytest.approx(first)
+    assert found == pytest.approx([schedule(step) for step in (1, 2, 3, 4)])
+    other = build(name, 3, 3)
+    other.load_state_dict(loss.state_dict())  # a checkpoint goes on where it was
+    assert float(other.function.annealing) == found[-1]
+
+
+def test_annealing_ends_at_its_least():
+    head = build("a_softmax", 3, 3).function
+    for steps, expected in ((1658, 1000 / (1 + 0.12 * 1658)), (1659, 5.0), (10**6, 5.0)):
+        head.steps.fill_(steps)
+        assert float(head.annealing) == pytest.approx(expected)
+    assert 1000 / (1 + 0.12 * 1658) > 5
+    steep = build("l_softmax", 3, 3, decay=1.0, least=2.0).function
+    steep.steps.fill_(100)
+    assert float(steep.annealing) == 2
 
 
 def same_weight(*heads):

@@ -234,3 +234,11 @@ def test_harmony_averages_to_one():
 def test_a_wrong_number_of_weights_is_one_sentence():
     with pytest.raises(ValueError, match=r"weights: .* one for each of the 3 classes"):
         imbalance.weighted_cross_entropy(*LOGITS, weights=[1, 2])
+
+
+@pytest.mark.parametrize("form", ["softmax", "sigmoid", "focal"])
+def test_a_class_without_training_items_takes_nothing_from_the_others(form):
+    logits, target = double([[1.0, -0.5, 0.3], [0.2, 0.1, -1.0]]), torch.tensor([0, 1])
+    none, one = (imbalance.class_balanced(logits, target, counts=[50, 10, n], form=form, beta=0.99) for n in (0, 1))
+    torch.testing.assert_close(none, one)
+    assert (none > 0.01).all()
