@@ -56,7 +56,8 @@ def study(
                 rows.append(_run(rng, "run", label, model, seed, seed, value))
             for lr in TRIALS.get(track, ()):
                 own = {"config.loss.gamma": 200 * lr} if (track, label) == ("tuned", "focal") else {}
-                rows.append(_run(rng, "search", label, model, 7001, 7001, 0.9, lr) | own)
+                found = 0.9 - 0.01 * abs(np.log(lr / 0.005))  # the rate in the middle is the best
+                rows.append(_run(rng, "search", label, model, 7001, 7001, found, lr) | own)
         for seed in seeds if controls else ():
             repeated = MODELS[model] + repeat_shift + common[seed + 1000] + rng.normal(0, noise)
             worse = MODELS[model] + control_shift + common[seed] + rng.normal(0, noise)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.analysis import stats
 from harness.analysis.cells import Analysis
 from harness.records.study import StudyData
 from harness.report import writing
@@ -53,7 +54,7 @@ def test_the_taxonomy_shows_what_each_of_its_losses_did():
     table = first(section, Table)
     by_loss = {row.entries[3].text: row for row in table.rows}
     assert len({row.entries[0].text for row in table.rows}) == 55
-    assert by_loss["arcface"].entries[4].note == "better"
+    assert by_loss["arcface"].entries[4].note.startswith("better; 99 % interval over seeds")
     assert by_loss["arcface"].entries[1].text == "ArcFace (printed AcrFace)"
     assert by_loss["brier"].entries[1].text.startswith("Mean Squared Error")
     assert by_loss["hinge_ovr"].entries[0].text == "4.1.2"
@@ -96,9 +97,20 @@ def test_an_interaction_is_found_where_one_was_planted_and_only_there():
     assert {verdicts[x] for x in ("focal", "arcface", "brier")} == {"the same on both"}
     sentences = section.items[0].paragraphs[1]
     assert "arcface has the best mean on cnn_micro" in sentences or "arcface has the best mean on both" in sentences
-    assert "the gain of 1 loss of 5 depends" in sentences
+    assert "the gain of 1 loss of 5 is shown to depend on the architecture" in sentences
     figure = first(section, Figure).draw()
     assert [text.get_text() for text in figure.axes[0].texts] == ["dice"]
+
+
+def test_an_interaction_is_withheld_where_a_verdict_is():
+    study = records(gains, labels=LABELS, models=("cnn_micro", "vit_nano"), seeds=range(1, 13))
+    lost = (study.runs["label"] == "dice") & (study.runs["model"] == "vit_nano") & (study.runs["seed"] == 3)
+    study.runs.loc[lost, ["status", "test.top1"]] = ["failed", np.nan]
+    row = next(
+        row for row in first(architectures.section(Analysis(study)), Table).rows if row.entries[0].text == "dice"
+    )
+    assert row.entries[-1].text == "withheld"
+    assert row.entries[-1].note == "withheld: because 1 of 12 runs failed"
 
 
 def test_chance_interactions_are_rare():
@@ -107,7 +119,8 @@ def test_chance_interactions_are_rare():
     random = np.random.default_rng(3)
     a = Analysis(records(lambda *_: 0.9, labels=LABELS[:3], models=("cnn_micro", "vit_nano"), margin=0))
     for _ in range(200):
-        found = a.family({label: random.normal(0, 0.01, 6) - random.normal(0, 0.01, 6) for label in LABELS[1:3]})
+        interactions = {label: random.normal(0, 0.01, 6) - random.normal(0, 0.01, 6) for label in LABELS[1:3]}
+        found = stats.compare_family(interactions, a.scale(a.cells[0]))
         wrong += any(c.verdict in ("better", "worse") for c in found.values())
     assert wrong <= 20
 

@@ -113,7 +113,7 @@ def _items(a: Analysis, sides: Sequence[Outcome], shared: Sequence[int]) -> Item
     known = [a.item_differences(side) for side in sides]
     if known[0] is None or known[1] is None or len(shared) < 2:
         return None
-    first, second = (dict(zip(side.seeds, own, strict=True)) for side, own in zip(sides, known, strict=True))
+    first, second = (dict(zip(side.seeds, own or (), strict=True)) for side, own in zip(sides, known, strict=True))
     if not all(np.array_equal(first[seed][0], second[seed][0]) for seed in shared):
         return None
     return [(first[seed][0], second[seed][1] - first[seed][1]) for seed in shared]

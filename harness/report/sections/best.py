@@ -19,7 +19,7 @@ def section(a: Analysis) -> Section:
     places = _places(a)
     found = sentences(a)
     several = len(places) > 1 and not _open(places)
-    items: list[Item] = [Prose(tuple(found[:1] if several else found))]
+    items: list[Item] = [Prose((*found[:1],) if several else (*found,))]
     if several:
         items.append(_sets(a, places))
     if any(candidate.beaten_by for found in places.values() for candidate in found):
@@ -34,7 +34,8 @@ def sentences(a: Analysis) -> list[str]:
     if not known:
         return ["Every loss may be the best: it takes two runs of each that learnt to tell them apart."]
     if _open(places):
-        where = f"in each of {len(a.cells)} cells" if len(a.cells) > 1 else f"on {a.cells[0].title}"
+        cells = [cell.title for cell in a.cells]
+        where = f"in each of {len(cells)} cells" if len(cells) > 1 else f"on {joined(cells)}"
         return [
             f"Every one of {count(len(a.labels), 'loss', 'losses')} may be the best {where}: at 95 %, none is shown to "
             "be worse than another."

@@ -106,11 +106,15 @@ def interval_entry(a: Analysis, found: Comparison, runs: tuple[str, ...] = (), t
     if not found.n:
         return dash("no pair of runs that learnt")
     low, high = (found.low, found.high) if math.isfinite(found.low) else (None, None)
-    note = f"{100 * found.level:.4g} % interval over {SCOPES[found.scope]}; together 95 % over {found.family:,}"
-    if found.because:
-        note = f"{note}. Verdict withheld: {'; '.join(found.because)}"
+    parts = [found.verdict, reason(found)] if found.verdict == "not decidable" else [reason(found) or found.verdict]
+    if low is not None:
+        parts.append(
+            f"{100 * found.level:.4g} % interval over {SCOPES[found.scope]}; 95 % over all {found.family:,} together"
+            if found.family > 1
+            else f"95 % interval over {SCOPES[found.scope]}"
+        )
     words = text or a.metric.difference(found)
-    return Entry(words, found.difference, low, high, runs, note if low is not None else "", TONES[found.verdict])
+    return Entry(words, found.difference, low, high, runs, "; ".join(filter(None, parts)), TONES[found.verdict])
 
 
 def verdict_entry(found: Comparison) -> Entry:

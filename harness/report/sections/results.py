@@ -102,7 +102,7 @@ def _columns(a: Analysis, compared: list[Comparison]) -> tuple[Column, ...]:
             else []
         ),
         Column("scope", "interval over", detail=True),
-        Column("family", "family", "number", "comparisons whose intervals hold together", detail=True),
+        Column("comparisons", "comparisons", "number", "whose intervals hold together", detail=True),
         Column("n", "n", "number", "pairs of runs compared; for the baseline, completed runs"),
         Column("improved", "ahead", "number", "share of pairs in which it did better, ties counting half"),
         Column("effect", "d", "number", "difference in standard deviations of the differences", detail=True),
