@@ -44,6 +44,7 @@ def study(
     name: str = "made_up",
     control_shift: float = -0.05,
     repeat_shift: float = 0.0,
+    search_seeds: Sequence[int] = (7001, 7002),
 ) -> StudyData:
     """Return a study whose truth is :data:`LOSSES`: each seed moves all losses alike, ``noise`` each run by itself."""
     rng = np.random.default_rng(7)
@@ -57,7 +58,11 @@ def study(
             for lr in TRIALS.get(track, ()):
                 own = {"config.loss.gamma": 200 * lr} if (track, label) == ("tuned", "focal") else {}
                 found = 0.9 - 0.01 * abs(np.log(lr / 0.005))  # the rate in the middle is the best
-                rows.append(_run(rng, "search", label, model, 7001, 7001, found, lr) | own)
+                trial = f"{label}{model}{lr}"
+                rows += [
+                    _run(rng, "search", label, model, seed, seed, found, lr) | own | {"setting": trial}
+                    for seed in search_seeds
+                ]
         for seed in seeds if controls else ():
             repeated = MODELS[model] + repeat_shift + common[seed + 1000] + rng.normal(0, noise)
             worse = MODELS[model] + control_shift + common[seed] + rng.normal(0, noise)

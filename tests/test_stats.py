@@ -286,8 +286,8 @@ def test_rates_of_failure_have_intervals():
 def test_thresholds_and_curves():
     history = pd.DataFrame({"step": [10, 20, 30, 40], "valid.top1": [0.5, 0.85, 0.8, 0.9], "epoch": [1, 2, 3, 4]})
     assert learning.thresholds(0.1, 0.9) == pytest.approx((0.82, 0.892))
-    assert learning.first_step(history, "valid.top1", 0.82) == 20
-    assert learning.first_step(history, "valid.top1", 0.95) == math.inf
+    assert learning.crossing(history, "valid.top1", 0.82) == pytest.approx(10 + 10 * 0.32 / 0.35)
+    assert math.isnan(learning.crossing(history, "valid.top1", 0.95))
     assert learning.last_rise(history, "valid.top1") == pytest.approx(0.05)
     assert learning.roughness(history, "valid.top1") == pytest.approx((0.4 + 0.15) / 2)
 

@@ -420,7 +420,7 @@ class Analysis:
             signed = None if items is None else [(ids, sign * d) for ids, d in items]
             return estimate([sign * (run[2] - run[4]) for run in paired], signed, grain)
 
-        withheld = {label: gates.own(self, cell, label) for label in labels}
+        withheld = {label: gates.of_runs(self, cell, label) for label in labels}
         return confidence_set(labels, difference, sequential=self.sequential, withheld=withheld)
 
     @functools.cached_property
@@ -441,7 +441,7 @@ class Analysis:
             return averaged(found)
 
         withheld = {
-            label: tuple(dict.fromkeys(reason for cell in self.cells for reason in gates.own(self, cell, label)))
+            label: tuple(dict.fromkeys(reason for cell in self.cells for reason in gates.of_runs(self, cell, label)))
             for label in everywhere
         }
         return confidence_set(everywhere, difference, sequential=self.sequential, withheld=withheld)

@@ -23,6 +23,11 @@ KINDS = {
         "a search that grows further: search.most, or more factors",
     ),
     "could not tell": ("the search could not tell learning rates apart", "more search.seeds, more validation data"),
+    "could not rule out": (
+        "the search could not rule out that another rate is better by more than the margin",
+        "more search.seeds, or rates closer to each other",
+    ),
+    "search had one seed": ("the search had one seed, which cannot tell rates apart", "more search.seeds"),
     "trials of its search": ("the trials of the search are not recorded", "run the study again"),
     "are missing": ("runs are missing", "run the study again"),
     "runs failed": ("runs failed", "see Failures; run the study again"),
@@ -47,18 +52,13 @@ def kind(reason: str) -> tuple[str, str]:
     return next(found for words, found in KINDS.items() if words in reason)
 
 
-def own(a: Analysis, cell: Cell, label: str) -> tuple[str, ...]:
-    """Return why the scores of a loss in a cell may not be what it can do: its own reasons, then the cell's."""
-    return (*_of_loss(a, cell, label), *_of_cell(a, cell))
-
-
 def gates(a: Analysis, cell: Cell, label: str) -> tuple[str, ...]:
     """Return why the verdict on a loss in a cell is withheld; empty: nothing stands in its way.
 
     Reasons of the loss come first, then the baseline's, then the cell's.
     """
     if label == a.baseline:
-        return own(a, cell, label)
+        return of_runs(a, cell, label)
     base = [f"{a.baseline}: {reason}" for reason in _of_loss(a, cell, a.baseline)]
     return (*_of_loss(a, cell, label), *base, *_together(a, cell, label), *_of_cell(a, cell))
 

@@ -50,19 +50,6 @@ def learnt(values: ArrayLike, chance: float, typical: float, *, higher_is_better
     return good
 
 
-def first_step(history: pd.DataFrame, metric: str, threshold: float, *, higher_is_better: bool = True) -> float:
-    """Return the first step at which the validation metric of a run passed a threshold; infinity: it never did.
-
-    Args:
-        history: epochs of one run.
-        metric: column, such as ``valid.top1``.
-        threshold: in the metric's unit.
-        higher_is_better: direction of the metric.
-    """
-    reached = history[metric] >= threshold if higher_is_better else history[metric] <= threshold
-    return float(history.loc[reached, "step"].min()) if reached.any() else math.inf
-
-
 def thresholds(chance: float, final: float, shares: Sequence[float] = (0.9, 0.99)) -> tuple[float, ...]:
     """Return the scores at given shares of the way from chance to a final score (chance 0 where it is not known)."""
     start = chance if math.isfinite(chance) else 0.0

@@ -66,7 +66,8 @@ def _sentence(a: Analysis, where: str, found: Sequence[Candidate]) -> str:
     unbeaten = [each for each in found if not each.beaten_by]
     kept = [each for each in found if each.beaten_by and each.may_be_best]
     place = _at(where)
-    size = f"{len(unbeaten) + len(kept)} of {count(len(found), 'loss', 'losses')}"
+    kinds, size = count(len(found), "loss", "losses"), len(unbeaten) + len(kept)
+    size = f"all {kinds}" if size == len(found) > 1 else f"{size} of {kinds}"
     text = f"{place[0].upper()}{place[1:]}, {size} may be the best: {_named(a, where, unbeaten)}"
     if not kept:
         return f"{text}."

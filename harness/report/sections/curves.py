@@ -63,7 +63,7 @@ def speed(a: Analysis, valid: str) -> Table | None:
     caption = (
         f"Quality beside speed: the step at which validation first passed {joined(f'{s:.0%}' for s in SHARES)} of the "
         f"way from chance to the final validation score of {a.baseline} (its mean over seeds), as the median over "
-        "seeds; seeds that never got there count as later than all others. Validation is measured once an epoch."
+        "seeds; seeds that never got there count as later than all others. Between epochs a straight line is drawn."
     )
     return Table("speed", "When each loss got there", tuple(columns), tuple(made), caption) if made else None
 
@@ -85,9 +85,9 @@ def _speed_rows(a: Analysis, cell: Cell, valid: str) -> list[Row]:
         compared = a.comparisons.get((cell, label))
         entries.append(dash("the baseline") if compared is None else interval_entry(a, compared, outcome.paired_keys))
         for goal in learning.thresholds(chance, final, SHARES):
-            steps = [learning.first_step(epochs, valid, goal, higher_is_better=up) for epochs in runs]
+            steps = [learning.crossing(epochs, valid, goal, higher_is_better=up) for epochs in runs]
             there = sum(map(math.isfinite, steps))
-            middle = float(np.median(steps)) if steps else math.inf
+            middle = float(np.median(np.nan_to_num(steps, nan=math.inf))) if steps else math.inf
             step = Entry(f"{middle:,.0f}", middle) if math.isfinite(middle) else dash("half of the seeds never did")
             entries += [step, Entry(f"{there} of {len(steps)}")]
         filters = (*cell_filters(a, cell.values), *loss_filters(a, label))

@@ -188,6 +188,7 @@ def _search(a: Analysis) -> Table:
         Column("by", "chosen by", note="the validation metric that set it apart from the runner-up"),
         Column("lead", "lead", "number", "over the runner-up, in that metric"),
         Column("tied", "tied with", note="learning rates that nothing tells from the chosen one"),
+        Column("contending", "not ruled out", note="rates that may be better by more than the margin"),
         Column("edge", "at the edge", note="the least or the greatest learning rate tried"),
     )
     trials = where(a.all, role="search")
@@ -204,6 +205,7 @@ def _search(a: Analysis) -> Table:
                 cell_entry(cell), loss_entry(a, label), Entry(plain(choice.rate), choice.rate),
                 Entry(str(tried), tried), Entry(str(seeds), seeds), Entry(choice.by or DASH), _lead(a, choice),
                 Entry(", ".join(map(plain, choice.tied)), tone="withheld" if choice.tied else ""),
+                Entry(", ".join(map(plain, choice.contending)), tone="withheld" if choice.contending else ""),
                 Entry("yes" if choice.edge else "", tone="withheld" if choice.edge else ""),
             )  # fmt: skip
             filters = (*cell_filters(a, cell.values), *loss_filters(a, label))
