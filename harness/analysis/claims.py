@@ -7,8 +7,8 @@ A claim::
     words: well-suited for imbalanced datasets   # its decisive words, twelve at most
     says: Dice suits imbalanced data ...    # what it says, in our words and with its restrictions
     tests: Dice over the batch ...          # what is compared here, where that is narrower
-    written: 2026-11-21T15:47Z              # when this test was written down, and the hash of the test;
-    definition: 0123456789ab                # python -m harness.report claims --stamp renews both
+    written: 2026-11-21T15:47Z              # when this test was written down, and the hash of the test: --stamp of
+    definition: 0123456789ab                # python -m harness.report claims renews both; a draft has neither
     study: imbalance                        # whose records decide
     compare: {loss: dice}                   # these runs ...
     against: {loss: cross_entropy}          # ... beside these, seed by seed
@@ -114,7 +114,11 @@ class Claim:
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:12]
 
     def is_younger_than(self, runs: str) -> bool:
-        """Return whether the test was written after a moment (ISO 8601); a day without a time counts to its end."""
+        """Return whether the test was written after a moment (ISO 8601); a day without a time counts to its end, and a
+        draft without a date is always younger.
+        """
+        if not self.written:
+            return True
         own = self.written if "T" in self.written else f"{self.written}T23:59:59"
         return _moment(own) > _moment(runs)
 
@@ -140,7 +144,7 @@ def read_claims(folder: Path = FOLDER, *, stamped: bool = True) -> list[Claim]:
 
     Args:
         folder: of the yaml files.
-        stamped: whether each test must be the one that its date belongs to.
+        stamped: whether each test that has a date must be the one that the date belongs to.
 
     Raises:
         UsageError: a file or claim that cannot be understood; the sentence names it.
@@ -171,7 +175,7 @@ def read_claim(path: Path, entry: Mapping[str, Any], *, stamped: bool = True) ->
     Args:
         path: the file, for messages.
         entry: its fields by name.
-        stamped: whether its test must be the one that its date belongs to.
+        stamped: whether a test that has a date must be the one that the date belongs to.
 
     Raises:
         UsageError: a field that is unknown, missing or wrong.
@@ -217,6 +221,8 @@ def _check_test(claim: Claim) -> None:
 
 
 def _check_stamp(claim: Claim) -> None:
+    if not claim.written and not claim.definition:
+        return  # a draft
     try:
         _moment(claim.written)
     except ValueError:
