@@ -15,6 +15,7 @@ import pytest
 
 from harness import report
 from harness.analysis import stats
+from harness.analysis.cells import Analysis
 from harness.errors import UsageError
 from harness.paths import ROOT
 from harness.records import store
@@ -117,6 +118,57 @@ def test_summary_is_the_interval_of_the_report():
     expected = stats.mean_interval(values)
     found = tracked.summary(values)
     assert found == pytest.approx({name: getattr(expected, name) for name in ("n", "mean", "sd", "low", "high")})
+
+
+def compared(*more, seeds=(1, 2, 3, 4), **changes):
+    """Return rows of a baseline and of a loss that is three points better in every seed."""
+    base = [run_row("cross_entropy", seed, top1=0.90 + seed / 1000, **{"data.test": 1000}) for seed in seeds]
+    own = [run_row("focal", seed, top1=0.93 + seed / 1000 + seed % 2 / 500, **changes) for seed in seeds]
+    return study_of(*base, *own, *more)
+
+
+def test_a_verdict_goes_to_its_setting_and_to_its_seeds(uri):
+    made = compared()
+    mirror(made, uri)
+    (focal,) = (run for name, run in Read(uri).parents.items() if name.startswith("focal"))
+    found = Analysis(made).comparisons[Analysis(made).cells[0], "focal"]
+    assert focal.data.tags["lossbench.verdict"] == "better"
+    assert focal.data.tags["lossbench.scope"] == "seeds"
+    assert "lossbench.because" not in focal.data.tags
+    assert focal.data.metrics["difference"] == pytest.approx(0.031)
+    assert focal.data.metrics["difference.low"] == pytest.approx(found.low, rel=1e-5)
+    assert focal.data.metrics["difference.p"] == pytest.approx(found.p, rel=1e-5)
+    assert (focal.data.metrics["difference.n"], focal.data.metrics["difference.family"]) == (4, 1)
+    assert {Read(uri).children[f"focal-{seed}"].data.tags["lossbench.verdict"] for seed in (1, 2, 3, 4)} == {"better"}
+    assert "lossbench.verdict" not in Read(uri).children["cross_entropy-1"].data.tags
+
+
+def test_what_withholds_a_verdict_reaches_runs_that_are_there_already(uri):
+    mirror(compared(), uri)
+    before = {key: run.info.run_id for key, run in Read(uri).children.items()}
+    mirror(compared(run_row("focal", 5, status="failed")), uri)
+    store = Read(uri)
+    (focal,) = (run for name, run in store.parents.items() if name.startswith("focal"))
+    assert focal.data.tags["lossbench.verdict"] == "withheld"
+    assert focal.data.tags["lossbench.because"] == "1 of 5 runs failed"
+    assert "withheld, because 1 of 5 runs failed" in focal.data.tags["mlflow.note.content"]
+    assert focal.data.metrics["difference"] == pytest.approx(0.031)
+    for seed in (1, 2, 3, 4):
+        tags = store.children[f"focal-{seed}"].data.tags
+        assert (tags["lossbench.verdict"], tags["lossbench.because"]) == ("withheld", "runs failed")
+    assert {key: store.children[key].info.run_id for key in before} == before  # marked, not made anew
+    mirror(compared(), uri)  # from another process: what is there is read first
+    assert "lossbench.because" not in Read(uri).children["focal-1"].data.tags
+
+
+def test_a_run_that_did_not_learn_is_marked(uri):
+    mirror(compared(run_row("focal", 5, top1=0.3), run_row("cross_entropy", 5, top1=0.9)), uri)
+    store = Read(uri)
+    assert store.children["focal-5"].data.tags["lossbench.learnt"] == "no"
+    assert "lossbench.learnt" not in store.children["focal-1"].data.tags
+    (focal,) = (run for name, run in store.parents.items() if name.startswith("focal"))
+    assert focal.data.metrics["did_not_learn"] == 1
+    assert "1 did not learn" in focal.data.tags["lossbench.seeds"]
 
 
 def test_one_seed_has_a_mean_but_no_interval():

@@ -33,7 +33,7 @@ from harness.text import count
 from harness.tracking.store import runs_address
 
 SECTIONS = (
-    best, claims, verdicts, withheld, results, differences, ranks, classes, examples, curves, cost, controls, failures,
+    best, verdicts, withheld, claims, results, differences, ranks, classes, examples, curves, cost, controls, failures,
     setting, reproduce, runs,
 )  # fmt: skip
 
@@ -84,6 +84,6 @@ def compose(study: StudyData, mix: bool = False) -> Report:
         title = study.name  # the question in the file is that of another study
     sections = [part.section(a) for part in SECTIONS]
     sections = [section for section in sections if section.items]
-    after = 1 + max(i for i, section in enumerate(sections) if section.id in ("verdicts", "withheld"))
+    after = 1 + max(i for i, section in enumerate(sections) if section.id in ("verdicts", "withheld", "claims"))
     sections[after:after] = exhibits.sections(a)
     return Report(study.name, title, tuple(facts), tuple(sections), runs_address(study.name))

@@ -141,4 +141,8 @@ def _beaten(a: Analysis, places: Mapping[str, Sequence[Candidate]]) -> Table:
                     filters=(*_filters(a, where), *loss_filters(a, each.label)),
                 )
             )
-    return Table("best-losses", "What beats each loss", columns, tuple(rows), folded=True)
+    caption = (
+        "Bounds are one-sided and simultaneous over all other losses, since a loss is left out only for being worse; a "
+        "two-sided interval of the same pair may still include 0."
+    )
+    return Table("best-losses", "What beats each loss", columns, tuple(rows), caption, folded=True)
