@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from harness.analysis.cells import Analysis, Cell
 
 ControlStatus = Literal["passed", "failed", "undecided", "not run"]
+ControlKind = Literal["repeat", "sensitivity", "negative", "chance"]
 FEW_SEEDS = 5  # with fewer, only large differences can be shown
 
 
@@ -31,7 +32,7 @@ FEW_SEEDS = 5  # with fewer, only large differences can be shown
 class Control:
     """One control in one cell: what was expected and what was found.
 
-    ``p`` is corrected over the cells of its kind; ``gates`` says whether its failure withholds the cell's verdicts.
+    ``p`` is corrected over the cells of its kind.
     """
 
     cell: Cell
@@ -42,7 +43,12 @@ class Control:
     found: Comparison | Interval | None
     p: float
     keys: tuple[str, ...]
-    gates: bool = True
+    kind: ControlKind = "chance"
+
+    @property
+    def gates(self) -> bool:
+        """Whether its failure withholds the verdicts of its cell."""
+        return self.kind != "sensitivity"
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ def _baseline_repeat(a: Analysis) -> list[Control]:
         else:
             status, detail = "passed", "no difference found"
         name = f"{a.baseline} repeated with other seeds"
-        found.append(Control(cell, name, "no difference", status, detail, c, c.p, side.keys))
+        found.append(Control(cell, name, "no difference", status, detail, c, c.p, side.keys, "repeat"))
     return found
 
 
@@ -136,7 +142,7 @@ def _sensitivity(a: Analysis) -> list[Control]:
         status: ControlStatus = "passed" if seen else "undecided"
         detail = "found to be worse" if seen else "this cell cannot see a difference of one margin"
         name = f"{a.baseline} repeated, less one margin"
-        found.append(Control(cell, name, "worse", status, detail, c, c.p, side.keys, gates=False))
+        found.append(Control(cell, name, "worse", status, detail, c, c.p, side.keys, "sensitivity"))
     return found
 
 
@@ -164,7 +170,7 @@ def _negative_control(a: Analysis) -> list[Control]:
             status, detail = "undecided", "worse on average, but with so few seeds this cannot be shown"
         else:
             status, detail = "failed", "it was not found to be worse, so this cell would miss real differences too"
-        found.append(Control(cell, name, "worse", status, detail, c, c.p, side.keys))
+        found.append(Control(cell, name, "worse", status, detail, c, c.p, side.keys, "negative"))
     return found
 
 

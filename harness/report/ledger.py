@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from harness.analysis import deciding
+from harness.analysis.cells import Analysis
+from harness.analysis.controls import false_discoveries
 from harness.analysis.deciding import Decision
+from harness.analysis.stats import Comparison
 from harness.paths import ROOT
 from harness.report import writing
 from harness.report.items import Column, Entry, Item, Prose, Report, Row, Section, Table
 from harness.report.sections.claims import TONES, effect, overview, summary, verdict_text
 from harness.report.sections.common import dash
+from harness.text import count, p_value
 
 PROPERTIES = ROOT / "results" / "published" / "review_properties.csv"
 
@@ -24,17 +28,75 @@ def write(folder: Path) -> tuple[Path, list[Decision]]:
     Args:
         folder: gets index.html, report.md, report.tex and tables/*.{csv,tex}.
     """
-    decisions = deciding.ledger(deciding.recorded)
-    return writing.save(compose(decisions), folder), decisions
+    seen: dict[str, Analysis] = {}
+
+    def recorded(name: str) -> Analysis | None:
+        found = deciding.recorded(name)
+        if found is not None:
+            seen[name] = found
+        return found
+
+    decisions = deciding.ledger(recorded)
+    return writing.save(compose(decisions, seen), folder), decisions
 
 
-def compose(decisions: Sequence[Decision]) -> Report:
-    """Return what the ledger says, in no format yet."""
+def compose(decisions: Sequence[Decision], studies_seen: Mapping[str, Analysis] | None = None) -> Report:
+    """Return what the ledger says, in no format yet.
+
+    Args:
+        decisions: on all claims.
+        studies_seen: the studies that they were decided on, whose repeated baselines are looked at together.
+    """
     studies = dict.fromkeys(d.claim.study for d in decisions if d.claim.study and d.evidence.keys)
     facts = (summary(decisions), *([f"Tested on the studies {', '.join(studies)}."] if studies else []))
     items = tuple(_for_all_studies(item) for item in overview(decisions))
     title = "What five publications claim about loss functions, and what our records show"
-    return Report("claims", title, facts, (Section("claims", "The ledger", items), _properties(decisions)))
+    sections = [Section("claims", "The ledger", items), _properties(decisions)]
+    if studies_seen:
+        sections.append(_repeats(studies_seen))
+    return Report("claims", title, facts, tuple(sections))
+
+
+def _repeats(studies: Mapping[str, Analysis]) -> Section:
+    """Return the baselines that were repeated, over all studies: how many differ from themselves beyond chance."""
+    found = [
+        (name, control.cell.title, control.found, a)
+        for name, a in studies.items()
+        for control in a.controls
+        if control.kind == "repeat" and isinstance(control.found, Comparison) and control.found.n > 1
+    ]
+    # p values of comparisons are corrected over the cells of their study; here the false discovery rate is bounded
+    ps = [c.p / c.family if c.p < 1 else 1.0 for _, _, c, _ in found]
+    beyond = false_discoveries(ps)
+    columns = (
+        Column("study", "study"),
+        Column("cell", "cell"),
+        Column("difference", "difference from itself", note="simultaneous 95 % interval over the cells of its study"),
+        Column("p", "p", "number", "of this comparison alone"),
+        Column("beyond", "beyond chance", note="at a false discovery rate of 5 % over all studies"),
+        Column("margin", "beyond the margin"),
+    )
+    rows = tuple(
+        Row(
+            (
+                Entry(name),
+                Entry(cell),
+                Entry(f"{a.metric.difference(c)} {a.metric.difference_unit}".strip(), c.difference, c.low, c.high),
+                Entry(p_value(p), p),
+                Entry("yes" if far else "no", tone="alarm" if far else ""),
+                Entry("yes" if abs(c.difference) > a.margin and not c.low <= 0 <= c.high else "no"),
+            )
+        )
+        for (name, cell, c, a), p, far in zip(found, ps, beyond, strict=True)
+    )
+    far = int(beyond.sum())
+    where = f"{count(len(found), 'cell')} of {count(len(studies), 'study', 'studies')}"
+    lead = (
+        f"In {where} the baseline was trained again under other seeds, with a search of its own where there is one. It "
+        f"differs from itself beyond chance in {far} of them, at a false discovery rate of 5 % over all studies.",
+    )
+    table = Table("repeats", "The baseline beside itself, over all studies", columns, rows)
+    return Section("repeats", "The baseline beside itself", (Prose(lead), table))
 
 
 def _properties(decisions: Sequence[Decision]) -> Section:
