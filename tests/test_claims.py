@@ -424,7 +424,7 @@ def test_a_claim_is_read_in_the_metric_that_its_records_declare():
     asked = claim(metric="test.smoothness")
     found = decided(asked, Analysis(StudyData("survey", {}, runs, pd.DataFrame(), (own, KNOWN["top1"]))))
     assert section.effect(found) == "0.0 [0.0, 0.0]"
-    assert "0.01 dB" in [entry.text for entry in section.overview([found])[2].rows[0].entries]
+    assert "0.01 dB of smoothness" in [entry.text for entry in section.overview([found])[2].rows[0].entries]
     with pytest.raises(UsageError, match=r"unknown metric 'test\.smoothness'"):
         weigh(asked, Analysis(StudyData("survey", {}, runs, pd.DataFrame())), open_gate)
 

@@ -11,7 +11,7 @@ from harness.analysis.cells import Analysis
 from harness.analysis.claims import Claim
 from harness.analysis.deciding import Decision, margin_of
 from harness.analysis.weighing import Evidence, Place
-from harness.metrics.declared import Metric
+from harness.metrics.declared import KNOWN, Metric
 from harness.report.items import Column, Entry, Item, Point, Points, Prose, Row, Scale, Section, Table, Tone
 from harness.report.sections.common import dash
 from harness.text import count, joined, number, significant, slug
@@ -42,20 +42,20 @@ WHY = {
     "retired": "no longer tested, for the reason named beside each",
 }
 REASONS = {
-    "a control failed": ("a control",),
-    "runs are missing, or were never made": ("no run", "are missing", "complete seeds", "complete losses", "failed"),
-    "its search ended at an edge, or could not tell learning rates apart": ("search",),
-    "training was too short": ("still rose", "plateau"),
-    "runs were made by older code": ("older code",),
-    "its metric is too coarse or at an end of its range": ("tell runs apart", "finer than"),
-    "its losses were not measured alike": ("measured",),
+    "a failed control": ("a control",),
+    "runs missing, or never made": ("no run", "are missing", "complete seeds", "complete losses", "failed"),
+    "a search at its edge, or tied": ("search",),
+    "training too short": ("still rose", "plateau"),
+    "runs made by older code": ("older code",),
+    "a metric too coarse, or at an end of its range": ("tell runs apart", "finer than"),
+    "losses not measured alike": ("measured",),
 }
 """What stands in the way of verdicts, with words of the reasons that say so; the first that fits counts."""
 KINDS = {
-    "steps": "steps to {share:.0%} of the other side's final {metric}, ratio",
+    "steps": "steps to {share:.0%} of the other side's final {metric}",
     "roughness": "roughness of the curve of {metric}",
     "rate": "share of runs that diverged or did not learn",
-    "cost": "{metric} of the loss alone, ratio",
+    "cost": "{metric} of the loss alone",
     "sign": "{metric}",
 }
 
@@ -121,8 +121,20 @@ def _withheld(decisions: Sequence[Decision]) -> list[tuple[str, str]]:
     found: Counter[str] = Counter()
     for decision in decisions:
         reasons = [reason for place in decision.evidence.places for reason in place.withheld]
-        found.update({_kind(reason) for reason in reasons or [decision.evidence.missing]})
+        found.update(list(dict.fromkeys(map(_kind, reasons or [decision.evidence.missing]))))
     return [(str(n), kind) for kind, n in found.most_common()]
+
+
+def _because(decision: Decision) -> str:
+    """Return why a verdict is what it is, in few words: the kinds of reasons where it is withheld, with how many of its
+    places they concern.
+    """
+    places = decision.evidence.places
+    if decision.verdict != "withheld" or not places:
+        return decision.because
+    found = Counter(kind for place in places for kind in dict.fromkeys(map(_kind, place.withheld)))
+    several = len(places) > 1
+    return "; ".join(f"{kind} ({n} of {len(places)} places)" if several else kind for kind, n in found.most_common())
 
 
 def _kind(reason: str) -> str:
@@ -186,13 +198,19 @@ def _amount(found: Evidence, value: float) -> str:
     return metric.number(value, sign=True)
 
 
-def _unit(found: Evidence) -> str:
+def _what(found: Evidence) -> str:
+    """Return what is compared: top-1 accuracy, steps to 90 % of the other side's final mean IoU."""
     claim, metric = found.claim, _metric(found)
+    if metric is None and claim.metric.rpartition(".")[2] in KNOWN:
+        metric = KNOWN[claim.metric.rpartition(".")[2]]
     title = metric.title.removeprefix("test ") if metric else claim.metric.rpartition(".")[2].replace("_", " ")
-    words = KINDS.get(claim.test, "{metric}").format(metric=title, share=claim.share)
-    if metric is None:
-        return words if words.endswith("ratio") else f"{words}, ratio"
-    return f"{words}, {metric.difference_unit}" if metric.difference_unit else words
+    return KINDS.get(claim.test, "{metric}").format(metric=title, share=claim.share)
+
+
+def _unit(found: Evidence) -> str:
+    metric = _metric(found)
+    unit = "ratio" if metric is None else metric.difference_unit
+    return f"{_what(found)}, {unit}" if unit else _what(found)
 
 
 def _margin(found: Evidence) -> str:
@@ -203,12 +221,13 @@ def _margin(found: Evidence) -> str:
 
 
 def _least(found: Evidence) -> str:
-    """Return the margin in words: 0.5 points, 5 %."""
+    """Return the margin in words: 0.5 points of top-1 accuracy, 5 % of time of the loss alone."""
     metric, margin = _metric(found), _margin(found)
+    what = _what(found)
     if metric is None:
-        return margin
+        return f"{margin} of {what}"
     unit = metric.difference_unit.removesuffix("s") if margin == "1" else metric.difference_unit
-    return f"{margin} {unit}".strip()
+    return " ".join(f"{margin} {unit} of {what}".split())
 
 
 # ---------------------------------------------------------------- tables
@@ -217,14 +236,15 @@ def _least(found: Evidence) -> str:
 def _table(decisions: Sequence[Decision], one_study: bool) -> Table:
     first = decisions[0].claim
     columns = (
-        Column("claim", "claim", note="in our words; the words of the document, the claim's name and what it expects "
-               "show on hover"),
+        Column("claim", "claim", note="in our words, and what is compared here; the words of the document, the claim's "
+               "name and what it expects show on hover"),
         Column("source", "where"),
         Column("verdict", "verdict"),
         _effect_column(),
-        Column("because", "because"),
-        Column("tests", "what is compared here", note="where that is narrower than what the sentence speaks of"),
-        Column("metric", "in"),
+        Column("because", "because", note="the full reasons show on hover, and stand in the table of places"),
+        Column("says", "what the document says", detail=True),
+        Column("tests", "what is compared here", detail=True),
+        Column("metric", "in", detail=True),
         Column("expected", "expected", note="where the claim puts the difference", detail=True),
         Column("least", "margin", note="differences below it do not matter; in the unit of the effect"),
         Column("margin", "margin", "number", detail=True),
@@ -233,6 +253,7 @@ def _table(decisions: Sequence[Decision], one_study: bool) -> Table:
         Column("id", "id", "code", detail=True),
         Column("written", "written", detail=True),
         Column("definition", "definition", "code", detail=True),
+        Column("reasons", "reasons", detail=True),
         Column("words", "words", note="of the document", detail=True),
         Column("keys", "keys", detail=True),
     )  # fmt: skip
@@ -261,13 +282,17 @@ def _hint(claim: Claim) -> str:
 def _row(decision: Decision) -> Row:
     claim, found = decision.claim, decision.evidence
     tone = TONES[decision.verdict]
-    head = (Entry(claim.says, note=_hint(claim)), Entry(claim.source), Entry(verdict_text(decision), tone=tone))
-    tail = (Entry(claim.study), Entry(claim.id), Entry(claim.written), Entry(claim.definition), Entry(claim.words))
-    because, tests = Entry(decision.because), Entry(claim.tests)
+    here = f" Tested here: {claim.tests}" if claim.tests else ""
+    told = Entry(f"{claim.says}{here}", note=_hint(claim))
+    head = (told, Entry(claim.source), Entry(verdict_text(decision), tone=tone))
+    stamp = (Entry(claim.written), Entry(claim.definition), Entry(decision.because), Entry(claim.words))
+    tail = (Entry(claim.study), Entry(claim.id), *stamp)
+    because = Entry(_because(decision), note=decision.because)
+    paraphrase = (Entry(claim.says), Entry(claim.tests))
     shown = [place for place in found.places if place.sample.n]
     if not shown or decision.same_as:
         nothing = dash("see the claim that it is the same as" if decision.same_as else "not tested")
-        middle = (nothing, because, tests, *(nothing,) * 4, Entry("0", 0))
+        middle = (nothing, because, *paraphrase, *(nothing,) * 4, Entry("0", 0))
         return Row((*head, *middle, *tail, Entry("")))
     ends = [decision.interval(place) for place in shown]
     centre = shown[0].sample.estimate if len(shown) == 1 else math.nan
@@ -277,7 +302,7 @@ def _row(decision: Decision) -> Row:
     least = (Entry(_least(found)), Entry(_margin(found), claim.margin))
     words = (Entry(_unit(found)), Entry(EXPECTED[claim.expect]), *least)
     n = Entry(str(found.n), found.n)
-    return Row((*head, interval, because, tests, *words, n, *tail, Entry(" ".join(found.keys))))
+    return Row((*head, interval, because, *paraphrase, *words, n, *tail, Entry(" ".join(found.keys))))
 
 
 def _drawn(claim: Claim, *values: float) -> list[float | None]:
