@@ -1,12 +1,14 @@
 """Published evidence under edited code: what a sample of its runs confirms keeps its keys, and nothing else does."""
 
+import dataclasses
 import json
 import shutil
 
+import pandas as pd
 import pytest
 
 from harness import behaviour, compose, journal, plan, records
-from harness.address import Addresses
+from harness.address import Addresses, key_of, setting_hash
 from harness.code import Code
 from harness.errors import UsageError
 from harness.plan import Study
@@ -136,7 +138,27 @@ def test_evidence_of_another_loss_is_left(published, edited, monkeypatch):
     edit(monkeypatch, "losses.probability.focal")
     monkeypatch.setattr(behaviour, "agree", lambda *_: False)
     found = confirm("tiny", 2, OPTIONS, published)
-    assert (found.confirmed, found.left) == (4, {"their loss does something else today": 4})
+    assert (found.confirmed, found.left) == (4, {"their loss does something else today, or has run here since": 4})
+
+
+def test_a_setting_that_came_later_is_confirmed_as_code_is(published, monkeypatch):
+    """Evidence from before the trainer had a patience: the setting is new, and so is the code that reads it."""
+    study = records.load_published(published / "measured" / "tiny.csv")
+    addresses, rows = Addresses(published / "no data", published), study.runs
+    planned = confirming._planned(plan.read_study("tiny"), rows.to_dict("records"))
+    before = rows.drop(columns="config.trainer.patience").to_dict("records")
+    for row in before:
+        setting = confirming._as_run(planned[row["setting"]], row)
+        then = confirming._as_published(setting.spec, row)
+        assert "patience" not in then.trainer
+        row["setting"], row["key"] = setting_hash(then), key_of(then.content, confirming._identity(row), row["seed"])
+    records.publish_tables(dataclasses.replace(study, runs=pd.DataFrame(before)), published / "measured")
+    found = confirm("tiny", 2, OPTIONS, published)
+    assert (found.today, len(found.repeated), found.differences, found.confirmed, found.left) == (0, 2, [], 8, {})
+    (entry,) = (entry for entry in journal.entries(published / "measured" / behaviour.NAME) if "confirmed" in entry)
+    assert (entry["component"], entry["identity"]) == ("trainer", before[0]["identity.code.trainer"])
+    assert addresses.behaviours.known
+    assert confirm("tiny", 2, OPTIONS, published).today == 8
 
 
 def test_code_that_other_evidence_goes_by_keeps_its_identity(published, edited):

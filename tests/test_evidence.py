@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness import records
-from harness.analysis import claims
+from harness.analysis import deciding
 from harness.analysis.cells import Analysis
 from harness.errors import UsageError
 from harness.metrics import items as metrics
@@ -335,12 +335,12 @@ def test_ones_own_evidence_goes_before_the_checkouts(tmp_path, monkeypatch):
 
 def test_damaged_evidence_is_not_taken_for_none(tmp_path, monkeypatch):
     monkeypatch.setattr(study_module, "MEASURED", tmp_path)
-    assert claims.recorded("made_up") is None
+    assert deciding.recorded("made_up") is None
     table = records.publish_tables(synthetic.study(), tmp_path).files[0]
-    assert claims.recorded("made_up") is not None
+    assert deciding.recorded("made_up") is not None
     table.write_text("")
     with pytest.raises(UsageError, match="is not what was published"):
-        claims.recorded("made_up")
+        deciding.recorded("made_up")
 
 
 def test_what_was_published_is_told(tmp_path):

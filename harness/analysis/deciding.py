@@ -21,7 +21,6 @@ from harness.analysis.claims import Claim, read_claims
 from harness.analysis.estimates import ALPHA
 from harness.analysis.samples import Differences, Measures
 from harness.analysis.weighing import Evidence, Gate, Place, weigh
-from harness.errors import UsageError
 from harness.text import axis_title, joined
 
 Verdict = Literal["supported", "contradicted", "depends on", "not decidable", "withheld", "cannot be tested", "retired"]
@@ -256,5 +255,5 @@ def recorded(name: str) -> Analysis | None:
 
     try:
         return Analysis(records.load_study(name))
-    except UsageError:
+    except records.NoRecords:
         return None

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import behaviour, compose, hardware, journal, plan, records
-from harness.address import Addresses, key_of
-from harness.behaviour import FINGERPRINTED, Part
+from harness.address import Addresses, RunSpec, key_of, setting_hash
+from harness.behaviour import Part
 from harness.engines.local import LocalEngine
 from harness.errors import UsageError
 from harness.paths import RESULTS
@@ -34,6 +34,7 @@ TOLERANCE = 1e-6
 """How far a repeated number may be from the published one, relative to it."""
 DIGITS = 6
 """Numbers published with no more significant digits than these are compared as they were rounded."""
+HARDWARE = ("device", "threads")
 Row = Mapping[str, Any]
 CODE = "identity.code."
 Code = tuple[str, str]  # a component and the hash of its settings
@@ -45,11 +46,11 @@ class Confirmation:
 
     Attributes:
         study: its name.
-        today: how many published runs have today's keys already.
+        today: how many published runs are of today's code already.
         repeated: the runs that were repeated, by what they were called, with their published keys.
         differences: what they did not give again, a sentence each; nothing was changed unless there are none.
-        confirmed: how many published runs have today's keys now.
-        left: how many have not, by reason.
+        confirmed: how many more are now.
+        left: how many are not, by reason.
     """
 
     study: str
@@ -60,37 +61,32 @@ class Confirmation:
     left: Mapping[str, int]
 
     def __str__(self) -> str:
-        lines = [f"{self.study}: {self.today} published runs have today's keys."]
+        lines = [f"{self.study}: {self.today} published runs are of today's code."]
         if self.repeated:
             lines.append(f"{len(self.repeated)} were repeated: {'; '.join(self.repeated.values())}.")
         if self.differences:
             lines += [*self.differences, "Nothing was changed: the code does something else, so run the study again."]
         elif self.repeated:
-            lines.append(f"All agree, so that {self.confirmed} more have today's keys now.")
+            lines.append(f"All agree, so that {self.confirmed} more are of today's code now.")
         return "\n".join([*lines, *(f"{count} are left: {reason}." for reason, count in self.left.items())])
 
 
 @dataclass(frozen=True)
 class _Known:
-    """A published run of a planned setting: what its code was, and what it is today."""
+    """A published run of a planned setting: what its code was, and what it is today.
+
+    ``changed`` are the published identities of components that have another one today, or settings that they did not
+    have, by component and hash of its settings.
+    """
 
     row: Row
     run: Run
     parts: Mapping[str, Part]
-    published: Mapping[str, str]
+    changed: Mapping[Code, str]
 
     @property
-    def changed(self) -> dict[Code, str]:
-        """The published identities of components that have another one today, by component and settings."""
-        return {
-            (name, part.spec): self.published[name]
-            for name, part in self.parts.items()
-            if part.identity != self.published[name]
-        }
-
-    @property
-    def kept(self) -> frozenset[Code]:
-        """Everything that the run uses."""
+    def used(self) -> frozenset[Code]:
+        """All components of the run."""
         return frozenset((name, part.identity) for name, part in self.parts.items())
 
 
@@ -115,7 +111,7 @@ def confirm(name: str, runs: int = 6, options: Iterable[str] = (), results: Path
     config = compose.compose_run(list(options)).config
     addresses = Addresses(Path(config["data"]["root"]), results)
     known, left = _known(published, addresses, hardware.device_type(config["device"]))
-    candidates, reasons = _confirmable([one for one in known if one.run.key != one.row["key"]], published.folder)
+    candidates, reasons = _confirmable([one for one in known if one.changed], published.folder, addresses)
     today = len(known) - len(candidates) - reasons.total()
     sample = _sample(candidates, runs)
     covered = {code for one in sample for code in one.changed}
@@ -147,28 +143,63 @@ def _known(published: Evidence, addresses: Addresses, device: str) -> tuple[list
         setting, identity = _as_run(planned[row["setting"]], row), _identity(row)
         spec, seed = setting.spec, int(row["seed"])
         parts = {part.component: part for part in addresses.parts(spec)}
-        if key_of(spec.content, identity, seed) != row["key"]:
+        then = _as_published(spec, row)
+        added = {name for name, value in then.content.items() if value != spec.content[name]}
+        if key_of(then.content, identity, seed) != row["key"]:
             left["what is published of them does not lead to their key"] += 1
         elif identity["data"] != addresses.content(spec):
             left["the files of their data set are others here, or absent"] += 1
-        elif parts.keys() != identity["code"].keys():
+        elif parts.keys() != identity["code"].keys() or added - parts.keys():
             left["they use other components today"] += 1
         else:
             run = Run(addresses.keys(spec, [seed])[0], setting, seed, int(row["pair_seed"]))
-            found.append(_Known(row, run, parts, identity["code"]))
+            found.append(_Known(row, run, parts, _changed(parts, identity["code"], added, addresses)))
     return found, left
 
 
+def _changed(
+    parts: Mapping[str, Part], code: Mapping[str, str], added: Set[str], addresses: Addresses
+) -> dict[Code, str]:
+    """Return which components are others than published: by identity, or by a setting that nobody has confirmed yet."""
+    known = addresses.behaviours.known
+    return {
+        (name, part.spec): code[name]
+        for name, part in parts.items()
+        if part.identity != code[name] or (name in added and part.tree not in known.get((name, part.spec), {}))
+    }
+
+
 def _planned(study: Study, rows: Sequence[Row]) -> dict[str, Setting]:
-    """Return the planned settings by their hash, at all values that a search tried or chose for published runs."""
+    """Return the planned settings by the hash under which they were published, at all values that a search tried or
+    chose for published runs.
+    """
     found: dict[str, Setting] = {}
     for setting in plan.settings(study):
         paths = {"fixed": (), "lr": (search.RATE,)}.get(study.track) or search.space_of(setting, study)
         for row in rows:
             if row["label"] == setting.label:
                 at = setting.at({path: _like(setting.spec.value(path), row.get(f"config.{path}")) for path in paths})
-                found[at.hash] = at
+                found[setting_hash(_as_published(at.spec, row))] = at
     return found
+
+
+def _as_published(spec: RunSpec, row: Row) -> RunSpec:
+    """Return a spec without the settings that the published run does not have, because they came later."""
+    return replace(
+        spec,
+        **{name: _known_then(v, row, f"config.{name}.") for name, v in spec.content.items() if name not in HARDWARE},
+    )
+
+
+def _known_then(config: Mapping[str, Any], row: Row, path: str) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, value in config.items():
+        then = row.get(f"{path}{name}")
+        if isinstance(value, Mapping) and value:
+            kept[name] = _known_then(value, row, f"{path}{name}.")
+        elif value is None or isinstance(value, Mapping) or (then is not None and then == then):
+            kept[name] = value  # what is empty stands in no table
+    return kept
 
 
 def _like(default: Any, published: Any) -> Any:
@@ -190,11 +221,11 @@ def _identity(row: Row) -> dict[str, Any]:
     return {"data": given.get("identity.data"), "code": code}
 
 
-def _confirmable(known: Sequence[_Known], folder: Path) -> tuple[list[_Known], Counter[str]]:
+def _confirmable(known: Sequence[_Known], folder: Path, addresses: Addresses) -> tuple[list[_Known], Counter[str]]:
     """Return the runs whose code may get the published identity, and how many others there are, by reason.
 
     One tree has one identity: where evidence of one code has several, the commonest is meant, and a tree that other
-    evidence goes by keeps its own.
+    evidence goes by keeps its own. Where a fingerprint has decided, nothing else does.
     """
     seen: dict[Code, Counter[str]] = {}
     for one in known:
@@ -203,16 +234,13 @@ def _confirmable(known: Sequence[_Known], folder: Path) -> tuple[list[_Known], C
     meant = {code: min(found, key=lambda each: (-found[each], each)) for code, found in seen.items()}
     taken, found, left = _identities(folder), list[_Known](), Counter[str]()
     for one in known:
-        tried = sorted(name for name, _ in one.changed if name in FINGERPRINTED)
+        tried = sorted(name for name, spec in one.changed if addresses.behaviours.known.get((name, spec)))
+        trees = {part.tree for name, part in one.parts.items() if meant.get((name, part.spec), part.tree) != part.tree}
         if tried:
-            left[f"their {tried[0]} does something else today"] += 1
+            left[f"their {tried[0]} does something else today, or has run here since"] += 1
         elif any(meant[code] != identity for code, identity in one.changed.items()):
             left["more runs are of another, later or earlier, code"] += 1
-        elif any(
-            part.identity != part.tree or part.tree in taken
-            for name, part in one.parts.items()
-            if (name, part.spec) in one.changed
-        ):
+        elif trees & taken:
             left["other evidence goes by today's code"] += 1
         else:
             found.append(one)
@@ -246,13 +274,13 @@ def _sample(candidates: Sequence[_Known], runs: int) -> list[_Known]:
         sample.append(best)
         left.remove(best)
         changed |= best.changed.keys()
-        used |= best.kept
+        used |= best.used
     return sample
 
 
 def _gain(one: _Known, changed: set[Code], used: set[Code]) -> tuple[int, int]:
     """Return minus how many changed components, and components at all, a run uses that are not yet in use."""
-    return -len(one.changed.keys() - changed), -len(one.kept - used)
+    return -len(one.changed.keys() - changed), -len(one.used - used)
 
 
 def _seconds(one: _Known) -> float:
