@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CODE = "identity.code."
-SEARCHES = {"search": "run", "search_repeat": "baseline_repeat"}
-"""Roles of trials, and of the runs that they choose a learning rate for."""
+SEARCHES = {"run": "search", "negative_control": "search", "baseline_repeat": "search_repeat"}
+"""Roles of runs, and of the trials that choose a learning rate for them."""
 Place = tuple[str, ...]  # role, loss and cell
 
 
@@ -55,7 +55,7 @@ def _planned(name: str, results: Path) -> Iterator[tuple[Place, Mapping[str, str
         if identity["data"] is None:  # without its files, what a data set does cannot be told from its tree
             code.pop("dataset", None)
         axes = [value for _, value in sorted((f"axis.{key}", value) for key, value in setting.axes.items())]
-        for role in (setting.role, *(search for search, of in SEARCHES.items() if of == setting.role)):
+        for role in (setting.role, SEARCHES[setting.role]):
             yield _place(role, setting.label, setting.choices, axes), code
 
 
