@@ -24,6 +24,7 @@ from harness.analysis.best import Candidate, confidence_set
 from harness.analysis.effects import Heterogeneity
 from harness.analysis.estimates import Estimate, Items, estimate
 from harness.analysis.frames import column, distinct, numbers, rows, where
+from harness.analysis.frames import records as dicts
 from harness.analysis.stats import Comparison, Interval, Rate, Scale
 from harness.metrics.declared import KNOWN, Metric, metric_of
 from harness.records.study import StudyData
@@ -398,7 +399,7 @@ class Analysis:
         found = {}
         for (values, label), group in trials.groupby(["cell", "label"], sort=False):
             found[values, label] = selection.choose(
-                selection.tried(group.to_dict("records")), self.metric.key, self.metrics, self.margin
+                selection.tried(dicts(group)), self.metric.key, self.metrics, self.margin
             )
         return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from harness import plan
 from harness.address import Addresses
@@ -39,7 +39,7 @@ def outdated(rows: pd.DataFrame, name: str, results: Path = RESULTS) -> list[boo
     axes = sorted(str(column) for column in rows if str(column).startswith("axis."))
     codes = [str(column) for column in rows if str(column).startswith(CODE)]
     found = []
-    for row in rows.to_dict("records"):
+    for row in cast(list[dict[str, Any]], rows.to_dict("records")):
         expected = planned.get(_place(row["role"], row["label"], row, [row.get(axis) for axis in axes]))
         own = {code.removeprefix(CODE): row[code] for code in codes if isinstance(row[code], str)}
         found.append(expected is None or any(expected.get(part, code) != code for part, code in own.items()))
