@@ -37,7 +37,7 @@ LAW = {
     "engines": "errors hardware training.job",
     "studies": (
         "address behaviour compose engines errors hardware journal metrics.declared paths plan records selection "
-        "training.job hydra"
+        "text training.job hydra"
     ),
     "records.__main__": "errors records studies",
     "analysis": "compose errors metrics.declared paths records selection text",

@@ -20,6 +20,7 @@ from harness.plan import Run, Setting, Study, Values
 from harness.records.study import StudyData
 from harness.studies.progress import Progress
 from harness.studies.search import Search
+from harness.text import count
 from harness.training.job import Job
 
 Config = Mapping[str, Any]
@@ -291,10 +292,11 @@ def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
     planned, cells = len(runs) + len(search.ahead), len({setting.cell for setting in settings})
     ahead = ("search_repeat" if setting.role == "baseline_repeat" else "search" for setting in search.ahead)
     counts = Counter(run.setting.role for run in runs) + Counter(ahead)
+    labels = len({setting.label for setting in settings})
     lines = [
         f"{study.name}: {study.question}",
-        f"{planned} runs: {_roles(counts)}; {len({s.label for s in settings})} losses in {cells} cells, "
-        f"{len(study.seeds)} seeds, track {study.track}"
+        f"{planned} runs: {_roles(counts)}; {count(labels, 'loss', 'losses')} in {count(cells, 'cell')}, "
+        f"{count(len(study.seeds), 'seed')}, track {study.track}"
         + (f" with {search.budget} trials of every loss in every cell." if search.budget else "."),
         *_more(study, settings, addresses, planned, search),
         f"{planned - len(missing)} done, {len(missing)} missing.",
