@@ -98,7 +98,7 @@ def publish_tables(study: StudyData, folder: Path) -> Publication:
     shared = [str(column) for column in runs if _described(column) and runs[column].nunique(dropna=False) == 1]
     settings = _of_settings(runs.drop(columns=shared))
     epochs, step = _epochs_that_fit(history.sort_values(["key", "epoch"]))
-    compared = runs.loc[~runs["role"].isin(["search", "search_repeat"]), "key"]
+    compared = runs.loc[~runs["role"].str.startswith("search"), "key"]
     scored = {key: arrays for key in compared if (arrays := study.arrays(key))}
     parts = pack(scored, MEASURED_LIMIT)
     fits = parts is not None and sum(map(len, parts)) <= ITEMS_LIMIT

@@ -268,7 +268,7 @@ def _sample(candidates: Sequence[_Known], runs: int) -> list[_Known]:
     changed, used = set[Code](), set[Code]()
     left = list(candidates)
     while left and len(sample) < runs:
-        best = min(left, key=lambda one: (*_gain(one, changed, used), _seconds(one), one.run.key))
+        best = min(left, key=lambda one: (*_gain(one, changed, used), *_price(one), one.run.key))
         if _gain(best, changed, used) == (0, 0):
             break
         sample.append(best)
@@ -283,9 +283,10 @@ def _gain(one: _Known, changed: set[Code], used: set[Code]) -> tuple[int, int]:
     return -len(one.changed.keys() - changed), -len(one.used - used)
 
 
-def _seconds(one: _Known) -> float:
+def _price(one: _Known) -> tuple[bool, float]:
+    """Return what a run costs: whether it is a trial, of which no scores on test items are published, and seconds."""
     cost = one.row.get("cost.wall_s")
-    return 0.0 if cost is None or cost != cost else cost
+    return "search" in one.row["role"], 0.0 if cost is None or cost != cost else cost
 
 
 def _repeat(
