@@ -231,7 +231,8 @@ class Analysis:
 
     def _outcome(self, cell: Cell, label: str) -> Outcome:
         runs, done, good = self.planned[cell, label], self.done[cell, label], self.learnt(cell, label)
-        paired = [] if label == self.baseline else self._paired(good, self._base(cell, learnt=True))
+        own = self.compared(cell, label)
+        paired = [] if label == self.baseline else self._paired(own, self._base(cell, learnt=True))
         every = [] if label == self.baseline else self._paired(done, self._base(cell, learnt=False))
         status = list(runs["status"])
         bounds = (self.metric.low, self.metric.high)
@@ -257,7 +258,7 @@ class Analysis:
     def _base(self, cell: Cell, *, learnt: bool) -> pd.DataFrame | None:
         if (cell, self.baseline) not in self.planned:
             return None
-        return self.learnt(cell, self.baseline) if learnt else self.done[cell, self.baseline]
+        return self.compared(cell, self.baseline) if learnt else self.done[cell, self.baseline]
 
     def _paired(self, own: pd.DataFrame, base: pd.DataFrame | None) -> list[tuple[int, str, float, str, float]]:
         """Return seed, key and value, and the baseline's key and value, of the seeds on both sides, in their order."""
@@ -268,6 +269,13 @@ class Analysis:
     def learnt(self, cell: Cell, label: str) -> pd.DataFrame:
         """Return key, seed and value of the completed runs of a loss that learnt."""
         return self._learnt[cell, label]
+
+    def compared(self, cell: Cell, label: str) -> pd.DataFrame:
+        """Return key, seed and value of the runs of a loss that are compared: those that learnt, or all that completed
+        where most did not, which is the way of the loss then, and not a mishap.
+        """
+        done, good = self.done[cell, label], self._learnt[cell, label]
+        return good if 2 * len(good) >= len(done) else done
 
     @functools.cached_property
     def _learnt(self) -> dict[tuple[Cell, str], pd.DataFrame]:
@@ -410,9 +418,12 @@ class Analysis:
         """For every cell, all losses with what beats them; those that nothing beats may be the best."""
         return {cell: self._best(cell) for cell in self.cells}
 
+    def _may_compare(self, cell: Cell, label: str) -> bool:
+        return (cell, label) in self.done and len(self.compared(cell, label)) > 1
+
     def _best(self, cell: Cell) -> list[Candidate]:
-        labels = [label for label in self.labels if len(self._learnt.get((cell, label), ())) > 1]
-        known = {label: self.learnt(cell, label) for label in labels}
+        labels = [label for label in self.labels if self._may_compare(cell, label)]
+        known = {label: self.compared(cell, label) for label in labels}
         sign = 1 if self.metric.higher_is_better else -1
         grain = self.grain(cell)
 
@@ -428,15 +439,13 @@ class Analysis:
     @functools.cached_property
     def best_over_cells(self) -> list[Candidate]:
         """The same over all cells: the mean of the cells' differences; losses that have runs in every cell."""
-        everywhere = [
-            label for label in self.labels if all(len(self._learnt.get((cell, label), ())) > 1 for cell in self.cells)
-        ]
+        everywhere = [label for label in self.labels if all(self._may_compare(cell, label) for cell in self.cells)]
         sign = 1 if self.metric.higher_is_better else -1
 
         def difference(first: str, second: str) -> Estimate:
             found = []
             for cell in self.cells:
-                paired = self._paired(self.learnt(cell, first), self.learnt(cell, second))
+                paired = self._paired(self.compared(cell, first), self.compared(cell, second))
                 items = self._item_pairs([run[1] for run in paired], [run[3] for run in paired])
                 signed = None if items is None else [(ids, sign * d) for ids, d in items]
                 found.append(estimate([sign * (run[2] - run[4]) for run in paired], signed, self.grain(cell)))

@@ -86,7 +86,7 @@ def _pairs(a: Analysis, cell: Cell, role: str, on: str) -> _Pairs:
     seeds = dict(zip(column(planned, "key"), column(planned, on), strict=True))
     base: dict[int, tuple[float, str]] = {}
     if (cell, a.baseline) in a.planned:
-        known = a.learnt(cell, a.baseline)
+        known = a.compared(cell, a.baseline)
         base = {int(s): (float(value), str(key)) for key, s, value in known.itertuples(index=False, name=None)}
     differences, keys = [], []
     for key, _, value in done.itertuples(index=False, name=None):
