@@ -265,15 +265,30 @@ def by_loss(table: Table, column: str):
     return {row.entries[index["loss"]].text: row.entries[index[column]] for row in table.rows}
 
 
+SEARCH = {
+    "lr": {"factors": [0.3, 1, 3], "seeds": [7001], "most": 2, "most_seeds": 8},
+    "tuned": {"trials": 6, "seeds": [7001], "most": 2, "most_seeds": 8},
+}
+
+
+def searched(track="lr", models=("mlp",), seeds=(1, 2), history=False):
+    """Return a study with a search of one seed, and the rule of its search."""
+    made = synthetic.study(
+        seeds=seeds, models=models, track=track, mishaps=False, history=history, search_seeds=(7001,)
+    )
+    return dataclasses.replace(made, spec=made.spec | {"search": SEARCH[track]})
+
+
 @pytest.mark.parametrize(("track", "trials"), [("lr", 3), ("tuned", 6)])
 def test_a_search_is_part_of_the_cost(track, trials):
     """Every made-up run takes equally long, so a loss with its search costs one run and its trials."""
-    a = Analysis(
-        synthetic.study(seeds=(1, 2), models=("mlp",), track=track, mishaps=False, history=False, search_seeds=(7001,))
-    )
-    table = table_of(cost.section(a), "cost")
-    assert f"The budget of the search was equal: {trials} trials of every loss in every cell." in table.caption
-    assert {entry.text for entry in by_loss(table, "trials").values()} == {str(trials)}
+    table = table_of(cost.section(Analysis(searched(track))), "cost")
+    assert (
+        f"One rule searches for every loss: {trials} trials on seed 7001; further ones where the best rate is the "
+        "outermost, at most 2 times on each side; further seeds, up to 8, where trials cannot be told apart. "
+        f"It came to {trials} runs per loss and cell."
+    ) in table.caption
+    assert {entry.text for entry in by_loss(table, "search_runs").values()} == {str(trials)}
     assert by_loss(table, "search_s")["arcface"].value == pytest.approx(trials * 2.6 * 1.31)
     for entry in by_loss(table, "with_search").values():
         assert entry.value == pytest.approx(trials + 1)
@@ -281,14 +296,15 @@ def test_a_search_is_part_of_the_cost(track, trials):
 
 
 def test_without_a_search_there_is_no_cost_of_one():
-    a = Analysis(synthetic.study(seeds=(1, 2), track="fixed", mishaps=False, history=False))
-    table = table_of(cost.section(a), "cost")
+    section = cost.section(Analysis(synthetic.study(seeds=(1, 2), track="fixed", mishaps=False, history=False)))
+    table = table_of(section, "cost")
     assert "search" not in table.caption
-    assert not {"trials", "search_s", "with_search"} & {column.key for column in table.columns}
+    assert not {"search_runs", "search_s", "with_search"} & {column.key for column in table.columns}
+    assert "cost-steps" not in {item.id for item in section.items if isinstance(item, Table)}
 
 
-def test_budgets_that_differ_are_said_to_differ_and_missing_trials_to_be_missing():
-    made = synthetic.study(seeds=(1, 2), models=("mlp",), mishaps=False, history=False, search_seeds=(7001,))
+def test_searches_that_grew_are_one_rule_and_missing_trials_are_missing():
+    made = searched()
     search = made.runs["role"].eq("search")
     late = search & made.runs["label"].eq("focal") & made.runs["lr"].eq(0.015)
     made = with_changes(made, late, status="missing", **{"cost.wall_s": None})
@@ -296,13 +312,57 @@ def test_budgets_that_differ_are_said_to_differ_and_missing_trials_to_be_missing
     made = with_changes(made, failed, status="failed", **{"cost.wall_s": None})
     fewer = made.runs[~(search & made.runs["label"].eq("bce_ovr"))]
     table = table_of(cost.section(Analysis(dataclasses.replace(made, runs=fewer))), "cost")
-    assert "were not equal: from 0 to 3 trials" in table.caption
-    assert by_loss(table, "trials")["bce_ovr"].text == "0"
+    assert "equal" not in table.caption
+    assert "It came to 0 to 3 runs per loss and cell." in table.caption
+    assert by_loss(table, "search_runs")["bce_ovr"].text == "0"
     assert by_loss(table, "with_search")["bce_ovr"].value == 1
-    assert by_loss(table, "trials")["focal"].text == "2 of 3"
-    assert by_loss(table, "with_search")["focal"].note == "1 trial missing"
-    assert by_loss(table, "trials")["ngl"].text == "3"
-    assert by_loss(table, "search_s")["ngl"].note == "without 1 trial that left no time"
+    assert by_loss(table, "search_runs")["focal"].text == "2 of 3"
+    assert by_loss(table, "with_search")["focal"].note == "1 run of the search missing"
+    assert by_loss(table, "search_runs")["ngl"].text == "3"
+    assert by_loss(table, "search_s")["ngl"].note == "without 1 run that left no time"
+
+
+@pytest.mark.parametrize(("track", "trials"), [("lr", 3), ("tuned", 6)])
+def test_the_search_costs_its_steps(track, trials, tmp_path):
+    """A run takes 16 steps an epoch; focal's search grows by one run, which diverges after three epochs."""
+    made = searched(track, models=("mlp", "cnn_micro"), history=True)
+    search = made.runs["role"].eq("search") & made.runs["label"].eq("focal") & made.runs["model"].eq("mlp")
+    further = made.runs[search].iloc[:1].assign(key="further", setting="further", status="diverged", lr=0.1)
+    epochs = pd.DataFrame({"key": "further", "epoch": [1, 2, 3], "step": [16, 32, 48]})
+    made = dataclasses.replace(
+        made, runs=pd.concat([made.runs, further], ignore_index=True),
+        history=pd.concat([made.history, epochs], ignore_index=True),
+    )  # fmt: skip
+    section = cost.section(Analysis(made))
+    table = table_of(section, "cost-steps")
+    keys = [column.key for column in table.columns]
+    found = {
+        (row.entries[0].text, row.entries[1].text): dict(zip(keys, row.entries, strict=True)) for row in table.rows
+    }
+    run = 16 * synthetic.EPOCHS
+    base, own, both = found["mlp", "cross_entropy"], found["mlp", "focal"], found["all 2 cells", "focal"]
+    for row, extra, n in ((base, 0, 1), (own, 1, 1), (both, 1, 2)):
+        assert row["trials"].value == row["search_runs"].value == n * trials + extra
+        assert row["search_steps"].value == n * trials * run + 48 * extra
+        assert row["run_steps"].value == n * run
+        assert row["total_steps"].value == n * (trials + 1) * run + 48 * extra
+        assert row["ratio"].value == 1 + 48 * extra / (n * (trials + 1) * run)
+    assert "further" in own["total_steps"].runs
+    assert ("not the least that it needs" in str(section.items)) == (track == "tuned")
+    report.build(made, tmp_path)
+    with (tmp_path / "tables" / "cost-steps.csv").open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [float(row["ratio"]) for row in written] == [row.entries[keys.index("ratio")].value for row in table.rows]
+
+
+def test_steps_of_a_search_that_are_not_known_are_not_guessed():
+    made = searched(history=True)
+    key = made.runs[made.runs["role"].eq("search") & made.runs["label"].eq("cross_entropy")]["key"].iloc[0]
+    lost = dataclasses.replace(made, history=made.history[made.history["key"] != key])
+    table = table_of(cost.section(Analysis(lost)), "cost-steps")
+    assert by_loss(table, "total_steps")["cross_entropy"].note == "1 run of the search left no steps"
+    assert {entry.text for entry in by_loss(table, "ratio").values()} == {"–"}
+    assert by_loss(table, "total_steps")["focal"].value == 4 * 16 * synthetic.EPOCHS
 
 
 def test_what_was_chosen_and_out_of_what_is_shown():

@@ -23,14 +23,15 @@ def text(item: Table) -> str:
     for row in item.rows:
         values: list[object] = []
         for column, entry, has_interval in zip(item.columns, row.entries, spread, strict=True):
-            values.append(_value(entry) if column.kind == "number" else entry.text)
+            values.append(_exact(entry.value) if column.kind == "number" else entry.text)
             if has_interval:
-                values += ["" if end is None else repr(end) for end in (entry.low, entry.high)]
+                values += [_exact(entry.low), _exact(entry.high)]
         if with_runs:
             values.append(" ".join(dict.fromkeys(key for entry in row.entries for key in entry.runs)))
         writer.writerow(values)
     return out.getvalue()
 
 
-def _value(entry: Entry) -> str:
-    return "" if entry.value is None else repr(entry.value) if isinstance(entry.value, int) else f"{entry.value:.10g}"
+def _exact(value: float | None) -> str:
+    """Return a number so that it is read back to the last bit; whole ones without a point."""
+    return "" if value is None else repr(float(value)).removesuffix(".0")

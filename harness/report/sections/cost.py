@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 
 from harness.analysis import stats
 from harness.analysis.cells import Analysis, Outcome
-from harness.analysis.frames import column, numbers, rows, where
+from harness.analysis.frames import numbers, where
 from harness.metrics.declared import Metric
-from harness.report.items import Column, Entry, Notice, Prose, Row, Section, Table
+from harness.report.items import Column, Entry, Item, Notice, Prose, Row, Section, Table
+from harness.report.sections import search_cost
 from harness.report.sections.common import (
     cell_entry,
     cell_filters,
@@ -22,14 +21,13 @@ from harness.report.sections.common import (
     loss_filters,
     number_entry,
 )
-from harness.text import count, joined, number
+from harness.text import joined, number
 
-Trials = dict[Any, pd.DataFrame]  # by cell and label
 UNSTEADY = 1.25  # greatest over least step time of one and the same setting
 
 
 def section(a: Analysis) -> Section:
-    """Return the table of cost and the table of secondary metrics."""
+    """Return the table of cost, that of the search if there was one, and the table of secondary metrics."""
     note = (
         f"Step time is the median optimisation step of a run; its ratio to {a.baseline} is taken seed by seed and "
         "shown as median and range over seeds. These are step times of this sweep: its runs were made one after "
@@ -37,7 +35,11 @@ def section(a: Analysis) -> Section:
         "results/measured/loss_costs.csv, whose measurements are interleaved on a quiet machine "
         "(python -m scripts.bench_losses). Memory is the peak of the training process on a GPU, its growth on a CPU."
     )
-    items = [Prose((note,)), *_unsteady(a), _cost_table(a), _metrics_table(a)]
+    trials = search_cost.trials_of(a)
+    items: list[Item] = [Prose((note,)), *_unsteady(a), _cost_table(a, trials)]
+    if trials:
+        items += [search_cost.table(a, trials), search_cost.prose(a)]
+    items.append(_metrics_table(a))
     return Section("cost", "Cost and other metrics", tuple(items))
 
 
@@ -59,7 +61,7 @@ def _unsteady(a: Analysis) -> list[Notice]:
     return [Notice(text)]
 
 
-def _cost_table(a: Analysis) -> Table:
+def _cost_table(a: Analysis, trials: search_cost.Trials) -> Table:
     columns = (
         Column("cell", "cell"),
         Column("loss", "loss"),
@@ -75,61 +77,23 @@ def _cost_table(a: Analysis) -> Table:
         Column("failed", "failed", "number", "of the runs planned"),
         Column("unlearnt", "did not learn", "number", "of the runs planned"),
     )
-    trials = _trials(a)
     if trials:
         columns += (
-            Column("trials", "trials", "number", "runs that chose the learning rate, and settings"),
-            Column("search_s", "search (s)", "number", "wall time of all trials"),
+            Column("search_runs", "runs of the search", "number", "they chose the learning rate, and settings"),
+            Column("search_s", "search (s)", "number", "wall time of all of them"),
             Column("with_search", "with search", "number", "times the wall time of one run without any search"),
         )
     table_rows = tuple(_cost_row(a, outcome, trials) for outcome in a.outcomes.values())
-    caption = f"What each loss costs, beside what it gains.{_budget(a, trials)}"
+    caption = "What each loss costs, beside what it gains."
+    if trials:
+        caption += (
+            f" {search_cost.rule(a, trials)} With search: wall time of all runs of a loss's search and of one compared "
+            "run (the mean over seeds), divided by that of the run."
+        )
     return Table("cost", "Cost", columns, table_rows, caption)
 
 
-def _trials(a: Analysis) -> Trials:
-    """Return the trials of every loss in every cell, on machines whose runs are compared; none without a search."""
-    kept = rows(a.all, ~a.all.index.to_series().isin(list(a.set_aside.index)))
-    return dict(iter(where(kept, role="search").groupby(["cell", "label"], sort=False)))
-
-
-def _budget(a: Analysis, trials: Trials) -> str:
-    """Return what the budgets of the search were, as the records have them: equal, or not."""
-    if not trials:
-        return ""
-    counts = {len(trials.get((cell.values, label), ())) for cell, label in a.outcomes}
-    if len(counts) > 1:
-        return (
-            f" The budgets of the search were not equal: from {min(counts)} to {max(counts)} trials per loss and cell."
-        )
-    return (
-        f" The budget of the search was equal: {count(min(counts), 'trial')} of every loss in every cell. With search: "
-        "wall time of a loss's trials and of one run (the mean over seeds), divided by that of the run."
-    )
-
-
-def _search_entries(a: Analysis, outcome: Outcome, trials: Trials) -> tuple[Entry, ...]:
-    found = trials.get((outcome.cell.values, outcome.label), a.main.iloc[:0])
-    ended = rows(found, column(found, "status") != "missing")
-    keys = tuple(map(str, ended["key"]))
-    seconds = numbers(ended, "cost.wall_s")
-    missing = len(found) - len(ended)
-    times = Entry(number(float(seconds.sum()), 1), float(seconds.sum()), runs=keys)
-    if unknown := int(seconds.isna().sum()):
-        times = replace(times, note=f"without {count(unknown, 'trial')} that left no time")
-    run = a.measured(outcome, "cost.wall_s").mean()
-    if missing:
-        factor = dash(f"{count(missing, 'trial')} missing")
-    elif not run > 0:
-        factor = dash("no completed run with a time")
-    else:
-        value = float((seconds.sum() + run) / run)
-        factor = Entry(number(value, 1), value, runs=(*keys, *outcome.keys))
-    done = f"{len(ended)} of {len(found)}" if missing else str(len(ended))
-    return (Entry(done, len(ended), runs=keys), times, factor)
-
-
-def _cost_row(a: Analysis, outcome: Outcome, trials: Trials) -> Row:
+def _cost_row(a: Analysis, outcome: Outcome, trials: search_cost.Trials) -> Row:
     keys = outcome.keys
     numeric = [
         Entry(number(value, digits), value, runs=keys)
@@ -152,7 +116,7 @@ def _cost_row(a: Analysis, outcome: Outcome, trials: Trials) -> Row:
             _waiting(a, outcome),
             *counts,
             *ended,
-            *(_search_entries(a, outcome, trials) if trials else ()),
+            *(search_cost.entries(a, outcome, trials) if trials else ()),
         ),
         reference=outcome.label == a.baseline,
         filters=(*cell_filters(a, outcome.cell.values), *loss_filters(a, outcome.label)),
