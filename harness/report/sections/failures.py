@@ -88,7 +88,7 @@ def _rates(a: Analysis) -> Table:
         Column("all", f"mean of all{unit}", "number", "of all completed runs, with its 95 % interval"),
         Column("learnt", f"of those that learnt{unit}", "number", "with its 95 % interval"),
         Column("all_difference", f"difference, all{apart}", "number", f"from {a.baseline}, all completed pairs"),
-        Column("difference", f"those that learnt{apart}", "number", f"difference from {a.baseline}, as in Results"),
+        Column("difference", f"as compared{apart}", "number", f"difference from {a.baseline}, as in Results"),
     )
     made = []
     for cell in a.cells:

@@ -60,7 +60,8 @@ def method(a: Analysis) -> str:
         )
     text += (
         "; withheld where something other than the number of seeds stands in its way, named in the note of the "
-        "verdict. Only runs that learnt are compared; Failures has the rates of the others, and the means with them. "
+        "verdict. Runs that did not learn are left out, unless most runs of a loss do not; Failures has their rates, "
+        "and the means with them. "
         "The seeds needed to decide assume the observed difference and spread: a rough guide where n is small. "
         f"{looking(a)}"
     )

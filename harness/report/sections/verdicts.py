@@ -75,7 +75,10 @@ def notices(a: Analysis) -> list[Notice]:
     if lost := [o for o in a.outcomes.values() if o.unlearnt]:
         which = "; ".join(f"{a.display(o.label)} in {starts(o.unlearnt, o.failures.runs)}" + _where(a, o) for o in lost)
         found.append(
-            Notice(f"Did not learn: {which}. Verdicts compare the runs that learnt; rates stand under Failures.")
+            Notice(
+                f"Did not learn: {which}. Verdicts leave such runs out, unless they are most of a loss; their rates stand "
+                "under Failures."
+            )
         )
     return found
 
