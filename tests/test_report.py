@@ -598,7 +598,7 @@ def test_a_run_that_did_not_learn_is_visible_everywhere(study, collapsed, tmp_pa
     assert float(rates["learnt"]) == pytest.approx(before.values.mean, abs=0.001)
     assert float(rates["all_difference"]) == pytest.approx(float(rates["difference"]) - 0.07, abs=0.005)
     row = rows_of(tmp_path, "results-digits-vit_nano")["focal"]
-    assert row["remarks"] == "1 of 12 did not learn; 11 pairs of runs that learnt compared"
+    assert row["remarks"] == "1 of 12 did not learn; 11 pairs compared"
     lost = [row for row in read_csv(tmp_path, "failures") if row["status"] == "did not learn"]
     assert [(row["loss"], row["seed"], row["what"]) for row in lost] == [("focal", "3", "scored 12.00")]
     assert "focal in 1 start of 12 on vit_nano" in " ".join(notice.text for notice in verdicts.notices(a))

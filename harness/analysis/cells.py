@@ -402,8 +402,9 @@ class Analysis:
     @functools.cached_property
     def choices(self) -> dict[tuple[tuple[str, ...], str], selection.Choice]:
         """What the search of each loss in each cell chose, by the cell's values and the loss."""
-        asked = [name for name in self.all if str(name).startswith("valid.")]  # choosing among all columns takes long
-        trials = where(self.all[["cell", "label", "role", "setting", "lr", "seed", "status", *asked]], role="search")
+        asked = {"cell", "label", "role", "setting", "lr", "seed", "status"}
+        kept = [name for name in self.all if name in asked or str(name).startswith("valid.")]
+        trials = where(self.all[kept], role="search")  # choosing among all columns takes long
         found = {}
         for (values, label), group in trials.groupby(["cell", "label"], sort=False):
             found[values, label] = selection.choose(

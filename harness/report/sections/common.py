@@ -97,7 +97,7 @@ def remarks(outcome: Outcome) -> list[str]:
         if n
     ]
     if (outcome.diverged or outcome.unlearnt) and outcome.seeds:
-        parts.append(f"{count(len(outcome.seeds), 'pair')} of runs compared")
+        parts.append(f"{count(len(outcome.seeds), 'pair')} compared")
     return parts
 
 

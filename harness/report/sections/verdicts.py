@@ -76,8 +76,8 @@ def notices(a: Analysis) -> list[Notice]:
         which = "; ".join(f"{a.display(o.label)} in {starts(o.unlearnt, o.failures.runs)}" + _where(a, o) for o in lost)
         found.append(
             Notice(
-                f"Did not learn: {which}. Verdicts leave such runs out, unless they are most of a loss; their rates stand "
-                "under Failures."
+                f"Did not learn: {which}. Verdicts leave such runs out, unless they are most of a loss; their rates "
+                "stand under Failures."
             )
         )
     return found
