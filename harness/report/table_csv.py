@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from harness.report.items import Entry, Table
+from harness.report.items import Table
 
 
 def text(item: Table) -> str:
