@@ -221,7 +221,7 @@ def test_methods_of_the_review_stand_beside_what_their_losses_did():
     table = first(methods.section(Analysis(study)), Table)
     rows = {row.entries[0].text: row.entries for row in table.rows}
     assert "better" in rows["UNet"][3].text
-    assert rows["UNet"][4].note == "the method is no ViT"
+    assert rows["UNet"][4].note == "the method is no transformer"
     assert rows["Tri-Net"][3].text.startswith("cross_entropy_dice")
     assert rows["Tri-Net"][3].note == ""
     assert rows["Swin Transformer"][4].text.startswith("dice")  # one of three, never their sum

@@ -357,9 +357,9 @@ def printed_table() -> tuple[str, ...]:
     fall = (
         f"The printed loss falls with the number of the row: Spearman's rank correlation is {number(part, 3)} over the "
         f"{len(added)} experiments with an added loss, {number(whole, 3)} with plain cross-entropy, the first. The "
-        "rows are different functions, whose values cannot be compared, in the order of the paper's numbering, and it gives "
-        "no reason why they should fall in that order. It says that values decreased to below 1.0 in later experiments "
-        f"and takes that for training progress; the least is {number(least, 3)}, plain cross-entropy has "
+        "rows are different functions, whose values cannot be compared, in the order of the paper's numbering, and "
+        "it gives no reason why they should fall in that order. It says that values decreased to below 1.0 in later "
+        f"experiments and takes that for training progress; the least is {number(least, 3)}, plain cross-entropy has "
         f"{number(plain, 3)}, and rows are separate trainings, not epochs."
     )
     dsc, iou = (pd.Series({n: row[name] for n, row in rows_by_number.items()}) for name in ("dsc", "iou"))
@@ -497,13 +497,14 @@ def _not_the_papers(first: float, second: float) -> tuple[str, str]:
     shares = f"{number(100 * min(zero), 0)} to {number(100 * max(zero), 0)} %"
     contours = (
         "This is not the paper's figure, whose values have another range: it tells of numerous zeros once a loss is "
-        f"applied and, on figure 5, of values between 0 and 1; here values run from {number(low, 2)} to {number(high, 2)}."
+        f"applied and, on figure 5, of values between 0 and 1; here values run from {number(low, 2)} to "
+        f"{number(high, 2)}."
     )
     histograms = (
         "This cannot be the paper's figure. There, it says, each loss was applied to the cross-entropy loss, of what "
-        "it does not say, and the values above lie between 0 and 1, nine of them dominating, those of (c), (d) and (f) "
-        "largely at zero; below there are four values. But the printed formula alone, panel (a), with no loss in it, "
-        f"runs from {plain} and hardly repeats a value. So what it drew are other values, by a step that it does not "
+        "it does not say, and the values above lie between 0 and 1, nine of them dominating, those of (c), (d) "
+        "and (f) largely at zero; below there are four values. But the printed formula alone, panel (a), with no loss in "
+        f"it, runs from {plain} and hardly repeats a value. So what it drew are other values, by a step that it does not "
         f"print. Here {shares} of the values in (c), (d) and (f) lie within {hybrid_figures.ZERO:g} of zero."
     )
     return contours, histograms

@@ -75,8 +75,8 @@ def _table(a: Analysis, lines: list[dict[str, str]]) -> Table:
     unit = a.metric.difference_unit or a.metric.title
     caption = (
         f"Mean difference from {a.baseline} ({unit}) and verdict; a dash says on hover why there is none. Where a "
-        "method is trained with several losses together and this study has not their sum, each is shown alone, which hovering "
-        'says; losses printed with "or" are alternatives. Remarks on a method stand on hover, too.'
+        "method is trained with several losses together and this study has not their sum, each is shown alone, "
+        'which hovering says; losses printed with "or" are alternatives. Remarks on a method stand on hover, too.'
     )
     return Table("methods", "Methods and measured losses", columns, rows, caption)
 
