@@ -1,5 +1,6 @@
 """Exhibits: the reproduction of a document's tables and figures beside our own records."""
 
+import csv
 import dataclasses
 import itertools
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats as scipy_stats
 
 from harness import compose, plan
 from harness.analysis.cells import Analysis
@@ -270,3 +272,70 @@ def test_covariates_without_a_finished_run_are_a_table_without_bars(tmp_path):
     assert [type(item).__name__ for item in items] == ["Prose", "Table"]
     assert "no pair of runs" in items[1].rows[0].entries[2].note
     writing.write(failed, tmp_path)
+
+
+# ---------------------------------------------------------------- what the paper's own table and figures say
+
+
+def test_what_the_printed_table_shows_is_computed_from_it():
+    with hybrid.PRINTED.open(newline="") as file:
+        printed = list(csv.DictReader(file))
+    values = [float(row["loss_value"]) for row in printed]
+    part, whole = (scipy_stats.spearmanr(range(len(x)), x).statistic for x in (values[1:], values))
+    fall, shared = hybrid.printed_table()
+    assert f"−{-part:.3f} over the 26 experiments with an added loss, −{-whole:.3f} with plain" in fall
+    assert f"the least is {min(values):.3f}, plain cross-entropy has {values[0]:.3f}" in fall
+    best = [n for n, row in enumerate(printed, 1) if row["dsc"] == max(each["dsc"] for each in printed)]
+    assert best == list(range(18, 28))
+    assert "is shared by 10 experiments (18 to 27)" in shared
+    assert "has a DSC of 0.723 and 0.724 here" in shared
+
+
+def test_what_is_said_of_the_printed_table_follows_its_values(monkeypatch):
+    rising = {
+        each.file: {"dsc": 0.7 + n / 100, "iou": 0.5, "loss_value": 1 + n / 10}
+        for n, each in enumerate(hybrid.EXPERIMENTS)
+    }
+    monkeypatch.setattr(hybrid, "_printed", lambda: rising)
+    fall, shared = hybrid.printed_table()
+    assert "correlation is 1.000 over" in fall
+    assert "is shared by 1 experiment (27)" in shared
+
+
+def test_figures_that_are_not_the_papers_say_so_and_by_which_values():
+    ranges = hybrid_figures.field_ranges(0.6, 0.5)
+    x, y = np.meshgrid(np.linspace(0, 5, 40), np.linspace(0, 5, 40))
+    field = np.sin(x) ** 10 + np.cos(10 + x * y) * np.cos(x)
+    own = ranges["unbalanced", "(a) none"]
+    assert (own.low, own.high) == (pytest.approx(field.min()), pytest.approx(field.max()))
+    assert own.at_zero == pytest.approx((np.abs(field) < 0.05).mean())
+    figures = {item.id: item for item in hybrid._formulas(0.6, 0.5)}
+    for name, words in (("4", "not the paper's figure"), ("5", "cannot be the paper's"), ("2", "need not be its own")):
+        assert words in figures[f"hybrid-fig{name}"].caption
+    assert "−1.00 to 1.05" in figures["hybrid-fig5"].caption
+    assert f"{max(x.high for x in ranges.values()):.2f}." in figures["hybrid-fig4"].caption
+    section = hybrid.section(Analysis(records(lambda e: 0.0, seeds=(1, 2))))
+    bars = next(item for item in section.items if getattr(item, "id", "").startswith("hybrid-fig9"))
+    assert "the last epoch alone" in bars.caption
+
+
+def test_functions_that_were_never_trained_as_their_own_are_counted():
+    text = " ".join(hybrid._intro(Analysis(records(lambda e: 0.0, seeds=(1, 2))), 0.6, 0.5))
+    assert "15 of the 27 are different functions" in text
+    assert "the 12 experiments that equal another" in text
+    assert "at A = 0.4, B = 0.5, say, 23 differ" in text
+    other = hybrid.distinct(0.4, 0.5)
+    for first, second in itertools.combinations(other, 2):
+        assert not torch.allclose(value(first, 0.4, 0.5), value(second, 0.4, 0.5), rtol=1e-6)
+
+
+def test_covariates_say_how_many_functions_they_are():
+    files = ("hybrid_comb_convex", "hybrid_comb_linear", "hybrid_ema_convex_none")
+    pairs = ((0.1, 0.9), (0.6, 0.5), (0.6, 0.9))
+    text = covariates._functions([{file: dict.fromkeys(pairs, "") for file in files}])
+    made = {
+        tuple(np.round(value(covariates._experiment(file), *pair)[:50].numpy(), 12)) for file in files for pair in pairs
+    }
+    assert f"The study's 9 experiments with a pair are {len(made)} functions" in text
+    assert "15 at A 0.6, B 0.5" in text
+    assert covariates._functions([]) == "The study has no experiment of the paper with covariates."

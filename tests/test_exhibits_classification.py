@@ -1,11 +1,16 @@
 """Exhibits of classification on planted truths: taxonomy, architectures, NGL's table, imbalance."""
 
+import csv
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from harness import plan
 from harness.analysis import stats
 from harness.analysis.cells import Analysis
+from harness.compose import options
 from harness.records.study import StudyData
 from harness.report import writing
 from harness.report.exhibits import architectures, imbalance, methods, ngl, taxonomy
@@ -216,8 +221,13 @@ def test_methods_of_the_review_stand_beside_what_their_losses_did():
     table = first(methods.section(Analysis(study)), Table)
     rows = {row.entries[0].text: row.entries for row in table.rows}
     assert "better" in rows["UNet"][3].text
-    assert rows["UNet"][4].note == "the method is no ViT"
+    assert rows["UNet"][4].note == "the method is no transformer"
     assert rows["Tri-Net"][3].text.startswith("cross_entropy_dice")
+    assert rows["Tri-Net"][3].note == ""
+    assert rows["Swin Transformer"][4].text.startswith("dice")  # one of three, never their sum
+    assert rows["UNet"][3].note == "each loss alone: together they were not trained here"
+    assert rows["Attention-Unet"][3].note == ""  # one or the other
+    assert "depth" in rows["DPT"][0].note
     assert rows["Segmenter"][4].text == "baseline"
     assert "baseline" not in rows["SegFormer"][4].text
 
@@ -247,3 +257,61 @@ def test_a_method_trained_with_a_sum_that_was_not_trained_has_a_dash():
     study.runs["task"] = "classification"
     rows = {row.entries[0].text: row.entries for row in first(methods.section(Analysis(study)), Table).rows}
     assert rows["MGViT"][3].note == "this study lacks what it is trained with"
+
+
+def test_binary_cross_entropy_with_dice_is_found_by_what_it_sums():
+    labels = ("cross_entropy", "dice", "bce_ovr", "bce_dice", "cross_entropy_dice")
+    study = records(lambda x, *_: 0.6 + 0.05 * (x == "bce_dice"), labels=labels, models=("unet_micro",))
+    study.runs["task"] = "segmentation"
+    rows = {row.entries[0].text: row.entries for row in first(methods.section(Analysis(study)), Table).rows}
+    assert re.fullmatch(r"bce_dice \+\d\.\d+, better", rows["UNet"][3].text)
+    assert re.fullmatch(r"cross_entropy_dice [+−]\d\.\d+, \w[\w ]*", rows["BiFusion"][3].text)
+    assert rows["Attention-Unet"][3].text.startswith("bce_ovr")
+
+
+def test_reference_56_is_the_normalised_distance():
+    study = records(lambda x, *_: 0.6 + 0.05 * (x == "nwd"), labels=("smooth_l1", "nwd"), baseline="smooth_l1")
+    study.runs["task"] = "localisation"
+    lines = [row.entries for row in first(methods.section(Analysis(study)), Table).rows]
+    by_printed = {(line[0].text, line[2].text): line[3].text for line in lines}
+    assert by_printed["Wang et al.", "Gaussian Wasserstein distance"].startswith("nwd")
+    assert by_printed["Yang et al.", "Gaussian Wasserstein distance"] == "–"
+
+
+def test_methods_of_tables_are_those_of_the_task():
+    def table(task, labels, model="mlp"):
+        study = records(lambda x, *_: 0.6 + 0.05 * (x == labels[1]), labels=labels, models=(model,), baseline=labels[0])
+        study.runs["task"], study.runs["config.model.network"] = task, "mlp"
+        return {row.entries[0].text: row.entries[3] for row in first(methods.section(Analysis(study)), Table).rows}
+
+    classes = table("table_classification", ("cross_entropy", "bce_ovr"))
+    assert set(classes) == {"DNN", "XGBoost", "TabNet", "Din et al.", "AutoGluon-Tabular", "CatBoost", "LightGBM"}
+    assert classes["DNN"].text.startswith("bce_ovr")
+    assert classes["TabNet"].note == "the method is no CNN or plain network"
+    assert classes["CatBoost"].note == "the method trains trees, no network"
+    assert classes["Din et al."].text == "baseline"
+    values = table("regression", ("mae", "mse"))
+    assert set(values) == {"DNN", "TabNet", "AutoGluon-Tabular"}
+    assert values["AutoGluon-Tabular"].text.startswith("mse")
+
+
+def test_the_euclidean_loss_of_a_classifier_is_the_brier_score():
+    study = records(lambda x, *_: 0.9 + SHIFTS.get(x, 0), labels=LABELS)
+    study.runs["task"] = "classification"
+    rows = {row.entries[0].text: row.entries for row in first(methods.section(Analysis(study)), Table).rows}
+    assert rows["VGG"][3].text.startswith("brier")
+    assert rows["VGG"][3].tone == "worse"
+
+
+@pytest.mark.parametrize("name", ["losses", "survey", "cifar10", "outliers", "table_classification", "detection",
+                                  "segmentation", "camvid", "localisation"])  # fmt: skip
+def test_studies_whose_losses_the_review_names_show_its_methods(name):
+    assert "methods" in plan.read_study(name).exhibits
+
+
+def test_every_loss_of_the_reviews_methods_is_one_of_ours():
+    with methods.PRINTED.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 116
+    assert {name for line in lines for name in line["losses"].split()} <= set(options("loss"))
+    assert set(methods.TASKS.values()) <= {line["task"] for line in lines}

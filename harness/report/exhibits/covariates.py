@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 
 from harness.analysis.cells import Analysis, Cell
 from harness.analysis.frames import numbers
 from harness.report.exhibits import hybrid_figures
-from harness.report.exhibits.hybrid import EXPERIMENTS, RECONSTRUCTION
+from harness.report.exhibits.hybrid import EXPERIMENTS, RECONSTRUCTION, Experiment, distinct, same_as
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table
 from harness.report.sections.common import dash, interval_entry, number_entry, simultaneous
 from harness.text import count, slug
@@ -17,15 +18,16 @@ Covariates = tuple[float, float]
 
 def section(a: Analysis) -> Section:
     """Return a table and bars per cell: experiments of the paper by pair of covariates."""
+    by_cell = {cell: _labels(a, cell) for cell in a.cells}
     intro = (
         "Choi (2024) prints no values of A and B and no sweep over them, though the paper names the analysis; this "
         "is our own: pairs from almost no weight on the absolute error to almost no weight on the squared one. "
-        "Convex coefficients take 1 - A in place of B, so where B is 1 - A a convex and a linear experiment are one "
-        "function, and their runs are equal.",
+        "Convex coefficients take 1 - A in place of B, so a convex experiment changes with A alone, and where B is 1 - "
+        "A a convex and a linear experiment are one function, and their runs are equal.",
+        _functions(by_cell.values()),
     )
     items: list[Item] = [Prose(intro)]
-    for cell in a.cells:
-        labels = _labels(a, cell)
+    for cell, labels in by_cell.items():
         if labels:
             items.append(_table(a, cell, labels))
         if any(a.outcomes[cell, label].values.n for found in labels.values() for label in found.values()):
@@ -45,6 +47,31 @@ def _labels(a: Analysis, cell: Cell) -> dict[str, dict[Covariates, str]]:
         if len(first) and len(second):
             found.setdefault(file, {})[float(first.iloc[0]), float(second.iloc[0])] = label
     return {file: dict(sorted(pairs.items())) for file, pairs in found.items()}
+
+
+def _functions(found: Iterable[dict[str, dict[Covariates, str]]]) -> str:
+    """Return how many functions the study's experiments are at its pairs, and all 27 at each of them."""
+    shown = {(file, pair) for labels in found for file, pairs in labels.items() for pair in pairs}
+    pairs = sorted({pair for _, pair in shown})
+    if not pairs:
+        return "The study has no experiment of the paper with covariates."
+    functions = {_function(_experiment(file), pair) for file, pair in shown}
+    every = "; ".join(f"{len(distinct(*pair))} at {_named(pair)}" for pair in pairs)
+    return (
+        f"The study's {count(len(shown), 'experiment with a pair', 'experiments with a pair')} are "
+        f"{count(len(functions), 'function')} of their own. How many of all 27 experiments are different "
+        f"functions: {every}."
+    )
+
+
+def _function(experiment: Experiment, pair: Covariates) -> tuple[Experiment, float, float | None]:
+    """Return what is equal for equal functions: the first experiment that is the same, A, and B where it counts."""
+    same = same_as(experiment, *pair)
+    return same, pair[0], pair[1] if same.coefficients == "linear" else None
+
+
+def _experiment(file: str) -> Experiment:
+    return next(experiment for experiment in EXPERIMENTS if experiment.file == file)
 
 
 def _pairs(labels: dict[str, dict[Covariates, str]]) -> list[Covariates]:

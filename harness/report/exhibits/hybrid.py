@@ -7,7 +7,7 @@ import functools
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,12 +21,13 @@ from harness.paths import ROOT
 from harness.report.exhibits import hybrid_figures
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table, Tone
 from harness.report.sections.common import dash, interval_entry, simultaneous, verdict_entry
-from harness.text import count, number, slug
+from harness.text import count, joined, number, slug
 
 PRINTED = ROOT / "results" / "published" / "hybrid_table2.csv"
 AVERAGED = ("ema", "hybrid2")
 FILTERS = ("none", "relu", "elu", "birelu", "bielu")
 A, B = 0.6, 0.5  # our defaults; the paper prints none
+OTHER = (0.4, 0.5)  # a pair at which filters do something: u can be less than 0 there
 RECONSTRUCTION = "(reconstruction)"
 
 
@@ -106,9 +107,9 @@ def section(a: Analysis) -> Section:
     """Return the paper's table and figures beside what these records say."""
     values = _covariates(a)
     items: list[Item] = [Prose(_intro(a, *values)), _statements(a, *values)]
+    items.append(Prose((*printed_table(), _averaging(a))))
     items += [_table(a, cell, *values, mode) for mode in _modes(a, *values) for cell in a.cells]
     items += [_bars(a, cell, *values) for cell in a.cells]
-    items.append(Prose((_averaging(a),)))
     items += _formulas(*values)
     return Section("exhibit-hybrid", "The paper: Hybrid nonlinear losses", tuple(items))
 
@@ -131,7 +132,9 @@ def _intro(a: Analysis, first: float, second: float) -> tuple[str, ...]:
         "probabilities: 26 variants beside plain cross-entropy. The paper defines neither the two errors nor the "
         "coefficients A and B nor the two-sided filters, so all of them are reconstructions here, at values that are "
         f"our choice, A = {first:g} and B = {second:g}. There, {len(trained)} of the 27 are different functions; each "
-        "is trained once, and experiments that equal another are shown with its runs.",
+        f"is trained once, and the {27 - len(trained)} experiments that equal another are shown with its runs: as "
+        "functions of their own they were never trained here, so nothing here tells them apart. Which are equal "
+        f"depends on A and B: at A = {OTHER[0]:g}, B = {OTHER[1]:g}, say, {len(distinct(*OTHER))} differ.",
         "Averaged over C classes the absolute error is at most 2/C, so the added term is small beside cross-entropy. "
         "How small, in value and in gradient, was measured after each epoch on the same predictions (the two columns "
         "at the right of our side): where the gradient hardly changes, no difference can be expected, and none found "
@@ -166,7 +169,12 @@ def _table(a: Analysis, cell: Cell, first: float, second: float, mode: str) -> T
         Column("paper_iou", "paper: IoU", "number", "table 2: U-Net, ATR, seed 250"),
         Column("paper_difference", "difference from 1", "number", "in points"),
         Column("paper_dsc", "paper: DSC", "number"),
-        Column("paper_loss", "paper: loss", "number", "of different functions, so not comparable between rows"),
+        Column(
+            "paper_loss",
+            "paper: loss",
+            "number",
+            "of different functions, so not comparable between rows; it falls with the number",
+        ),
     )
     made = tuple(
         _row(a, cell, number, each._replace(mode=mode), first, second) for number, each in enumerate(EXPERIMENTS, 1)
@@ -339,6 +347,49 @@ def _because(a: Analysis, cell: Cell, labels: set[str]) -> tuple[str, ...]:
     return tuple(f"{kind} ({n} of {count(len(labels), 'loss', 'losses')})" for kind, n in sorted(kinds.items()))
 
 
+def printed_table() -> tuple[str, ...]:
+    """Return what the paper's table 2 itself shows, computed from the printed values, beside what the paper says."""
+    rows_by_number = {n: _printed()[each.file] for n, each in enumerate(EXPERIMENTS, 1)}
+    losses = pd.Series({n: row["loss_value"] for n, row in rows_by_number.items()})
+    added = losses[losses.index > 1]
+    whole, part = (pd.Series(x.index, x.index).corr(x.rank()) for x in (losses, added))
+    least, plain = float(losses.min()), losses[1]
+    fall = (
+        f"The printed loss falls with the number of the row: Spearman's rank correlation is {number(part, 3)} over the "
+        f"{len(added)} experiments with an added loss, {number(whole, 3)} with plain cross-entropy, the first. The "
+        "rows are different functions, whose values cannot be compared, in the order of the paper's numbering, and "
+        "it gives no reason why they should fall in that order. It says that values decreased to below 1.0 in later "
+        f"experiments and takes that for training progress; the least is {number(least, 3)}, plain cross-entropy has "
+        f"{number(plain, 3)}, and rows are separate trainings, not epochs."
+    )
+    dsc, iou = (pd.Series({n: row[name] for n, row in rows_by_number.items()}) for name in ("dsc", "iou"))
+    best, widest = dsc[dsc == dsc.max()].index, iou[iou == iou.max()].index
+    v1 = [n for n, each in enumerate(EXPERIMENTS, 1) if each.term == "hybrid1"]
+    shared = (
+        f"The best DSC, {number(float(dsc.max()), 3)}, is shared by {count(len(best), 'experiment')} ({_spans(best)}), "
+        f"the best IoU, {number(float(iou.max()), 3)}, by {len(widest)}"
+        f"{', plain cross-entropy among them' if 1 in widest else ''}, so this table of one seed singles out no best "
+        f"method. Hybrid v1 ({_spans(v1)}), which the paper calls best on figure 9, has a DSC of "
+        f"{joined(number(float(dsc[n]), 3) for n in v1)} here."
+    )
+    return fall, shared
+
+
+def _spans(numbers_: Iterable[int]) -> str:
+    """Return numbers of experiments in words, neighbours together.
+
+    >>> _spans([1, 6, 7, 18, 19, 20])
+    '1, 6 and 7, 18 to 20'
+    """
+    runs: list[list[int]] = []
+    for n in sorted(numbers_):
+        if runs and n == runs[-1][-1] + 1:
+            runs[-1].append(n)
+        else:
+            runs.append([n])
+    return ", ".join(f"{x[0]} to {x[-1]}" if len(x) > 2 else joined(map(str, x)) for x in runs)
+
+
 def _averaging(a: Analysis) -> str:
     """Return why the printed IoU and DSC cannot come from one averaging, and how they lie in our runs."""
     printed = _printed()
@@ -369,7 +420,10 @@ def _bars(a: Analysis, cell: Cell, first: float, second: float) -> Figure:
     caption = (
         f"Figure 9 of the paper on {cell.title}: mean over seeds and standard deviation for each of the 27 "
         "experiments; those that are one function have the same bar. Dashed: plain cross-entropy. Above, the training "
-        "loss of the last epoch, which is the value of a different function in each bar and says nothing of quality."
+        "loss of the last epoch, which is the value of a different function in each bar and says nothing of quality. "
+        "This is not the paper's figure: its panels show the training loss and the IoU for different training epochs, "
+        "which it does not name; here there is the last epoch alone, and below it the test data, at the epoch selected "
+        "on validation."
     )
     panels = {"training loss": loss, f"{a.metric.title} ({a.metric.unit})": metric}
     return Figure(
@@ -399,33 +453,61 @@ def _formulas(first: float, second: float) -> list[Item]:
         "How a loss acts on the field is not said; here the errors are L1 = |f| and L2 = f^2 and what is drawn is f + "
         f"R(L1, L2). {panels}. Convex coefficients, A = {first:g}."
     )
+    contours, histograms = _not_the_papers(first, second)
     captions = {
         "hybrid-fig2": ("Figure 2: the paper's surface", hybrid_figures.surface2,
-                        f"z = x^2 + 4x + y^2 - 6y, with the losses applied as in figure 4. {proposal}"),
+                        "z = x^2 + 4x + y^2 - 6y, with the losses applied as in figure 4, but first divided by its "
+                        "greatest absolute value, because the exponential of z^2 is beyond any scale; the paper does "
+                        f"not say what it did, so the contours need not be its own. {proposal}"),
         "hybrid-fig4": ("Figure 4: contour maps", hybrid_figures.contours,
                         "f = sin(x)^10 + cos(10 + xy) cos(x), 40 x 40 points, above on [0, 5] (unbalanced), below on "
-                        f"[-5, 5] (balanced). {proposal}"),
+                        f"[-5, 5] (balanced). {proposal} {contours}"),
         "hybrid-fig5": ("Figure 5: how often values occur", hybrid_figures.histograms,
-                        f"Histograms of the values of figure 4, above unbalanced, below balanced. {proposal}"),
+                        "Histograms of the values of figure 4, above unbalanced, below balanced. "
+                        f"{proposal} {histograms}"),
         "hybrid-fig6": ("Figure 6: noisy and noise-free probabilities", hybrid_figures.scatter,
                         "Probabilities of the group-lasso example (50 groups of features, noise of deviation 1 on the "
                         "logits), 1,500 points; each is moved by R of its own error, p + R(|p - q|, (p - q)^2), since "
-                        f"the paper does not say how losses enter. {panels}."),
+                        "the paper does not say how losses enter. The paper shows outcomes of a fitted model; here "
+                        f"none is fitted. {panels}."),
         "hybrid-fig7": ("Figure 7: equations 1 to 9 as surfaces", hybrid_figures.surfaces,
-                        f"R over L1 and L2 in [0, 1], as printed, A = {first:g}, B = {second:g}; (9) subtracts its "
-                        "filter from itself and leaves the exponential."),
+                        f"R over L1 and L2 in [0, 1], as printed, A = {first:g}, B = {second:g}, all our choice, since "
+                        "the paper names neither; (9) subtracts its filter from itself and leaves the exponential."),
         "hybrid-fig8": ("Figure 8: equations 1 to 9 as heat maps", hybrid_figures.heat_maps,
                         f"The same values as in figure 7, one scale for all nine, A = {first:g}, B = {second:g}."),
         "hybrid-descent": ("Gradient descent", hybrid_figures.descent,
                            "Logistic regression on 40 points, 200 steps: the way of two weights (a mark every 50) "
                            "and the length of each step, for cross-entropy with each added term, by automatic "
-                           f"differentiation; A = {first:g}, convex, rate 0.5."),
+                           f"differentiation; A = {first:g}, convex, rate 0.5. The paper has equations, no figure."),
     }  # fmt: skip
     items: list[Item] = [
         Figure(name, title, caption, caption, functools.partial(draw, first, second), True)
         for name, (title, draw, caption) in captions.items()
     ]
     return [*items, _gradients(first, second)]
+
+
+def _not_the_papers(first: float, second: float) -> tuple[str, str]:
+    """Return why our figures 4 and 5 are not the paper's, by the values that they show."""
+    ranges = hybrid_figures.field_ranges(first, second)
+    low, high = min(x.low for x in ranges.values()), max(x.high for x in ranges.values())
+    own = [x for (_, panel), x in ranges.items() if panel == next(iter(hybrid_figures.PANELS))]
+    plain = f"{number(min(x.low for x in own), 2)} to {number(max(x.high for x in own), 2)}"
+    zero = [x.at_zero for (_, panel), x in ranges.items() if panel[1] in "cdf"]
+    shares = f"{number(100 * min(zero), 0)} to {number(100 * max(zero), 0)} %"
+    contours = (
+        "This is not the paper's figure, whose values have another range: it tells of numerous zeros once a loss is "
+        f"applied and, on figure 5, of values between 0 and 1; here values run from {number(low, 2)} to "
+        f"{number(high, 2)}."
+    )
+    histograms = (
+        "This cannot be the paper's figure. There, it says, each loss was applied to the cross-entropy loss, of what "
+        "it does not say, and the values above lie between 0 and 1, nine of them dominating, those of (c), (d) "
+        "and (f) largely at zero; below there are four values. But the printed formula alone, panel (a), with no loss in "
+        f"it, runs from {plain} and hardly repeats a value. So what it drew are other values, by a step that it does not "
+        f"print. Here {shares} of the values in (c), (d) and (f) lie within {hybrid_figures.ZERO:g} of zero."
+    )
+    return contours, histograms
 
 
 def _gradients(first: float, second: float) -> Table:

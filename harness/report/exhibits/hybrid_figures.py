@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -39,6 +39,8 @@ EQUATIONS: dict[int, dict[str, Any]] = {
 }
 BLUES = LinearSegmentedColormap.from_list("page", [PAPER, "#9cc3e0", BLUE, "#062c4a"])
 SIGNED = LinearSegmentedColormap.from_list("signed", [ORANGE, PAPER, BLUE])
+FIELDS = ("unbalanced", "balanced")  # the rows of figures 4 and 5
+ZERO = 0.05  # what is nearer to 0 counts as at zero
 Values = np.ndarray[Any, Any]
 
 
@@ -82,6 +84,25 @@ def _two_fields(a: float, b: float) -> Iterator[tuple[int, int, Values, Values, 
             yield row, column, x, y, _applied(_field(x, y), a, b, settings)
 
 
+class Range(NamedTuple):
+    """Least and greatest value of a panel, and the share of its values (0 to 1) within `ZERO` of zero."""
+
+    low: float
+    high: float
+    at_zero: float
+
+
+def field_ranges(a: float, b: float) -> dict[tuple[str, str], Range]:
+    """Return what values figures 4 and 5 show, by row (unbalanced, balanced) and panel (a title of `PANELS`)."""
+    titles = list(PANELS)
+    return {
+        (FIELDS[row], titles[column]): Range(
+            float(values.min()), float(values.max()), float((np.abs(values) < ZERO).mean())
+        )
+        for row, column, _, _, values in _two_fields(a, b)
+    }
+
+
 def surface2(a: float, b: float) -> Figure:
     """Return figure 2: contours of the paper's quadratic surface under each loss."""
     with mpl.rc_context(STYLE):
@@ -99,7 +120,7 @@ def surface2(a: float, b: float) -> Figure:
 def contours(a: float, b: float) -> Figure:
     """Return figure 4."""
     with mpl.rc_context(STYLE):
-        figure, grid = _panels(["unbalanced", "balanced"], 1.7)
+        figure, grid = _panels(FIELDS, 1.7)
         for row, column, x, y, values in _two_fields(a, b):
             filled = grid[row, column].contourf(x, y, values, 20, cmap=SIGNED, vmin=-3, vmax=3)
             filled.set_rasterized(True)  # thousands of corners that nobody enlarges
@@ -109,7 +130,7 @@ def contours(a: float, b: float) -> Figure:
 def histograms(a: float, b: float) -> Figure:
     """Return figure 5."""
     with mpl.rc_context(STYLE):
-        figure, grid = _panels(["unbalanced", "balanced"], 1.5, sharey="row")
+        figure, grid = _panels(FIELDS, 1.5, sharey="row")
         for row, column, _, _, values in _two_fields(a, b):
             grid[row, column].hist(values.ravel(), 30, color=BLUE)
             grid[row, column].grid(axis="y", color=FAINT, lw=0.5)

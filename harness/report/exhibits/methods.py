@@ -11,7 +11,7 @@ from harness.analysis.cells import Analysis, Cell
 from harness.analysis.frames import column, where
 from harness.compose import option, options
 from harness.paths import ROOT
-from harness.report.exhibits.taxonomy import labels_of
+from harness.report.exhibits.taxonomy import labels_of, lifted
 from harness.report.items import Column, Entry, Prose, Row, Section, Table
 from harness.report.sections.common import TONES, dash
 from harness.text import joined
@@ -21,10 +21,16 @@ TASKS = {
     "classification": "image classification",
     "segmentation": "semantic segmentation",
     "segmentation_windows": "semantic segmentation",
-    "regression": "tabular data prediction",
+    "regression": "tabular regression",
+    "table_classification": "tabular classification",
     "localisation": "object detection",
+    "detection": "object detection",
 }
-"""Option of conf/task -> the review's word."""
+"""Option of conf/task -> the review's word; of tables, with what its table 7 says of the method: Class, Reg or both."""
+OTHERWISE = {"euclidean": "brier"}
+"""The review's Euclidean loss, "the squared distance between predicted and true output vectors", of a classifier."""
+TRANSFORMERS, OTHERS = ("ViT", "Transformer"), ("CNN", "DNN", "ANN", "ResNet")
+TREES = ("Gradient Boosting", "Decision Tree")
 
 
 def section(a: Analysis) -> Section:
@@ -62,29 +68,64 @@ def _table(a: Analysis, lines: list[dict[str, str]]) -> Table:
         *(Column(f"cell_{i + 1}", cell.short, note=cell.title) for i, cell in enumerate(a.cells)),
     )
     rows = tuple(
-        Row((Entry(line["method"]), Entry(line["technique"]), Entry(line["printed"]),
+        Row((Entry(line["method"], note=line["remark"]), Entry(line["technique"]), Entry(line["printed"]),
              *(_entry(a, cell, line) for cell in a.cells)))
         for line in lines
     )  # fmt: skip
     unit = a.metric.difference_unit or a.metric.title
-    caption = f"Mean difference from {a.baseline} ({unit}) and verdict; a dash says on hover why there is none."
+    caption = (
+        f"Mean difference from {a.baseline} ({unit}) and verdict; a dash says on hover why there is none. Where a "
+        "method is trained with several losses together and this study has not their sum, each is shown alone, "
+        'which hovering says; losses printed with "or" are alternatives. Remarks on a method stand on hover, too.'
+    )
     return Table("methods", "Methods and measured losses", columns, rows, caption)
 
 
 def _entry(a: Analysis, cell: Cell, line: dict[str, str]) -> Entry:
-    kind = "ViT" if is_transformer(a, cell) else "CNN"
-    if any(word in line["technique"] for word in ("CNN", "ViT")) and kind not in line["technique"]:
-        return dash(f"the method is no {kind}")
+    if reason := _other_kind(a, cell, line["technique"]):
+        return dash(reason)
     names = line["losses"].split()
-    sums = ["_".join(pair) for pair in itertools.permutations(names, 2)]
-    labels = [label for label in sums if label in a.labels] or labels_of(a, names)
-    others = [label for label in labels if label != a.baseline and (cell, label) in a.comparisons]
-    others = [label for label in others if a.comparisons[cell, label].n]
-    if not others:
+    labels, together = labels_for(a, line)
+    found = [label for label in labels if label != a.baseline and (cell, label) in a.comparisons]
+    found = [label for label in found if a.comparisons[cell, label].n]
+    if not found:
         return Entry("baseline") if names == [a.baseline] else dash("this study lacks what it is trained with")
-    compared = [(label, a.comparisons[cell, label]) for label in others]
+    compared = [(label, a.comparisons[cell, label]) for label in found]
     text = joined(
         f"{a.display(label)} {a.metric.number(c.difference, sign=True)}, {c.verdict}" for label, c in compared
     )
-    keys = tuple(key for label in others for key in a.outcomes[cell, label].paired_keys)
-    return Entry(text, runs=keys, tone=TONES[compared[0][1].verdict] if len(compared) == 1 else "")
+    keys = tuple(key for label in found for key in a.outcomes[cell, label].paired_keys)
+    note = "" if together else "each loss alone: together they were not trained here"
+    tone = TONES[compared[0][1].verdict] if len(compared) == 1 else ""
+    return Entry(text, runs=keys, note=note, tone=tone)
+
+
+def labels_for(a: Analysis, line: dict[str, str]) -> tuple[list[str], bool]:
+    """Return the labels of this study that stand for what a method is trained with, and whether they do as a whole.
+
+    Losses printed with "or" are alternatives, so each stands for itself; others are trained together: a loss of this
+    study that is the sum of just these stands for them, and where there is none each of them alone, which is a part.
+    """
+    names = [OTHERWISE.get(name, name) if name not in a.labels else name for name in line["losses"].split()]
+    alone = labels_of(a, names)
+    if len(names) < 2 or " or " in line["printed"].lower():
+        return alone, True
+    sums = [label for label in a.labels if _is_sum(label, names)]
+    return (sums, True) if sums else (alone, False)
+
+
+def _is_sum(label: str, names: list[str]) -> bool:
+    """Return whether an option of conf/loss is the sum of these losses, each perhaps lifted to classifiers."""
+    terms = option("loss", label).get("terms", {}) if label in options("loss") else {}
+    wanted = [set(lifted(name)) for name in names]
+    orders = itertools.permutations(terms) if len(terms) == len(names) else ()
+    return any(all(term in stems for term, stems in zip(order, wanted, strict=True)) for order in orders)
+
+
+def _other_kind(a: Analysis, cell: Cell, technique: str) -> str:
+    """Return why the network of a cell says nothing about a method of this kind; empty if it may."""
+    if technique in TREES:
+        return "the method trains trees, no network"
+    kinds, word = (TRANSFORMERS, "transformer") if is_transformer(a, cell) else (OTHERS, "CNN or plain network")
+    listed = any(kind in technique for kind in (*TRANSFORMERS, *OTHERS))
+    return f"the method is no {word}" if listed and not any(kind in technique for kind in kinds) else ""

@@ -43,8 +43,13 @@ def _listed() -> list[dict[str, str]]:
 
 def labels_of(a: Analysis, names: Sequence[str]) -> list[str]:
     """Return the labels of this study that stand for losses of the taxonomy."""
-    wanted = [stem + lift for name in names for stem in (name, OTHERWISE.get(name, name)) for lift in LIFTS]
+    wanted = [label for name in names for label in lifted(name)]
     return [label for label in dict.fromkeys(wanted) if label in a.labels]
+
+
+def lifted(name: str) -> list[str]:
+    """Return a loss's name and those under which it trains classifiers, where it is a loss of something else."""
+    return [stem + lift for stem in dict.fromkeys((name, OTHERWISE.get(name, name))) for lift in LIFTS]
 
 
 def _by_family(a: Analysis, cell: Cell) -> dict[str, list[Dot]]:
