@@ -37,7 +37,7 @@ NO_ROWS = dict.fromkeys(("controls", "mishaps", "history"), False)
 
 
 @pytest.mark.filterwarnings("ignore:Precision loss occurred")  # of scipy, of scores that differ by a rounding
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_publication_changes_no_comparison(tmp_path, data):
     seeds = tuple(range(1, 1 + data.draw(st.integers(2, 5))))
