@@ -185,7 +185,7 @@ def _above_chance(a: Analysis) -> list[Control]:
             continue
         values = numbers(runs, a.metric.key).dropna().to_numpy()
         difference = stats.mean_interval(values - chance, 1 - ALPHA / family)
-        spread = len(values) > 1 and values.std() > 0
+        spread = len(values) > 1 and float(np.ptp(values)) > 1e-12  # equal values differ by rounding
         test: Any = scipy_stats.ttest_1samp(values, chance, alternative="greater" if up else "less") if spread else None
         found.append((cell, what, difference, tuple(column(runs, "key"))))
         ps.append(math.nan if test is None else float(test.pvalue))
