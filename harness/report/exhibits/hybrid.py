@@ -504,8 +504,8 @@ def _not_the_papers(first: float, second: float) -> tuple[str, str]:
         "This cannot be the paper's figure. There, it says, each loss was applied to the cross-entropy loss, of what "
         "it does not say, and the values above lie between 0 and 1, nine of them dominating, those of (c), (d) "
         "and (f) largely at zero; below there are four values. But the printed formula alone, panel (a), with no loss "
-        f"in it, runs from {plain} and hardly repeats a value. So what it drew are other values, by a step that it does "
-        f"not print. Here {shares} of the values in (c), (d) and (f) lie within {hybrid_figures.ZERO:g} of zero."
+        f"in it, runs from {plain} and hardly repeats a value. So what it drew are other values, by a step that it "
+        f"does not print. Here {shares} of the values in (c), (d) and (f) lie within {hybrid_figures.ZERO:g} of zero."
     )
     return contours, histograms
 
