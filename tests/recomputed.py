@@ -22,7 +22,8 @@ def read(folder, name):
     folder = Path(folder)
     manifest = json.loads((folder / f"{name}.json").read_text())
     texts = dict.fromkeys(["key", "setting", "label"], str)
-    rows = pd.read_csv(folder / f"{name}.csv", dtype=texts, low_memory=False)
+    table = next(folder / file for file in (f"{name}.csv", f"{name}.csv.gz") if file in manifest["files"])
+    rows = pd.read_csv(table, dtype=texts, low_memory=False)
     settings = pd.read_csv(folder / f"{name}_settings.csv", dtype=texts, low_memory=False)
     rows = rows.merge(settings, on="setting", how="left", suffixes=("", "_of_setting"))
     for column, value in manifest.get("shared", {}).items():

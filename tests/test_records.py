@@ -17,7 +17,7 @@ from harness import plan, records
 from harness.address import Addresses
 from harness.errors import UsageError
 from harness.plan import Study
-from harness.records import items
+from harness.records import evidence, items
 
 PUBLISH = importlib.import_module("harness.records.publish")  # by its own name the package has the function
 ADDRESSES = Addresses(Path("nowhere"), Path("nowhere"))
@@ -188,10 +188,23 @@ def test_records_of_a_newer_version_are_named(study, runs, tmp_path):
 def test_too_much_evidence_is_refused(study, runs, tmp_path, monkeypatch):
     records.write_study(study, runs, tmp_path)
     finish(runs, tmp_path)
-    monkeypatch.setattr(PUBLISH, "MEASURED_LIMIT", 500)
+    monkeypatch.setattr(PUBLISH, "MEASURED_LIMIT", 100)
     with pytest.raises(UsageError, match="publish fewer"):
         records.publish("small", tmp_path)
     assert not (tmp_path / "measured").exists()
+
+
+def test_a_long_table_of_runs_is_compressed(study, runs, tmp_path, monkeypatch):
+    records.write_study(study, runs, tmp_path)
+    finish(runs, tmp_path)
+    before = records.load_study("small", tmp_path).runs
+    plain = records.publish("small", tmp_path).files[0]
+    assert plain.name == "small.csv"
+    monkeypatch.setattr(PUBLISH, "MEASURED_LIMIT", plain.stat().st_size - 1)
+    assert records.publish("small", tmp_path).files[0].name == "small.csv.gz"
+    assert not plain.exists(), "the table that it replaces is gone"
+    found = evidence.find("small", [tmp_path / "measured"]).rows
+    assert sorted(found["key"]) == sorted(before["key"])
 
 
 def test_long_histories_are_published_thinned_with_both_ends(study, runs, tmp_path, monkeypatch):

@@ -2,10 +2,10 @@
 
 results/measured/<study>.json            the manifest: the study as it was asked, what all rows share, the metrics that
                                          they declare, and the names of the other files with their SHA-256
-results/measured/<study>.csv             one row per finished run
+results/measured/<study>.csv             one row per finished run; <study>.csv.gz where there are very many
 results/measured/<study>_settings.csv    what the runs of one setting share, one row per ``setting``
 results/measured/<study>_unfinished.csv  runs that failed or are missing, if there are any
-results/measured/<study>_history.csv.gz  one row per run and epoch
+results/measured/<study>_history.csv.gz  one row per compared run and epoch
 results/measured/<study>_items_1.npz     what runs scored on every test item (see `harness.records.packed`), in parts
 
 Renaming the manifest is the one step that replaces evidence. Files with new content lie ready beside the old ones by
@@ -70,7 +70,9 @@ class Evidence:
         """One row per run, with what its setting and what all runs share; those that failed or are missing last."""
         import pandas as pd
 
-        rows, settings = self._table(f"{self.name}.csv"), self._table(f"{self.name}_settings.csv")
+        plain, packed = f"{self.name}.csv", f"{self.name}.csv.gz"
+        rows = self._table(packed if packed in self.manifest["files"] else plain)
+        settings = self._table(f"{self.name}_settings.csv")
         if not settings.empty:
             rows = rows.merge(settings, on="setting", how="left")
         shared = pd.DataFrame(self.manifest["shared"], index=rows.index)
@@ -168,7 +170,7 @@ def _ready(path: Path, digest: str) -> Path:
 def _files_of(name: str, folder: Path) -> list[Path]:
     """Return all published files of a study but its manifest, and what a publication that was killed left of them."""
     published = (
-        f"{name}.csv",
+        f"{name}.csv*",
         f"{name}_settings.csv",
         f"{name}_unfinished.csv",
         f"{name}_history.csv*",

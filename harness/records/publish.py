@@ -94,16 +94,18 @@ def publish_tables(study: StudyData, folder: Path) -> Publication:
     runs, unfinished = _halves(runs)
     if runs.empty:
         raise UsageError(f"the study {name} has no finished run yet: run python -m harness study={name} first.")
-    history = epochs_of(study.history, set(runs["key"])).drop(columns="valid.per_class", errors="ignore")
+    compared = runs.loc[~runs["role"].str.startswith("search"), "key"]
+    history = epochs_of(study.history, set(compared)).drop(columns="valid.per_class", errors="ignore")
     shared = [str(column) for column in runs if _described(column) and runs[column].nunique(dropna=False) == 1]
     settings = _of_settings(runs.drop(columns=shared))
     epochs, step = _epochs_that_fit(history.sort_values(["key", "epoch"]))
-    compared = runs.loc[~runs["role"].str.startswith("search"), "key"]
     scored = {key: arrays for key in compared if (arrays := study.arrays(key))}
     parts = pack(scored, MEASURED_LIMIT)
     fits = parts is not None and sum(map(len, parts)) <= ITEMS_LIMIT
+    table = _csv(runs.drop(columns=[*shared, *settings[1:]]))
+    large = len(table) > MEASURED_LIMIT
     files = {
-        f"{name}.csv": _csv(runs.drop(columns=[*shared, *settings[1:]])),
+        f"{name}.csv.gz" if large else f"{name}.csv": gzip.compress(table, mtime=0) if large else table,
         f"{name}_settings.csv": _csv(runs[settings].drop_duplicates("setting")),
         **({} if unfinished.empty else {f"{name}_unfinished.csv": _csv(unfinished)}),
         f"{name}_history.csv.gz": epochs,
