@@ -46,7 +46,7 @@ def test_help_needs_no_torch(cli, module):
         (["harness.run", "dataset=cifar10", "data.root=nowhere"], "nowhere"),
         (
             ["harness", "study=smoke", "metric=test.nonsense"],
-            "unknown metric 'test.nonsense': did you mean test.ece or test.gmean?",
+            "unknown metric 'test.nonsense': did you mean test.ece or test.confidence_gap or test.gmean?",
         ),
         (["harness", "study=smoke", "metric=test.tpo1"], "unknown metric 'test.tpo1': did you mean test.top1"),
         (["harness", "study=smoke", "axes.loss.gamma=[2,-1]", "axes.loss=[focal]", "baseline=focal gamma=2"], "gamma"),

@@ -8,6 +8,7 @@ import torch
 from scipy.linalg import sqrtm
 
 from harness import compose, fingerprints
+from harness.analysis import controls
 from harness.analysis.stats import mean_interval
 from harness.errors import UsageError
 from harness.metrics.generation import (
@@ -19,7 +20,7 @@ from harness.metrics.generation import (
     mmd,
     separability,
 )
-from harness.report.sections import controls, examples
+from harness.report.sections import examples
 from harness.tasks import Lazy, Seeds
 from harness.tasks.diffusion import signal_left
 from harness.training.job import Stopped, check
@@ -363,9 +364,9 @@ def test_made_images_are_drawn_beside_real_ones():
 
 def test_a_distance_below_that_of_noise_is_better_than_chance():
     below = mean_interval(np.array([-0.1, -0.12, -0.11]))
-    assert controls._learnt(below, 0.001, up=False)[0] == "passed"
-    assert controls._learnt(below, 0.2, up=False)[0] == "undecided"
-    assert controls._learnt(below, 0.999, up=True)[0] == "failed"
+    assert controls._beats(below, 0.001, up=False)[0] == "passed"
+    assert controls._beats(below, 0.2, up=False)[0] == "undecided"
+    assert controls._beats(below, 0.999, up=True)[0] == "failed"
 
 
 def test_a_study_of_roles_goes_from_plan_to_report(cli, recorded):

@@ -164,7 +164,8 @@ def test_record_says_what_was_measured(loop, tmp_path):
     assert all(len(json.loads(row["valid.per_class"])) == 10 for row in run.state.history)
     assert record["selected_epoch"] == 3
     assert set(record["test"]) == {
-        "top1", "top5", "macro_f1", "balanced_accuracy", "gmean", "auc", "minority_recall", "nll", "ece", "per_class",
+        "top1", "top5", "macro_f1", "balanced_accuracy", "gmean", "auc", "minority_recall", "nll", "ece",
+        "confidence_gap", "per_class",
     }  # fmt: skip
     assert len(record["test"]["per_class"]) == 10
     assert record["test"]["top1"] == pytest.approx(accuracy_from(record), abs=1e-9)

@@ -73,9 +73,9 @@ def _cost_table(a: Analysis, trials: search_cost.Trials) -> Table:
         Column("waiting", "waiting for data (%)", "number", "share of training in which the loop waits for batches"),
         Column("parameters", "model parameters", "number"),
         Column("loss_parameters", "loss parameters", "number", "weights of the loss itself"),
-        Column("diverged", "diverged", "number", "of the runs planned"),
-        Column("failed", "failed", "number", "of the runs planned"),
-        Column("unlearnt", "did not learn", "number", "of the runs planned"),
+        Column("diverged", "diverged", "number", "of the runs planned", detail=True),
+        Column("failed", "failed", "number", "of the runs planned", detail=True),
+        Column("unlearnt", "did not learn", "number", "of the runs planned", detail=True),
     )
     if trials:
         columns += (
