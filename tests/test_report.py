@@ -816,7 +816,8 @@ def test_a_page_of_1000_runs_is_below_5_mb(tmp_path):
     assert report.build(many, tmp_path).stat().st_size < 5e6 / 2  # many losses in many cells take twice as much
 
 
-def test_the_terminal_gets_a_table_of_at_most_100_columns(study):
+def test_the_terminal_gets_a_table_of_at_most_100_columns(study, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     text = report.summary(study)
     assert max(map(len, text.splitlines())) <= 100
     a = Analysis(study)
