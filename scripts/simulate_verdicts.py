@@ -1,7 +1,7 @@
 """How often verdicts are wrong, and how often intervals hold what they should, by simulation.
 
 ``python -m scripts.simulate_verdicts`` prints a table and writes results/measured/verdict_simulations.csv: for every
-setting the rate that was found, its nominal value, and the number of repetitions. About six minutes on one core.
+setting the rate that was found, its nominal value, and the number of repetitions. About eight minutes on one core.
 
 A run is simulated as its score on every test item: an item is right if the loss's level + the item's difficulty (alike
 for all losses) + what the item is for this loss + the seed's luck + noise is above 0. The truth is known exactly, since
