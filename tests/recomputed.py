@@ -145,11 +145,11 @@ def compare(differences, pairs, alpha, margin, span, grain, up, sequential):
     if n < 2:
         return (float(d.mean()) if n else math.nan), math.nan, math.nan, "not decidable"
     least = max(grain / math.sqrt(6), 1e-12 * max(1.0, np.abs(d).max()))
-    error, freedom = max(np.std(d, ddof=1), least) / math.sqrt(n), n - 1
+    half = half_width(max(np.std(d, ddof=1), least) / math.sqrt(n), n - 1, n, alpha, sequential)
     if pairs is not None:
         error, freedom = crossed(pairs)
         error = max(error, least / math.sqrt(n))
-    half = half_width(error, freedom, n, alpha, sequential)
+        half = max(half, half_width(error, freedom, n, alpha, sequential))
     low, high = max(-span, d.mean() - half), min(span, d.mean() + half)
     if margin and low > -margin and high < margin:
         word = "equivalent"

@@ -103,6 +103,19 @@ def test_intervals_over_new_items_cover_where_those_over_seeds_do_not(rng, redra
     assert found["coverage, seeds alone"] < found["coverage, new items"] - 0.01
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_what_holds_for_new_items_is_never_surer_than_what_holds_for_these(rng, seeds):
+    world = simulated.World(rng, (0.97, 0.97), 1800, 360, by_seed=True)
+    for _ in range(30):
+        items = simulated.differences([world.seed() for _ in range(seeds)], 1)
+        found = estimate(simulated.by_seed(items), items, 1 / 360)
+        for sequential in (False, True):
+            new, own = (found.interval(scope, sequential=sequential) for scope in ("new items", "seeds"))
+            assert new[0] <= own[0]
+            assert new[1] >= own[1]
+            assert found.p("new items", sequential=sequential) >= found.p("seeds", sequential=sequential)
+
+
 def test_seeds_cannot_shrink_what_the_items_contribute(rng):
     hard = rng.normal(size=50)
     items = [(np.arange(50), hard + 0.01 * rng.normal(size=50)) for _ in range(8)]

@@ -62,9 +62,13 @@ class Estimate:
         """What the widest interval known speaks of."""
         return "new items" if math.isfinite(self.error_new) else "seeds"
 
-    def standard_error(self, scope: Scope) -> tuple[float, float]:
-        """Return standard error and degrees of freedom of a scope."""
-        return (self.error, self.n - 1) if scope == "seeds" else (self.error_new, self.freedom_new)
+    def standard_errors(self, scope: Scope) -> list[tuple[float, float]]:
+        """Return standard error and degrees of freedom over seeds, and over seeds and new items if that is the scope.
+
+        What holds for new items, too, cannot be surer than what holds for these: the widest of them counts.
+        """
+        found = [(self.error, self.n - 1.0)]
+        return found if scope == "seeds" else [*found, (self.error_new, self.freedom_new)]
 
     def interval(
         self, scope: Scope, alpha: float = ALPHA, *, sequential: bool = False, low: float = -math.inf,
@@ -78,21 +82,23 @@ class Estimate:
             sequential: it holds at every number of seeds at once, however often one looks.
             low, high: bounds of the metric's differences.
         """
-        error, freedom = self.standard_error(scope)
-        if self.n < 2 or not math.isfinite(error):
+        found = self.standard_errors(scope)
+        if self.n < 2 or not all(math.isfinite(error) for error, _ in found):
             return math.nan, math.nan
-        half = critical(freedom, alpha, sequential_pairs=self.n if sequential else None) * error
+        pairs = self.n if sequential else None
+        half = max(critical(freedom, alpha, sequential_pairs=pairs) * error for error, freedom in found)
         return max(low, self.mean - half), min(high, self.mean + half)
 
     def p(self, scope: Scope, *, sequential: bool = False) -> float:
         """Return the two-sided p value that the mean is 0; with ``sequential`` one that holds under looking after
         every seed.
         """
-        error, freedom = self.standard_error(scope)
-        if self.n < 2 or not math.isfinite(error):
+        found = self.standard_errors(scope)
+        if self.n < 2 or not all(math.isfinite(error) for error, _ in found):
             return math.nan
-        t = abs(self.mean) / error
-        return min(1.0, 1 / e_value(t, self.n)) if sequential else float(2 * special.stdtr(freedom, -t))
+        if sequential:
+            return min(1.0, max(1 / e_value(abs(self.mean) / error, self.n) for error, _ in found))
+        return max(float(2 * special.stdtr(freedom, -abs(self.mean) / error)) for error, freedom in found)
 
 
 def estimate(differences: ArrayLike, items: Items | None = None, grain: float = 0.0) -> Estimate:

@@ -216,7 +216,7 @@ def seeds_needed(found: Estimate, scale: Scale, alpha: float, *, sequential: boo
     Returns:
         A number above that of the seeds there are; None if it is more than :data:`MOST_SEEDS`, or nothing is known.
     """
-    if found.n < 2 or not math.isfinite(found.standard_error(found.scope)[0]):
+    if found.n < 2:
         return None
 
     def decides(n: int) -> bool:
@@ -239,10 +239,9 @@ def within_reach(found: Estimate, scale: Scale, alpha: float, most: int) -> bool
     It is given up only where its interval would be too wide at that number even if the true difference lay one standard
     error nearer to a decision than the observed one. Giving up makes no verdict, so it adds no false one.
     """
-    error, _ = found.standard_error(found.scope)
-    if found.n < 2 or not math.isfinite(error):
+    if found.n < 2:
         return True
-    return _decides(found, scale, alpha, most, 0.5, sequential=True, slack=error)
+    return _decides(found, scale, alpha, most, 0.5, sequential=True, slack=_error(found))
 
 
 def _decides(
@@ -257,11 +256,14 @@ def _decides(
     return within <= scale.margin - max(size - slack, 0.0)
 
 
+def _error(found: Estimate) -> float:
+    return max(error for error, _ in found.standard_errors(found.scope))
+
+
 def _half_width(found: Estimate, alpha: float, n: int, power: float, *, sequential: bool) -> float:
     """Return how wide half an interval of n seeds would be, with what chance adds to it at this power."""
-    error, _ = found.standard_error(found.scope)
     fixed = found.fixed_new**2 if found.scope == "new items" else 0.0
-    moving = max(error**2 - fixed, 0.0) * found.n
+    moving = max(_error(found) ** 2 - fixed, 0.0) * found.n
     needed = critical(n - 1, alpha, sequential_pairs=n if sequential else None)
     return (needed + float(special.stdtrit(n - 1, power))) * math.sqrt(moving / n + fixed)
 
