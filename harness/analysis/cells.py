@@ -155,7 +155,6 @@ class Analysis:
         self.main = where(self.runs, role="run")
         self._records: dict[tuple[Cell, str], pd.DataFrame] = {}
         self._numbers: dict[str, pd.Series] = {}
-        self._histories: dict[str, pd.DataFrame] | None = None
         self.own_reasons: dict[tuple[Cell, str], tuple[str, ...]] = {}
 
     def metric_of(self, key: str) -> Metric:
@@ -310,11 +309,13 @@ class Analysis:
 
     def histories(self, outcome: Outcome) -> pd.DataFrame:
         """Return the epochs of the completed runs of an outcome."""
-        if self._histories is None:
-            groups = self.study.history.groupby("key", sort=False) if len(self.study.history) else ()
-            self._histories = {str(key): frame for key, frame in groups}
         found = [self._histories[key] for key in outcome.keys if key in self._histories]
         return pd.concat(found) if found else self.study.history.iloc[:0]
+
+    @functools.cached_property
+    def _histories(self) -> dict[str, pd.DataFrame]:
+        history = self.study.history
+        return {str(key): epochs for key, epochs in history.groupby("key", sort=False)} if len(history) else {}
 
     def records(self, outcome: Outcome) -> pd.DataFrame:
         """Return the completed runs of an outcome with all their columns."""
@@ -363,6 +364,10 @@ class Analysis:
         """Return the differences of an outcome on every test item, seed by seed; None where there are none."""
         half = len(outcome.paired_keys) // 2
         return self._item_pairs(outcome.paired_keys[:half], outcome.paired_keys[half:])
+
+    def estimate_of(self, outcome: Outcome) -> Estimate:
+        """Return the mean difference of an outcome from the baseline, with its standard errors."""
+        return estimate(outcome.differences, self.item_differences(outcome), self.grain(outcome.cell))
 
     def _item_pairs(self, keys: Sequence[str], others: Sequence[str]) -> Items | None:
         found = []
@@ -422,41 +427,33 @@ class Analysis:
     def _may_compare(self, cell: Cell, label: str) -> bool:
         return (cell, label) in self.done and len(self.compared(cell, label)) > 1
 
+    def _improvement(self, cell: Cell, first: str, second: str) -> Estimate:
+        """Return by how much the first loss is better than the second in a cell."""
+        sign = 1 if self.metric.higher_is_better else -1
+        paired = self._paired(self.compared(cell, first), self.compared(cell, second))
+        items = self._item_pairs([run[1] for run in paired], [run[3] for run in paired])
+        signed = None if items is None else [(ids, sign * d) for ids, d in items]
+        return estimate([sign * (run[2] - run[4]) for run in paired], signed, self.grain(cell))
+
     def _best(self, cell: Cell) -> list[Candidate]:
         labels = [label for label in self.labels if self._may_compare(cell, label)]
-        known = {label: self.compared(cell, label) for label in labels}
-        sign = 1 if self.metric.higher_is_better else -1
-        grain = self.grain(cell)
-
-        def difference(first: str, second: str) -> Estimate:
-            paired = self._paired(known[first], known[second])
-            items = self._item_pairs([run[1] for run in paired], [run[3] for run in paired])
-            signed = None if items is None else [(ids, sign * d) for ids, d in items]
-            return estimate([sign * (run[2] - run[4]) for run in paired], signed, grain)
-
         withheld = {label: gates.of_runs(self, cell, label) for label in labels}
-        return confidence_set(labels, difference, sequential=self.sequential, withheld=withheld)
+        better = functools.partial(self._improvement, cell)
+        return confidence_set(labels, better, sequential=self.sequential, withheld=withheld)
 
     @functools.cached_property
     def best_over_cells(self) -> list[Candidate]:
         """The same over all cells: the mean of the cells' differences; losses that have runs in every cell."""
         everywhere = [label for label in self.labels if all(self._may_compare(cell, label) for cell in self.cells)]
-        sign = 1 if self.metric.higher_is_better else -1
 
-        def difference(first: str, second: str) -> Estimate:
-            found = []
-            for cell in self.cells:
-                paired = self._paired(self.compared(cell, first), self.compared(cell, second))
-                items = self._item_pairs([run[1] for run in paired], [run[3] for run in paired])
-                signed = None if items is None else [(ids, sign * d) for ids, d in items]
-                found.append(estimate([sign * (run[2] - run[4]) for run in paired], signed, self.grain(cell)))
-            return averaged(found)
+        def better(first: str, second: str) -> Estimate:
+            return averaged([self._improvement(cell, first, second) for cell in self.cells])
 
         withheld = {
             label: tuple(dict.fromkeys(reason for cell in self.cells for reason in gates.of_runs(self, cell, label)))
             for label in everywhere
         }
-        return confidence_set(everywhere, difference, sequential=self.sequential, withheld=withheld)
+        return confidence_set(everywhere, better, sequential=self.sequential, withheld=withheld)
 
     # ------------------------------------------------------------------ across cells
 
@@ -474,13 +471,7 @@ class Analysis:
         signs = {cell.values: effects.SIGNS[c.verdict] for cell, c in compared.items() if c.verdict in effects.SIGNS}
         axes = effects.depends_on(self.cell_columns, signs) if found == "depends" else ()
         own = self._by_seed_and_cell(label).dropna()
-        mean = averaged(
-            [
-                estimate(outcome.differences, self.item_differences(outcome), self.grain(cell))
-                for cell in compared
-                for outcome in (self.outcomes[cell, label],)
-            ]
-        )
+        mean = averaged([self.estimate_of(self.outcomes[cell, label]) for cell in compared])
         ends = mean.interval(mean.scope, stats.ALPHA / max(1, len(self.challengers)), sequential=self.sequential)
         return Across(
             label=label,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from harness.analysis import stats
 from harness.analysis.cells import Analysis
-from harness.analysis.estimates import ALPHA, estimate
+from harness.analysis.estimates import ALPHA
 from harness.analysis.frames import column
 from harness.records.study import StudyData
 
@@ -26,8 +26,7 @@ def open_settings(study: StudyData) -> set[str]:
     found: set[str] = set()
     for (cell, label), compared in analysis.comparisons.items():
         outcome, scale = analysis.outcomes[cell, label], analysis.scale(cell)
-        known = estimate(outcome.differences, analysis.item_differences(outcome), scale.grain)
-        reachable = stats.within_reach(known, scale, ALPHA / compared.family, most)
+        reachable = stats.within_reach(analysis.estimate_of(outcome), scale, ALPHA / compared.family, most)
         lost = outcome.failures.runs and outcome.failures.failed == outcome.failures.runs
         if compared.verdict == "not decidable" and reachable and not lost:
             found.update(str(setting) for setting in column(analysis.planned[cell, label], "setting"))
