@@ -10,10 +10,11 @@ import pytest
 
 from harness import plan
 from harness.address import Addresses
-from harness.analysis import claims, deciding, weighing
+from harness.analysis import claims, deciding, reasons, weighing
 from harness.analysis.cells import Analysis
 from harness.analysis.claims import COSTS, Claim
 from harness.analysis.deciding import decide
+from harness.analysis.reasons import Reason
 from harness.analysis.samples import Differences, Measures, Rates
 from harness.analysis.weighing import Evidence, Place, weigh
 from harness.errors import UsageError
@@ -235,7 +236,8 @@ def test_a_gate_withholds_and_says_why_and_where():
 
     def gate(analysis, cell, label):
         assert analysis is records
-        return ("its search ended at the edge",) if (cell.model, label) == ("vit_nano", "a") else ()
+        edge = Reason("its search ended at the edge", reasons.EDGE)
+        return (edge,) if (cell.model, label) == ("vit_nano", "a") else ()
 
     found = decided(claim(), records, gate)
     assert (found.verdict, found.because) == ("withheld", "a: its search ended at the edge (vit_nano)")

@@ -23,7 +23,7 @@ from matplotlib.text import Text
 from scipy import stats as scipy_stats
 
 from harness import plan, records, report
-from harness.analysis import cells, gates
+from harness.analysis import cells
 from harness.analysis.cells import Analysis
 from harness.errors import UsageError
 from harness.metrics.declared import CLASSIFICATION, Metric
@@ -540,9 +540,9 @@ def test_what_withholds_the_baseline_withholds_every_verdict_but_rules_the_other
 def test_every_reason_has_a_kind_and_a_remedy(study):
     loud = synthetic.study(history=False, control_shift=0.0)
     found = [Analysis(loud), Analysis(searched_to_the_edge(study)), Analysis(synthetic.study(seeds=(1, 2)))]
-    reasons = {why for a in found for c in a.comparisons.values() for why in c.because}
-    assert len({gates.kind(why) for why in reasons}) >= 4
-    assert all(all(gates.kind(why)) for why in reasons)
+    kinds = {why.kind for a in found for c in a.comparisons.values() for why in c.because}
+    assert len(kinds) >= 4
+    assert all(kind.what and kind.remedy and kind.heading for kind in kinds)
 
 
 # ---------------------------------------------------------------------------- the best

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from harness.analysis import effects, learning, stats
+from harness.analysis import effects, learning, reasons, stats
 from harness.analysis.best import confidence_set
 from harness.analysis.estimates import ALPHA, critical, crossed, e_value, estimate
+from harness.analysis.reasons import Reason
 from harness.analysis.stats import Scale
 from scripts import simulate_verdicts as simulated
 
@@ -184,8 +185,9 @@ def test_a_family_gets_its_verdicts_and_the_number_that_would_decide(rng):
 
 def test_a_withheld_verdict_keeps_its_numbers():
     found = stats.compare([1.0, 1.1, 0.9, 1.0, 1.05], Scale())
-    held = found.withheld(["the search ended at the edge"])
-    assert (found.verdict, held.verdict, held.because) == ("better", "withheld", ("the search ended at the edge",))
+    why = Reason("the search ended at the edge", reasons.EDGE)
+    held = found.withheld([why])
+    assert (found.verdict, held.verdict, held.because) == ("better", "withheld", (why,))
     assert (held.low, held.high) == (found.low, found.high)
     assert found.withheld(()) is found
 
@@ -236,7 +238,9 @@ def test_the_confidence_set_leaves_out_what_is_beaten_and_names_the_victor(rng):
     assert [each.may_be_best for each in found] == [True, True, False]
     assert found[2].beaten_by in ("a", "b")
     assert 0.09 < found[2].by < 0.1
-    held = confidence_set(list(scores), lambda x, y: estimate(scores[x] - scores[y]), withheld={"c": ("edge",)})
+    held = confidence_set(
+        list(scores), lambda x, y: estimate(scores[x] - scores[y]), withheld={"c": (Reason("edge", reasons.EDGE),)}
+    )
     assert held[2].may_be_best, "what may be better than it seems cannot be left out"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.analysis.estimates import ALPHA, Estimate
+from harness.analysis.reasons import Reason
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Candidate:
     label: str
     beaten_by: str = ""
     by: float = 0.0
-    withheld: tuple[str, ...] = ()
+    withheld: tuple[Reason, ...] = ()
 
     @property
     def may_be_best(self) -> bool:
@@ -36,7 +37,7 @@ def confidence_set(
     difference: Callable[[str, str], Estimate],
     *,
     sequential: bool = False,
-    withheld: Mapping[str, tuple[str, ...]] | None = None,
+    withheld: Mapping[str, tuple[Reason, ...]] | None = None,
 ) -> list[Candidate]:
     """Return every loss with what beats it; those that nothing beats hold the best with probability 0.95 at least.
 

@@ -25,6 +25,7 @@ from harness.analysis.effects import Heterogeneity
 from harness.analysis.estimates import Estimate, Items, estimate
 from harness.analysis.frames import column, distinct, numbers, rows, where
 from harness.analysis.frames import records as dicts
+from harness.analysis.reasons import Reason
 from harness.analysis.stats import Comparison, Interval, Rate, Scale
 from harness.metrics.declared import KNOWN, Metric, metric_of
 from harness.records.study import StudyData
@@ -155,7 +156,7 @@ class Analysis:
         self.main = where(self.runs, role="run")
         self._records: dict[tuple[Cell, str], pd.DataFrame] = {}
         self._numbers: dict[str, pd.Series] = {}
-        self.own_reasons: dict[tuple[Cell, str], tuple[str, ...]] = {}
+        self._reasons: dict[tuple[Cell, str], tuple[Reason, ...]] = {}
 
     def metric_of(self, key: str) -> Metric:
         """Return the metric that a column of the records holds, such as ``test.top1``.
@@ -338,6 +339,12 @@ class Analysis:
         frame = pd.DataFrame(columns)
         finite = rows(frame, column(frame, "value").notna() & (column(runs, "status") == "done"))
         return rows(finite, ~column(finite, "seed").duplicated())
+
+    def reasons(self, cell: Cell, label: str) -> tuple[Reason, ...]:
+        """Return why the runs of a loss in a cell cannot be used, by themselves."""
+        if (cell, label) not in self._reasons:
+            self._reasons[cell, label] = gates.of_loss(self, cell, label)
+        return self._reasons[cell, label]
 
     @functools.cached_property
     def comparisons(self) -> dict[tuple[Cell, str], Comparison]:

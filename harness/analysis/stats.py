@@ -20,6 +20,7 @@ from scipy import stats as scipy_stats
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from harness.analysis.estimates import ALPHA, Estimate, Items, Scope, critical, estimate
+from harness.analysis.reasons import Reason
 
 POWER = 0.8
 MOST_SEEDS = 10_000  # beyond this a study "would need more than"
@@ -97,9 +98,9 @@ class Comparison:
     improved: float = math.nan
     improved_low: float = math.nan
     improved_high: float = math.nan
-    because: tuple[str, ...] = ()
+    because: tuple[Reason, ...] = ()
 
-    def withheld(self, because: Sequence[str]) -> Comparison:
+    def withheld(self, because: Sequence[Reason]) -> Comparison:
         """Return the same comparison with its verdict withheld for these reasons; itself where there is none."""
         if not because:
             return self

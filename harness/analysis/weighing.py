@@ -15,18 +15,19 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from harness.analysis import gates, learning
+from harness.analysis import gates, learning, reasons
 from harness.analysis.cells import Analysis, Cell, cell_columns, largest_group
 from harness.analysis.claims import Claim, Values
 from harness.analysis.estimates import Items
 from harness.analysis.frames import column, numbers, records, rows, where
+from harness.analysis.reasons import Reason
 from harness.analysis.samples import UNBOUNDED, Differences, Ends, Measures, Rates, Sample
 from harness.metrics.declared import Metric, metric_of
 from harness.paths import MEASURED
 from harness.text import axis_title, count, joined, number, plain
 
 At = tuple[tuple[str, str], ...]
-Gate = Callable[[Analysis, Cell, str], tuple[str, ...]]
+Gate = Callable[[Analysis, Cell, str], tuple[Reason, ...]]
 """Reasons why the runs of a loss (by label) in a cell cannot be used; none where they can."""
 BARE = ("loss", "label", "model", "dataset")  # whose values need no name beside them
 MEASURED_AS = {"time": ("eager_ms", "copies"), "operations": ("operations",)}
@@ -49,8 +50,13 @@ class Place:
     at: At
     sample: Sample
     keys: tuple[str, ...] = ()
-    withheld: tuple[str, ...] = ()
+    withheld: tuple[Reason, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """The kinds of reasons for which its answer is withheld, each once."""
+        return tuple(dict.fromkeys(reason.kind.heading for reason in self.withheld))
 
     @property
     def title(self) -> str:
@@ -227,10 +233,10 @@ class _Weighing:
     # ------------------------------------------------------------------ one place
 
     def _place(self, at: At, parts: list[tuple[str, pd.DataFrame]]) -> Place:
-        absent = [f"no runs of {name}" for name, runs in parts if not len(runs)]
-        absent += [f"no runs of {name}" for name in self._absent_members(parts)]
-        if absent:
-            return Place(at, Differences(()), withheld=tuple(dict.fromkeys(absent)))
+        absent = [name for name, runs in parts if not len(runs)]
+        if absent := dict.fromkeys([*absent, *self._absent_members(parts)]):
+            why = tuple(Reason(f"no runs of {name}", reasons.NONE) for name in absent)
+            return Place(at, Differences(()), withheld=why)
         if self.claim.test == "rate":
             return self._rates(at, parts)
         sides = self._read(parts)
@@ -245,13 +251,13 @@ class _Weighing:
             tuple(differences), self._items(keys, signs), grain, self._ends(len(sides)), self.analysis.sequential
         )
         flat = tuple(dict.fromkeys(key for own in keys for side in own for key in side))
-        reasons = [*self._gates(parts), *self._obstacles(sides, shared, grain)]
-        return Place(at, sample, flat, tuple(dict.fromkeys(reasons)), self._notes(parts))
+        why = [*self._gates(parts), *self._obstacles(sides, shared, grain)]
+        return Place(at, sample, flat, tuple(dict.fromkeys(why)), self._notes(parts))
 
     def _rates(self, at: At, parts: list[tuple[str, pd.DataFrame]]) -> Place:
         ended = [rows(runs, column(runs, "status").isin(["done", "diverged"])) for _, runs in parts]
         if not all(map(len, ended)):
-            return Place(at, Differences(()), withheld=("no run has ended on one side",))
+            return Place(at, Differences(()), withheld=(Reason("no run has ended on one side", reasons.NONE),))
         failed = [
             int(((column(runs, "status") == "diverged") | column(runs, "key").isin(self.unlearnt)).sum())
             for runs in ended
@@ -260,15 +266,17 @@ class _Weighing:
         sample = Rates((failed[0], failed[1]), (len(ended[0]), len(ended[1])))
         return Place(at, sample, keys, self._gates(parts))
 
-    def _obstacles(self, sides: Sequence[_Side], shared: Sequence[Any], grain: float) -> list[str]:
+    def _obstacles(self, sides: Sequence[_Side], shared: Sequence[Any], grain: float) -> list[Reason]:
         claim, found = self.claim, []
         what = "losses" if claim.pair == "loss" else "seeds"
         if len(shared) < 2:
-            found.append(f"{len(shared)} complete {what}: a comparison takes two")
+            found.append(Reason(f"{len(shared)} complete {what}: a comparison takes two", reasons.MISSING))
         elif len(alike := {side.values[name] for side in sides for name in shared}) == 1:  # the end of its range, say
-            found.append(f"{claim.metric} does not tell runs apart: {alike.pop():g} in all of them")
+            text = f"{claim.metric} does not tell runs apart: {alike.pop():g} in all of them"
+            found.append(Reason(text, reasons.ALIKE))
         if grain > claim.margin:
-            found.append(f"the margin is finer than one test item ({number(100 * grain, 2)} %)")
+            text = f"the margin is finer than one test item ({number(100 * grain, 2)} %)"
+            found.append(Reason(text, reasons.GRAIN))
         return found
 
     def _notes(self, parts: Sequence[tuple[str, pd.DataFrame]]) -> tuple[str, ...]:
@@ -295,13 +303,13 @@ class _Weighing:
             absent += sorted(set.union(*labels) - set.intersection(*labels))
         return absent
 
-    def _gates(self, parts: Sequence[tuple[str, pd.DataFrame]]) -> tuple[str, ...]:
+    def _gates(self, parts: Sequence[tuple[str, pd.DataFrame]]) -> tuple[Reason, ...]:
         if self.claim.role != "run":
             return ()
         cells = {cell.values: cell for cell in self.analysis.cells}
         asked = dict.fromkeys(pair for _, runs in parts for pair in zip(runs["cell"], runs["label"], strict=True))
         found = [
-            reason if reason.startswith("a control") else f"{label}: {reason}"
+            reason.of(str(label))
             for values, label in asked
             if values in cells
             for reason in self.gate(self.analysis, cells[values], str(label))
@@ -492,13 +500,14 @@ def _cost(cost: str, one: str, other: str) -> list[Place]:
     at = (("loss", f"{one} beside {other}"),)
     mine, theirs = ({str(row["size"]): row for row in records(where(costs(), loss=name))} for name in (one, other))
     if absent := [name for name, own in ((one, mine), (other, theirs)) if not own]:
-        return [Place(at, Differences(()), withheld=(f"no measured cost of {joined(absent)}",))]
+        why = Reason(f"no measured cost of {joined(absent)}", reasons.UNMEASURED)
+        return [Place(at, Differences(()), withheld=(why,))]
     shared = [(size, size) for size in mine if size in theirs]
     if cost == "operations":  # which the size of the data does not change
         shared = shared[:1] or [(next(iter(mine)), next(iter(theirs)))]
     if not shared:
-        reason = f"{one} and {other} were measured at different sizes"
-        return [Place(at, Differences(()), withheld=(reason,))]
+        why = Reason(f"{one} and {other} were measured at different sizes", reasons.UNMEASURED)
+        return [Place(at, Differences(()), withheld=(why,))]
     found = []
     for size, other_size in shared:
         ratios = tuple(math.log(mine[size][name] / theirs[other_size][name]) for name in MEASURED_AS[cost])

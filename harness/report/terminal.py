@@ -6,8 +6,8 @@ import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from harness.analysis import gates
 from harness.analysis.cells import Analysis, Cell, Outcome
+from harness.analysis.reasons import Reason
 from harness.report.sections.best import sentences
 from harness.report.sections.common import looking, scopes, simultaneous
 from harness.report.sections.reproduce import asked
@@ -85,17 +85,16 @@ def _line(a: Analysis, outcome: Outcome, reasons: dict[str, int]) -> tuple[str, 
         return (name, ", ".join(["baseline", *lost]), DASH, mean, str(outcome.values.n))
     word = str(found.verdict)
     if found.because:
-        named = dict.fromkeys(_named(a, reason) for reason in found.because)
+        named = dict.fromkeys(_named(reason) for reason in found.because)
         word += f" [{','.join(str(reasons.setdefault(reason, len(reasons) + 1)) for reason in named)}]"
     elif found.seeds_needed and not lost:
         word += f" (needs {found.seeds_needed:,})"
     return (name, ", ".join([word, *lost]), a.metric.difference(found), mean, str(found.n))
 
 
-def _named(a: Analysis, reason: str) -> str:
+def _named(reason: Reason) -> str:
     """Return the kind of a reason, and whose it is where it is the baseline's."""
-    kind, _ = gates.kind(reason)
-    return f"{a.baseline}: {kind}" if reason.startswith(f"{a.baseline}: ") else kind
+    return f"{reason.whose}: {reason.kind.what}" if reason.whose else reason.kind.what
 
 
 def _fitted(words: Sequence[str], widths: Sequence[int]) -> Iterator[str]:

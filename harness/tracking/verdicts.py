@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from harness.analysis import gates
 from harness.analysis.cells import Analysis
 from harness.analysis.stats import Comparison
 from harness.tracking.runs import Verdict
@@ -39,7 +38,7 @@ def _said(found: Comparison, lost: frozenset[str]) -> Verdict:
         ".family": float(found.family),
     }
     # counts in reasons change with every run; the tags of all seeds are not to be written as often
-    kinds = "; ".join(dict.fromkeys(gates.kind(reason)[0] for reason in found.because))
+    kinds = "; ".join(dict.fromkeys(reason.kind.what for reason in found.because))
     return Verdict(
         {f"lossbench.{name}": text for name, text in tags.items() if text},
         {f"difference{name}": float(f"{value:.6g}") for name, value in numbers.items() if math.isfinite(value)},

@@ -341,9 +341,7 @@ def _groups(a: Analysis, cell: Cell, first: float, second: float) -> dict[str, C
 
 def _because(a: Analysis, cell: Cell, labels: set[str]) -> tuple[str, ...]:
     """Return what withholds a verdict on groups of losses: each kind of reason, with how many losses it concerns."""
-    kinds = Counter(
-        kind for label in labels for kind in {gates.kind(reason)[0] for reason in gates.of_runs(a, cell, label)}
-    )
+    kinds = Counter(kind for label in labels for kind in {reason.kind.what for reason in gates.of_runs(a, cell, label)})
     return tuple(f"{kind} ({n} of {count(len(labels), 'loss', 'losses')})" for kind, n in sorted(kinds.items()))
 
 

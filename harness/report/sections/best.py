@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from harness.analysis import gates
 from harness.analysis.best import Candidate
 from harness.analysis.cells import Analysis
 from harness.report.items import Column, Entry, Filters, Item, Prose, Row, Section, Table
@@ -71,7 +70,7 @@ def _sentence(a: Analysis, where: str, found: Sequence[Candidate]) -> str:
     text = f"{place[0].upper()}{place[1:]}, {size} may be the best: {_named(a, where, unbeaten)}"
     if not kept:
         return f"{text}."
-    why = joined(dict.fromkeys(gates.kind(reason)[0] for each in kept for reason in each.withheld))
+    why = joined(dict.fromkeys(reason.kind.what for each in kept for reason in each.withheld))
     others = "the rest" if len(unbeaten) + len(kept) == len(found) else _named(a, where, kept)
     return f"{text}, which no other beats; and {others}, beaten but not to be ruled out, because {why}."
 

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from harness.analysis import deciding
+from harness.analysis import deciding, reasons
 from harness.analysis.cells import Analysis
 from harness.analysis.claims import Claim
 from harness.analysis.deciding import Decision, margin_of
@@ -41,16 +41,6 @@ WHY = {
     "cannot be tested": "for want of a task, of data, or of a study",
     "retired": "no longer tested, for the reason named beside each",
 }
-REASONS = {
-    "a failed control": ("a control",),
-    "runs missing, or never made": ("no run", "are missing", "complete seeds", "complete losses", "failed"),
-    "a search at its edge, or tied": ("search",),
-    "training too short": ("still rose", "plateau"),
-    "runs made by older code": ("older code",),
-    "a metric too coarse, or at an end of its range": ("tell runs apart", "finer than"),
-    "losses not measured alike": ("measured",),
-}
-"""What stands in the way of verdicts, with words of the reasons that say so; the first that fits counts."""
 KINDS = {
     "steps": "steps to {share:.0%} of the other side's final {metric}",
     "roughness": "roughness of the curve of {metric}",
@@ -120,8 +110,8 @@ def _withheld(decisions: Sequence[Decision]) -> list[tuple[str, str]]:
     """Return for how many claims each kind of reason stands in the way; a claim may have several."""
     found: Counter[str] = Counter()
     for decision in decisions:
-        reasons = [reason for place in decision.evidence.places for reason in place.withheld]
-        found.update(list(dict.fromkeys(map(_kind, reasons or [decision.evidence.missing]))))
+        headings = [heading for place in decision.evidence.places for heading in place.headings]
+        found.update(list(dict.fromkeys(headings or [reasons.NONE.heading])))
     return [(str(n), kind) for kind, n in found.most_common()]
 
 
@@ -132,13 +122,9 @@ def _because(decision: Decision) -> str:
     places = decision.evidence.places
     if decision.verdict != "withheld" or not places:
         return decision.because
-    found = Counter(kind for place in places for kind in dict.fromkeys(map(_kind, place.withheld)))
+    found = Counter(heading for place in places for heading in place.headings)
     several = len(places) > 1
     return "; ".join(f"{kind} ({n} of {len(places)} places)" if several else kind for kind, n in found.most_common())
-
-
-def _kind(reason: str) -> str:
-    return next((kind for kind, words in REASONS.items() if any(word in reason for word in words)), "another reason")
 
 
 def _brief(decision: Decision) -> str:

@@ -111,7 +111,7 @@ def _points(a: Analysis) -> list[Point]:
 def _in_cells(a: Analysis, cells: list[Cell], label: str, verdict: str) -> str:
     extent = f"in {'all' if len(cells) == len(a.cells) else f'{len(cells)} of'} {len(a.cells)} cells"
     if verdict == "withheld" and len(a.cells) > 1:
-        kinds = dict.fromkeys(gates.kind(reason)[0] for cell in cells for reason in a.comparisons[cell, label].because)
+        kinds = dict.fromkeys(reason.kind.what for cell in cells for reason in a.comparisons[cell, label].because)
         return f"{extent}: {gates.summary(tuple(kinds))}"
     if verdict == "not decidable" and len(a.cells) > 2:  # the table below lists the many undecided cells
         diverged = sum(a.outcomes[cell, label].diverged for cell in cells)
@@ -128,7 +128,7 @@ def _in_cell(a: Analysis, cell: Cell, label: str) -> str:
         if lost:
             details.append(f"{lost} of {outcome.planned} {what}" + (", the others compared" if found.n else ""))
     if found.because:
-        details.append(gates.summary(tuple(dict.fromkeys(gates.kind(each)[0] for each in found.because))))
+        details.append(gates.summary(tuple(dict.fromkeys(each.kind.what for each in found.because))))
     elif found.seeds_needed:
         details.append(f"about {found.seeds_needed:,} needed")
     elif (why := reason(found)) and not outcome.diverged:

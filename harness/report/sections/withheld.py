@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.analysis import gates
 from harness.analysis.cells import Analysis, Cell
+from harness.analysis.reasons import Kind
 from harness.report.items import Column, Entry, Prose, Row, Section, Table
 from harness.report.sections.common import cell_filters, loss_entry, loss_filters
 from harness.text import count, joined
@@ -14,11 +14,11 @@ def section(a: Analysis) -> Section:
     held = {at: found for at, found in a.comparisons.items() if found.because}
     if not held:
         return Section("withheld", "What withholds verdicts", ())
-    counts: dict[tuple[str, bool], set[tuple[Cell, str]]] = {}
+    counts: dict[tuple[Kind, bool], set[tuple[Cell, str]]] = {}
     for at, found in held.items():
         for reason in found.because:
-            of_base = reason.startswith(f"{a.baseline}: ")
-            counts.setdefault((gates.kind(reason)[0], of_base), set()).add(at)
+            of_base = reason.whose == a.baseline
+            counts.setdefault((reason.kind, of_base), set()).add(at)
     text = (
         f"{len(held)} of {count(len(a.comparisons), 'verdict')} are withheld. Differences and intervals stand as "
         "measured; they are not read as a verdict on the losses, because of what follows. More seeds mend none of it."
@@ -26,8 +26,7 @@ def section(a: Analysis) -> Section:
     return Section("withheld", "What withholds verdicts", (Prose((text,)), _kinds(a, counts), _verdicts(a)))
 
 
-def _kinds(a: Analysis, counts: dict[tuple[str, bool], set[tuple[Cell, str]]]) -> Table:
-    remedies = dict(gates.KINDS.values())
+def _kinds(a: Analysis, counts: dict[tuple[Kind, bool], set[tuple[Cell, str]]]) -> Table:
     columns = (
         Column("reason", "reason"),
         Column("whose", "whose"),
@@ -43,8 +42,8 @@ def _kinds(a: Analysis, counts: dict[tuple[str, bool], set[tuple[Cell, str]]]) -
         cells = {cell for cell, _ in where}
         whose = f"{a.baseline}, the baseline" if of_base else "the loss or the cell"
         rows.append(
-            Row((Entry(kind), Entry(whose), Entry(str(len(where)), len(where)), Entry(str(len(cells)), len(cells)),
-                 Entry(names), Entry(remedies[kind])))
+            Row((Entry(kind.what), Entry(whose), Entry(str(len(where)), len(where)), Entry(str(len(cells)), len(cells)),
+                 Entry(names), Entry(kind.remedy)))
         )  # fmt: skip
     caption = "A verdict with several reasons counts under each of them."
     return Table("withheld", "Reasons", columns, tuple(rows), caption)
