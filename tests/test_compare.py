@@ -93,12 +93,25 @@ def test_numbers_are_those_of_scipy_paired_and_not(study):
 
 def test_one_run_on_a_side_has_no_interval_and_no_verdict(study):
     other = noisy(study, np.random.default_rng(2))
-    one = other.runs[other.runs["seed"].eq(1)].assign(seed=101)
+    trials, first = other.runs["role"].eq("search"), other.runs["seed"].eq(1)
+    one = pd.concat([other.runs[trials], other.runs[first].assign(seed=101)])
     for change in compare.difference(study, dataclasses.replace(other, runs=one)).changes:
-        assert change.verdict == "not decidable"
+        assert change.verdict == "not decidable", change.because
         assert math.isnan(change.low)
         assert math.isnan(change.p)
         assert math.isfinite(change.difference)
+
+
+def test_a_gate_on_either_side_withholds_and_names_the_side(study):
+    shifted = study.runs.assign(**{"test.top1": study.runs["test.top1"] + 0.05})
+    untried = dataclasses.replace(study, runs=shifted[~shifted["role"].eq("search")])
+    found = compare.difference(study, untried, ("before", "after"))
+    assert {change.word for change in found.changes} == {"withheld"}
+    assert found.changes[0].because == ("after: the trials of its search are not recorded",)
+    assert "6 withheld" in compare.lead(found)
+    assert "withheld: after: the trials of the search are not recorded (6 comparisons)" in compare.summary(found)
+    older = dataclasses.replace(study, runs=shifted.assign(old=True))
+    assert "withheld" not in {change.word for change in compare.difference(older, study).changes}, "it is what changed"
 
 
 def with_items(study, rng, items=200):

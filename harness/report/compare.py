@@ -2,13 +2,14 @@
 
 ``python -m harness.report compare A B``. Each loss in each cell that both have is compared in the metric of A: B minus
 A, by seed where at least two seeds are shared, else as two samples (Welch's t). All comparisons are one family: their
-intervals hold together, and verdicts are read off them as :mod:`harness.analysis.stats` does.
+intervals hold together, and verdicts are read off them as :mod:`harness.analysis.stats` does; a gate on either side
+withholds them (but older code does not: comparing with it is what this is for).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ import numpy as np
 import pandas as pd
 
 from harness import records
-from harness.analysis import stats
+from harness.analysis import gates, reasons, stats
 from harness.analysis.cells import Analysis, Cell, Outcome, tally
 from harness.analysis.estimates import Items, Scope
 from harness.analysis.frames import column
+from harness.analysis.reasons import Reason
 from harness.analysis.stats import Interval, Verdict
 from harness.errors import UsageError
 from harness.metrics.declared import Metric
@@ -33,7 +35,7 @@ from harness.report.sections.runs import MOST
 from harness.text import DASH, count, joined, number, p_value, plain, slug
 
 Contender = tuple[tuple[tuple[str, str], ...], str]  # named values of a cell, and a loss
-ORDER = ("better", "worse", "not decidable", "equivalent", "identical")
+ORDER = ("better", "worse", "not decidable", "withheld", "equivalent", "identical")
 ENVIRONMENT = {
     "env.device": "device", "env.device_name": "processor", "env.threads": "threads per run", "env.torch": "torch",
     "env.torchvision": "torchvision", "env.timm": "timm", "env.python": "Python", "env.platform": "platform",
@@ -53,10 +55,11 @@ class Change:
         p: of no difference, times ``family``.
         scope: what the interval speaks of.
         family: number of comparisons that the intervals hold for together.
-        verdict: read off the interval.
+        verdict: read off the interval; withheld where a gate says why (``because``).
         pairs: the shared seeds: (seed, key in A, key in B, value in A, value in B).
         identical: how many pairs have one key and one value.
         remarks: how many runs diverged or failed, where that changed.
+        because: why the verdict is withheld, naming the side.
     """
 
     cell: str
@@ -74,6 +77,7 @@ class Change:
     pairs: tuple[tuple[int, str, str, float, float], ...]
     identical: int
     remarks: str
+    because: tuple[Reason, ...] = ()
 
     @property
     def unchanged(self) -> bool:
@@ -160,7 +164,10 @@ def difference(a: StudyData, b: StudyData, names: tuple[str, str] = ("A", "B")) 
         raise UsageError(f"{names[0]} and {names[1]} have no loss in a common cell: there is nothing to compare.")
     metric, margin = sides[0].metric, sides[0].margin
     family = len(shared)
-    changes = [_change(found[0][each], found[1][each], sides[0], sides[1], family) for each in shared]
+    changes = [
+        _gated(_change(found[0][x], found[1][x], sides[0], sides[1], family), found[0][x], found[1][x], sides, names)
+        for x in shared
+    ]
     only = [
         (name, outcome.cell.title, side.display(outcome.label), outcome.planned)
         for name, side, own, others in zip(names, sides, found, found[::-1], strict=True)
@@ -210,6 +217,17 @@ def _change(a: Outcome, b: Outcome, of_a: Analysis, of_b: Analysis, family: int)
         a.cell.title, of_a.display(a.label), a.values, b.values, paired, mean, low, high, p, scope, family,
         stats.verdict(low, high, scale), pairs, sum(x[1] == x[2] and x[3] == x[4] for x in pairs), "; ".join(ended),
     )  # fmt: skip
+
+
+def _gated(change: Change, a: Outcome, b: Outcome, sides: Sequence[Analysis], names: tuple[str, str]) -> Change:
+    """Return the change with its verdict withheld where the runs of a side cannot be used."""
+    because = tuple(
+        reason.of(name)
+        for name, side, outcome in zip(names, sides, (a, b), strict=True)
+        for reason in gates.of_runs(side, outcome.cell, outcome.label)
+        if reason.kind is not reasons.OLD
+    )
+    return replace(change, verdict="withheld", because=because) if because and not change.unchanged else change
 
 
 def _items(a: Analysis, b: Analysis, pairs: Iterable[tuple[int, str, str, float, float]]) -> Items | None:
@@ -277,6 +295,8 @@ def lead(d: Difference) -> str:
     text = f"{compared}: of {count(len(d.changes), 'comparison')}, {', '.join(decided) or 'none is beyond noise'}"
     if open_ := verdicts["not decidable"]:
         text += f"; {open_} not decidable, as noise alone would be"
+    if held := verdicts["withheld"]:
+        text += f"; {held} withheld"
     text += "."
     if runs:
         text += f" Of {count(runs, 'pair')} of runs with one seed, {identical} are identical to the last bit."
@@ -349,10 +369,21 @@ def _changes(d: Difference) -> Table:
         value = c.difference if c.difference == c.difference else None
         p = Entry(p_value(c.p), c.p if c.p == c.p else None)
         scope = Entry(f"{SCOPES[c.scope]}{'' if c.paired else ', unpaired'}" if known else DASH)
-        verdict = Entry(c.word, tone="" if c.unchanged else TONES[c.verdict])
+        verdict = Entry(c.word, tone="" if c.unchanged else TONES[c.verdict], note="; ".join(c.because))
         counts = [Entry(str(n), n) for n in (len(c.pairs), c.identical)]
         values = (_interval(d, c.a), _interval(d, c.b), Entry(text, value, *ends), scope, p)
-        rows.append(Row((Entry(c.cell), Entry(c.label), verdict, *values, *counts, Entry(c.remarks))))
+        rows.append(
+            Row(
+                (
+                    Entry(c.cell),
+                    Entry(c.label),
+                    verdict,
+                    *values,
+                    *counts,
+                    Entry("; ".join(filter(None, (c.remarks, *c.because)))),
+                )
+            )
+        )
     return Table("changes", "Every loss in every cell that both have", columns, tuple(rows))
 
 
@@ -401,6 +432,12 @@ def summary(d: Difference, most: int = 30) -> str:
     notes = [f"* {_notice(d)}"] if _notice(d) else []
     notes += [f"* {what}: {x} → {y}" for what, x, y in (*d.asked, *d.environment)]
     notes += [f"* {cell}, {label}: {differing}" for cell, label, differing in d.settings[:most]]
+    kinds = Counter(
+        f"{reason.whose}: {reason.kind.what}" if reason.whose else reason.kind.what
+        for c in d.changes
+        for reason in c.because
+    )
+    notes += [f"* withheld: {kind} ({count(n, 'comparison')})" for kind, n in kinds.most_common()]
     notes += [f"* only in {side}: {label} on {cell} ({count(n, 'run')})" for side, cell, label, n in d.only[:most]]
     if (hidden := len(order) - most) > 0:
         notes.append(f"{count(hidden, 'more comparison')} in the report.")
