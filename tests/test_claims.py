@@ -188,6 +188,25 @@ def test_members_of_a_list_are_one_mean_or_each_on_its_own():
     assert [round(p.sample.estimate, 3) for p in weigh(paired, records, open_gate).places] == [0.05, 0.05]
 
 
+def test_any_member_of_a_list_is_enough_and_none_is_needed_against_it():
+    records = study({("a", 0): 0.95, ("b", 0): 0.9, ("c", 0): 0.9, ("d", 0): 0.9}, noise=1e-6)
+    asked = claim(compare={"loss": ["a", "c"]}, members="any", expect="different")
+    found = decided(asked, records)
+    assert (found.verdict, found.because) == ("supported", "by a")
+    none = decided(dataclasses.replace(asked, compare={"loss": ["d", "c"]}), records)
+    assert (none.verdict, none.because) == ("contradicted", "")
+
+    def gate(analysis, cell, label):
+        return (Reason("its search ended at the edge", reasons.EDGE),) if label == edge else ()
+
+    edge = "c"
+    assert decided(asked, records, gate).verdict == "supported", "what is unknown of c cannot undo what is known of a"
+    edge = "a"
+    assert decided(asked, records, gate).verdict == "withheld"
+    two = two_models({("a", 0): 0.95, ("b", 0): 0.9, ("c", 0): 0.9}, {("a", 0): 0.9, ("b", 0): 0.9, ("c", 0): 0.9})
+    assert decided(asked, two).because == "model: holds at cnn_micro, not at vit_nano"
+
+
 @pytest.mark.parametrize("members", ["mean", "each"])
 def test_a_member_without_a_run_is_named_not_dropped(members):
     records = study({("a", 0): 0.95, ("b", 0): 0.9})
@@ -570,6 +589,7 @@ def test_wrong_claims_are_refused_in_one_sentence(tmp_path):
         (base | whole | {"expect": "better"}, "unknown expectation of the claim x"),
         (base | whole | {"test": "sine"}, "unknown kind of test of the claim x"),
         (base | whole | {"members": "all"}, "unknown meaning of a list of the claim x"),
+        (base | whole | {"members": "any"}, "the claim x has members any, but no list"),
         (base | whole | {"test": "cost", "metric": "money"}, "unknown cost of the claim x"),
         (base | whole | {"margin": 0}, "a margin above 0, named before the runs"),
         (base | whole | {"test": "sign"}, "needs compare, against"),

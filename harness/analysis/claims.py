@@ -20,12 +20,13 @@ A claim::
 
 It is tested in every *place* that it speaks of: each data set, model and value of a further axis that compare, against
 and beyond leave open. ``members`` says what a list of losses means: ``mean`` (their mean), ``each`` (every one of
-compare beside every one of against, a place of its own), ``paired`` (the lists side by side).
+compare beside every one of against, a place of its own), ``paired`` (the lists side by side), ``any`` (as each, but a
+place answers yes if one of them does, whichever it is, and no if none does; corrected for how many there are).
 
 ``test`` is the kind of comparison: ``difference`` (of the metric, unless said otherwise), ``sign`` (of the metric
 itself, beside 0; no ``against``), ``steps`` (until a validation metric passes ``share`` of what the other side ends
 with, as a ratio), ``roughness`` (of the validation curve), ``rate`` (share of runs that diverged or did not learn),
-``cost`` (metric time or operations, from measurements of the losses alone).
+``cost`` (metric time, memory or operations, from measurements of the losses alone).
 
 Further: ``relative: true`` (differences of logarithms, margin as a share), ``pair: loss`` (a loss is one observation,
 not a seed), ``spread: true`` (greatest less least value of an observation's runs), ``role: search`` (learning-rate
@@ -52,8 +53,8 @@ FOLDER = CONF / "claims"
 Values = dict[str, Any]
 EXPECTATIONS = ("more", "less", "at least", "at most", "different")
 KINDS = ("difference", "sign", "steps", "roughness", "rate", "cost")
-MEMBERS = ("mean", "each", "paired")
-COSTS = ("time", "operations")
+MEMBERS = ("mean", "each", "paired", "any")
+COSTS = ("time", "memory", "operations")
 RATIOS = ("steps", "cost")
 """Kinds of test that compare by ratio whatever the claim says."""
 MOST_WORDS = 12  # of a document that may be quoted
@@ -218,6 +219,9 @@ def _check_test(claim: Claim) -> None:
             f"the claim {claim.id} needs compare, against (unless it is of a sign), and a margin above 0, named before "
             "the runs."
         )
+    lists = [value for side in (claim.compare, claim.against) for value in side.values() if isinstance(value, list)]
+    if claim.members in ("paired", "any") and not lists:
+        raise UsageError(f"the claim {claim.id} has members {claim.members}, but no list: give compare one.")
 
 
 def _check_stamp(claim: Claim) -> None:

@@ -12,7 +12,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.analysis import gates, stats
@@ -20,7 +20,7 @@ from harness.analysis.cells import Analysis
 from harness.analysis.claims import Claim, read_claims
 from harness.analysis.estimates import ALPHA
 from harness.analysis.samples import Differences, Measures
-from harness.analysis.weighing import Evidence, Gate, Place, weigh
+from harness.analysis.weighing import At, Evidence, Gate, Place, weigh
 from harness.text import axis_title, joined
 
 Verdict = Literal["supported", "contradicted", "depends on", "not decidable", "withheld", "cannot be tested", "retired"]
@@ -149,6 +149,11 @@ def _answer(claim: Claim, place: Place, level: float) -> Answer:
 def _verdict(
     evidence: Evidence, answers: Sequence[Answer], strict: Sequence[Answer], level: float
 ) -> tuple[Verdict, str]:
+    holding: list[str] = []
+    if evidence.claim.members == "any":
+        holding = [place.at[-1][1] for place, said in zip(evidence.places, strict, strict=True) if said == "yes"]
+        evidence, answers = _any_member(evidence, strict)
+        strict = answers
     places = evidence.places
     if {"yes", "no"} <= set(strict):
         return "depends on", depends_on(places, strict)
@@ -156,10 +161,24 @@ def _verdict(
         return "withheld", _reasons(places)
     everywhere = "" if len(places) == 1 else f"in each of {len(places)} places"
     if set(answers) == {"yes"}:
-        return "supported", everywhere
+        by = f"by {joined(dict.fromkeys(holding))}" if holding else ""
+        return "supported", ", ".join(filter(None, [by, everywhere]))
     if set(answers) == {"no"}:
         return "contradicted", everywhere
     return "not decidable", _open(evidence, answers, level)
+
+
+def _any_member(evidence: Evidence, strict: Sequence[Answer]) -> tuple[Evidence, list[Answer]]:
+    """Return the evidence with one place for all members of each: the one that says most for the claim, which is yes
+    before withheld before open before no; and what it says.
+    """
+    said: dict[At, list[tuple[int, Place, Answer]]] = {}
+    for place, own in zip(evidence.places, strict, strict=True):
+        rank = ("yes", "withheld", "open", "no").index("withheld" if place.withheld else own)
+        said.setdefault(place.at[:-1], []).append((rank, place, own))
+    chosen = [min(own, key=lambda each: each[0]) for own in said.values()]
+    places = tuple(replace(place, at=place.at[:-1]) for _, place, _ in chosen)
+    return replace(evidence, places=places), [own for _, _, own in chosen]
 
 
 def depends_on(places: Sequence[Place], answers: Sequence[Answer]) -> str:

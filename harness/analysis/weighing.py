@@ -30,7 +30,7 @@ At = tuple[tuple[str, str], ...]
 Gate = Callable[[Analysis, Cell, str], tuple[Reason, ...]]
 """Reasons why the runs of a loss (by label) in a cell cannot be used; none where they can."""
 BARE = ("loss", "label", "model", "dataset")  # whose values need no name beside them
-MEASURED_AS = {"time": ("eager_ms", "copies"), "operations": ("operations",)}
+MEASURED_AS = {"time": ("eager_ms", "copies"), "memory": ("extra_memory",), "operations": ("operations",)}
 """Cost -> its columns in loss_costs.csv: milliseconds of forward and backward, the same in copies of the data that
 were timed in turn with it, tensor operations."""
 
@@ -184,7 +184,7 @@ class _Weighing:
         sided = {_column_of(runs, key) for key in (*claim.compare, *claim.against, *claim.beyond)}
         listed = [_column_of(runs, key) for key, value in claim.where.items() if isinstance(value, list)]
         open_ = [*cell_columns(runs), *listed]
-        if claim.members == "each" and not _name_losses((*claim.compare, *claim.against, *claim.beyond)):
+        if claim.members in ("each", "any") and not _name_losses((*claim.compare, *claim.against, *claim.beyond)):
             open_.append("label")
         return [name for name in dict.fromkeys(open_) if name not in sided and name in runs]
 
@@ -523,7 +523,8 @@ def _losses(side: Values) -> list[str]:
 @functools.cache
 def costs() -> pd.DataFrame:
     """Return the published costs of losses, a row for each loss and size: time of forward and backward in milliseconds
-    (eager_ms) and in copies of the data (copies), and tensor operations.
+    (eager_ms) and in copies of the data (copies), memory beside the data (extra_memory, as a multiple of them), and
+    tensor operations.
     """
     file = MEASURED / "loss_costs.csv"
     return pd.read_csv(file) if file.exists() else pd.DataFrame({"loss": [], "size": []})
