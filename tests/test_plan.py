@@ -244,7 +244,7 @@ def test_a_search_is_told_from_another_tracks():
     assert plan.read_study("smoke", ["search.factors=[1,2]", "track=lr"]).search["factors"] == [1, 2]
     with pytest.raises(UsageError, match=r"search\.factors is for track=lr, but the track of this study is tuned"):
         plan.read_study("smoke", ["track=tuned", "search.factors=[1,2]"])
-    assert plan.read_study("camvid", ["track=tuned"]).search["factors"] == [0.33, 1.0, 3.0], "a file may hold both"
+    assert plan.read_study("cifar10", ["track=tuned"]).search["factors"] == [0.33, 1.0, 3.0], "a file may hold both"
 
 
 def test_overrides_reach_study_and_runs():
