@@ -6,12 +6,14 @@ set, because composing each run through Hydra costs about a thousand times more.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness import schema
 from harness.errors import UsageError, unknown
 from harness.paths import CONF
 
@@ -51,7 +53,7 @@ def option(group: str, name: str) -> Config:
 
         return plain(OmegaConf.load(path))
     if group == "task":  # its data set, model and losses are options of other groups, which it may override
-        return compose_run([f"task={name}"]).config["task"]
+        return _composed([f"task={name}"])[0].config["task"]
     from hydra import compose
 
     with _hydra():
@@ -63,8 +65,16 @@ def compose_run(overrides: Sequence[str] = ()) -> Composed:
     """Compose conf/run.yaml through Hydra with command-line ``overrides`` such as ``loss=focal``.
 
     Raises:
-        UsageError: an override names something that does not exist.
+        UsageError: an override names something that does not exist, or gives it a value that it cannot have.
     """
+    found, chosen_by_hydra = _composed(overrides)
+    check_groups(found.choices, found.config)
+    check_others(chosen_by_hydra, found.config)
+    return found
+
+
+def _composed(overrides: Sequence[str]) -> tuple[Composed, Mapping[str, Any]]:
+    """Return what Hydra composes, not yet checked, and the option of each of its groups."""
     from hydra import compose
     from hydra.errors import HydraException
 
@@ -74,7 +84,34 @@ def compose_run(overrides: Sequence[str] = ()) -> Composed:
     except HydraException as error:
         raise explain(error, overrides) from error
     config = {"shift": {}, **{str(key): plain(composed[key]) for key in composed if key != "hydra"}}
-    return Composed(chosen(composed.hydra.runtime.choices, config), config)
+    return Composed(chosen(composed.hydra.runtime.choices, config), config), composed.hydra.runtime.choices
+
+
+def check_groups(choices: Mapping[str, str], config: Config, groups: Iterable[str] = GROUPS) -> None:
+    """Raise a UsageError unless every setting of these groups is what it may be.
+
+    Args:
+        choices: the option of every group, as `chosen` returns them.
+        config: as composed.
+        groups: which to check.
+    """
+    for group in groups:
+        if group == "shift":
+            for name, content in config["shift"].items():
+                schema.check_group("shift", name, content, option("shift", name)[name], f"shift.{name}")
+        elif group == "loss" and "loss" in config and any(key.startswith("loss.") for key in choices):
+            for role, content in config["loss"].items():
+                name = choices[f"loss.{role}"]
+                schema.check_group("loss", name, content, option("loss", name), f"loss.{role}")
+        elif group in choices:
+            schema.check_group(group, choices[group], config[group], option(group, choices[group]))
+
+
+def check_others(choices: Mapping[str, Any], config: Config) -> None:
+    """Raise a UsageError unless what decides no number of a run is what it may be: engine, feed, data, tracking."""
+    schema.check_run(config)
+    for group in ("engine", "feed"):
+        schema.check_group(group, str(choices[group]), config[group], option(group, str(choices[group])))
 
 
 def chosen(choices: Mapping[str, Any], config: Config) -> dict[str, str]:
@@ -143,10 +180,19 @@ def explain(error: Exception, overrides: Iterable[str]) -> UsageError:
     return UsageError(f"{first}: see --help for what can be set.")
 
 
-def _hydra():
+@contextlib.contextmanager
+def _hydra() -> Iterator[None]:
+    """Let Hydra compose from conf/, also within a command that Hydra itself is carrying out."""
     from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
 
-    return initialize_config_dir(str(CONF), version_base="1.3")
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = outer
 
 
 def with_value(config: Config, path: str, value: object) -> Config:
@@ -209,4 +255,7 @@ def swapped(base: Composed, values: Mapping[str, Any]) -> Composed:
             config = with_value(config, path, value)
     if any(name.startswith("loss.") for name in choices):
         choices["loss"] = joined_roles(choices, config)
+    changed = {path.partition(".")[0] for path in values}
+    check_groups(choices, config, [group for group in GROUPS if group in changed])
+    schema.check_run({name: config[name] for name in changed if name in config})
     return Composed(choices, config)
