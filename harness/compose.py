@@ -11,6 +11,7 @@ import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness import schema
@@ -20,6 +21,8 @@ from harness.paths import CONF
 GROUPS = ("task", "dataset", "model", "loss", "optimizer", "trainer", "stress", "shift")
 
 Config = dict[str, Any]
+MOST_DEPTH, MOST_NODES, MOST_ALIASES = 12, 20_000, 10
+"""Bounds on a YAML file, which can describe more than any memory holds in a few lines of aliases."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,7 @@ def option(group: str, name: str) -> Config:
         raise unknown(group.replace("dataset", "data set"), name, options(group))
     path = CONF / group / f"{name}.yaml"
     if not any(word in path.read_text() for word in ("defaults:", "@package", "${")):  # Hydra has nothing to compose
-        from omegaconf import OmegaConf
-
-        return plain(OmegaConf.load(path))
+        return loaded(path)
     if group == "task":  # its data set, model and losses are options of other groups, which it may override
         return _composed([f"task={name}"])[0].config["task"]
     from hydra import compose
@@ -59,6 +60,35 @@ def option(group: str, name: str) -> Config:
     with _hydra():
         composed = compose(config_name=f"{group}/{name}")
     return plain(composed[group])
+
+
+def loaded(path: Path) -> Config:
+    """Return a YAML file as plain data.
+
+    Raises:
+        UsageError: it is no mapping in YAML, or far larger than any config, as it is or with its aliases resolved.
+    """
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    depth = nodes = aliases = 0
+    try:
+        for event in yaml.parse(path.read_text(), Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            nodes += isinstance(event, yaml.NodeEvent)
+            aliases += isinstance(event, yaml.AliasEvent)
+            if depth > MOST_DEPTH or nodes > MOST_NODES or aliases > MOST_ALIASES:
+                raise UsageError(
+                    f"{path.name} holds more than any config needs ({MOST_DEPTH} levels, {MOST_NODES:,} values, "
+                    f"{MOST_ALIASES} aliases): write it out, in several files if need be."
+                )
+        content = plain(OmegaConf.load(path))
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{path.name} cannot be read as YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path.name} holds no settings: write NAME: VALUE on lines of its own.")
+    return content
 
 
 def compose_run(overrides: Sequence[str] = ()) -> Composed:

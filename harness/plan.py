@@ -31,14 +31,7 @@ Contender = tuple[tuple[object, ...], str]  # a loss in a cell: a learning rate 
 
 
 def _search() -> Values:
-    return {
-        "factors": [0.3, 1.0, 3.0],
-        "trials": 12,
-        "range": [0.1, 10.0],
-        "most": 3,
-        "seeds": [7001, 7002, 7003],
-        "most_seeds": 8,
-    }
+    return schema.SearchField().model_dump()
 
 
 @dataclass(frozen=True)
@@ -134,11 +127,9 @@ def read_study(name: str, overrides: Iterable[str] = ()) -> Study:
     Raises:
         UsageError: unknown study or field, or a value that does not fit.
     """
-    from omegaconf import OmegaConf
-
     if name not in compose.options("study"):
         raise unknown("study", name, compose.options("study"))
-    content: dict[str, Any] = compose.plain(OmegaConf.load(CONF / "study" / f"{name}.yaml"))
+    content: dict[str, Any] = compose.loaded(CONF / "study" / f"{name}.yaml")
     known = {entry.name for entry in fields(Study)} - {"study", "overrides"}
     overrides = list(overrides)
     given = list(map(parsed, overrides))

@@ -44,15 +44,15 @@ class Strict(BaseModel):
 class Data(Strict):
     """Where data sets lie."""
 
-    root: Text
-    download: bool
+    root: Text = Field(description="folder of data sets")
+    download: bool = Field(description="whether a missing data set is fetched, where it can be")
 
 
 class Tracking(Strict):
     """The mirror in MLflow."""
 
-    enabled: bool
-    uri: Text | None
+    enabled: bool = Field(description="whether runs are mirrored to MLflow")
+    uri: Text | None = Field(description="its store; null: MLFLOW_TRACKING_URI, or the database in results/")
 
 
 class Augment(Strict):
@@ -67,9 +67,9 @@ class Augment(Strict):
 
 
 RUN: dict[str, Any] = {
-    "seed": Index,
-    "device": Literal["auto", "cpu", "cuda"],
-    "threads": Count,
+    "seed": Annotated[int, Field(ge=0, description="of initial weights, order, augmentation, and splits by seed")],
+    "device": Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto: a GPU where there is one")],
+    "threads": Annotated[int, Field(ge=1, description="CPU threads of a run; part of its identity on a CPU")],
     "data": Data,
     "tracking": Tracking,
 }
@@ -176,19 +176,32 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
 class SearchField(Strict):
     """How learning rates and settings are searched."""
 
-    factors: Annotated[list[Positive], Field(min_length=1)] = []
-    trials: Count = 1
-    range: Annotated[list[Positive], Field(min_length=2, max_length=2)] = []
-    most: Index = 0
-    seeds: Annotated[list[Count], Field(min_length=1)] = []
-    most_seeds: Annotated[int, Field(ge=1, lt=1000)] = 1
+    factors: Annotated[list[Positive], Field(min_length=1)] = Field(
+        default=[0.3, 1.0, 3.0], description="track=lr: learning rates tried, as multiples of the model's own"
+    )
+    trials: Count = Field(default=12, description="track=tuned: how many combinations are tried")
+    range: Annotated[list[Positive], Field(min_length=2, max_length=2)] = Field(
+        default=[0.1, 10.0], description="track=tuned: learning rates from and to, as multiples of the model's own"
+    )
+    most: Index = Field(
+        default=3, description="how often the range may grow on each side while the best rate is the outermost"
+    )
+    seeds: Annotated[list[Count], Field(min_length=1)] = Field(
+        default=[7001, 7002, 7003], description="seeds of trials, none of them a seed that is compared"
+    )
+    most_seeds: Annotated[int, Field(ge=1, lt=1000)] = Field(
+        default=8, description="seeds of trials at most, where rates cannot be told apart"
+    )
 
 
 class ControlsField(Strict):
     """Which controls a study has."""
 
-    baseline_repeat: bool = True
-    negative_control: bool | Text | dict[str, Text] | None = None
+    baseline_repeat: bool = Field(default=True, description="whether the baseline runs again with other seeds")
+    negative_control: bool | Text | dict[str, Text] | None = Field(
+        default=True,
+        description="the loss that must be found to be worse, by role if there are several; true: the task's own",
+    )
 
 
 class Recipe(Strict):
@@ -201,22 +214,30 @@ class Recipe(Strict):
 class StudyFile(Strict):
     """A file of conf/study/: the fields of a study."""
 
-    name: Text = ""
-    question: Text
-    axes: dict[str, Annotated[list[Any], Field(min_length=1)]]
-    baseline: Text = "cross_entropy"
-    metric: Annotated[str, Field(pattern=r"^(test|shifted\.\w+)\.\w+$")] = "test.top1"
-    margin: Amount = 0.005
-    track: Literal["fixed", "lr", "tuned"] = "fixed"
-    base: dict[str, Any] = {}
-    include: list[dict[str, Any]] = []
-    exclude: list[dict[str, Any]] = []
-    exhibits: list[Text] = []
-    recipes: list[Recipe] = []
-    controls: ControlsField = ControlsField()
-    search: SearchField = SearchField()
-    until: Literal["", "decided"] = ""
-    max_seeds: Annotated[int, Field(ge=1, le=1000)] | None = None
+    name: Text = Field("", description="folder of its results; by default the file's name")
+    question: Text = Field(description="what it is to answer, the title of its report")
+    axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        description="what is crossed: loss, seed, and any of model, dataset, other groups and settings"
+    )
+    baseline: Text = Field("cross_entropy", description="the loss that all others are compared with")
+    metric: Annotated[str, Field(pattern=r"^(test|shifted\.\w+)\.\w+$")] = Field(
+        "test.top1", description="what is compared"
+    )
+    margin: Amount = Field(0.005, description="what is too small to matter, in the metric's unit")
+    track: Literal["fixed", "lr", "tuned"] = Field(
+        "fixed", description="what is searched for every loss: nothing, the learning rate, or its own settings too"
+    )
+    base: dict[str, Any] = Field({}, description="options and settings of every run")
+    include: list[dict[str, Any]] = Field([], description="further combinations of the axes, with other values")
+    exclude: list[dict[str, Any]] = Field([], description="combinations to leave out")
+    exhibits: list[Text] = Field([], description="tables and figures of publications to reproduce in the report")
+    recipes: list[Recipe] = Field([], description="settings (set) of the runs that match (when)")
+    controls: ControlsField = Field(ControlsField(), description="its controls")
+    search: SearchField = Field(SearchField(), description="how the track searches")
+    until: Literal["", "decided"] = Field("", description="decided: seeds are added to what is not decided")
+    max_seeds: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        None, description="seeds at most, with until=decided"
+    )
 
 
 OPEN = ("additionalProperties",)
@@ -269,6 +290,16 @@ def check_group(
         path: what settings are called after; the group's name by default.
     """
     _check(_group_model(group, option, json.dumps(default)), path or group, content)
+
+
+def of_group(group: str, option: str, default: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON schema of a config group's option whose file holds ``default``."""
+    return _group_model(group, option, json.dumps(default)).model_json_schema()
+
+
+def of_run(name: str) -> dict[str, Any]:
+    """Return the JSON schema of a setting outside of config groups, such as ``data``."""
+    return _run_model(name).model_json_schema()
 
 
 def check_run(config: Mapping[str, Any]) -> None:
