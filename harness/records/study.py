@@ -27,7 +27,7 @@ from harness.plan import Run, Study, as_dict
 from harness.records import evidence, index
 from harness.records.evidence import Evidence, parsed, read_csv
 from harness.records.outdated import outdated
-from harness.records.store import STATUSES, finished, flat, read, run_folder, write_json, write_text
+from harness.records.store import GARBLED, STATUSES, finished, flat, read, run_folder, write_json, write_text
 
 if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
     import numpy as np
@@ -297,6 +297,20 @@ def _local(listed: Path, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     keys = [str(key) for key in planned.get("key", ())]
     state = index.state_of(listed.read_bytes(), keys, str(results / "runs"))
     return index.cached(listed.with_name(index.NAME), state, lambda: _from_files(planned, results))
+
+
+def vouched(name: str, results: Path = RESULTS) -> set[str]:
+    """Return the keys of the runs on a study's list if the index of their records says that all were read as they are
+    now; empty if they changed since, or were never read.
+    """
+    listed = results / name / "runs.csv"
+    try:
+        content = listed.read_bytes()
+        keys = [row["key"] for row in csv.DictReader(content.decode().splitlines())]
+    except (OSError, *GARBLED):
+        return set()
+    state = index.state_of(content, keys, str(results / "runs"))
+    return {*keys} & finished(results) if index.holds(listed.with_name(index.NAME), state) else set()
 
 
 def _from_files(planned: pd.DataFrame, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -17,14 +17,19 @@ from harness.engines.local import Event, LocalEngine
 from harness.errors import UsageError
 from harness.paths import RESULTS
 from harness.plan import Run, Setting, Study, Values
+from harness.records import lease
 from harness.records.study import StudyData
 from harness.studies.progress import Progress
 from harness.studies.search import Search
 from harness.text import count
-from harness.training.job import Job
+from harness.training.job import ELSEWHERE, Job
 
 Config = Mapping[str, Any]
 Names = tuple[str, ...]
+LOOK_S = 0.5
+"""How often runs that other sweeps have are looked at, once nothing else is left to do."""
+WAITING_S = 30.0
+"""How often it is said that they are waited for."""
 Open = Callable[[StudyData], Set[str]]
 """Returns the settings (their hashes) of losses whose comparison with the baseline needs further seeds."""
 
@@ -62,7 +67,7 @@ def sweep(
     settings = plan.settings(study)
     addresses = Addresses(Path(options["data"]["root"]), results, download=options["data"]["download"])
     search = Search(settings, study, addresses)
-    with _Work(options, started, results, addresses, study.metric) as work:
+    with _Work(options, started, results, addresses, study) as work:
         while trials := search.ask():
             if work.missing(trials):
                 records.write_study(study, search.runs, results)  # an interrupted sweep can be reported
@@ -136,10 +141,11 @@ class _Work:
     """Carries out what has no record yet; the workers start with the first such run and stay warm between rounds."""
 
     def __init__(
-        self, options: Config, started: Callable[[], None], results: Path, addresses: Addresses, metric: str
+        self, options: Config, started: Callable[[], None], results: Path, addresses: Addresses, study: Study
     ) -> None:
         self.options, self.started, self.results = options, started, results
-        self.addresses, self.metric = addresses, metric
+        self.addresses, self.study = addresses, study
+        self.believed: set[str] | None = None
         self.planned = self.done = 0
         self.failed: list[tuple[str, str]] = []
         self.pool: LocalEngine | None = None
@@ -153,9 +159,15 @@ class _Work:
             self.pool.stop()
 
     def missing(self, runs: Sequence[Run]) -> list[Run]:
-        """Return which of ``runs`` have no record yet, one for each key."""
-        here = records.finished(self.results)
-        return [run for key, run in {run.key: run for run in runs}.items() if key not in here]
+        """Return which of ``runs`` have no record yet that is believed, one for each key."""
+        if self.believed is None:
+            self.believed = records.vouched(self.study.name, self.results)
+        keys = {run.key: run for run in runs}
+        for key in (records.finished(self.results) & keys.keys()) - self.believed:
+            record = records.read(key, self.results)  # one that is damaged is set aside
+            if record and record["status"] in records.STATUSES:
+                self.believed.add(key)
+        return [run for key, run in keys.items() if key not in self.believed]
 
     def carry_out(self, runs: Sequence[Run]) -> None:
         """Run what is missing of ``runs``; count what was asked, what was there, and what failed."""
@@ -169,7 +181,7 @@ class _Work:
             engine: type[LocalEngine] = get_class(self.options["engine"]["_target_"])
             self.pool = engine(missing[0].setting.spec.device, self.options["threads"], **settings)
         pool = self.pool
-        jobs = [job_of(run, self.options, self.results, self.addresses, self.metric) for run in missing]
+        jobs = [job_of(run, self.options, self.results, self.addresses, self.study.metric) for run in missing]
         self.checked |= check(pool, jobs, self.checked)
         self.started()
         self.failed += _watch(pool, jobs, self.results)
@@ -231,15 +243,59 @@ def describe(job: Job) -> str:
 
 
 def _watch(pool: LocalEngine, jobs: Sequence[Job], results: Path) -> list[tuple[str, str]]:
-    failed = []
+    """Carry out jobs, and wait for those that other sweeps carry out at this moment; return those that failed.
+
+    Raises:
+        UsageError: results cannot be written.
+    """
+    failed: list[tuple[str, str]] = []
+    began = time.time()
     with Progress(len(jobs), pool.size) as progress:
-        for event in pool.run(jobs):
-            progress.show(event, describe(event.job))
-            if event.kind == "finished" and event.content["status"] == "failed":
-                failed.append((describe(event.job), str(event.content["error"])))
-            elif event.kind == "died" and not event.content["again"]:
-                failed.append((describe(event.job), _died(event, results)))
+        while jobs:
+            away: list[Job] = []
+            for event in pool.run(jobs):
+                if event.kind == "finished" and event.content["status"] == ELSEWHERE:
+                    away.append(event.job)
+                    continue
+                progress.show(event, describe(event.job))
+                if event.kind == "finished" and event.content.get("no_room"):
+                    raise UsageError(str(event.content["error"]))
+                if event.kind == "finished" and event.content["status"] not in records.STATUSES:
+                    failed.append((describe(event.job), str(event.content["error"])))
+                elif event.kind == "died" and not event.content["again"]:
+                    failed.append((describe(event.job), _died(event, results)))
+            jobs, lost = _given_back(away, began)
+            failed += lost
     return failed
+
+
+def _given_back(away: Sequence[Job], began: float) -> tuple[list[Job], list[tuple[str, str]]]:
+    """Wait until another sweep has ended one of its runs, at least; return those to be looked at again, and those that
+    failed there since ``began``, which are not tried a second time.
+    """
+    said = time.monotonic()
+    while away:
+        back = [job for job in away if lease.free(Path(job.folder))]
+        if back:
+            failures = {job.key: _failure_since(job, began) for job in back}
+            again = [job for job in away if not failures.get(job.key)]
+            return again, [(describe(job), why) for job in back if (why := failures[job.key])]
+        if time.monotonic() - said > WAITING_S:
+            said = time.monotonic()
+            print(f"waiting for {count(len(away), 'run')} that other sweeps train", flush=True)
+        time.sleep(LOOK_S)
+    return [], []
+
+
+def _failure_since(job: Job, began: float) -> str | None:
+    """Return why a run failed, if that was recorded after a moment (seconds since 1970)."""
+    try:
+        if (Path(job.folder) / "failure.json").stat().st_mtime < began:
+            return None
+    except OSError:
+        return None
+    record = records.read_folder(Path(job.folder), job.key)
+    return str(record.get("error")) if record and record["status"] not in records.STATUSES else None
 
 
 def _died(event: Event, results: Path) -> str:
