@@ -26,6 +26,7 @@ from harness.training.job import ELSEWHERE, Job
 
 Config = Mapping[str, Any]
 Names = tuple[str, ...]
+Stamp = tuple[int, int] | None
 LOOK_S = 0.5
 """How often runs that other sweeps have are looked at, once nothing else is left to do."""
 WAITING_S = 30.0
@@ -249,13 +250,12 @@ def _watch(pool: LocalEngine, jobs: Sequence[Job], results: Path) -> list[tuple[
         UsageError: results cannot be written.
     """
     failed: list[tuple[str, str]] = []
-    began = time.time()
     with Progress(len(jobs), pool.size) as progress:
         while jobs:
-            away: list[Job] = []
+            away: list[tuple[Job, Stamp]] = []
             for event in pool.run(jobs):
                 if event.kind == "finished" and event.content["status"] == ELSEWHERE:
-                    away.append(event.job)
+                    away.append((event.job, _failure(event.job)))
                     continue
                 progress.show(event, describe(event.job))
                 if event.kind == "finished" and event.content.get("no_room"):
@@ -264,22 +264,25 @@ def _watch(pool: LocalEngine, jobs: Sequence[Job], results: Path) -> list[tuple[
                     failed.append((describe(event.job), str(event.content["error"])))
                 elif event.kind == "died" and not event.content["again"]:
                     failed.append((describe(event.job), _died(event, results)))
-            jobs, lost = _given_back(away, began)
+            jobs, lost = _given_back(away)
             failed += lost
     return failed
 
 
-def _given_back(away: Sequence[Job], began: float) -> tuple[list[Job], list[tuple[str, str]]]:
+def _given_back(away: Sequence[tuple[Job, Stamp]]) -> tuple[list[Job], list[tuple[str, str]]]:
     """Wait until another sweep has ended one of its runs, at least; return those to be looked at again, and those that
-    failed there since ``began``, which are not tried a second time.
+    failed there meanwhile, which are not tried a second time.
+
+    Args:
+        away: runs that others have, each with the failure that it had before.
     """
     said = time.monotonic()
     while away:
-        back = [job for job in away if lease.free(Path(job.folder))]
+        back = [(job, before) for job, before in away if lease.free(Path(job.folder))]
         if back:
-            failures = {job.key: _failure_since(job, began) for job in back}
-            again = [job for job in away if not failures.get(job.key)]
-            return again, [(describe(job), why) for job in back if (why := failures[job.key])]
+            failures = {job.key: why for job, before in back if (why := _failed_since(job, before))}
+            again = [job for job, _ in away if job.key not in failures]
+            return again, [(describe(job), failures[job.key]) for job, _ in back if job.key in failures]
         if time.monotonic() - said > WAITING_S:
             said = time.monotonic()
             print(f"waiting for {count(len(away), 'run')} that other sweeps train", flush=True)
@@ -287,12 +290,18 @@ def _given_back(away: Sequence[Job], began: float) -> tuple[list[Job], list[tupl
     return [], []
 
 
-def _failure_since(job: Job, began: float) -> str | None:
-    """Return why a run failed, if that was recorded after a moment (seconds since 1970)."""
+def _failure(job: Job) -> Stamp:
+    """Return what tells one recorded failure of a run from the next, None if there is none."""
     try:
-        if (Path(job.folder) / "failure.json").stat().st_mtime < began:
-            return None
+        about = (Path(job.folder) / "failure.json").stat()
     except OSError:
+        return None
+    return about.st_mtime_ns, about.st_ino
+
+
+def _failed_since(job: Job, before: Stamp) -> str | None:
+    """Return why a run failed, if it has another failure than ``before``."""
+    if _failure(job) in (None, before):
         return None
     record = records.read_folder(Path(job.folder), job.key)
     return str(record.get("error")) if record and record["status"] not in records.STATUSES else None
