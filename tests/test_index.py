@@ -170,11 +170,11 @@ def test_results_that_can_only_be_read_stay_without(runs, tmp_path, monkeypatch)
 
 def test_epochs_with_other_columns_or_line_breaks_are_read_run_by_run(runs, tmp_path):
     finish(runs[1], 0.5, tmp_path, history=pd.DataFrame({"epoch": [1], "valid.top1": [0.25]}))
-    finish(runs[2], 0.6, tmp_path, history=pd.DataFrame({"epoch": [1, 2], "train.loss": ["a\nb", "2"]}))
+    finish(runs[2], 0.6, tmp_path, history=pd.DataFrame({"epoch": [1, 2], "train.loss": ["[1,\n2]", "[2]"]}))
     history = loaded(tmp_path).history.set_index("key")
     assert list(history.loc[runs[0].key, "train.loss"].astype(float)) == [2.0, 0.9]
     assert history.loc[runs[1].key, "valid.top1"] == 0.25
-    assert list(history.loc[runs[2].key, "train.loss"]) == ["a\nb", "2"]
+    assert list(history.loc[runs[2].key, "train.loss"]) == ["[1,\n2]", "[2]"]
 
 
 def test_many_processes_at_once_read_the_same(runs, tmp_path):
