@@ -91,8 +91,12 @@ class StudyData:
 
         test_set, _, name = metric.rpartition(".")
         arrays = items.of_test_set(self.arrays(key) or {}, test_set)
-        found = scores(name, arrays) if arrays else None
-        return None if found is None else (arrays["item"], found)
+        try:
+            found = scores(name, arrays) if arrays else None
+            return None if found is None else (arrays["item"], found)
+        except (IndexError, *GARBLED) as error:
+            say(f"what the run {key} scored on test items is damaged ({brief(error)}): the report does without.")
+            return None
 
 
 def write_study(study: Study, runs: Sequence[Run], results: Path = RESULTS) -> None:
@@ -361,6 +365,8 @@ def _list(file: Path) -> pd.DataFrame:
     except (OSError, *GARBLED) as error:
         say(f"{file} is damaged ({brief(error)}): run the study again to replace it.")
         return evidence.empty()
+    if not file.read_bytes().endswith(b"\n"):
+        named.iloc[-1] = False  # its last line was cut short
     if not named.all():
         say(f"{file} is damaged ({(~named).sum()} of its lines name no run): run the study again to replace it.")
         return found[named].astype({"seed": "int64"}).reset_index(drop=True)
