@@ -107,9 +107,12 @@ def _carry_out(job: Job) -> dict:
     """Check and train ``job`` in this process and return its record."""
     os.environ |= {"OMP_WAIT_POLICY": "PASSIVE"}  # as the workers of a study have it
     import signal
+    import time
+    from pathlib import Path
 
     from harness import records
-    from harness.training.job import Stopped, carry_out, check
+    from harness.records import lease
+    from harness.training.job import ELSEWHERE, Stopped, carry_out, check
 
     if problem := check(job):
         raise UsageError(problem)
@@ -124,11 +127,20 @@ def _carry_out(job: Job) -> dict:
         print(f"  epoch {epoch}/{epochs}: {text}", flush=True)
 
     try:
-        carry_out(job, lambda: bool(interrupted), report)
+        ended = carry_out(job, lambda: bool(interrupted), report)
+        while ended["status"] == ELSEWHERE:
+            print(f"  {ended['owner']} trains this run: waiting for its record", flush=True)
+            while not lease.free(Path(job.folder)):
+                if interrupted:
+                    raise Stopped
+                time.sleep(0.2)
+            ended = carry_out(job, lambda: bool(interrupted), report)
     except Stopped:
         raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGINT, before)
+    if ended.get("no_room"):
+        raise UsageError(ended["error"])
     record = records.read(job.key)
     assert record is not None
     return record

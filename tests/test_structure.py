@@ -34,7 +34,9 @@ LAW = {
     "address": "behaviour code compose content hardware paths hydra",
     "plan": "address compose errors paths schema hydra omegaconf",
     "records": "address behaviour errors journal metrics.declared metrics.items paths plan",
-    "training": "address behaviour errors hardware models records.store tasks datasets.splits hydra losses torch",
+    "training": (
+        "address behaviour errors hardware models records.lease records.store tasks datasets.splits hydra losses torch"
+    ),
     "engines": "errors hardware training.job",
     "studies": (
         "address behaviour compose engines errors hardware journal metrics.declared paths plan records selection "

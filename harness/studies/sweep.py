@@ -19,14 +19,20 @@ from harness.engines.local import Event, LocalEngine
 from harness.errors import UsageError
 from harness.paths import MEASURED, RESULTS
 from harness.plan import Run, Setting, Study, Values
+from harness.records import lease
 from harness.records.study import StudyData
 from harness.studies.progress import Progress
 from harness.studies.search import Search
 from harness.text import count
-from harness.training.job import Job
+from harness.training.job import ELSEWHERE, Job
 
 Config = Mapping[str, Any]
 Names = tuple[str, ...]
+Stamp = tuple[int, int] | None
+LOOK_S = 0.5
+"""How often runs that other sweeps have are looked at, once nothing else is left to do."""
+WAITING_S = 30.0
+"""How often it is said that they are waited for."""
 Open = Callable[[StudyData], Set[str]]
 """Returns the settings (their hashes) of losses whose comparison with the baseline needs further seeds."""
 
@@ -64,7 +70,7 @@ def sweep(
     settings = plan.settings(study)
     addresses = Addresses(Path(options["data"]["root"]), results, download=options["data"]["download"])
     search = Search(settings, study, addresses)
-    with _Work(options, started, results, addresses, study.metric) as work:
+    with _Work(options, started, results, addresses, study) as work:
         while trials := search.ask():
             if work.check(trials):
                 records.write_study(study, search.runs, results)  # an interrupted sweep can be reported
@@ -139,10 +145,11 @@ class _Work:
     """Carries out what has no record yet; the workers start with the first such run and stay warm between rounds."""
 
     def __init__(
-        self, options: Config, started: Callable[[], None], results: Path, addresses: Addresses, metric: str
+        self, options: Config, started: Callable[[], None], results: Path, addresses: Addresses, study: Study
     ) -> None:
         self.options, self.started, self.results = options, started, results
-        self.addresses, self.metric = addresses, metric
+        self.addresses, self.study = addresses, study
+        self.believed: set[str] | None = None
         self.planned = self.done = 0
         self.failed: list[tuple[str, str]] = []
         self.pool: LocalEngine | None = None
@@ -156,9 +163,15 @@ class _Work:
             self.pool.stop()
 
     def missing(self, runs: Sequence[Run]) -> list[Run]:
-        """Return which of ``runs`` have no record yet, one for each key."""
-        here = records.finished(self.results)
-        return [run for key, run in {run.key: run for run in runs}.items() if key not in here]
+        """Return which of ``runs`` have no record yet that is believed, one for each key."""
+        if self.believed is None:
+            self.believed = records.vouched(self.study.name, self.results)
+        keys = {run.key: run for run in runs}
+        for key in (records.finished(self.results) & keys.keys()) - self.believed:
+            record = records.read(key, self.results)  # one that is damaged is set aside
+            if record and record["status"] in records.STATUSES:
+                self.believed.add(key)
+        return [run for key, run in keys.items() if key not in self.believed]
 
     def check(self, runs: Sequence[Run]) -> bool:
         """Build every combination of ``runs`` that is missing and was not built before; return whether any is missing.
@@ -181,7 +194,7 @@ class _Work:
             self.failed += _watch(self._pool(missing[0]), self._jobs(missing), self.results)
 
     def _jobs(self, runs: Sequence[Run]) -> list[Job]:
-        return [job_of(run, self.options, self.results, self.addresses, self.metric) for run in runs]
+        return [job_of(run, self.options, self.results, self.addresses, self.study.metric) for run in runs]
 
     def _pool(self, run: Run) -> LocalEngine:
         if self.pool is None:
@@ -247,15 +260,67 @@ def describe(job: Job) -> str:
 
 
 def _watch(pool: LocalEngine, jobs: Sequence[Job], results: Path) -> list[tuple[str, str]]:
-    failed = []
+    """Carry out jobs, and wait for those that other sweeps carry out at this moment; return those that failed.
+
+    Raises:
+        UsageError: results cannot be written.
+    """
+    failed: list[tuple[str, str]] = []
     with Progress(len(jobs), pool.size) as progress:
-        for event in pool.run(jobs):
-            progress.show(event, describe(event.job))
-            if event.kind == "finished" and event.content["status"] == "failed":
-                failed.append((describe(event.job), str(event.content["error"])))
-            elif event.kind == "died" and not event.content["again"]:
-                failed.append((describe(event.job), _died(event, results)))
+        while jobs:
+            away: list[tuple[Job, Stamp]] = []
+            for event in pool.run(jobs):
+                if event.kind == "finished" and event.content["status"] == ELSEWHERE:
+                    away.append((event.job, _failure(event.job)))
+                    continue
+                progress.show(event, describe(event.job))
+                if event.kind == "finished" and event.content.get("no_room"):
+                    raise UsageError(str(event.content["error"]))
+                if event.kind == "finished" and event.content["status"] not in records.STATUSES:
+                    failed.append((describe(event.job), str(event.content["error"])))
+                elif event.kind == "died" and not event.content["again"]:
+                    failed.append((describe(event.job), _died(event, results)))
+            jobs, lost = _given_back(away)
+            failed += lost
     return failed
+
+
+def _given_back(away: Sequence[tuple[Job, Stamp]]) -> tuple[list[Job], list[tuple[str, str]]]:
+    """Wait until another sweep has ended one of its runs, at least; return those to be looked at again, and those that
+    failed there meanwhile, which are not tried a second time.
+
+    Args:
+        away: runs that others have, each with the failure that it had before.
+    """
+    said = time.monotonic()
+    while away:
+        back = [(job, before) for job, before in away if lease.free(Path(job.folder))]
+        if back:
+            failures = {job.key: why for job, before in back if (why := _failed_since(job, before))}
+            again = [job for job, _ in away if job.key not in failures]
+            return again, [(describe(job), failures[job.key]) for job, _ in back if job.key in failures]
+        if time.monotonic() - said > WAITING_S:
+            said = time.monotonic()
+            print(f"waiting for {count(len(away), 'run')} that other sweeps train", flush=True)
+        time.sleep(LOOK_S)
+    return [], []
+
+
+def _failure(job: Job) -> Stamp:
+    """Return what tells one recorded failure of a run from the next, None if there is none."""
+    try:
+        about = (Path(job.folder) / "failure.json").stat()
+    except OSError:
+        return None
+    return about.st_mtime_ns, about.st_ino
+
+
+def _failed_since(job: Job, before: Stamp) -> str | None:
+    """Return why a run failed, if it has another failure than ``before``."""
+    if _failure(job) in (None, before):
+        return None
+    record = records.read_folder(Path(job.folder), job.key)
+    return str(record.get("error")) if record and record["status"] not in records.STATUSES else None
 
 
 def _died(event: Event, results: Path) -> str:
@@ -274,7 +339,7 @@ def checked_only(study: Study, options: Config, results: Path = RESULTS) -> str:
         UsageError: one cannot be built, or a data set is missing.
     """
     addresses = Addresses(Path(options["data"]["root"]), results, download=options["data"]["download"])
-    with _Work(options, lambda: None, results, addresses, study.metric) as work:
+    with _Work(options, lambda: None, results, addresses, study) as work:
         work.check(plan.runs(plan.settings(study), study, addresses))
         return f"{study.name}: {count(len(work.checked), 'combination')} of task, data, model and loss can be built."
 
