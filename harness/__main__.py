@@ -16,7 +16,7 @@ Plan a study, run what is missing, report.
   plan_only=checked             the same, after every combination of data, model and loss was built and tried
   data.root=DIR                 where data sets lie (default: $LOSSBENCH_DATA, else data/); data.download=true fetches
   device=cpu  threads=1         where runs run; both are part of a run's identity
-  engine.workers=2              how many at once (also engine.per_device, engine.checkpoint_seconds)
+  engine.workers=2              how many at once (also engine.per_device, .checkpoint_seconds, .timeout)
   tracking.enabled=false        no MLflow mirror (also tracking.uri=URI)
 
 Finished runs are never repeated: stop with Ctrl-C and start again whenever you like.

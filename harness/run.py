@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted: the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
-    return 2 if "refused" in statuses else 1 if "failed" in statuses else 0
+    return 2 if "refused" in statuses else 1 if {"failed", "timeout"} & set(statuses) else 0
 
 
 def _print_options() -> None:
@@ -90,10 +90,10 @@ def run(choices: dict[str, str], config: dict) -> str:
     record = records.read(key)
     for sentence in records.damaged:
         print(sentence, file=sys.stderr)
-    if record is None or record["status"] == "failed":
+    if record is None or record["status"] in records.FAILED:
         print(f"{what}: run {key}", flush=True)
         record = _carry_out(job)
-    if record["status"] == "failed":
+    if record["status"] in records.FAILED:
         print(f"{what}: failed: {record['error']}", file=sys.stderr)
     elif record["status"] == "diverged":
         print(f"{what}: diverged at step {record['diverged_step']} (last finite loss {record['last_finite_loss']})")

@@ -108,6 +108,7 @@ GROUPS: dict[str, dict[str, Any]] = {
         "per_device": Count,
         "checkpoint_seconds": Amount,
         "retries": Index,
+        "timeout": PositiveOrNull,
     },
     "task": {
         "critic_steps": Count,

@@ -32,12 +32,12 @@ LAW = {
     "fingerprints": "feeds models tasks hydra losses torch",
     "behaviour": "fingerprints journal paths",
     "address": "behaviour code compose content hardware paths hydra",
-    "plan": "address compose errors paths schema hydra omegaconf",
+    "plan": "address compose errors paths schema hydra",
     "records": "address behaviour errors journal metrics.declared metrics.items paths plan",
     "training": (
         "address behaviour errors hardware models records.lease records.store tasks datasets.splits hydra losses torch"
     ),
-    "engines": "errors hardware training.job",
+    "engines": "errors hardware training.isolation training.job",
     "studies": (
         "address behaviour compose engines errors hardware journal metrics.declared paths plan records selection "
         "text training.job hydra"

@@ -33,6 +33,8 @@ if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
 
 SCHEMA = 2
 STATUSES = ("done", "diverged")
+FAILED = ("failed", "timeout")
+"""What a run that has no result may be: it raised, or was silent for so long that it was ended."""
 SLACK = 1e-6
 """How far rounding may carry a metric over the end of its range."""
 KEY = re.compile("[0-9a-f]{16}")
@@ -148,8 +150,8 @@ def save(
 
 
 def save_failure(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write what is known of a run that raised."""
-    write_json(folder / "failure.json", {"schema": SCHEMA, **record, "status": "failed"})
+    """Write what is known of a run that raised, or, with another ``status`` of `FAILED`, that was ended."""
+    write_json(folder / "failure.json", {"status": "failed", **record, "schema": SCHEMA})
 
 
 def examples(key: str, results: Path = RESULTS) -> dict[str, Any] | None:

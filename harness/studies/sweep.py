@@ -217,6 +217,11 @@ def check(pool: LocalEngine, jobs: Sequence[Job], known: Set[Names] = frozenset(
     for event in pool.run(list(distinct.values())):
         if event.kind == "checked" and event.content["problem"]:
             raise UsageError(str(event.content["problem"]))
+        if event.kind == "timeout":
+            raise UsageError(
+                f"{describe(event.job)}: it was not built within {event.content['seconds']:.0f} s; where that is not "
+                "enough, set engine.timeout to more."
+            )
         if event.kind == "died" and not event.content["again"]:
             raise UsageError(
                 f"{describe(event.job)}: the worker died while it built this run (exit code "
@@ -278,8 +283,8 @@ def _watch(pool: LocalEngine, jobs: Sequence[Job], results: Path) -> list[tuple[
                     raise UsageError(str(event.content["error"]))
                 if event.kind == "finished" and event.content["status"] not in records.STATUSES:
                     failed.append((describe(event.job), str(event.content["error"])))
-                elif event.kind == "died" and not event.content["again"]:
-                    failed.append((describe(event.job), _died(event, results)))
+                elif event.kind == "timeout" or (event.kind == "died" and not event.content["again"]):
+                    failed.append((describe(event.job), _gone(event, results)))
             jobs, lost = _given_back(away)
             failed += lost
     return failed
@@ -323,12 +328,16 @@ def _failed_since(job: Job, before: Stamp) -> str | None:
     return str(record.get("error")) if record and record["status"] not in records.STATUSES else None
 
 
-def _died(event: Event, results: Path) -> str:
-    """Record a run whose worker died as often as it was tried."""
-    job = event.job
-    reason = f"its worker died (exit code {event.content['exitcode']}) at every try"
+def _gone(event: Event, results: Path) -> str:
+    """Record a run whose worker died as often as it was tried, or was ended because nothing was heard of it."""
+    job, content = event.job, event.content
+    if event.kind == "timeout":
+        after = f" after {content['epoch']}" if content["epoch"] else ""
+        status, reason = "timeout", f"nothing was heard of it for {content['seconds']:.0f} s{after} (engine.timeout)"
+    else:
+        status, reason = "failed", f"its worker died (exit code {content['exitcode']}) at every try"
     known = {"key": job.key, "choices": dict(job.choices), "seed": job.seed, "env": job.environment}
-    records.save_failure(records.run_folder(job.key, results), known | {"error": reason})
+    records.save_failure(records.run_folder(job.key, results), known | {"error": reason, "status": status})
     return reason
 
 
