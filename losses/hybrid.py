@@ -16,7 +16,7 @@ from losses.adapters import OverClasses, one_hot
 from losses.checks import check_choice
 from losses.loss import About, about_by_settings
 from losses.probability import cross_entropy
-from losses.shared import safe_sqrt
+from losses.shared import masked_labels, safe_sqrt
 
 TERMS = ("none", "comb", "ne", "hybrid1", "ema", "hybrid2")
 COEFFICIENTS = ("convex", "linear")
@@ -95,6 +95,7 @@ def hybrid(
     check_choice("filter", filter, FILTERS)
     check_choice("mode", mode, ("consistent", "printed"))
     check_choice("over_classes", over_classes, ("sum", "mean"))
+    target, mask = masked_labels(target, mask)
     entropy = cross_entropy(logits, target)
     if term == "none":
         return entropy

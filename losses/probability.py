@@ -43,7 +43,7 @@ def _entropy(logits: Tensor, target: Tensor, reduction: Reduction, smoothing: fl
             true = (1 - smoothing) * true + smoothing * shifted.mean(1)
         values = shifted.exp().sum(1).log() - true
     elif dense and logits.device.type == "cpu" and logits.dtype in EXACT:
-        values = _PixelEntropy.apply(logits, target, smoothing)[0]
+        values = _PixelEntropy.of(logits, target, smoothing)[0]
     else:  # torch's own mean over pixels adds up in any order on a GPU
         at_once = "none" if dense else reduction
         values = functional.cross_entropy(logits, target, reduction=at_once, label_smoothing=smoothing)
@@ -55,6 +55,13 @@ class _PixelEntropy(CustomFunction):
 
     Returns the values (N,...), and the greatest logit and the sum of exponentials (N,1,...), for the gradient.
     """
+
+    @classmethod
+    def plain(cls, logits: Tensor, target: Tensor, smoothing: float) -> tuple[Tensor]:
+        """Return the values alone."""
+        log_p = logits.log_softmax(1)
+        values = -(1 - smoothing) * log_p.gather(1, target.unsqueeze(1)).squeeze(1)
+        return (values - smoothing * log_p.mean(1) if smoothing else values,)
 
     @staticmethod
     def forward(logits: Tensor, target: Tensor, smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -367,9 +374,9 @@ def ngl(
 def wasserstein(logits: Tensor, target: Tensor, *, cost: Sequence[Sequence[float]] | Tensor | None = None) -> Tensor:
     """Expected distance of the predicted class from the true one, given a cost for each pair of classes.
 
-    L = sum_c p_c M_ct, p = softmax(z): all probability has to be carried to the one true class, so the optimal
-    transport needs no iteration. cost: M, (C,C), None = 1 for every error, which makes it 1 - p_t. logits: (N,C,...);
-    target: (N,...) int64; returns (N,...).
+    L = sum_c p_c M_tc, p = softmax(z): all probability has to be carried to the one true class, so the optimal
+    transport needs no iteration. cost: M, (C,C), a row for each true class, None = 1 for every error, which makes it
+    1 - p_t. logits: (N,C,...); target: (N,...) int64; returns (N,...).
 
     >>> wasserstein(torch.zeros(1, 2), torch.tensor([1]), cost=[[0.0, 3.0], [3.0, 0.0]])
     tensor([1.5000])

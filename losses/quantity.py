@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from losses.checks import check_pair, check_range
+from losses.checks import check_float, check_pair, check_range
 from losses.loss import Reduction, about
 from losses.shared import CustomFunction, ghm_weights, safe_sqrt, valid_mask
 
@@ -171,7 +171,7 @@ def log_cosh(prediction: Tensor, target: Tensor) -> Tensor:
     tensor([1.2011e-01, 9.9931e+02])
     """
     check_pair(prediction, target)
-    return _LogCosh.apply(prediction - target)
+    return _LogCosh.of(prediction - target)
 
 
 class _LogCosh(CustomFunction):
@@ -179,6 +179,12 @@ class _LogCosh(CustomFunction):
 
     Compilers have a quick exponential and a slow tanh, so that it is made of exponentials there, as precisely.
     """
+
+    @classmethod
+    def plain(cls, error: Tensor) -> Tensor:
+        """Return ln cosh e = ln(1 + 2 sinh^2(e/2)), all of whose derivatives at 0 are right."""
+        near = error.clamp(-15, 15)
+        return (2 * (near / 2).sinh().square()).log1p() + (error.abs() - near.abs())
 
     @staticmethod
     def forward(error: Tensor) -> Tensor:
@@ -253,6 +259,7 @@ def gaussian_nll(prediction: Tensor, target: Tensor, *, least_variance: float = 
             f"prediction: shape {tuple(prediction.shape)}, allowed is (N, 2, ...) beside a target "
             f"{tuple(target.shape)}: mean and log-variance"
         )
+    check_float("prediction", prediction)
     check_range("least_variance", least_variance, 0, above=True)
     mean, log_variance = prediction.unbind(1)
     log_variance = log_variance.clamp_min(math.log(least_variance))
@@ -390,7 +397,7 @@ def root_mean_squared_logarithmic_error(prediction: Tensor, target: Tensor, *, m
     tensor([0.9163])
     """
     check_pair(prediction, target)
-    error = _LogRatio.apply(prediction.clamp_min(0), target)
+    error = _LogRatio.of(prediction.clamp_min(0), target)
     return safe_sqrt(_mean(error.square(), mask)).expand_as(target)
 
 
@@ -399,6 +406,11 @@ class _LogRatio(CustomFunction):
 
     By hand, because |a - b| has no slope where they are the same.
     """
+
+    @classmethod
+    def plain(cls, a: Tensor, b: Tensor) -> Tensor:
+        """Return it from the side of the greater of the two, where the quotient is above 0."""
+        return torch.where(a >= b, ((a - b) / (1 + b)).log1p(), -((b - a) / (1 + a)).log1p())
 
     @staticmethod
     def forward(a: Tensor, b: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from losses.checks import check_class_logits, check_range
 from losses.loss import about
 from losses.probability import cross_entropy
 from losses.quantity import log_cosh
-from losses.shared import CustomFunction
+from losses.shared import CustomFunction, masked_labels
 
 
 class Counts(NamedTuple):
@@ -39,12 +39,13 @@ class Counts(NamedTuple):
 
 
 def _counts(logits: Tensor, target: Tensor, mask: Tensor | None, over_batch: bool, squared: bool = False) -> Counts:
+    target, mask = masked_labels(target, mask)
     check_class_logits(logits, target)
     # half precision would lose pixels in the sums of an image
     exact = torch.promote_types(logits.dtype, torch.float32)
     flat = logits.to(exact).unsqueeze(-1).flatten(2)
     counted = None if mask is None else _pixels(mask).unsqueeze(1).to(exact)
-    both, predicted, actual, squares, _ = _ClassSums.apply(flat, _pixels(target).unsqueeze(1), counted, squared)
+    both, predicted, actual, squares, _ = _ClassSums.of(flat, _pixels(target).unsqueeze(1), counted, squared)
     pixels = actual.sum(1, keepdim=True)
     sums = (both, predicted, actual, squares if squared else predicted, pixels)
     return Counts(*(part.sum(0, keepdim=True) if over_batch else part for part in sums))
@@ -56,13 +57,14 @@ class _ClassSums(CustomFunction):
     By hand, because the gradient needs only p and t: no slope of p is ever written.
     """
 
+    @classmethod
+    def plain(cls, flat: Tensor, place: Tensor, counted: Tensor | None, squared: bool) -> tuple[Tensor, ...]:
+        """Return the sums from a softmax that torch differentiates."""
+        return _sums(flat.softmax(1), place, counted, squared)
+
     @staticmethod
     def forward(flat: Tensor, place: Tensor, counted: Tensor | None, squared: bool) -> tuple[Tensor, ...]:
-        p = flat.softmax(1) if _fused(flat) else _softmax(flat)
-        seen = p if counted is None else p * counted
-        ones = torch.ones_like(p[:, :1]) if counted is None else counted
-        both, actual = (_by_class(part, place) for part in (seen, ones.expand_as(p)))
-        return both, seen.sum(2), actual, (p * seen).sum(2) if squared else p.new_zeros(()), p
+        return _sums(flat.softmax(1) if _fused(flat) else _softmax(flat), place, counted, squared)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -90,6 +92,13 @@ class _ClassSums(CustomFunction):
         return gradient if counted is None else gradient * counted, None, None, None
 
 
+def _sums(p: Tensor, place: Tensor, counted: Tensor | None, squared: bool) -> tuple[Tensor, ...]:
+    seen = p if counted is None else p * counted
+    ones = torch.ones_like(p[:, :1]) if counted is None else counted
+    both, actual = (_by_class(part, place) for part in (seen, ones.expand_as(p)))
+    return both, seen.sum(2), actual, (p * seen).sum(2) if squared else p.new_zeros(()), p
+
+
 def _fused(flat: Tensor) -> bool:
     """Return whether dense operations are cheap: a compiler makes one of many, and a GPU has the bandwidth."""
     return torch.compiler.is_compiling() or flat.device.type != "cpu"
@@ -107,7 +116,7 @@ def _by_class(values: Tensor, place: Tensor) -> Tensor:
         return torch.where(_is_class(place, values), values, 0).sum(2)
     own = values.gather(1, place).squeeze(1)
     sums = own.new_zeros(values.shape[:2], dtype=torch.float64)  # one pixel at a time, so rounded at the end only
-    return sums.scatter_add_(1, place.squeeze(1), own.double()).to(values.dtype)
+    return sums.scatter_add(1, place.squeeze(1), own.double()).to(values.dtype)
 
 
 def _is_class(place: Tensor, values: Tensor) -> Tensor:
@@ -161,8 +170,8 @@ def _dice(counts: Counts, smooth: float, squared: bool = False) -> Tensor:
 def _share(part: Tensor, whole: Tensor, smooth: float) -> Tensor:
     """Return (part + s)/(whole + s); nothing of nothing is all of it."""
     whole = whole + smooth
-    there = whole > 0
-    return torch.where(there, (part + smooth) / torch.where(there, whole, 1), 1)
+    nothing = whole <= 0
+    return torch.where(nothing, 1, (part + smooth) / torch.where(nothing, 1, whole))
 
 
 @about(
@@ -264,8 +273,7 @@ def focal_tversky(
     """
     check_range("gamma", gamma, 0, above=True)
     missing = 1 - _tversky(logits, target, alpha, beta, smooth, over_batch, mask)
-    far = missing > 1e-6
-    return _per_image(torch.where(far, torch.where(far, missing, 1) ** (1 / gamma), 0), target)
+    return _per_image(_power(missing, 1 / gamma), target)
 
 
 @about(
@@ -358,6 +366,7 @@ def sensitivity_specificity(
     tensor([0.2500])
     """
     check_range("ratio", ratio, 0, 1)
+    target, mask = masked_labels(target, mask)
     check_class_logits(logits, target)
     p, g = logits.softmax(1), one_hot(target, logits)
     errors = (g - p).square()
@@ -405,6 +414,7 @@ def exponential_logarithmic(
     """
     for name, value in (("dice_weight", dice_weight), ("entropy_weight", entropy_weight), ("gamma", gamma)):
         check_range(name, value, 0)
+    target, mask = masked_labels(target, mask)
     counts = _counts(logits, target, mask, over_batch)
     overlap = _per_image(_power(-_dice(counts, smooth).log(), gamma), target)
     shares = (counts.actual / counts.pixels.clamp_min(1)).expand(len(target), -1)
@@ -427,8 +437,8 @@ def _mean_pixel(values: Tensor, mask: Tensor | None) -> Tensor:
 
 def _power(value: Tensor, gamma: float) -> Tensor:
     """Return value^gamma, 0 with slope 0 where the value is nearly 0."""
-    far = value > 1e-6
-    return torch.where(far, torch.where(far, value, 1) ** gamma, 0)
+    near = value <= 1e-6
+    return torch.where(near, 0, torch.where(near, 1, value) ** gamma)
 
 
 @about(
@@ -460,6 +470,7 @@ def combo(
     """
     check_range("alpha", alpha, 0)
     check_range("beta", beta, 0)
+    target, mask = masked_labels(target, mask)
     counts = _counts(logits, target, mask, over_batch)
     log_p, g = logits.log_softmax(1), one_hot(target, logits)
     # ln(1 - p), exact where p is nearly 1, which only the greatest can be: the logarithm of the sum of the others
