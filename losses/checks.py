@@ -7,7 +7,6 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-
 _TRUSTED = ContextVar("labels_trusted", default=False)
 
 

@@ -35,7 +35,7 @@ def in_full_precision(function: F) -> F:
 class CustomFunction(torch.autograd.Function):
     """A function of tensors whose gradient is written by hand; it can be mapped, and is quick to call.
 
-    Forward-mode differentiation (`torch.func.jvp`, `jacfwd`, `hessian`) follows `plain` instead, operation by operation.
+    Forward-mode differentiation (`torch.func.jvp`, `jacfwd`, `hessian`) goes through the operations of `plain` instead.
     """
 
     generate_vmap_rule = True
