@@ -265,7 +265,9 @@ def _labels(data: Tensor, target: Tensor) -> Tensor:
     if target.ndim != data.ndim or data.ndim < 2:
         return target.to(torch.int64)
     if may_look(target) and not torch.equal(target.long().sum(1), torch.ones_like(target[:, 0], dtype=torch.int64)):
-        raise ValueError("target: integers (N,C,...) that are not one-hot, allowed is one 1 over the classes, all others 0")
+        raise ValueError(
+            "target: integers (N,C,...) that are not one-hot, allowed is one 1 over the classes, all others 0"
+        )
     return target.to(torch.int64).argmax(1)
 
 

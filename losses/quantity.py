@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from losses.checks import check_float, check_pair, check_range
 from losses.loss import Reduction, about
-from losses.shared import CustomFunction, ghm_weights, safe_sqrt, valid_mask
+from losses.shared import CustomFunction, forward_mode, ghm_weights, safe_sqrt, valid_mask
 
 
 @about(
@@ -31,6 +31,8 @@ def squared_error(prediction: Tensor, target: Tensor, *, reduction: Reduction = 
     tensor([9.])
     """
     check_pair(prediction, target)
+    if forward_mode():
+        return _reduced((prediction - target).square(), reduction)
     return functional.mse_loss(prediction, target, reduction=reduction)
 
 
@@ -98,7 +100,14 @@ def huber(prediction: Tensor, target: Tensor, *, delta: float = 1.0, reduction: 
     """
     check_pair(prediction, target)
     check_range("delta", delta, 0, above=True)
+    if forward_mode():
+        size = (prediction - target).abs()
+        return _reduced(torch.where(size <= delta, size.square() / 2, delta * (size - delta / 2)), reduction)
     return functional.huber_loss(prediction, target, reduction=reduction, delta=delta)
+
+
+def _reduced(values: Tensor, reduction: Reduction) -> Tensor:
+    return values.mean() if reduction == "mean" else values
 
 
 @about(

@@ -32,6 +32,11 @@ def in_full_precision(function: F) -> F:
     return precise  # pyright: ignore[reportReturnType]
 
 
+def forward_mode() -> bool:
+    """Return whether torch differentiates in forward mode now, which few of its fused losses have a rule for."""
+    return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
+
+
 class CustomFunction(torch.autograd.Function):
     """A function of tensors whose gradient is written by hand; it can be mapped, and is quick to call.
 
@@ -48,9 +53,7 @@ class CustomFunction(torch.autograd.Function):
     @classmethod
     def of(cls, *inputs: Any) -> Any:
         """Return the function of the inputs, differentiated by hand, except in forward mode."""
-        if not torch.compiler.is_compiling() and forward_ad._current_level >= 0:
-            return cls.plain(*inputs)
-        return cls.apply(*inputs)
+        return cls.plain(*inputs) if forward_mode() else cls.apply(*inputs)
 
     @classmethod
     def plain(cls, *inputs: Any) -> Any:
