@@ -40,12 +40,18 @@ def check_labels(target: Tensor, num_classes: int) -> None:
         )
 
 
-def check_class_logits(logits: Tensor, target: Tensor) -> None:
-    """Raise ValueError unless logits are (N,C,...) floats with C >= 2 and target is (N,...) int64."""
+def check_class_logits(logits: Tensor, target: Tensor, *, soft: bool = False) -> None:
+    """Raise ValueError unless logits are (N,C,...) floats with C >= 2 and target is (N,...) int64, below C.
+
+    soft: the target may also be probabilities, floats of the shape of the logits.
+    """
     shape = logits.shape  # read once: these checks are a noticeable part of a small loss
     if len(shape) < 2 or shape[1] < 2:
         raise ValueError(f"logits: shape {tuple(shape)}, allowed is (N, C, ...) with 2 classes or more")
     check_float("logits", logits)
+    if soft and len(target.shape) == len(shape) and target.is_floating_point():
+        check_pair(logits, target)
+        return
     _check_class_target(target, shape[:1] + shape[2:])
     check_labels(target, shape[1])
 
@@ -97,6 +103,9 @@ def check_float(name: str, data: Tensor) -> None:
 
 def _check_class_target(target: Tensor, shape: tuple[int, ...]) -> None:
     if target.shape != shape:
-        raise ValueError(f"target: shape {tuple(target.shape)}, allowed is {tuple(shape)}, one class for every item")
+        raise ValueError(
+            f"target: shape {tuple(target.shape)}, allowed is {tuple(shape)}, one class for every item, which of a "
+            "one-hot target is its argmax(1)"
+        )
     if target.dtype != torch.int64:
         raise ValueError(f"target: dtype {target.dtype}, allowed is torch.int64; losses.loss.Loss takes any integers")

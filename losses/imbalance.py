@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from losses.adapters import OverClasses, one_hot, one_vs_rest, reduce_classes
 from losses.checks import check_choice, check_class_logits, check_pair, check_range
 from losses.loss import about
-from losses.probability import binary_cross_entropy, binary_focal, cross_entropy
+from losses.probability import binary_cross_entropy, binary_focal, cross_entropy, label_smoothing
 from losses.shared import counted, ghm_weights, masked_labels, one_minus_prob, valid_mask
 
 Weights = Sequence[float] | Tensor
@@ -25,11 +25,11 @@ def _of_class(weights: Weights, logits: Tensor, target: Tensor, name: str) -> Te
     return held.gather(0, target.flatten()).view_as(target)
 
 
-def _scaled_to_mean_one(weights: Tensor, mask: Tensor | None) -> Tensor:
-    """Return weights whose mean over what counts is 1, so that the mean of weighted values is their weighted mean."""
+def _over_mean(values: Tensor, weights: Tensor, mask: Tensor | None) -> Tensor:
+    """Return values over the mean weight of what counts, so that the mean of weighted values is their weighted mean."""
     ones = valid_mask(weights, mask)
     total = (weights * ones).sum()
-    return torch.where(total > 0, weights * ones.sum() / torch.where(total > 0, total, 1), weights).to(weights.dtype)
+    return torch.where(total > 0, values * ones.sum() / torch.where(total > 0, total, 1), values).to(values.dtype)
 
 
 @about(
@@ -49,24 +49,32 @@ def weighted_cross_entropy(
     *,
     weights: Weights | None = None,
     over: Literal["weights", "count"] = "weights",
+    smoothing: float = 0.0,
     mask: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy with a weight for each class.
 
     L_i = w_t CE_i, divided by the mean weight of the batch (over weights, as torch does) or not (over count, as Keras
     and most papers do): the two differ by a factor that changes from batch to batch. weights: one per class, None = all
-    1. logits: (N,C,...); target: (N,...) int64; mask: bool (N,...), items that count; returns (N,...).
+    1. smoothing: s, the target as in `label_smoothing`, each class's part with its own weight, (1-s) w_t CE_i + s
+    mean_c(-w_c ln p_c), as torch has it. logits: (N,C,...); target: (N,...) int64; mask: bool (N,...), items that
+    count; returns (N,...).
 
     >>> weighted_cross_entropy(torch.zeros(2, 2), torch.tensor([0, 1]), weights=[1.0, 3.0])
     tensor([0.3466, 1.0397])
     """
     check_choice("over", over, ("weights", "count"))
     target, mask = masked_labels(target, mask)
-    entropy = cross_entropy(logits, target)
     if weights is None:
-        return entropy
+        return label_smoothing(logits, target, smoothing=smoothing) if smoothing else cross_entropy(logits, target)
+    entropy = cross_entropy(logits, target)
     own = _of_class(weights, logits, target, "weights")
-    return entropy * (_scaled_to_mean_one(own, mask) if over == "weights" else own)
+    if not smoothing:
+        return entropy * (_over_mean(own, own, mask) if over == "weights" else own)
+    check_range("smoothing", smoothing, 0, 1)
+    each = torch.as_tensor(weights, dtype=logits.dtype, device=logits.device).view(-1, *[1] * (logits.ndim - 2))
+    values = (1 - smoothing) * own * entropy - smoothing * (each * logits.log_softmax(1)).mean(1)
+    return _over_mean(values, own, mask) if over == "weights" else values
 
 
 @about(
@@ -329,7 +337,7 @@ def pf_loss_r2(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) ->
     counts, total = _shares(logits, target, mask)
     own = (1 - counts / total.clamp_min(1)).gather(0, target.flatten()).view_as(target)
     own = torch.where((counts > 0).sum() > 1, own, 1)
-    return entropy * _scaled_to_mean_one(own, mask).to(entropy.dtype)
+    return entropy * _over_mean(own, own, mask).to(entropy.dtype)
 
 
 @about(

@@ -25,18 +25,21 @@ from losses.shared import CustomFunction, one_minus_prob
 def cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction = "none") -> Tensor:
     """Negative log-probability of the true class.
 
-    L = -ln p_t, p = softmax(z). logits: (N,C,...); target: (N,...) int64; returns (N,...), in nats, or their mean.
+    L = -ln p_t, p = softmax(z). logits: (N,C,...); target: (N,...) int64, or probabilities q (N,C,...), of which it is
+    the mean, -sum_c q_c ln p_c; returns (N,...), in nats, or their mean.
 
     >>> cross_entropy(torch.zeros(1, 2), torch.tensor([1]))
     tensor([0.6931])
     """
-    check_class_logits(logits, target)
+    check_class_logits(logits, target, soft=True)
     return _entropy(logits, target, reduction)
 
 
 def _entropy(logits: Tensor, target: Tensor, reduction: Reduction, smoothing: float = 0.0) -> Tensor:
     dense = logits.ndim > 2
-    if torch.compiler.is_compiling():  # in this form nothing but the logits is kept, and nothing else written
+    if target.ndim == logits.ndim:
+        values = functional.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)
+    elif torch.compiler.is_compiling():  # in this form nothing but the logits is kept, and nothing else written
         shifted = logits - logits.detach().amax(1, keepdim=True)
         true = torch.where(is_target(target, logits.shape[1]), shifted, 0).sum(1)
         if smoothing:
@@ -124,14 +127,14 @@ def binary_cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction
 def label_smoothing(logits: Tensor, target: Tensor, *, smoothing: float = 0.1, reduction: Reduction = "none") -> Tensor:
     """Cross-entropy with a target that assigns part of its probability uniformly to all classes.
 
-    L = (1-s) CE + s mean_c(-ln p_c), that is q = (1-s) onehot + s/C. logits: (N,C,...); target: (N,...) int64;
-    returns (N,...), in nats, or their mean. Spreading s over the other C-1 classes only is this with s C/(C-1) in place
-    of s.
+    L = (1-s) CE + s mean_c(-ln p_c), that is q = (1-s) onehot + s/C. logits: (N,C,...); target: (N,...) int64, or
+    probabilities (N,C,...) in place of onehot; returns (N,...), in nats, or their mean. Spreading s over the other C-1
+    classes only is this with s C/(C-1) in place of s.
 
     >>> label_smoothing(torch.tensor([[2.0, 0.0]]), torch.tensor([0]), smoothing=0.5)
     tensor([0.6269])
     """
-    check_class_logits(logits, target)
+    check_class_logits(logits, target, soft=True)
     check_range("smoothing", smoothing, 0, 1)
     return _entropy(logits, target, reduction, smoothing)
 
