@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from losses.adapters import OverClasses, one_hot, one_vs_rest, reduce_classes
 from losses.checks import check_choice, check_class_logits, check_pair, check_range
 from losses.loss import about
-from losses.probability import binary_cross_entropy, binary_focal, cross_entropy, label_smoothing
+from losses.probability import binary_cross_entropy, binary_focal, entropy_of_classes, label_smoothing
 from losses.shared import counted, ghm_weights, masked_labels, one_minus_prob, valid_mask
 
 Weights = Sequence[float] | Tensor
@@ -66,8 +66,8 @@ def weighted_cross_entropy(
     check_choice("over", over, ("weights", "count"))
     target, mask = masked_labels(target, mask)
     if weights is None:
-        return label_smoothing(logits, target, smoothing=smoothing) if smoothing else cross_entropy(logits, target)
-    entropy = cross_entropy(logits, target)
+        return label_smoothing(logits, target, smoothing=smoothing) if smoothing else entropy_of_classes(logits, target)
+    entropy = entropy_of_classes(logits, target)
     own = _of_class(weights, logits, target, "weights")
     if not smoothing:
         return entropy * (_over_mean(own, own, mask) if over == "weights" else own)
@@ -108,8 +108,9 @@ def class_balanced(
     """
     check_range("beta", beta, 0, 1)
     check_choice("form", form, ("softmax", "sigmoid", "focal"))
+    check_class_logits(logits, target)
     if form == "softmax":
-        values = cross_entropy(logits, target)
+        values = entropy_of_classes(logits, target)
     elif form == "sigmoid":
         values = one_vs_rest(logits, target, base=binary_cross_entropy)
     else:
@@ -300,7 +301,7 @@ def pf_loss_r1(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) ->
     tensor([0.5199, 0.5199, 1.0397])
     """
     target, mask = masked_labels(target, mask)
-    entropy = cross_entropy(logits, target)
+    entropy = entropy_of_classes(logits, target)
     counts, total = _shares(logits, target, mask)
     share = total / ((counts > 0).sum().clamp_min(1) * counts.clamp_min(1))
     return entropy * share.gather(0, target.flatten()).view_as(target).to(entropy.dtype)
@@ -333,7 +334,7 @@ def pf_loss_r2(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) ->
     tensor([0.5199, 0.5199, 1.0397])
     """
     target, mask = masked_labels(target, mask)
-    entropy = cross_entropy(logits, target)
+    entropy = entropy_of_classes(logits, target)
     counts, total = _shares(logits, target, mask)
     own = (1 - counts / total.clamp_min(1)).gather(0, target.flatten()).view_as(target)
     own = torch.where((counts > 0).sum() > 1, own, 1)
@@ -359,7 +360,7 @@ def pf_loss_r3(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) ->
     tensor([0.3466, 0.3466, 0.4901])
     """
     target, mask = masked_labels(target, mask)
-    entropy = cross_entropy(logits, target)
+    entropy = entropy_of_classes(logits, target)
     counts, _ = _shares(logits, target, mask)
     exponent = (counts / counts.amax().clamp_min(1)).gather(0, target.flatten()).view_as(target)
     wrong = one_minus_prob(entropy).clamp_min(torch.finfo(entropy.dtype).tiny)

@@ -30,6 +30,8 @@ Evidence = Literal["V", "H", "M", "R"]
 Norm = Literal["count", "weights"]
 Reduction = Literal["none", "mean"]
 EXACT = (torch.float32, torch.float64)
+GIVEN = ("mask", "reduction")
+"""Keywords of a function that `Loss` gives it, so they are no settings."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -281,7 +283,8 @@ def _with_settings(function: Callable[..., Any], settings: Mapping[str, Any]) ->
     if not settings:
         return function
     made = function.func if isinstance(function, functools.partial) else function
-    allowed = [name for name in inspect.signature(made).parameters if name not in ("mask", "reduction")]
+    parameters = inspect.signature(made).parameters.values()
+    allowed = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and one.name not in GIVEN]
     if unknown := set(settings) - set(allowed):
         raise ValueError(f"{min(unknown)}={settings[min(unknown)]!r}: allowed are the settings {', '.join(allowed)}")
     return function(**settings) if inspect.isclass(made) else functools.partial(function, **settings)
@@ -298,7 +301,7 @@ def _described(function: Callable[..., Any]) -> list[str]:
     settings = {
         name: getattr(function, name, one.empty) if module else given.get(name, one.default)
         for name, one in inspect.signature(made).parameters.items()
-        if one.kind is one.KEYWORD_ONLY and name not in ("mask", "reduction")
+        if one.kind is one.KEYWORD_ONLY and name not in GIVEN
     }
     told = [f"{name}={_told(value)}" for name, value in settings.items() if value is not inspect.Parameter.empty]
     return [getattr(made, "__name__", repr(made)), *told]

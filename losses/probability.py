@@ -35,6 +35,18 @@ def cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction = "non
     return _entropy(logits, target, reduction)
 
 
+def entropy_of_classes(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the cross-entropy (N,...) of classes alone, for losses that have no mean over probabilities.
+
+    logits: (N,C,...); target: (N,...) int64.
+
+    >>> entropy_of_classes(torch.zeros(1, 2), torch.tensor([1]))
+    tensor([0.6931])
+    """
+    check_class_logits(logits, target)
+    return _entropy(logits, target, "none")
+
+
 def _entropy(logits: Tensor, target: Tensor, reduction: Reduction, smoothing: float = 0.0) -> Tensor:
     dense = logits.ndim > 2
     if target.ndim == logits.ndim:
@@ -159,7 +171,7 @@ def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | 
     check_range("gamma", gamma, 0)
     if alpha is not None:
         check_range("alpha", alpha, 0, above=True)
-    entropy = cross_entropy(logits, target)
+    entropy = entropy_of_classes(logits, target)
     # 1 - p_t is 0 where p_t rounds to 1, and the slope of a power below 1 is infinite there
     wrong = one_minus_prob(entropy).clamp_min(torch.finfo(entropy.dtype).tiny)
     return wrong**gamma * entropy * (1 if alpha is None else alpha)
@@ -215,7 +227,7 @@ def poly1(logits: Tensor, target: Tensor, *, epsilon: float = 1.0) -> Tensor:
     tensor([1.1931])
     """
     check_range("epsilon", epsilon, -1)
-    entropy = cross_entropy(logits, target)
+    entropy = entropy_of_classes(logits, target)
     return entropy + epsilon * one_minus_prob(entropy)
 
 
@@ -238,7 +250,7 @@ def poly1_focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, epsilon: 
     """
     check_range("epsilon", epsilon, -1)
     check_range("gamma", gamma, 0)
-    entropy = cross_entropy(logits, target)
+    entropy = entropy_of_classes(logits, target)
     wrong = one_minus_prob(entropy).clamp_min(torch.finfo(entropy.dtype).tiny)
     return wrong**gamma * (entropy + epsilon * wrong)
 
@@ -322,7 +334,7 @@ def symmetric_cross_entropy(
     check_range("alpha", alpha, 0)
     check_range("beta", beta, 0)
     check_range("log_zero", log_zero, high=0)
-    entropy = cross_entropy(logits, target)
+    entropy = entropy_of_classes(logits, target)
     return alpha * entropy - beta * log_zero * one_minus_prob(entropy)
 
 
@@ -386,7 +398,7 @@ def wasserstein(logits: Tensor, target: Tensor, *, cost: Sequence[Sequence[float
     """
     check_class_logits(logits, target)
     if cost is None:
-        return one_minus_prob(cross_entropy(logits, target))
+        return one_minus_prob(entropy_of_classes(logits, target))
     classes = logits.shape[1]
     held = torch.as_tensor(cost, dtype=logits.dtype, device=logits.device)
     if held.shape != (classes, classes):

@@ -15,7 +15,7 @@ from torch import Tensor
 from losses.adapters import one_hot
 from losses.checks import check_choice, check_class_logits, check_pair, check_range
 from losses.loss import About, about, about_by_settings
-from losses.probability import cross_entropy
+from losses.probability import entropy_of_classes
 from losses.quantity import log_cosh
 from losses.shared import CustomFunction, masked_labels, spread_mask
 
@@ -492,11 +492,12 @@ def exponential_logarithmic(
     for name, value in (("dice_weight", dice_weight), ("entropy_weight", entropy_weight), ("gamma", gamma)):
         check_range(name, value, 0)
     target, mask = masked_labels(target, mask)
+    check_class_logits(logits, target)
     counts = _counts(logits, target, mask, over_batch)
     overlap = _per_image(_power(-_dice(counts, smooth).log(), gamma), target)
     shares = (counts.actual / counts.pixels.clamp_min(1)).expand(len(target), -1)
     own = shares.gather(1, _pixels(target))
-    entropy = _power(_pixels(cross_entropy(logits, target)), gamma)
+    entropy = _power(_pixels(entropy_of_classes(logits, target)), gamma)
     weighted = torch.where(own > 0, torch.where(own > 0, own, 1) ** -0.5, 0) * entropy
     return dice_weight * overlap + entropy_weight * _mean_pixel(weighted, mask)
 
@@ -548,6 +549,7 @@ def combo(
     check_range("alpha", alpha, 0)
     check_range("beta", beta, 0)
     target, mask = masked_labels(target, mask)
+    check_class_logits(logits, target)
     counts = _counts(logits, target, mask, over_batch)
     log_p, g = logits.log_softmax(1), one_hot(target, logits)
     # ln(1 - p), exact where p is nearly 1, which only the greatest can be: the logarithm of the sum of the others

@@ -4,9 +4,10 @@ import pytest
 import torch
 from loss_registry import CLASSES, NAMES, batch, build, cast, change, leaves, masked, value_and_gradients
 
+from harness.tasks import class_statistic
 from losses.checks import labels_trusted
 from losses.kinds import KINDS, Draw, Pair, example
-from losses.shared import spread_mask
+from losses.shared import counted, spread_mask
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`torch.jit.script`:FutureWarning"),  # torch's own, at the first jvp
@@ -18,6 +19,13 @@ DENSE = {
     "distributions": (2, 3, 4),
     **dict.fromkeys(("values", "counts", "binary_logits", "critic_scores"), (3, 4)),
 }
+
+
+def from_training_set(name):
+    """Settings that a loss takes from the training set, and from which statistic."""
+    return getattr(build(name).about, "from_training_set", {})
+
+
 LABELLED = [name for name in NAMES if set(build(name).about.kinds) & {"class_logits", "features"}]
 BOUNDED = [name for name in LABELLED if name not in ("contrastive", "triplet", "range")]
 """Losses that need to know how many classes there are; the others only ask which items have the same."""
@@ -235,3 +243,32 @@ def test_gradients_are_bounded_at_vectors_of_length_zero(name):
     value, gradients = value_and_gradients(loss, pairs)
     assert value.isfinite()
     assert all(gradient.abs().max() < 1e4 for gradient in gradients)
+
+
+def test_counts_go_on_beyond_what_float32_can_count():
+    place = torch.zeros(2**24 + 3, dtype=torch.int64)
+    assert counted(place, 2).tolist() == [2**24 + 3, 0]
+    mask = torch.ones(len(place), dtype=torch.bool)
+    mask[0] = False
+    assert counted(place, 2, mask).tolist() == [2**24 + 2, 0]
+
+
+STATISTICS = [(name, setting) for name in LABELLED for setting in from_training_set(name)]
+
+
+@pytest.mark.parametrize("counts", [[50, 10, 0, 3, 0], [0, 0, 0, 0, 7], [1000000, 1, 1, 0, 1]])
+@pytest.mark.parametrize(("name", "setting"), STATISTICS)
+def test_a_class_without_training_items_has_a_weight_that_trains(name, setting, counts):
+    statistic = class_statistic(from_training_set(name)[setting], torch.tensor(counts))
+    loss = build(name, **{setting: statistic})
+    logits, target = torch.zeros(CLASSES, CLASSES, dtype=torch.float64), torch.arange(CLASSES)
+    values = loss.function(logits, target)
+    assert values.isfinite().all()
+    assert (values > 0).all()
+    # a class that was seen is not drowned by one that was not
+    there = torch.tensor(counts) > 0
+    if there.any():
+        once = [max(count, 1) for count in counts]
+        expected = build(name, **{setting: class_statistic(from_training_set(name)[setting], torch.tensor(once))})
+        ratio = values[there] / expected.function(logits, target)[there]
+        assert ((ratio > 0.5) & (ratio < 2)).all()
