@@ -134,6 +134,30 @@ def smooth_l1(prediction: Tensor, target: Tensor, *, beta: float = 1.0, reductio
 
 
 @about(
+    name="Charbonnier",
+    family="quantity",
+    kind="values",
+    link=None,
+    paper="Charbonnier et al., ICIP 1994; Lai et al., LapSRN, CVPR 2017, arXiv 1704.03915, eq. 2, for the setting",
+    evidence="H",
+    aliases=("smooth_absolute",),
+)
+def charbonnier(prediction: Tensor, target: Tensor, *, epsilon: float = 1e-3) -> Tensor:
+    """Absolute error whose kink at 0 is rounded off: a hyperbola.
+
+    L = sqrt(e^2 + epsilon^2), e = yh - y. Both of one shape, which is returned. epsilon is in the unit of the values,
+    in the paper intensities from 0 to 1; a perfect fit costs epsilon. Less epsilon, and times it, this is the
+    pseudo-Huber loss.
+
+    >>> charbonnier(torch.tensor([3.0, 0.0]), torch.zeros(2), epsilon=4.0)
+    tensor([5., 4.])
+    """
+    check_pair(prediction, target)
+    check_range("epsilon", epsilon, 0, above=True)
+    return ((prediction - target).square() + epsilon**2).sqrt()
+
+
+@about(
     name="Balanced L1",
     family="quantity",
     kind="values",
