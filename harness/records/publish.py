@@ -24,7 +24,7 @@ from harness.records import evidence
 from harness.records.evidence import read_csv
 from harness.records.packed import pack
 from harness.records.store import STATUSES, finished, finite, problem, read, run_folder, write_text
-from harness.records.study import StudyData, distinct, epochs_of, load_study
+from harness.records.study import StudyData, defused, distinct, epochs_of, load_study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -189,7 +189,7 @@ def load_published(file: Path) -> StudyData:
             f"{file} is not a published study: give a <study>.csv that `publish` wrote, with the files beside it."
         )
     found.check()
-    return StudyData(file.stem, found.spec, found.rows, found.history, found.metrics, found.item_arrays.get)
+    return defused(StudyData(file.stem, found.spec, found.rows, found.history, found.metrics, found.item_arrays.get))
 
 
 def import_files(files: Iterable[Path], results: Path = RESULTS) -> dict[str, int]:

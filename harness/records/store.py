@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from harness.address import canonical, key_of
 from harness.errors import UsageError
 from harness.paths import RESULTS
+from harness.text import visible
 
 if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
     import pandas as pd
@@ -222,7 +223,7 @@ def no_room(error: BaseException, folder: Path) -> str | None:
 
 def say(sentence: str) -> None:
     """Add a sentence to `damaged`, once."""
-    if sentence not in damaged:
+    if (sentence := visible(sentence)) not in damaged:
         damaged.append(sentence)
 
 

@@ -14,7 +14,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ from harness.records.store import (
     write_json,
     write_text,
 )
+from harness.text import all_visible, visible
 
 if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
     import numpy as np
@@ -202,7 +203,21 @@ def load_study(name: str, results: Path = RESULTS, *, mix: bool = False) -> Stud
             return items.load(run_folder(key, results))
         return published.item_arrays.get(key) if published else None
 
-    return StudyData(name, _spec(name, results, published), runs, _epochs(history), declared, arrays)
+    return defused(StudyData(name, _spec(name, results, published), runs, _epochs(history), declared, arrays))
+
+
+def defused(study: StudyData) -> StudyData:
+    """Return a study whose texts are visible (`harness.text.visible`), however they came into its records: what makes
+    tables, figures, pages and tags of them need not look again.
+    """
+    changed = {}
+    for column in study.runs:
+        texts = (value for value in study.runs[column].unique() if isinstance(value, str))
+        lines = column == "traceback"
+        if found := {text: seen for text in texts if (seen := visible(text, lines=lines)) != text}:
+            changed[column] = study.runs[column].map(lambda value, found=found: found.get(value, value))
+    runs = study.runs.assign(**changed).rename(columns=lambda name: visible(str(name)))
+    return replace(study, runs=runs, spec=all_visible(study.spec))
 
 
 def _published(name: str, results: Path) -> tuple[Evidence | None, pd.DataFrame]:

@@ -21,7 +21,7 @@ from harness.records import lease
 from harness.records.study import StudyData
 from harness.studies.progress import Progress
 from harness.studies.search import Search
-from harness.text import count
+from harness.text import count, visible
 from harness.training.job import ELSEWHERE, Job
 
 Config = Mapping[str, Any]
@@ -240,7 +240,8 @@ def describe(job: Job) -> str:
     """Return a run in a few words."""
     trials = dict.fromkeys(("search", "search_repeat"), " (trial)")
     roles = {**trials, "baseline_repeat": " (control)", "negative_control": " (control)"}
-    return f"{job.label}, {job.choices['model']}, {job.choices['dataset']}, seed {job.seed}{roles.get(job.role, '')}"
+    what = f"{job.label}, {job.choices['model']}, {job.choices['dataset']}, seed {job.seed}{roles.get(job.role, '')}"
+    return visible(what)
 
 
 def _watch(pool: LocalEngine, jobs: Sequence[Job], results: Path) -> list[tuple[str, str]]:

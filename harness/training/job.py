@@ -14,6 +14,7 @@ from typing import Any
 from harness.address import Addresses, RunSpec
 from harness.behaviour import Behaviours, Part
 from harness.errors import UsageError, unknown
+from harness.text import visible
 
 Report = Callable[[int, int, Mapping[str, Any]], None]
 
@@ -83,7 +84,7 @@ def check(job: Job) -> str | None:
 
 
 def _in_short(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    return visible(f"{type(error).__name__}: {error}".strip().splitlines()[0])
 
 
 def _check_metric(job: Job, names: Sequence[str]) -> None:
