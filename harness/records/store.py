@@ -221,6 +221,12 @@ def no_room(error: BaseException, folder: Path) -> str | None:
     return why and f"nothing can be written to {folder}, because {why}: mend that and give the same command again."
 
 
+def refusal(error: OSError, results: Path = RESULTS) -> str | None:
+    """Return the sentence for an error that says that results cannot be written, None for one of anything else."""
+    elsewhere = error.filename is not None and not Path(os.fsdecode(error.filename)).is_relative_to(results)
+    return None if elsewhere else no_room(error, results)
+
+
 def say(sentence: str) -> None:
     """Add a sentence to `damaged`, once."""
     if (sentence := visible(sentence)) not in damaged:

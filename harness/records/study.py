@@ -324,7 +324,7 @@ def _spec(name: str, results: Path, given: Evidence | None) -> dict[str, Any]:
     path = results / name / "study.json"
     try:
         found = json.loads(path.read_bytes())
-        if _asks(found):
+        if is_study(found):
             return found
         say(f"{path} is damaged (it asks nothing): the report takes the study's file instead.")
     except FileNotFoundError:
@@ -334,7 +334,7 @@ def _spec(name: str, results: Path, given: Evidence | None) -> dict[str, Any]:
     return given.spec if given else as_dict(plan.read_study(name))
 
 
-def _asks(spec: Any) -> bool:
+def is_study(spec: Any) -> bool:
     """Return whether this is a study as it was asked."""
     try:
         listed = [*spec["axes"].values(), spec.get("overrides", []), spec.get("exhibits", [])]
@@ -360,16 +360,18 @@ def distinct(metrics: Iterable[Metric]) -> tuple[Metric, ...]:
 
 def _local(listed: Path, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the runs on a study's list with what their records say, and their epochs."""
-    planned = _list(listed)
+    planned = read_list(listed)
     keys = [str(key) for key in planned.get("key", ())]
     state = index.state_of(listed.read_bytes(), keys, str(results / "runs"))
     return index.cached(listed.with_name(index.NAME), state, lambda: _from_files(planned, results))
 
 
-def _list(file: Path) -> pd.DataFrame:
-    """Return a study's list of runs; lines that name no run are left out, which is then said."""
+def read_list(file: Path) -> pd.DataFrame:
+    """Return a study's list of runs, empty if there is none; lines that name no run are left out, and that is said."""
     import pandas as pd
 
+    if not file.exists():
+        return evidence.empty()
     try:
         found = read_csv(file)
         if found.empty:

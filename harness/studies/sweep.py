@@ -17,7 +17,7 @@ from harness.engines.local import Event, LocalEngine
 from harness.errors import UsageError
 from harness.paths import RESULTS
 from harness.plan import Run, Setting, Study, Values
-from harness.records import lease
+from harness.records import lease, room
 from harness.records.study import StudyData
 from harness.studies.progress import Progress
 from harness.studies.search import Search
@@ -70,12 +70,13 @@ def sweep(
     search = Search(settings, study, addresses)
     with _Work(options, started, results, addresses, study) as work:
         while trials := search.ask():
-            if work.missing(trials):
+            if work.ready(trials):
                 records.write_study(study, search.runs, results)  # an interrupted sweep can be reported
             work.carry_out(trials)
             search.tell(results)
         rounds = _Rounds(settings, study, addresses, search.chosen())
         while runs := rounds.ask():
+            work.ready(runs)
             records.write_study(rounds.study, [*search.runs, *rounds.runs], results)
             work.carry_out(runs)
             if rounds.left:
@@ -147,6 +148,7 @@ class _Work:
         self.options, self.started, self.results = options, started, results
         self.addresses, self.study = addresses, study
         self.believed: set[str] | None = None
+        self.written = False
         self.planned = self.done = 0
         self.failed: list[tuple[str, str]] = []
         self.pool: LocalEngine | None = None
@@ -169,6 +171,20 @@ class _Work:
             if record and record["status"] in records.STATUSES:
                 self.believed.add(key)
         return [run for key, run in keys.items() if key not in self.believed]
+
+    def ready(self, runs: Sequence[Run]) -> list[Run]:
+        """Return which of ``runs`` are missing; the first time that any is, check that results can be written.
+
+        Raises:
+            UsageError: they cannot.
+        """
+        missing = self.missing(runs)
+        if missing and not self.written:
+            self.written = True
+            room.check(self.results, len(missing), workers_of(self.options, missing[0].setting.spec.device))
+            if removed := room.tidy(self.results):
+                print(f"{count(removed, 'leftover')} of processes that were killed removed", flush=True)
+        return missing
 
     def carry_out(self, runs: Sequence[Run]) -> None:
         """Run what is missing of ``runs``; count what was asked, what was there, and what failed."""
@@ -338,6 +354,12 @@ def estimate(missing: Sequence[Setting], runs: Sequence[Run], results: Path, sam
     return total
 
 
+def workers_of(options: Config, device: str) -> int:
+    """Return how many runs are trained at once."""
+    fitting = 1 if device == "cuda" else max(1, hardware.cores() // options["threads"])
+    return options["engine"]["workers"] or fitting
+
+
 def _likes(setting: Setting) -> tuple[tuple[str, ...], ...]:
     """Return what runs take about as long as those of a setting, the closest first."""
     data, model, loss = (setting.choices[group] for group in ("dataset", "model", "loss"))
@@ -371,8 +393,8 @@ def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
         lines.append("The search is not finished, so runs other than trials count as missing.")
     if missing:
         seconds = estimate(missing, runs, results)
-        device, threads = runs[0].setting.spec.device, options["threads"]
-        workers = options["engine"]["workers"] or (1 if device == "cuda" else max(1, hardware.cores() // threads))
+        device = runs[0].setting.spec.device
+        workers = workers_of(options, device)
         lines.append(
             f"About {_duration(seconds / workers)} on {workers} workers, estimated from finished records."
             if seconds is not None
