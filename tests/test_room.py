@@ -45,7 +45,7 @@ def test_a_folder_that_cannot_be_written_is_found_out_first(number, study, runs,
     work = sweep._Work({"threads": 1, "engine": {"workers": 1}}, pytest.fail, tmp_path, ADDRESSES, study)
     monkeypatch.setattr(room.os, "fsync", refusing(number))
     with pytest.raises(UsageError, match="nothing can be written to") as found:
-        work.ready(runs)
+        work.check(runs)
     assert store.NO_ROOM[number] in str(found.value)
     assert not list(tmp_path.iterdir())
 

@@ -3,6 +3,7 @@
 from harness.paths import RESULTS
 from harness.records.publish import import_files, load_published, merge, publish, publish_tables
 from harness.records.store import (
+    FAILED,
     SCHEMA,
     STATUSES,
     cell,
@@ -29,6 +30,7 @@ from harness.records.study import (
 )
 
 __all__ = [
+    "FAILED",
     "RESULTS",
     "SCHEMA",
     "STATUSES",

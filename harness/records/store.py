@@ -34,6 +34,8 @@ if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
 
 SCHEMA = 2
 STATUSES = ("done", "diverged")
+FAILED = ("failed", "timeout")
+"""What a run that has no result may be: it raised, or was silent for so long that it was ended."""
 SLACK = 1e-6
 """How far rounding may carry a metric over the end of its range."""
 KEY = re.compile("[0-9a-f]{16}")
@@ -149,8 +151,8 @@ def save(
 
 
 def save_failure(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write what is known of a run that raised."""
-    write_json(folder / "failure.json", {"schema": SCHEMA, **record, "status": "failed"})
+    """Write what is known of a run that raised, or, with another ``status`` of `FAILED`, that was ended."""
+    write_json(folder / "failure.json", {"status": "failed", **record, "schema": SCHEMA})
 
 
 def examples(key: str, results: Path = RESULTS) -> dict[str, Any] | None:
@@ -219,6 +221,17 @@ def no_room(error: BaseException, folder: Path) -> str | None:
     """Return the sentence for an error that says that ``folder`` cannot be written, None for any other error."""
     why = NO_ROOM.get(error.errno or 0) if isinstance(error, OSError) else None
     return why and f"nothing can be written to {folder}, because {why}: mend that and give the same command again."
+
+
+def writable(folder: Path) -> bool:
+    """Return whether a file of a mebibyte can be written to ``folder``; it is removed."""
+    try:
+        with whole(folder / ".probe") as file:
+            file.write(bytes(1 << 20))
+        (folder / ".probe").unlink()
+    except OSError:
+        return False
+    return True
 
 
 def refusal(error: OSError, results: Path = RESULTS) -> str | None:

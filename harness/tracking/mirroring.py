@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from harness.errors import UsageError
+from harness.records import FAILED
 from harness.tracking.runs import Point, Row, TrackedRun, Verdict, groups, tracked_seed, tracked_setting
 from harness.tracking.store import alone, database_of, default_uri, printable, quiet, sentence
 
@@ -115,7 +116,7 @@ class Mirror:
                     self.count["unchanged"] += 1
                 else:
                     self.count[self._put(tracked_seed(row, epochs[own[0]], identity))] += 1
-                    if row["status"] != "failed":
+                    if row["status"] not in FAILED:
                         self.settled.add(own)
                 self._mark(own, verdict.of(own[0]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import sys
 import traceback
@@ -16,6 +17,8 @@ from harness.behaviour import Behaviours, Part
 from harness.errors import UsageError, unknown
 from harness.text import visible
 
+LONGEST, LONGEST_TRACE = 500, 20_000
+"""Characters of a message that are kept: a loss may raise millions."""
 Report = Callable[[int, int, Mapping[str, Any]], None]
 
 
@@ -78,13 +81,17 @@ def check(job: Job) -> str | None:
             _check_metric(job, [metric.key for metric in learner.task.metrics])
     except (UsageError, MissingData, ValueError) as error:
         return str(error)
-    except Exception as error:  # a setting of the wrong type, as a rule
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a setting of the wrong type, as a rule; or a loss that ends the program
         return _in_short(error)
     return None
 
 
-def _in_short(error: Exception) -> str:
-    return visible(f"{type(error).__name__}: {error}".strip().splitlines()[0])
+def _in_short(error: BaseException) -> str:
+    """Return what was raised in one line, the first, of bounded length."""
+    line = f"{type(error).__name__}: {str(error)[:LONGEST]}".strip().removesuffix(":").splitlines()[0]
+    return visible(line if len(str(error)) <= LONGEST else f"{line} ...")
 
 
 def _check_metric(job: Job, names: Sequence[str]) -> None:
@@ -123,7 +130,8 @@ def carry_out(job: Job, stop: Callable[[], bool], report: Report) -> dict[str, A
             return _trained(job, folder, stop, report)
     except OSError as error:
         problem = store.no_room(error, folder) or _in_short(error)
-        return {"status": "failed", "error": problem, "no_room": True}
+        # open files may be the run's own doing, so that others go on
+        return {"status": "failed", "error": problem, "no_room": error.errno not in (errno.EMFILE, errno.ENFILE)}
 
 
 def _trained(job: Job, folder: Path, stop: Callable[[], bool], report: Report) -> dict[str, Any]:
@@ -141,15 +149,22 @@ def _trained(job: Job, folder: Path, stop: Callable[[], bool], report: Report) -
         record, history, examples, items = _run(job, folder, stop, report)
         store.save(folder, _about_run(job, started) | behaviour | record, history, examples, items)
         return {"status": record["status"]}
-    except Stopped:
+    except (Stopped, KeyboardInterrupt):
         raise
-    except Exception as error:
-        if store.no_room(error, folder):
+    except BaseException as error:  # a loss may end the program too: sys.exit is its failure, not the worker's end
+        if store.no_room(error, folder) and not store.writable(folder):
             raise
-        last = _in_short(error)
-        trouble = {"error": last, "traceback": traceback.format_exc()}
-        store.save_failure(folder, _about_run(job, started) | trouble)
-        return {"status": "failed", "error": last}
+        return failed(job, error, started)
+
+
+def failed(job: Job, error: BaseException, started: datetime | None = None) -> dict[str, Any]:
+    """Record that a run raised ``error``; return ``status`` and ``error``."""
+    from harness.records import store
+
+    last = _in_short(error)
+    trouble = {"error": last, "traceback": "".join(traceback.format_exception(error))[-LONGEST_TRACE:]}
+    store.save_failure(Path(job.folder), _about_run(job, started or datetime.now(UTC)) | trouble)
+    return {"status": "failed", "error": last}
 
 
 def _run(job: Job, folder: Path, stop: Callable[[], bool], report: Report) -> Any:
