@@ -12,12 +12,12 @@ import re
 import secrets
 import signal
 import sqlite3
-import tempfile
+import stat
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from harness.errors import UsageError
 from harness.paths import RESULTS
@@ -100,12 +100,10 @@ def alone(uri: str, token: str) -> Iterator[bool]:
     """
     database = database_of(uri)
     if database is None:
-        name = f"lossbench-mlflow-{os.getuid()}-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
-        path = Path(tempfile.gettempdir()) / name
+        path = RESULTS / "locks" / f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
     else:
-        database.parent.mkdir(parents=True, exist_ok=True)
         path = database.with_name(f".{database.name}.lock")
-    with path.open("a+") as lock:
+    with _opened(path) as lock:
         end = time.monotonic() + LOCK_WAIT_S
         while True:
             with contextlib.suppress(BlockingIOError):
@@ -190,6 +188,24 @@ class Bounded:
                 signal.signal(signal.SIGALRM, before)
 
         return bounded
+
+
+def _opened(path: Path) -> IO[str]:
+    """Open a lock, made where there is none, and never another file through a link.
+
+    Raises:
+        UsageError: something else has its name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        raise UsageError(f"the lock {path} cannot be opened ({error.strerror}): remove it.") from error
+    about = os.fstat(file)
+    if not stat.S_ISREG(about.st_mode) or about.st_nlink != 1:
+        os.close(file)
+        raise UsageError(f"the lock {path} is a link or no file: remove it.")
+    return os.fdopen(file, "r+")
 
 
 def check_writable(database: Path) -> None:
