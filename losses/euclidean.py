@@ -82,7 +82,7 @@ class _SquaredDistances(CustomFunction):
     """
 
     @classmethod
-    def plain(cls, x: Tensor, exact: bool) -> Tensor:
+    def plain(cls, x: Tensor, exact: bool) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return them by differences."""
         return (x.unsqueeze(1) - x.unsqueeze(0)).square().sum(2)
 

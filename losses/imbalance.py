@@ -9,7 +9,13 @@ from torch import Tensor, nn
 from losses.adapters import OverClasses, is_target, one_hot, one_vs_rest, reduce_classes
 from losses.checks import check_choice, check_class_logits, check_pair, check_range
 from losses.loss import about
-from losses.probability import binary_cross_entropy, binary_focal, entropy_of_classes, label_smoothing
+from losses.probability import (
+    binary_cross_entropy,
+    binary_focal,
+    cross_entropy,
+    entropy_of_classes,
+    label_smoothing,
+)
 from losses.shared import counted, ghm_weights, masked_labels, one_minus_prob, valid_mask
 
 Weights = Sequence[float] | Tensor
@@ -211,10 +217,10 @@ def ldam(
 ) -> Tensor:
     """Cross-entropy with a margin on the true class that is larger the rarer the class.
 
-    L = -ln softmax(s (z - D_t [c = t]))_t, D_c = K / n_c^(1/4), K such that the rarest class has max_margin. The paper's
-    z are cosines, of features and class weights of length 1, for which s = 30 is meant: `losses.angular.LDAMHead` makes
-    them. counts: n_c of the training set, None = equal; a class without items counts as one with a single item. The
-    paper's deferred re-weighting, class weights from the 80th of 100 epochs or so on, is a schedule and no part of it.
+    L = -ln softmax(s (z - D_t [c = t]))_t, D_c = K / n_c^(1/4), K such that the rarest class has max_margin. In the
+    paper z are cosines, of features and class weights of length 1, for which s = 30 is meant: `losses.angular.LDAMHead`
+    makes them. counts: n_c of the training set, None = equal; a class without items counts as one with a single item.
+    The paper's deferred re-weighting, class weights from the 80th of 100 epochs or so on, is a schedule and no part of it.
     logits: (N,C,...); target: (N,...) int64; returns (N,...).
 
     >>> ldam(torch.zeros(2, 2), torch.tensor([0, 1]), counts=[16, 1], scale=1.0)

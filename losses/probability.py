@@ -73,7 +73,7 @@ class _PixelEntropy(CustomFunction):
     """
 
     @classmethod
-    def plain(cls, logits: Tensor, target: Tensor, smoothing: float) -> tuple[Tensor]:
+    def plain(cls, logits: Tensor, target: Tensor, smoothing: float) -> tuple[Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the values alone."""
         log_p = logits.log_softmax(1)
         values = -(1 - smoothing) * log_p.gather(1, target.unsqueeze(1)).squeeze(1)
@@ -302,8 +302,8 @@ def kl_divergence(logits: Tensor, target: Tensor, *, temperature: float = 1.0, r
 def soft_target_cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction = "none") -> Tensor:
     """Cross-entropy of the predicted distribution with a target distribution: mixed, smoothed or a teacher's labels.
 
-    L = -sum_c q_c ln p_c, p = softmax(z): cross-entropy where q is one-hot, and the Kullback-Leibler divergence plus the
-    entropy of q, which moves no gradient, elsewhere; q that does not sum to 1 is not scaled. logits and target
+    L = -sum_c q_c ln p_c, p = softmax(z): cross-entropy where q is one-hot, and the Kullback-Leibler divergence plus
+    the entropy of q, which moves no gradient, elsewhere; q that does not sum to 1 is not scaled. logits and target
     (probabilities) (N,C,...); returns (N,...), in nats, or their mean.
 
     >>> soft_target_cross_entropy(torch.zeros(1, 2), torch.tensor([[0.3, 0.7]]))
@@ -329,9 +329,9 @@ def soft_target_cross_entropy(logits: Tensor, target: Tensor, *, reduction: Redu
 def generalized_cross_entropy(logits: Tensor, target: Tensor, *, q: float = 0.7) -> Tensor:
     """Between cross-entropy, which learns fast, and the absolute error, which tolerates wrong labels.
 
-    L = (1 - p_t^q)/q, p = softmax(z): towards q = 0 cross-entropy, at q = 1 the probability not given to the true class,
-    half the absolute error. Bounded by 1/q; in the paper 0 < q <= 1. logits: (N,C,...); target: (N,...) int64; returns
-    (N,...).
+    L = (1 - p_t^q)/q, p = softmax(z): towards q = 0 cross-entropy, at q = 1 the probability not given to the true
+    class, half the absolute error. Bounded by 1/q; in the paper 0 < q <= 1. logits: (N,C,...); target: (N,...) int64;
+    returns (N,...).
 
     >>> generalized_cross_entropy(torch.zeros(1, 2), torch.tensor([1]))
     tensor([0.5492])
@@ -353,7 +353,7 @@ def generalized_cross_entropy(logits: Tensor, target: Tensor, *, q: float = 0.7)
 def asymmetric(
     logits: Tensor, target: Tensor, *, gamma_pos: float = 0.0, gamma_neg: float = 4.0, clip: float = 0.05
 ) -> Tensor:
-    """Binary cross-entropy that scales down easy negatives more than easy positives, and drops the easiest, elementwise.
+    """Binary cross-entropy that scales down easy negatives more than easy positives, and drops the easiest.
 
     L = -t (1-p)^g+ ln p - (1-t) p_m^g- ln(1-p_m), p = sigmoid(z), p_m = max(p - clip, 0), g+ and g- gamma_pos and
     gamma_neg: negatives below clip cost nothing, and those with wrong labels, p near 1, have a bounded slope. The

@@ -214,7 +214,7 @@ class _LogCosh(CustomFunction):
     """
 
     @classmethod
-    def plain(cls, error: Tensor) -> Tensor:
+    def plain(cls, error: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return ln cosh e = ln(1 + 2 sinh^2(e/2)), all of whose derivatives at 0 are right."""
         near = error.clamp(-15, 15)
         return (2 * (near / 2).sinh().square()).log1p() + (error.abs() - near.abs())
@@ -441,7 +441,7 @@ class _LogRatio(CustomFunction):
     """
 
     @classmethod
-    def plain(cls, a: Tensor, b: Tensor) -> Tensor:
+    def plain(cls, a: Tensor, b: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return it from the side of the greater of the two, where the quotient is above 0."""
         return torch.where(a >= b, ((a - b) / (1 + b)).log1p(), -((b - a) / (1 + a)).log1p())
 

@@ -14,6 +14,7 @@ found.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -121,7 +122,8 @@ def files(folder: Path) -> dict[str, Counts]:
     expected, found = _numbers(clean), {}
     targets = list(_targets(clean))
     for name, damage in DAMAGES.items():
-        counts, began = dict.fromkeys(HEAD[1:], 0), time.monotonic()
+        began = time.monotonic()
+        counts: dict[str, int] = dict.fromkeys(HEAD[1:], 0)
         for target in targets:
             counts["tried"] += 1
             _one_file(clean, folder / "damaged", target, damage, expected, counts)
@@ -134,8 +136,8 @@ def files(folder: Path) -> dict[str, Counts]:
 def _targets(clean: Path) -> Iterator[Path]:
     """Yield the files of one run, of the study, of its evidence, and the journals, relative to the results folder."""
     run = min(clean.glob("runs/*"))
-    for path in (*sorted(run.iterdir()), *sorted((clean / "tried").glob("*.*")), *sorted((clean / "measured").iterdir()),
-                 *sorted(clean.glob("*.jsonl"))):  # fmt: skip
+    folders = (run.iterdir(), (clean / "tried").glob("*.*"), (clean / "measured").iterdir(), clean.glob("*.jsonl"))
+    for path in itertools.chain(*map(sorted, folders)):
         if path.is_file():
             yield path.relative_to(clean)
 
