@@ -28,9 +28,10 @@ def boundary(logits: Tensor, target: Tensor, *, background: bool = False, mask: 
     L = mean_c p_c d_c, p = softmax(z), d_c in pixels: outside of the true region of class c the distance to its
     nearest pixel, inside it 1 less the distance to the nearest pixel of another class, as in the authors' code, 0 on
     its rim and where the class fills the image or is not in it. The mean is over the classes but the first, the
-    background, unless it is asked for. It can be negative, and has no slope where a class is absent, so it is added to a loss of regions,
-    with a weight that the paper raises from 0.01 by 0.01 per epoch. logits: (N,C,...); target: (N,...) int64; mask:
-    bool (N,...): pixels left out count in no distance; returns (N,...), all 0 of (N,C), images of one pixel.
+    background, unless it is asked for. It can be negative, and has no slope where a class is absent, so it is added to
+    a loss of regions, with a weight that the paper raises from 0.01 by 0.01 per epoch. logits: (N,C,...); target:
+    (N,...) int64; mask: bool (N,...): pixels left out count in no distance; returns (N,...), all 0 of (N,C), images of
+    one pixel.
 
     >>> boundary(torch.zeros(1, 2, 5), torch.tensor([[0, 0, 1, 1, 1]]))
     tensor([[ 1.0000,  0.5000,  0.0000, -0.5000, -1.0000]])

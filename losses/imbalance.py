@@ -220,8 +220,8 @@ def ldam(
     L = -ln softmax(s (z - D_t [c = t]))_t, D_c = K / n_c^(1/4), K such that the rarest class has max_margin. In the
     paper z are cosines, of features and class weights of length 1, for which s = 30 is meant: `losses.angular.LDAMHead`
     makes them. counts: n_c of the training set, None = equal; a class without items counts as one with a single item.
-    The paper's deferred re-weighting, class weights from the 80th of 100 epochs or so on, is a schedule and no part of it.
-    logits: (N,C,...); target: (N,...) int64; returns (N,...).
+    The paper's deferred re-weighting, class weights from the 80th of 100 epochs or so on, is a schedule and no part of
+    it. logits: (N,C,...); target: (N,...) int64; returns (N,...).
 
     >>> ldam(torch.zeros(2, 2), torch.tensor([0, 1]), counts=[16, 1], scale=1.0)
     tensor([0.8259, 0.9741])
