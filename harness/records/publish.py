@@ -75,6 +75,8 @@ def publish(name: str, results: Path = RESULTS) -> Publication:
     Raises:
         UsageError: the study has no finished run, or a file would exceed 1 MiB.
     """
+    if (before := evidence.find(name, [results / "measured"])) is not None:
+        before.check()  # else what earlier machines published would be lost
     study = load_study(name, results)
     found = publish_tables(study, results / "measured")
     _publish_behaviours(study.runs.loc[study.runs["source"] == "local", "key"], results)
@@ -186,6 +188,7 @@ def load_published(file: Path) -> StudyData:
         raise UsageError(
             f"{file} is not a published study: give a <study>.csv that `publish` wrote, with the files beside it."
         )
+    found.check()
     return StudyData(file.stem, found.spec, found.rows, found.history, found.metrics, found.item_arrays.get)
 
 
