@@ -1,4 +1,4 @@
-"""python -m scripts.campaign_files [files] [sweeps] [--keep FOLDER]
+"""python -m scripts.campaign_files [files] [sweeps]
 
 What happens to a study whose files are damaged, and when several sweeps carry it out at once; as tables of counts:
 
@@ -134,10 +134,10 @@ def files(folder: Path) -> dict[str, Counts]:
 def _targets(clean: Path) -> Iterator[Path]:
     """Yield the files of one run, of the study, of its evidence, and the journals, relative to the results folder."""
     run = min(clean.glob("runs/*"))
-    for path in (*sorted(run.iterdir()), *sorted((clean / "tried").glob("*.*")), *sorted((clean / "measured").iterdir()),
-                 *sorted(clean.glob("*.jsonl"))):  # fmt: skip
-        if path.is_file():
-            yield path.relative_to(clean)
+    for where, pattern in ((run, "*"), (clean / "tried", "*.*"), (clean / "measured", "*"), (clean, "*.jsonl")):
+        for path in sorted(where.glob(pattern)):
+            if path.is_file():
+                yield path.relative_to(clean)
 
 
 def _one_file(
