@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from losses.adapters import OverClasses, one_hot, one_vs_rest, reduce_classes
 from losses.checks import check_choice, check_class_logits, check_pair, check_range
 from losses.loss import about
-from losses.probability import binary_cross_entropy, binary_focal, cross_entropy
-from losses.shared import ghm_weights, one_minus_prob, valid_mask
+from losses.probability import binary_cross_entropy, binary_focal, entropy_of_classes, label_smoothing
+from losses.shared import counted, ghm_weights, masked_labels, one_minus_prob, valid_mask
 
 Weights = Sequence[float] | Tensor
 
@@ -25,11 +25,11 @@ def _of_class(weights: Weights, logits: Tensor, target: Tensor, name: str) -> Te
     return held.gather(0, target.flatten()).view_as(target)
 
 
-def _scaled_to_mean_one(weights: Tensor, mask: Tensor | None) -> Tensor:
-    """Return weights whose mean over what counts is 1, so that the mean of weighted values is their weighted mean."""
-    counted = torch.ones_like(weights) if mask is None else mask.to(weights.dtype)
-    total = (weights * counted).sum()
-    return torch.where(total > 0, weights * counted.sum() / torch.where(total > 0, total, 1), weights)
+def _over_mean(values: Tensor, weights: Tensor, mask: Tensor | None) -> Tensor:
+    """Return values over the mean weight of what counts, so that the mean of weighted values is their weighted mean."""
+    ones = valid_mask(weights, mask)
+    total = (weights * ones).sum()
+    return torch.where(total > 0, values * ones.sum() / torch.where(total > 0, total, 1), values).to(values.dtype)
 
 
 @about(
@@ -49,23 +49,32 @@ def weighted_cross_entropy(
     *,
     weights: Weights | None = None,
     over: Literal["weights", "count"] = "weights",
+    smoothing: float = 0.0,
     mask: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy with a weight for each class.
 
     L_i = w_t CE_i, divided by the mean weight of the batch (over weights, as torch does) or not (over count, as Keras
     and most papers do): the two differ by a factor that changes from batch to batch. weights: one per class, None = all
-    1. logits: (N,C,...); target: (N,...) int64; mask: bool (N,...), items that count; returns (N,...).
+    1. smoothing: s, the target as in `label_smoothing`, each class's part with its own weight, (1-s) w_t CE_i + s
+    mean_c(-w_c ln p_c), as torch has it. logits: (N,C,...); target: (N,...) int64; mask: bool (N,...), items that
+    count; returns (N,...).
 
     >>> weighted_cross_entropy(torch.zeros(2, 2), torch.tensor([0, 1]), weights=[1.0, 3.0])
     tensor([0.3466, 1.0397])
     """
     check_choice("over", over, ("weights", "count"))
-    entropy = cross_entropy(logits, target)
+    target, mask = masked_labels(target, mask)
     if weights is None:
-        return entropy
+        return label_smoothing(logits, target, smoothing=smoothing) if smoothing else entropy_of_classes(logits, target)
+    entropy = entropy_of_classes(logits, target)
     own = _of_class(weights, logits, target, "weights")
-    return entropy * (_scaled_to_mean_one(own, mask) if over == "weights" else own)
+    if not smoothing:
+        return entropy * (_over_mean(own, own, mask) if over == "weights" else own)
+    check_range("smoothing", smoothing, 0, 1)
+    each = torch.as_tensor(weights, dtype=logits.dtype, device=logits.device).view(-1, *[1] * (logits.ndim - 2))
+    values = (1 - smoothing) * own * entropy - smoothing * (each * logits.log_softmax(1)).mean(1)
+    return _over_mean(values, own, mask) if over == "weights" else values
 
 
 @about(
@@ -99,8 +108,9 @@ def class_balanced(
     """
     check_range("beta", beta, 0, 1)
     check_choice("form", form, ("softmax", "sigmoid", "focal"))
+    check_class_logits(logits, target)
     if form == "softmax":
-        values = cross_entropy(logits, target)
+        values = entropy_of_classes(logits, target)
     elif form == "sigmoid":
         values = one_vs_rest(logits, target, base=binary_cross_entropy)
     else:
@@ -159,11 +169,12 @@ def balanced_cross_entropy_ovr(
     >>> balanced_cross_entropy_ovr(torch.zeros(2, 2), torch.tensor([0, 1]))
     tensor([0.6931, 0.6931])
     """
+    target, mask = masked_labels(target, mask)
     check_class_logits(logits, target)
     labels = one_hot(target, logits)
-    counted = torch.ones_like(labels[:, :1]) if mask is None else mask.unsqueeze(1).to(labels.dtype)
+    ones = valid_mask(target, mask).unsqueeze(1)
     axes = (0, *range(2, labels.ndim))
-    positives = (labels * counted).sum(axes, keepdim=True) / counted.sum(axes, keepdim=True).clamp_min(1)
+    positives = (labels * ones).sum(axes, keepdim=True) / ones.sum(axes, keepdim=True).clamp_min(1)
     weights = (1 - positives) * labels + positives * (1 - labels)
     return reduce_classes(binary_cross_entropy(logits, labels) * weights, over_classes)
 
@@ -216,8 +227,9 @@ def ghm_c_ovr(
     >>> ghm_c_ovr(torch.zeros(1, 2), torch.tensor([1]))
     tensor([1.3863])
     """
+    target, mask = masked_labels(target, mask)
     check_class_logits(logits, target)
-    seen = None if mask is None else mask.unsqueeze(1)
+    seen = None if mask is None else mask.unsqueeze(1).expand_as(logits)
     return reduce_classes(ghm_c(logits, one_hot(target, logits), bins=bins, mask=seen), over_classes)
 
 
@@ -252,9 +264,10 @@ class MovingGHM(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return (N,...) from logits (N,C,...) and target (N,...) int64; masked items are not counted."""
+        target, mask = masked_labels(target, mask)
         check_class_logits(logits, target)
         labels = one_hot(target, logits)
-        seen = None if mask is None else mask.unsqueeze(1)
+        seen = None if mask is None else mask.unsqueeze(1).expand_as(logits)
         weights = ghm_weights((logits.sigmoid() - labels).abs(), self.bins, seen, self._follow)
         return reduce_classes(weights * binary_cross_entropy(logits, labels), self.over_classes)
 
@@ -287,7 +300,8 @@ def pf_loss_r1(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) ->
     >>> pf_loss_r1(torch.zeros(3, 2), torch.tensor([0, 0, 1]))
     tensor([0.5199, 0.5199, 1.0397])
     """
-    entropy = cross_entropy(logits, target)
+    target, mask = masked_labels(target, mask)
+    entropy = entropy_of_classes(logits, target)
     counts, total = _shares(logits, target, mask)
     share = total / ((counts > 0).sum().clamp_min(1) * counts.clamp_min(1))
     return entropy * share.gather(0, target.flatten()).view_as(target).to(entropy.dtype)
@@ -295,11 +309,9 @@ def pf_loss_r1(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) ->
 
 def _shares(logits: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the count (C,) of each class among what counts, and the total."""
-    # counts are whole numbers, which float32 holds exactly up to 2^24 items; bf16 would stop at 256
+    counts = counted(target, logits.shape[1], mask)
     exact = torch.promote_types(logits.dtype, torch.float32)
-    counted = torch.ones_like(target, dtype=exact) if mask is None else mask.to(exact)
-    counts = counted.new_zeros(logits.shape[1]).scatter_add(0, target.flatten(), counted.flatten())
-    return counts, counted.sum()
+    return counts.to(exact), counts.sum().to(exact)
 
 
 @about(
@@ -321,11 +333,12 @@ def pf_loss_r2(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) ->
     >>> pf_loss_r2(torch.zeros(3, 2), torch.tensor([0, 0, 1]))
     tensor([0.5199, 0.5199, 1.0397])
     """
-    entropy = cross_entropy(logits, target)
+    target, mask = masked_labels(target, mask)
+    entropy = entropy_of_classes(logits, target)
     counts, total = _shares(logits, target, mask)
     own = (1 - counts / total.clamp_min(1)).gather(0, target.flatten()).view_as(target)
     own = torch.where((counts > 0).sum() > 1, own, 1)
-    return entropy * _scaled_to_mean_one(own, mask).to(entropy.dtype)
+    return entropy * _over_mean(own, own, mask).to(entropy.dtype)
 
 
 @about(
@@ -346,7 +359,8 @@ def pf_loss_r3(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) ->
     >>> pf_loss_r3(torch.zeros(3, 2), torch.tensor([0, 0, 1]))
     tensor([0.3466, 0.3466, 0.4901])
     """
-    entropy = cross_entropy(logits, target)
+    target, mask = masked_labels(target, mask)
+    entropy = entropy_of_classes(logits, target)
     counts, _ = _shares(logits, target, mask)
     exponent = (counts / counts.amax().clamp_min(1)).gather(0, target.flatten()).view_as(target)
     wrong = one_minus_prob(entropy).clamp_min(torch.finfo(entropy.dtype).tiny)
