@@ -110,9 +110,10 @@ def _by_class(pixels: Tensor, over_batch: bool) -> Tensor:
 def lovasz_hinge(logits: Tensor, target: Tensor, *, over_batch: bool = False, mask: Tensor | None = None) -> Tensor:
     """Convex surrogate of 1 - IoU of one region: hinge errors, weighted by what each costs of the Jaccard index.
 
-    L = J(m), m = max(1 - y z, 0), y = 2 t - 1, J the Lovász extension of the Jaccard loss. One value per image, as in the
-    authors' code. Probabilities mean nothing to it: the score 0 parts the region from the rest. logits and target
-    (0 or 1, above a half counts as 1) of one shape (N,...); mask: bool, same shape, pixels that count; returns (N,).
+    L = J(m), m = max(1 - y z, 0), y = 2 t - 1, J the Lovász extension of the Jaccard loss. One value per image, as in
+    the authors' code. It makes no probabilities: the score 0 parts the region from the rest. logits and target (0 or 1;
+    what is above a half is of the region) of one shape (N,...); mask: bool, same shape, pixels that count; returns
+    (N,).
 
     >>> lovasz_hinge(torch.zeros(1, 4), torch.tensor([[0.0, 0, 0, 1]]))
     tensor([1.])
