@@ -1,4 +1,4 @@
-"""python -m harness study=NAME [plan_only=true] [axes.KEY=[...]] [base.KEY=VALUE] [FIELD=VALUE]
+"""python -m harness study=NAME [plan_only=true|checked] [axes.KEY=[...]] [base.KEY=VALUE] [FIELD=VALUE]
 
 Plan a study, run what is missing, report.
 
@@ -13,9 +13,10 @@ Plan a study, run what is missing, report.
                                 and further out while the best rate is the outermost (search.most=3 times a side)
   until=decided max_seeds=24    add seeds to what is not yet better, worse or equivalent, up to so many
   plan_only=true                print what would run, how many are done, and how long the rest may take
+  plan_only=checked             the same, after every combination of data, model and loss was built and tried
   data.root=DIR                 where data sets lie (default: $LOSSBENCH_DATA, else data/); data.download=true fetches
   device=cpu  threads=1         where runs run; both are part of a run's identity
-  engine.workers=2              how many at once (also engine.per_device, engine.checkpoint_seconds)
+  engine.workers=2              how many at once (also engine.per_device, .checkpoint_seconds, .timeout)
   tracking.enabled=false        no MLflow mirror (also tracking.uri=URI)
 
 Finished runs are never repeated: stop with Ctrl-C and start again whenever you like.
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from harness.plan import Study
     from harness.records.study import StudyData
 
+PLAN_ONLY = (False, True, "checked")
 RUN_OPTIONS = ("data", "feed", "engine", "tracking", "device", "threads")
 
 
@@ -60,6 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output (head, say) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        from harness.records import store
+
+        if problem := store.refusal(error):
+            print(problem, file=sys.stderr)
+            return 2
+        raise
 
 
 def _print_studies() -> None:
@@ -74,18 +83,22 @@ def _print_studies() -> None:
 
 
 def _run(given: Sequence[str]) -> int:
-    from harness import compose, plan
+    from harness import compose, plan, schema
     from harness.studies import sweep
 
     named = [entry for entry in given if entry.startswith("study=")]
     if len(named) != 1:
         raise compose.UsageError(f"give exactly one study=NAME: {', '.join(compose.options('study'))}.")
     plan_only = plan.parsed(next((entry for entry in given if entry.startswith("plan_only=")), "plan_only=false"))[1]
+    if plan_only not in PLAN_ONLY:
+        raise compose.unknown("plan_only", schema.shown(plan_only), map(schema.shown, PLAN_ONLY))
     of_run = [entry for entry in given if entry.split("=")[0].split(".")[0] in RUN_OPTIONS]
     of_study = [entry for entry in given if entry not in (*named, *of_run) and not entry.startswith("plan_only=")]
     options = compose.compose_run(of_run).config
     identity = [f"base.{entry}" for entry in of_run if entry.startswith(("device=", "threads="))]
     study = plan.read_study(named[0].partition("=")[2], [*of_study, *identity])
+    if plan_only == "checked":
+        print(sweep.checked_only(study, options), flush=True)
     if plan_only:
         print(sweep.planned_only(study, options), flush=True)
         return 0

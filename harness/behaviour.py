@@ -73,7 +73,7 @@ class Behaviours:
             for path in dict.fromkeys((MEASURED / NAME, self.path.parent / "measured" / NAME, self.path)):
                 for entry in journal.entries(path):
                     trees = self._known.setdefault((str(entry.get("component")), str(entry.get("spec"))), {})
-                    trees[str(entry.get("tree"))] = (str(entry.get("identity")), entry.get("fingerprint"))
+                    trees[str(entry.get("tree"))] = (str(entry.get("identity")), _mark(entry.get("fingerprint")))
         return self._known
 
     def identity(self, component: str, config: Mapping[str, Any], spec: str, tree: str, data: Mapping[str, Any]) -> str:
@@ -116,6 +116,16 @@ class Behaviours:
     def _add(self, part: Part, fingerprint: Fingerprint | None) -> None:
         self.known.setdefault((part.component, part.spec), {})[part.tree] = (part.identity, fingerprint)
         journal.append(self.path, _entry(part, fingerprint))
+
+
+def _mark(fingerprint: Any) -> Fingerprint | None:
+    """Return the fingerprint of an entry, None if it has none or it is damaged."""
+    known = isinstance(fingerprint, dict) and all(
+        isinstance(group, str)
+        or (isinstance(group, list) and all(isinstance(value, int | float | None) for value in group))
+        for group in fingerprint.values()
+    )
+    return fingerprint if known else None
 
 
 def _entry(part: Part, fingerprint: Fingerprint | None) -> dict[str, Any]:

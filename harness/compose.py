@@ -6,18 +6,23 @@ set, because composing each run through Hydra costs about a thousand times more.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from harness import schema
 from harness.errors import UsageError, unknown
 from harness.paths import CONF
 
 GROUPS = ("task", "dataset", "model", "loss", "optimizer", "trainer", "stress", "shift")
 
 Config = dict[str, Any]
+MOST_DEPTH, MOST_NODES, MOST_ALIASES = 12, 20_000, 10
+"""Bounds on a YAML file, which can describe more than any memory holds in a few lines of aliases."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,9 @@ def option(group: str, name: str) -> Config:
         raise unknown(group.replace("dataset", "data set"), name, options(group))
     path = CONF / group / f"{name}.yaml"
     if not any(word in path.read_text() for word in ("defaults:", "@package", "${")):  # Hydra has nothing to compose
-        from omegaconf import OmegaConf
-
-        return plain(OmegaConf.load(path))
+        return loaded(path)
     if group == "task":  # its data set, model and losses are options of other groups, which it may override
-        return compose_run([f"task={name}"]).config["task"]
+        return _composed([f"task={name}"])[0].config["task"]
     from hydra import compose
 
     with _hydra():
@@ -59,12 +62,49 @@ def option(group: str, name: str) -> Config:
     return plain(composed[group])
 
 
+def loaded(path: Path) -> Config:
+    """Return a YAML file as plain data.
+
+    Raises:
+        UsageError: it is no mapping in YAML, or far larger than any config, as it is or with its aliases resolved.
+    """
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    depth = nodes = aliases = 0
+    try:
+        for event in yaml.parse(path.read_text(), Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            nodes += isinstance(event, yaml.NodeEvent)
+            aliases += isinstance(event, yaml.AliasEvent)
+            if depth > MOST_DEPTH or nodes > MOST_NODES or aliases > MOST_ALIASES:
+                raise UsageError(
+                    f"{path.name} holds more than any config needs ({MOST_DEPTH} levels, {MOST_NODES:,} values, "
+                    f"{MOST_ALIASES} aliases): write it out, in several files if need be."
+                )
+        content = plain(OmegaConf.load(path))
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{path.name} cannot be read as YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path.name} holds no settings: write NAME: VALUE on lines of its own.")
+    return content
+
+
 def compose_run(overrides: Sequence[str] = ()) -> Composed:
     """Compose conf/run.yaml through Hydra with command-line ``overrides`` such as ``loss=focal``.
 
     Raises:
-        UsageError: an override names something that does not exist.
+        UsageError: an override names something that does not exist, or gives it a value that it cannot have.
     """
+    found, chosen_by_hydra = _composed(overrides)
+    check_groups(found.choices, found.config)
+    check_others(chosen_by_hydra, found.config)
+    return found
+
+
+def _composed(overrides: Sequence[str]) -> tuple[Composed, Mapping[str, Any]]:
+    """Return what Hydra composes, not yet checked, and the option of each of its groups."""
     from hydra import compose
     from hydra.errors import HydraException
 
@@ -74,7 +114,34 @@ def compose_run(overrides: Sequence[str] = ()) -> Composed:
     except HydraException as error:
         raise explain(error, overrides) from error
     config = {"shift": {}, **{str(key): plain(composed[key]) for key in composed if key != "hydra"}}
-    return Composed(chosen(composed.hydra.runtime.choices, config), config)
+    return Composed(chosen(composed.hydra.runtime.choices, config), config), composed.hydra.runtime.choices
+
+
+def check_groups(choices: Mapping[str, str], config: Config, groups: Iterable[str] = GROUPS) -> None:
+    """Raise a UsageError unless every setting of these groups is what it may be.
+
+    Args:
+        choices: the option of every group, as `chosen` returns them.
+        config: as composed.
+        groups: which to check.
+    """
+    for group in groups:
+        if group == "shift":
+            for name, content in config["shift"].items():
+                schema.check_group("shift", name, content, option("shift", name)[name], f"shift.{name}")
+        elif group == "loss" and "loss" in config and any(key.startswith("loss.") for key in choices):
+            for role, content in config["loss"].items():
+                name = choices[f"loss.{role}"]
+                schema.check_group("loss", name, content, option("loss", name), f"loss.{role}")
+        elif group in choices:
+            schema.check_group(group, choices[group], config[group], option(group, choices[group]))
+
+
+def check_others(choices: Mapping[str, Any], config: Config) -> None:
+    """Raise a UsageError unless what decides no number of a run is what it may be: engine, feed, data, tracking."""
+    schema.check_run(config)
+    for group in ("engine", "feed"):
+        schema.check_group(group, str(choices[group]), config[group], option(group, str(choices[group])))
 
 
 def chosen(choices: Mapping[str, Any], config: Config) -> dict[str, str]:
@@ -143,10 +210,19 @@ def explain(error: Exception, overrides: Iterable[str]) -> UsageError:
     return UsageError(f"{first}: see --help for what can be set.")
 
 
-def _hydra():
+@contextlib.contextmanager
+def _hydra() -> Iterator[None]:
+    """Let Hydra compose from conf/, also within a command that Hydra itself is carrying out."""
     from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
 
-    return initialize_config_dir(str(CONF), version_base="1.3")
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = outer
 
 
 def with_value(config: Config, path: str, value: object) -> Config:
@@ -209,4 +285,7 @@ def swapped(base: Composed, values: Mapping[str, Any]) -> Composed:
             config = with_value(config, path, value)
     if any(name.startswith("loss.") for name in choices):
         choices["loss"] = joined_roles(choices, config)
+    changed = {path.partition(".")[0] for path in values}
+    check_groups(choices, config, [group for group in GROUPS if group in changed])
+    schema.check_run({name: config[name] for name in changed if name in config})
     return Composed(choices, config)

@@ -8,38 +8,30 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from harness import address, compose
+from harness import address, compose, schema
 from harness.address import Addresses, RunSpec
 from harness.compose import GROUPS, Composed
 from harness.errors import UsageError, unknown
-from harness.paths import CONF
+from harness.paths import CONF, ROOT
 
 REPEAT_SEEDS_FROM = 1000  # the baseline's other seeds, in the control "baseline repeated", are seed + 1000
-SEARCH: Mapping[str, tuple[str, ...]] = {
+SEARCH: Mapping[str, tuple[str, ...]] = {  # what of a study's field search each track uses
     "fixed": (),
     "lr": ("factors", "most", "seeds", "most_seeds"),
     "tuned": ("trials", "range", "most", "seeds", "most_seeds"),
 }
 RESERVED = frozenset({"runs", "measured", "published", "claims", "compare", "bench", "multirun"})
 """Folders of results/ that hold something else than a study."""
-TRACKS = tuple(SEARCH)  # and what of a study's field search each of them uses
 Values = dict[str, Any]
 Contender = tuple[tuple[object, ...], str]  # a loss in a cell: a learning rate and settings are chosen for each
 
 
 def _search() -> Values:
-    return {
-        "factors": [0.3, 1.0, 3.0],
-        "trials": 12,
-        "range": [0.1, 10.0],
-        "most": 3,
-        "seeds": [7001, 7002, 7003],
-        "most_seeds": 8,
-    }
+    return schema.SearchField().model_dump()
 
 
 @dataclass(frozen=True)
@@ -135,11 +127,9 @@ def read_study(name: str, overrides: Iterable[str] = ()) -> Study:
     Raises:
         UsageError: unknown study or field, or a value that does not fit.
     """
-    from omegaconf import OmegaConf
-
     if name not in compose.options("study"):
         raise unknown("study", name, compose.options("study"))
-    content: dict[str, Any] = compose.plain(OmegaConf.load(CONF / "study" / f"{name}.yaml"))
+    content: dict[str, Any] = compose.loaded(CONF / "study" / f"{name}.yaml")
     known = {entry.name for entry in fields(Study)} - {"study", "overrides"}
     overrides = list(overrides)
     given = list(map(parsed, overrides))
@@ -147,11 +137,13 @@ def read_study(name: str, overrides: Iterable[str] = ()) -> Study:
         part, _, key = path.partition(".")
         if part not in known:
             raise unknown("field of a study", part, [*known, "study", "plan_only", "engine", "tracking", "data"])
-        content[part] = {**content.get(part, _default(part)), key: value} if key else value
+        before = content.get(part, _default(part))
+        if key and not isinstance(before, Mapping):
+            raise UsageError(f"{path}: {part} is a single value, so write {part}=VALUE.")
+        content[part] = {**before, key: value} if key else value
     for part in content.keys() - known:
         raise unknown(f"field of the study {name}", part, known)
-    if not isinstance(content.get("search", {}), Mapping):
-        raise UsageError(f"search={content['search']} is not a mapping: write search.trials=12, for example.")
+    schema.check_study(name, content)
     content["search"] = _search() | content.get("search", {})
     own = str(content.pop("name", name))
     own = _checked_name(own) if "name" in dict(given) else _default_name(own, overrides)
@@ -200,15 +192,13 @@ def parsed(override: str) -> tuple[str, Any]:
 
 
 def _checked(study: Study) -> Study:
-    for key, values in study.axes.items():
-        if not isinstance(values, list) or not values:
-            raise UsageError(f"axes.{key}={values} is not a list with at least one value: write axes.{key}=[a,b].")
+    for name in study.exhibits:
+        if name not in exhibits():
+            raise unknown("exhibit", name, exhibits())
     if "seed" not in study.axes or not (study.axes.keys() & {"loss", *compose.roles()}):
         raise UsageError(
             f"the study {study.name} needs the axes loss and seed: add axes.loss=[...] and axes.seed=[...]."
         )
-    if study.track not in TRACKS:
-        raise unknown("track", study.track, TRACKS)
     _check_until(study)
     for seed in [*study.seeds, *study.further_seeds]:
         if seed < 0 or seed >= REPEAT_SEEDS_FROM:
@@ -218,32 +208,25 @@ def _checked(study: Study) -> Study:
     return study
 
 
+def exhibits() -> list[str]:
+    """Return the names of all exhibits that a study may ask for: modules of harness/report/exhibits with a section."""
+    folder = ROOT / "harness" / "report" / "exhibits"
+    return sorted(path.stem for path in folder.glob("[a-z]*.py") if "\ndef section(" in path.read_text())
+
+
 def _check_until(study: Study) -> None:
     most, given = study.max_seeds, len(study.seeds)
-    if study.until not in ("", "decided"):
-        raise UsageError(f"until={study.until} is not known: write until=decided, or leave it out.")
     if not study.until and most is not None:
         raise UsageError(f"max_seeds={most} is for until=decided: add that, or give the seeds themselves in axes.seed.")
-    if study.until and (type(most) is not int or not given <= most <= REPEAT_SEEDS_FROM):
+    if study.until and (most is None or most < given):
         raise UsageError(
-            f"until=decided needs max_seeds, a whole number from {given} (the seeds given) to {REPEAT_SEEDS_FROM}, but "
-            f"it is {most}: write max_seeds={max(24, 2 * given)}, for example."
+            f"until=decided needs max_seeds, at least as many as the seeds given ({given}), but it is "
+            f"{schema.shown(most)}: write max_seeds={max(24, 2 * given)}, for example."
         )
 
 
 def _check_search(study: Study) -> None:
     search = study.search
-    if unfit := search.keys() - _search().keys():
-        raise unknown("field of a study", f"search.{min(unfit)}", [f"search.{key}" for key in _search()])
-    for name, kinds in {"factors": (int, float), "range": (int, float), "seeds": (int,)}.items():
-        values = search[name]
-        if not isinstance(values, list) or not values or any(type(v) not in kinds or v <= 0 for v in values):
-            what = "positive numbers" if float in kinds else "positive whole numbers"
-            raise UsageError(f"search.{name}={values} is not a list of {what}: write search.{name}=[a,b].")
-    if type(search["most_seeds"]) is not int or not 1 <= search["most_seeds"] < REPEAT_SEEDS_FROM:
-        raise UsageError(
-            f"search.most_seeds={search['most_seeds']} is not a whole number from 1 to {REPEAT_SEEDS_FROM - 1}."
-        )
     compared = [*study.seeds, *study.further_seeds]
     following = range(max(search["seeds"]), max(search["seeds"]) + 1 + search["most_seeds"] - len(search["seeds"]))
     searched = {*search["seeds"], *following}
@@ -257,15 +240,11 @@ def _check_search(study: Study) -> None:
             f"search.seeds contains a seed and that seed + {REPEAT_SEEDS_FROM}, on which the control is searched: "
             "leave one of them out."
         )
-    if len(search["range"]) != 2 or not search["range"][0] < 1 < search["range"][1]:
+    if not search["range"][0] < 1 < search["range"][1]:
         raise UsageError(
             f"search.range={search['range']} is not [low,high] with 1 between them: learning rates are searched "
             "from low to high times the model's own."
         )
-    if type(search["trials"]) is not int or search["trials"] < 1:
-        raise UsageError(f"search.trials={search['trials']} is not a whole number from 1 on.")
-    if type(search["most"]) is not int or search["most"] < 0:
-        raise UsageError(f"search.most={search['most']} is not a whole number from 0 on.")
 
 
 def _check_track(study: Study, given: Iterable[str]) -> None:
@@ -286,6 +265,7 @@ def settings(study: Study) -> list[Setting]:
     base = compose.compose_run([f"{key}={_listed(value)}" for key, value in groups.items()])
     fixed = {key: value for key, value in study.base.items() if key not in GROUPS}
     planned = [_setting(base, fixed, values, study, "run") for values in _combinations(study)]
+    _refuse_without_effect(planned, {*fixed, *study.axes, *(key for rule in study.recipes for key in rule["set"])})
     labels = {setting.label for setting in planned}
     if study.baseline not in labels:
         raise UsageError(
@@ -302,6 +282,13 @@ def settings(study: Study) -> list[Setting]:
         )
         planned += [_setting(base, fixed, values, study, "negative_control") for values in swapped]
     return list({(setting.cell, setting.label, setting.role): setting for setting in planned}.values())
+
+
+def _refuse_without_effect(planned: Sequence[Setting], given: Set[str]) -> None:
+    """Raise a UsageError if what the study sets has no effect in any of its runs."""
+    found = [schema.without_effect(setting.spec.content, given) for setting in planned]
+    everywhere = set.intersection(*(set(each) for each in found)) if found else set()
+    schema.refuse_without_effect({path: found[0][path] for path in sorted(everywhere)})
 
 
 def _negative_control(study: Study, config: compose.Config) -> Values:

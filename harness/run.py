@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig
 
-from harness.compose import GROUPS, chosen, explain, for_hydra, plain
+from harness import schema
+from harness.compose import GROUPS, check_groups, check_others, chosen, explain, for_hydra, plain
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,11 +42,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def one(config: DictConfig) -> str:
         from hydra.core.hydra_config import HydraConfig
 
-        composed = {"shift": {}, **plain(config)}
+        composed, of_hydra = {"shift": {}, **plain(config)}, HydraConfig.get()
         try:
-            statuses.append(run(chosen(HydraConfig.get().runtime.choices, composed), composed))
+            choices = chosen(of_hydra.runtime.choices, composed)
+            check_groups(choices, composed)
+            check_others(of_hydra.runtime.choices, composed)
+            paths = {entry.partition("=")[0].lstrip("+~") for entry in of_hydra.overrides.task}
+            schema.refuse_without_effect(schema.without_effect(composed, paths))
+            statuses.append(run(choices, composed))
         except UsageError as error:  # Hydra would add a message of its own
             print(error, file=sys.stderr)
+            statuses.append("refused")
+        except OSError as error:
+            from harness.records import store
+
+            if (problem := store.refusal(error)) is None:
+                raise
+            print(problem, file=sys.stderr)
             statuses.append("refused")
         return statuses[-1]
 
@@ -57,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted: the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
-    return 2 if "refused" in statuses else 1 if "failed" in statuses else 0
+    return 2 if "refused" in statuses else 1 if {"failed", "timeout"} & set(statuses) else 0
 
 
 def _print_options() -> None:
@@ -84,10 +97,10 @@ def run(choices: dict[str, str], config: dict) -> str:
     record = records.read(key)
     for sentence in records.damaged:
         print(sentence, file=sys.stderr)
-    if record is None or record["status"] == "failed":
+    if record is None or record["status"] in records.FAILED:
         print(f"{what}: run {key}", flush=True)
         record = _carry_out(job)
-    if record["status"] == "failed":
+    if record["status"] in records.FAILED:
         print(f"{what}: failed: {record['error']}", file=sys.stderr)
     elif record["status"] == "diverged":
         print(f"{what}: diverged at step {record['diverged_step']} (last finite loss {record['last_finite_loss']})")
@@ -101,10 +114,14 @@ def _carry_out(job: Job) -> dict:
     """Check and train ``job`` in this process and return its record."""
     os.environ |= {"OMP_WAIT_POLICY": "PASSIVE"}  # as the workers of a study have it
     import signal
+    import time
+    from pathlib import Path
 
     from harness import records
-    from harness.training.job import Stopped, carry_out, check
+    from harness.records import lease, room
+    from harness.training.job import ELSEWHERE, Stopped, carry_out, check
 
+    room.check(records.RESULTS, 1)
     if problem := check(job):
         raise UsageError(problem)
     interrupted: list[int] = []
@@ -118,11 +135,20 @@ def _carry_out(job: Job) -> dict:
         print(f"  epoch {epoch}/{epochs}: {text}", flush=True)
 
     try:
-        carry_out(job, lambda: bool(interrupted), report)
+        ended = carry_out(job, lambda: bool(interrupted), report)
+        while ended["status"] == ELSEWHERE:
+            print(f"  {ended['owner']} trains this run: waiting for its record", flush=True)
+            while not lease.free(Path(job.folder)):
+                if interrupted:
+                    raise Stopped
+                time.sleep(0.2)
+            ended = carry_out(job, lambda: bool(interrupted), report)
     except Stopped:
         raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGINT, before)
+    if ended.get("no_room"):
+        raise UsageError(ended["error"])
     record = records.read(job.key)
     assert record is not None
     return record

@@ -14,7 +14,7 @@ from torch.nn import functional
 from losses.adapters import is_target
 from losses.checks import check_choice, check_features, check_range
 from losses.loss import about
-from losses.shared import in_full_precision
+from losses.shared import in_full_precision, masked_labels, unit
 
 
 class CosineHead(nn.Module):
@@ -31,7 +31,7 @@ class CosineHead(nn.Module):
     def cosines(self, features: Tensor) -> Tensor:
         """Return the cosines (N,C) of features (N,F) with the class weights."""
         features = features.to(self.weight.dtype)
-        return functional.linear(functional.normalize(features), functional.normalize(self.weight))
+        return functional.linear(unit(features), functional.normalize(self.weight))
 
     def logits(self, features: Tensor) -> Tensor:
         """Return the logits (N,C) without margin: scale * cos."""
@@ -47,7 +47,7 @@ class CosineHead(nn.Module):
 
     def forward(self, features: Tensor, target: Tensor) -> Tensor:
         """Return (N,) from features (N,F) and target (N,) int64."""
-        check_features(features, target, self.weight.shape[-1])
+        check_features(features, target, self.weight.shape[-1], len(self.weight))
         margined = self.margined(self.cosines(features), target)
         return functional.cross_entropy(self.scale * margined, target, reduction="none")
 
@@ -164,7 +164,7 @@ class SubcenterArcFace(ArcFace):
         """Return the cosines (N,C) of features (N,F) with the nearest centre of each class."""
         classes, centres, _ = self.weight.shape
         weight = functional.normalize(self.weight.flatten(0, 1))
-        every = functional.linear(functional.normalize(features.to(self.weight.dtype)), weight)
+        every = functional.linear(unit(features.to(self.weight.dtype)), weight)
         return every.view(-1, classes, centres).max(2).values  # amax would share the gradient among ties, at a cost
 
 
@@ -262,7 +262,8 @@ class CurricularFace(ArcFace):
 
     def forward(self, features: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return (N,) from features (N,F) and target (N,) int64; masked items do not move t."""
-        check_features(features, target, self.weight.shape[1])
+        target, mask = masked_labels(target, mask)
+        check_features(features, target, self.weight.shape[1], len(self.weight))
         cosines = self.cosines(features)
         true = cosines.gather(1, target[:, None])
         if self.training:
@@ -323,7 +324,8 @@ class AdaFace(CosineHead):
 
     def forward(self, features: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return (N,) from features (N,F) and target (N,) int64; masked items move no average."""
-        check_features(features, target, self.weight.shape[1])
+        target, mask = masked_labels(target, mask)
+        check_features(features, target, self.weight.shape[1], len(self.weight))
         cosines = self.cosines(features)
         norms = features.detach().to(self.norms.dtype).norm(dim=1).clamp(1e-3, 100)
         if self.training:
@@ -386,7 +388,7 @@ class SFace(CosineHead):
 
     def forward(self, features: Tensor, target: Tensor) -> Tensor:
         """Return (N,) from features (N,F) and target (N,) int64."""
-        check_features(features, target, self.weight.shape[1])
+        check_features(features, target, self.weight.shape[1], len(self.weight))
         cosines = self.cosines(features)
         theta = cosines.detach().clamp(-1, 1).acos()
         inwards = -torch.sigmoid(self.k * (theta - self.a))
@@ -459,11 +461,12 @@ class LSoftmax(CosineHead):
 
     def forward(self, features: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return (N,) from features (N,F) and target (N,) int64; where nothing counts, it is no training step."""
-        check_features(features, target, self.weight.shape[1])
+        target, mask = masked_labels(target, mask)
+        check_features(features, target, self.weight.shape[1], len(self.weight))
         if self.training and len(target):
             self.steps.add_(1 if mask is None else mask.any())
         logits, true = self.logits(features), functional.normalize(self.weight[target])
-        cosines = (functional.normalize(features.to(true.dtype)) * true).sum(1, keepdim=True)
+        cosines = (unit(features.to(true.dtype)) * true).sum(1, keepdim=True)
         lengths = features.to(logits.dtype).norm(dim=1, keepdim=True)
         if not self.normalises_weight:
             lengths = lengths * self.weight.norm(dim=1)[target][:, None]

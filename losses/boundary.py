@@ -8,6 +8,7 @@ from torch import Tensor
 from losses.adapters import is_target
 from losses.checks import check_class_logits
 from losses.loss import about
+from losses.shared import masked_labels
 
 BLOCK = 1 << 22
 """Numbers that a step of the distance transform compares at once at most, unless one line of pixels is longer."""
@@ -35,6 +36,7 @@ def boundary(logits: Tensor, target: Tensor, *, background: bool = False, mask: 
     >>> boundary(torch.zeros(1, 2, 5), torch.tensor([[0, 0, 1, 1, 1]]))
     tensor([[ 1.0000,  0.5000,  0.0000, -0.5000, -1.0000]])
     """
+    target, mask = masked_labels(target, mask)
     check_class_logits(logits, target)
     first = 0 if background else 1
     exact = torch.promote_types(logits.dtype, torch.float32)

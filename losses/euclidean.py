@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from losses.adapters import is_target
-from losses.checks import check_choice, check_features, check_pair, check_range
+from losses.checks import check_choice, check_features, check_float, check_pair, check_range
 from losses.loss import about
-from losses.shared import CustomFunction, in_full_precision, safe_sqrt
+from losses.shared import CustomFunction, in_full_precision, masked_labels, safe_sqrt, unit
 
 
 @about(
@@ -49,7 +49,8 @@ class Center(nn.Module):
 
     def forward(self, features: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return (N,) from features (N,F) and target (N,) int64; masked items move no centre."""
-        check_features(features, target, self.centres.shape[1])
+        target, mask = masked_labels(target, mask)
+        check_features(features, target, self.centres.shape[1], len(self.centres))
         away = features - self.centres[target]
         if self.training:
             self._follow(away, target, mask)
@@ -71,7 +72,7 @@ class Center(nn.Module):
 
 def _squared_distances(features: Tensor, exact: bool = True) -> Tensor:
     """Return (N,N) from (N,F), at least float32; not exact: small ones are only as precise as the largest."""
-    return _SquaredDistances.apply(features.to(torch.promote_types(features.dtype, torch.float32)), exact)
+    return _SquaredDistances.of(features.to(torch.promote_types(features.dtype, torch.float32)), exact)
 
 
 class _SquaredDistances(CustomFunction):
@@ -79,6 +80,11 @@ class _SquaredDistances(CustomFunction):
 
     By hand, because autograd would keep N x N x F differences for the gradient, which is a product of matrices.
     """
+
+    @classmethod
+    def plain(cls, x: Tensor, exact: bool) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return them by differences."""
+        return (x.unsqueeze(1) - x.unsqueeze(0)).square().sum(2)
 
     @staticmethod
     @in_full_precision
@@ -181,7 +187,7 @@ def triplet(
     """
     _check_batch(features, target)
     check_range("margin", margin, 0)
-    features = functional.normalize(features) if normalised else features
+    features = unit(features) if normalised else features
     same, other = _pairs(target, mask)
     distance = _squared_distances(features, exact=not squared)
     distance = distance if squared else safe_sqrt(distance)
@@ -239,9 +245,9 @@ def range_loss(
     # (N, N*N) would be cubic: the greatest pair of each row, then the two greatest rows of the class
     rows = squared.masked_fill(~once, 0).topk(min(2, len(target)), dim=1).values
     spread = (of_class.unsqueeze(2) * rows.unsqueeze(0)).flatten(1).topk(2, dim=1).values
-    present = spread > 0
-    inverse = torch.where(present, 1 / torch.where(present, spread, 1), 0).sum(1)
-    pairs = present.sum(1)
+    absent = spread <= 0
+    inverse = torch.where(absent, 0, 1 / torch.where(absent, 1, spread)).sum(1)
+    pairs = (~absent).sum(1)
     harmonic = torch.where(pairs > 0, 2 / torch.where(pairs > 0, inverse * 2 / pairs.clamp_min(1), 1), 0)
     within = (harmonic * first).sum()
     members = of_class if mask is None else of_class * mask
@@ -254,9 +260,7 @@ def range_loss(
 
 def _cosines(features: Tensor) -> Tensor:
     """Return the cosines (N,N) of features (N,F) with each other, at least float32; 0 with one of length 0."""
-    exact = features.to(torch.promote_types(features.dtype, torch.float32))
-    length = exact.norm(dim=1, keepdim=True)
-    directions = exact / length.masked_fill(length <= 1e-12, 1)
+    directions = unit(features.to(torch.promote_types(features.dtype, torch.float32)))
     return directions @ directions.T
 
 
@@ -377,7 +381,8 @@ class CenterInvariant(Center):
 
     def forward(self, features: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return (N,) from features (N,F) and target (N,) int64."""
-        check_features(features, target, self.centres.shape[1])
+        target, _ = masked_labels(target, mask)
+        check_features(features, target, self.centres.shape[1], len(self.centres))
         lengths = self.centres.square().sum(1)
         apart = (lengths - lengths.mean()).square() / 4
         away = (features.to(self.centres.dtype) - self.centres[target]).square().sum(1) / 2
@@ -407,6 +412,7 @@ def margin_ranking(scores: Tensor, target: Tensor, *, margin: float = 0.5) -> Te
     """
     if scores.shape != (len(target), 2):
         raise ValueError(f"scores: shape {tuple(scores.shape)}, allowed is (N, 2) beside a target (N,)")
+    check_float("scores", scores)
     check_range("margin", margin, 0)
     first, second = scores.unbind(1)  # whose backward is one copy, that of two selections is four
     return (margin + torch.rsub(target, 1, alpha=2) * (first - second)).relu()
@@ -437,7 +443,7 @@ def clip_contrastive(
     check_pair(prediction, target)
     check_choice("prediction.ndim", str(prediction.ndim), ("2",))
     check_range("temperature", temperature, 0, above=True)
-    return _contrast(functional.normalize(prediction) @ functional.normalize(target).T / temperature, mask)
+    return _contrast(unit(prediction) @ unit(target).T / temperature, mask)
 
 
 def _contrast(similar: Tensor, mask: Tensor | None) -> Tensor:
@@ -503,6 +509,8 @@ def damsm(
     """
     for name, value in (("attention", attention), ("words", words), ("items", items)):
         check_range(name, value, 0, above=True)
+    check_float("prediction", prediction)
+    check_float("target", target)
     if prediction.ndim not in (2, 3) or prediction.shape[:2] != target.shape[:2] or prediction.ndim != target.ndim:
         raise ValueError(
             f"prediction: shape {tuple(prediction.shape)} beside target {tuple(target.shape)}, allowed are (N, F) "

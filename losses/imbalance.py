@@ -10,8 +10,13 @@ from losses.adapters import OverClasses, is_target, one_hot, one_vs_rest, reduce
 from losses.angular import CosineHead
 from losses.checks import check_choice, check_class_logits, check_pair, check_range
 from losses.loss import about
-from losses.probability import binary_cross_entropy, binary_focal, cross_entropy
-from losses.shared import ghm_weights, one_minus_prob, valid_mask
+from losses.probability import (
+    binary_cross_entropy,
+    binary_focal,
+    entropy_of_classes,
+    label_smoothing,
+)
+from losses.shared import counted, ghm_weights, masked_labels, one_minus_prob, valid_mask
 
 Weights = Sequence[float] | Tensor
 
@@ -26,11 +31,11 @@ def _of_class(weights: Weights, logits: Tensor, target: Tensor, name: str) -> Te
     return held.gather(0, target.flatten()).view_as(target)
 
 
-def _scaled_to_mean_one(weights: Tensor, mask: Tensor | None) -> Tensor:
-    """Return weights whose mean over what counts is 1, so that the mean of weighted values is their weighted mean."""
-    counted = torch.ones_like(weights) if mask is None else mask.to(weights.dtype)
-    total = (weights * counted).sum()
-    return torch.where(total > 0, weights * counted.sum() / torch.where(total > 0, total, 1), weights)
+def _over_mean(values: Tensor, weights: Tensor, mask: Tensor | None) -> Tensor:
+    """Return values over the mean weight of what counts, so that the mean of weighted values is their weighted mean."""
+    ones = valid_mask(weights, mask)
+    total = (weights * ones).sum()
+    return torch.where(total > 0, values * ones.sum() / torch.where(total > 0, total, 1), values).to(values.dtype)
 
 
 @about(
@@ -50,23 +55,32 @@ def weighted_cross_entropy(
     *,
     weights: Weights | None = None,
     over: Literal["weights", "count"] = "weights",
+    smoothing: float = 0.0,
     mask: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy with a weight for each class.
 
     L_i = w_t CE_i, divided by the mean weight of the batch (over weights, as torch does) or not (over count, as Keras
     and most papers do): the two differ by a factor that changes from batch to batch. weights: one per class, None = all
-    1. logits: (N,C,...); target: (N,...) int64; mask: bool (N,...), items that count; returns (N,...).
+    1. smoothing: s, the target as in `label_smoothing`, each class's part with its own weight, (1-s) w_t CE_i + s
+    mean_c(-w_c ln p_c), as torch has it. logits: (N,C,...); target: (N,...) int64; mask: bool (N,...), items that
+    count; returns (N,...).
 
     >>> weighted_cross_entropy(torch.zeros(2, 2), torch.tensor([0, 1]), weights=[1.0, 3.0])
     tensor([0.3466, 1.0397])
     """
     check_choice("over", over, ("weights", "count"))
-    entropy = cross_entropy(logits, target)
+    target, mask = masked_labels(target, mask)
     if weights is None:
-        return entropy
+        return label_smoothing(logits, target, smoothing=smoothing) if smoothing else entropy_of_classes(logits, target)
+    entropy = entropy_of_classes(logits, target)
     own = _of_class(weights, logits, target, "weights")
-    return entropy * (_scaled_to_mean_one(own, mask) if over == "weights" else own)
+    if not smoothing:
+        return entropy * (_over_mean(own, own, mask) if over == "weights" else own)
+    check_range("smoothing", smoothing, 0, 1)
+    each = torch.as_tensor(weights, dtype=logits.dtype, device=logits.device).view(-1, *[1] * (logits.ndim - 2))
+    values = (1 - smoothing) * own * entropy - smoothing * (each * logits.log_softmax(1)).mean(1)
+    return _over_mean(values, own, mask) if over == "weights" else values
 
 
 @about(
@@ -100,8 +114,9 @@ def class_balanced(
     """
     check_range("beta", beta, 0, 1)
     check_choice("form", form, ("softmax", "sigmoid", "focal"))
+    check_class_logits(logits, target)
     if form == "softmax":
-        values = cross_entropy(logits, target)
+        values = entropy_of_classes(logits, target)
     elif form == "sigmoid":
         values = one_vs_rest(logits, target, base=binary_cross_entropy)
     else:
@@ -155,9 +170,9 @@ def logit_adjustment(logits: Tensor, target: Tensor, *, counts: Weights | None =
     check_range("tau", tau, 0)
     check_class_logits(logits, target)
     if counts is None:
-        return cross_entropy(logits, target)
+        return entropy_of_classes(logits, target)
     held, exact = _counts(counts, logits), _exact(logits)
-    return cross_entropy(exact + (tau * (held / held.sum()).log()).to(exact.dtype), target)
+    return entropy_of_classes(exact + (tau * (held / held.sum()).log()).to(exact.dtype), target)
 
 
 @about(
@@ -215,7 +230,7 @@ def ldam(
     check_class_logits(logits, target)
     exact = _exact(logits)
     margins = _margins(counts, logits, max_margin).to(exact.dtype)
-    return cross_entropy(scale * (exact - torch.where(is_target(target, logits.shape[1]), margins, 0)), target)
+    return entropy_of_classes(scale * (exact - torch.where(is_target(target, logits.shape[1]), margins, 0)), target)
 
 
 def _margins(counts: Weights | None, logits: Tensor, max_margin: float) -> Tensor:
@@ -314,11 +329,12 @@ def balanced_cross_entropy_ovr(
     >>> balanced_cross_entropy_ovr(torch.zeros(2, 2), torch.tensor([0, 1]))
     tensor([0.6931, 0.6931])
     """
+    target, mask = masked_labels(target, mask)
     check_class_logits(logits, target)
     labels = one_hot(target, logits)
-    counted = torch.ones_like(labels[:, :1]) if mask is None else mask.unsqueeze(1).to(labels.dtype)
+    ones = valid_mask(target, mask).unsqueeze(1)
     axes = (0, *range(2, labels.ndim))
-    positives = (labels * counted).sum(axes, keepdim=True) / counted.sum(axes, keepdim=True).clamp_min(1)
+    positives = (labels * ones).sum(axes, keepdim=True) / ones.sum(axes, keepdim=True).clamp_min(1)
     weights = (1 - positives) * labels + positives * (1 - labels)
     return reduce_classes(binary_cross_entropy(logits, labels) * weights, over_classes)
 
@@ -371,8 +387,9 @@ def ghm_c_ovr(
     >>> ghm_c_ovr(torch.zeros(1, 2), torch.tensor([1]))
     tensor([1.3863])
     """
+    target, mask = masked_labels(target, mask)
     check_class_logits(logits, target)
-    seen = None if mask is None else mask.unsqueeze(1)
+    seen = None if mask is None else mask.unsqueeze(1).expand_as(logits)
     return reduce_classes(ghm_c(logits, one_hot(target, logits), bins=bins, mask=seen), over_classes)
 
 
@@ -407,9 +424,10 @@ class MovingGHM(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return (N,...) from logits (N,C,...) and target (N,...) int64; masked items are not counted."""
+        target, mask = masked_labels(target, mask)
         check_class_logits(logits, target)
         labels = one_hot(target, logits)
-        seen = None if mask is None else mask.unsqueeze(1)
+        seen = None if mask is None else mask.unsqueeze(1).expand_as(logits)
         weights = ghm_weights((logits.sigmoid() - labels).abs(), self.bins, seen, self._follow)
         return reduce_classes(weights * binary_cross_entropy(logits, labels), self.over_classes)
 
@@ -442,7 +460,8 @@ def pf_loss_r1(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) ->
     >>> pf_loss_r1(torch.zeros(3, 2), torch.tensor([0, 0, 1]))
     tensor([0.5199, 0.5199, 1.0397])
     """
-    entropy = cross_entropy(logits, target)
+    target, mask = masked_labels(target, mask)
+    entropy = entropy_of_classes(logits, target)
     counts, total = _shares(logits, target, mask)
     share = total / ((counts > 0).sum().clamp_min(1) * counts.clamp_min(1))
     return entropy * share.gather(0, target.flatten()).view_as(target).to(entropy.dtype)
@@ -450,11 +469,9 @@ def pf_loss_r1(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) ->
 
 def _shares(logits: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the count (C,) of each class among what counts, and the total."""
-    # counts are whole numbers, which float32 holds exactly up to 2^24 items; bf16 would stop at 256
+    counts = counted(target, logits.shape[1], mask)
     exact = torch.promote_types(logits.dtype, torch.float32)
-    counted = torch.ones_like(target, dtype=exact) if mask is None else mask.to(exact)
-    counts = counted.new_zeros(logits.shape[1]).scatter_add(0, target.flatten(), counted.flatten())
-    return counts, counted.sum()
+    return counts.to(exact), counts.sum().to(exact)
 
 
 @about(
@@ -476,11 +493,12 @@ def pf_loss_r2(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) ->
     >>> pf_loss_r2(torch.zeros(3, 2), torch.tensor([0, 0, 1]))
     tensor([0.5199, 0.5199, 1.0397])
     """
-    entropy = cross_entropy(logits, target)
+    target, mask = masked_labels(target, mask)
+    entropy = entropy_of_classes(logits, target)
     counts, total = _shares(logits, target, mask)
     own = (1 - counts / total.clamp_min(1)).gather(0, target.flatten()).view_as(target)
     own = torch.where((counts > 0).sum() > 1, own, 1)
-    return entropy * _scaled_to_mean_one(own, mask).to(entropy.dtype)
+    return entropy * _over_mean(own, own, mask).to(entropy.dtype)
 
 
 @about(
@@ -501,7 +519,8 @@ def pf_loss_r3(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) ->
     >>> pf_loss_r3(torch.zeros(3, 2), torch.tensor([0, 0, 1]))
     tensor([0.3466, 0.3466, 0.4901])
     """
-    entropy = cross_entropy(logits, target)
+    target, mask = masked_labels(target, mask)
+    entropy = entropy_of_classes(logits, target)
     counts, _ = _shares(logits, target, mask)
     exponent = (counts / counts.amax().clamp_min(1)).gather(0, target.flatten()).view_as(target)
     wrong = one_minus_prob(entropy).clamp_min(torch.finfo(entropy.dtype).tiny)

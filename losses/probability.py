@@ -26,25 +26,40 @@ from losses.shared import CustomFunction, one_minus_prob
 def cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction = "none") -> Tensor:
     """Negative log-probability of the true class.
 
-    L = -ln p_t, p = softmax(z). logits: (N,C,...); target: (N,...) int64; returns (N,...), in nats, or their mean.
+    L = -ln p_t, p = softmax(z). logits: (N,C,...); target: (N,...) int64, or probabilities q (N,C,...), of which it is
+    the mean, -sum_c q_c ln p_c; returns (N,...), in nats, or their mean.
 
     >>> cross_entropy(torch.zeros(1, 2), torch.tensor([1]))
     tensor([0.6931])
     """
-    check_class_logits(logits, target)
+    check_class_logits(logits, target, soft=True)
     return _entropy(logits, target, reduction)
+
+
+def entropy_of_classes(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the cross-entropy (N,...) of classes alone, for losses that have no mean over probabilities.
+
+    logits: (N,C,...); target: (N,...) int64.
+
+    >>> entropy_of_classes(torch.zeros(1, 2), torch.tensor([1]))
+    tensor([0.6931])
+    """
+    check_class_logits(logits, target)
+    return _entropy(logits, target, "none")
 
 
 def _entropy(logits: Tensor, target: Tensor, reduction: Reduction, smoothing: float = 0.0) -> Tensor:
     dense = logits.ndim > 2
-    if torch.compiler.is_compiling():  # in this form nothing but the logits is kept, and nothing else written
+    if target.ndim == logits.ndim:
+        values = functional.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)
+    elif torch.compiler.is_compiling():  # in this form nothing but the logits is kept, and nothing else written
         shifted = logits - logits.detach().amax(1, keepdim=True)
         true = torch.where(is_target(target, logits.shape[1]), shifted, 0).sum(1)
         if smoothing:
             true = (1 - smoothing) * true + smoothing * shifted.mean(1)
         values = shifted.exp().sum(1).log() - true
     elif dense and logits.device.type == "cpu" and logits.dtype in EXACT:
-        values = _PixelEntropy.apply(logits, target, smoothing)[0]
+        values = _PixelEntropy.of(logits, target, smoothing)[0]
     else:  # torch's own mean over pixels adds up in any order on a GPU
         at_once = "none" if dense else reduction
         values = functional.cross_entropy(logits, target, reduction=at_once, label_smoothing=smoothing)
@@ -56,6 +71,13 @@ class _PixelEntropy(CustomFunction):
 
     Returns the values (N,...), and the greatest logit and the sum of exponentials (N,1,...), for the gradient.
     """
+
+    @classmethod
+    def plain(cls, logits: Tensor, target: Tensor, smoothing: float) -> tuple[Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the values alone."""
+        log_p = logits.log_softmax(1)
+        values = -(1 - smoothing) * log_p.gather(1, target.unsqueeze(1)).squeeze(1)
+        return (values - smoothing * log_p.mean(1) if smoothing else values,)
 
     @staticmethod
     def forward(logits: Tensor, target: Tensor, smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -118,14 +140,14 @@ def binary_cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction
 def label_smoothing(logits: Tensor, target: Tensor, *, smoothing: float = 0.1, reduction: Reduction = "none") -> Tensor:
     """Cross-entropy with a target that assigns part of its probability uniformly to all classes.
 
-    L = (1-s) CE + s mean_c(-ln p_c), that is q = (1-s) onehot + s/C. logits: (N,C,...); target: (N,...) int64;
-    returns (N,...), in nats, or their mean. Spreading s over the other C-1 classes only is this with s C/(C-1) in place
-    of s.
+    L = (1-s) CE + s mean_c(-ln p_c), that is q = (1-s) onehot + s/C. logits: (N,C,...); target: (N,...) int64, or
+    probabilities (N,C,...) in place of onehot; returns (N,...), in nats, or their mean. Spreading s over the other C-1
+    classes only is this with s C/(C-1) in place of s.
 
     >>> label_smoothing(torch.tensor([[2.0, 0.0]]), torch.tensor([0]), smoothing=0.5)
     tensor([0.6269])
     """
-    check_class_logits(logits, target)
+    check_class_logits(logits, target, soft=True)
     check_range("smoothing", smoothing, 0, 1)
     return _entropy(logits, target, reduction, smoothing)
 
@@ -150,7 +172,7 @@ def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | 
     check_range("gamma", gamma, 0)
     if alpha is not None:
         check_range("alpha", alpha, 0, above=True)
-    entropy = cross_entropy(logits, target)
+    entropy = entropy_of_classes(logits, target)
     # 1 - p_t is 0 where p_t rounds to 1, and the slope of a power below 1 is infinite there
     wrong = one_minus_prob(entropy).clamp_min(torch.finfo(entropy.dtype).tiny)
     return wrong**gamma * entropy * (1 if alpha is None else alpha)
@@ -206,7 +228,7 @@ def poly1(logits: Tensor, target: Tensor, *, epsilon: float = 1.0) -> Tensor:
     tensor([1.1931])
     """
     check_range("epsilon", epsilon, -1)
-    entropy = cross_entropy(logits, target)
+    entropy = entropy_of_classes(logits, target)
     return entropy + epsilon * one_minus_prob(entropy)
 
 
@@ -229,7 +251,7 @@ def poly1_focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, epsilon: 
     """
     check_range("epsilon", epsilon, -1)
     check_range("gamma", gamma, 0)
-    entropy = cross_entropy(logits, target)
+    entropy = entropy_of_classes(logits, target)
     wrong = one_minus_prob(entropy).clamp_min(torch.finfo(entropy.dtype).tiny)
     return wrong**gamma * (entropy + epsilon * wrong)
 
@@ -315,8 +337,7 @@ def generalized_cross_entropy(logits: Tensor, target: Tensor, *, q: float = 0.7)
     tensor([0.5492])
     """
     check_range("q", q, 0, above=True)
-    check_class_logits(logits, target)
-    return one_minus_prob(q * cross_entropy(logits, target)) / q
+    return one_minus_prob(q * entropy_of_classes(logits, target)) / q
 
 
 @about(
@@ -428,7 +449,7 @@ def symmetric_cross_entropy(
     check_range("alpha", alpha, 0)
     check_range("beta", beta, 0)
     check_range("log_zero", log_zero, high=0)
-    entropy = cross_entropy(logits, target)
+    entropy = entropy_of_classes(logits, target)
     return alpha * entropy - beta * log_zero * one_minus_prob(entropy)
 
 
@@ -483,16 +504,16 @@ def ngl(
 def wasserstein(logits: Tensor, target: Tensor, *, cost: Sequence[Sequence[float]] | Tensor | None = None) -> Tensor:
     """Expected distance of the predicted class from the true one, given a cost for each pair of classes.
 
-    L = sum_c p_c M_ct, p = softmax(z): all probability has to be carried to the one true class, so the optimal
-    transport needs no iteration. cost: M, (C,C), None = 1 for every error, which makes it 1 - p_t. logits: (N,C,...);
-    target: (N,...) int64; returns (N,...).
+    L = sum_c p_c M_tc, p = softmax(z): all probability has to be carried to the one true class, so the optimal
+    transport needs no iteration. cost: M, (C,C), a row for each true class, None = 1 for every error, which makes it
+    1 - p_t. logits: (N,C,...); target: (N,...) int64; returns (N,...).
 
     >>> wasserstein(torch.zeros(1, 2), torch.tensor([1]), cost=[[0.0, 3.0], [3.0, 0.0]])
     tensor([1.5000])
     """
     check_class_logits(logits, target)
     if cost is None:
-        return one_minus_prob(cross_entropy(logits, target))
+        return one_minus_prob(entropy_of_classes(logits, target))
     classes = logits.shape[1]
     held = torch.as_tensor(cost, dtype=logits.dtype, device=logits.device)
     if held.shape != (classes, classes):

@@ -13,14 +13,15 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"losses", "datasets", "torch", "timm", "mlflow", "hydra", "omegaconf"}
 LAW = {
     "harness": "",
-    "errors": "",
     "paths": "",
     "text": "",
+    "errors": "text",
     "hardware": "errors torch",
     "metrics.declared": "errors text",
     "selection": "metrics.declared",
     "metrics.items": "",
-    "compose": "errors paths hydra omegaconf",
+    "schema": "errors",
+    "compose": "errors paths schema hydra omegaconf",
     "metrics": "datasets losses torch",
     "models": "hydra timm torch",
     "feeds": "errors datasets hydra torch",
@@ -31,10 +32,13 @@ LAW = {
     "fingerprints": "feeds models tasks hydra losses torch",
     "behaviour": "fingerprints journal paths",
     "address": "behaviour code compose content hardware paths hydra",
-    "plan": "address compose errors paths hydra omegaconf",
-    "records": "address behaviour errors journal metrics.declared metrics.items paths plan",
-    "training": "address behaviour errors hardware models records.store tasks datasets.splits hydra losses torch",
-    "engines": "errors hardware training.job",
+    "plan": "address compose errors paths schema hydra",
+    "records": "address behaviour errors journal metrics.declared metrics.items paths plan text",
+    "training": (
+        "address behaviour errors hardware models records.lease records.store tasks text datasets.splits hydra losses "
+        "torch"
+    ),
+    "engines": "errors hardware training.isolation training.job",
     "studies": (
         "address behaviour compose engines errors hardware journal metrics.declared paths plan records selection "
         "text training.job hydra"
@@ -44,8 +48,8 @@ LAW = {
     "tracking": "analysis errors paths records mlflow",
     "report": "analysis compose errors hardware metrics.declared paths plan records selection text tracking.store",
     "catalogue": "compose paths records report tasks hydra losses omegaconf torch",
-    "run": "address compose errors paths plan records studies training hydra omegaconf",
-    "__main__": "analysis compose errors paths plan records report studies tracking",
+    "run": "address compose errors paths plan records schema studies training hydra omegaconf",
+    "__main__": "analysis compose errors paths plan records report schema studies tracking",
 }
 """What each room of the harness may import, of the harness and of `HEAVY`; a room knows none that stands below it."""
 FORMULAS = ("losses", "torch")

@@ -28,6 +28,7 @@ from harness.analysis.frames import records as dicts
 from harness.analysis.reasons import Reason
 from harness.analysis.stats import Comparison, Interval, Rate, Scale
 from harness.metrics.declared import KNOWN, Metric, metric_of
+from harness.records import FAILED
 from harness.records.study import StudyData
 from harness.text import DASH, axis_title, plain
 
@@ -242,7 +243,7 @@ class Analysis:
             label=label,
             planned=len(runs),
             diverged=status.count("diverged"),
-            failed=status.count("failed"),
+            failed=sum(status.count(name) for name in FAILED),
             missing=status.count("missing"),
             unlearnt=len(done) - len(good),
             values=stats.mean_interval(column(done, "value"), low=low, high=high),

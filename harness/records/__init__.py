@@ -3,24 +3,37 @@
 from harness.paths import RESULTS
 from harness.records.publish import import_files, load_published, merge, publish, publish_tables
 from harness.records.store import (
+    FAILED,
     SCHEMA,
+    STATUSES,
     cell,
     damaged,
     examples,
     finished,
     flat,
     read,
+    read_folder,
     run_folder,
     save,
     save_failure,
     write_json,
     write_text,
 )
-from harness.records.study import NoRecords, StudyData, check_content, evidence_folders, load_study, write_study
+from harness.records.study import (
+    NoRecords,
+    StudyData,
+    check_content,
+    evidence_folders,
+    load_study,
+    vouched,
+    write_study,
+)
 
 __all__ = [
+    "FAILED",
     "RESULTS",
     "SCHEMA",
+    "STATUSES",
     "NoRecords",
     "StudyData",
     "cell",
@@ -37,9 +50,11 @@ __all__ = [
     "publish",
     "publish_tables",
     "read",
+    "read_folder",
     "run_folder",
     "save",
     "save_failure",
+    "vouched",
     "write_json",
     "write_study",
     "write_text",

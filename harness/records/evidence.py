@@ -20,6 +20,8 @@ import functools
 import hashlib
 import io
 import json
+import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +31,7 @@ from harness.address import COMPONENTS
 from harness.errors import UsageError
 from harness.metrics.declared import Metric, from_dict
 from harness.records.packed import unpack
-from harness.records.store import whole
+from harness.records.store import GARBLED, brief, say, whole
 
 if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
     import numpy as np
@@ -67,7 +69,11 @@ class Evidence:
 
     @property
     def rows(self) -> pd.DataFrame:
-        """One row per run, with what its setting and what all runs share; those that failed or are missing last."""
+        """One row per run, with what its setting and what all runs share; those that failed or are missing last.
+
+        Raises:
+            UsageError: the files that hold finished runs are not those that were published.
+        """
         import pandas as pd
 
         plain, packed = f"{self.name}.csv", f"{self.name}.csv.gz"
@@ -76,24 +82,44 @@ class Evidence:
         if not settings.empty:
             rows = rows.merge(settings, on="setting", how="left")
         shared = pd.DataFrame(self.manifest["shared"], index=rows.index)
-        unfinished = self._table(f"{self.name}_unfinished.csv")
+        unfinished = self._without(f"{self.name}_unfinished.csv")
         finished = pd.concat([rows, shared], axis=1)
         runs = finished.copy() if unfinished.empty else pd.concat([finished, unfinished], ignore_index=True)
         return runs.assign(source="measured")
 
     @property
     def history(self) -> pd.DataFrame:
-        """One row per run and epoch; empty if none were published."""
-        return self._table(f"{self.name}_history.csv.gz")
+        """One row per run and epoch; empty if none were published, or if they are damaged, which is then said."""
+        return self._without(f"{self.name}_history.csv.gz")
 
     @functools.cached_property
     def item_arrays(self) -> dict[str, dict[str, np.ndarray]]:
-        """What runs scored on every test item, by key; empty if that was not published."""
+        """What runs scored on every test item, by key; without what was not published, or is damaged, which is said."""
         found: dict[str, dict[str, np.ndarray]] = {}
         for file in self.manifest["files"]:
             if file.startswith(f"{self.name}_items_"):
-                found |= unpack(self._content(file))
+                try:
+                    found |= unpack(self._content(file))
+                except (UsageError, *GARBLED) as error:
+                    say(str(error))
         return found
+
+    def check(self) -> None:
+        """Read every file.
+
+        Raises:
+            UsageError: one of them is not the one that was published.
+        """
+        for file in self.manifest["files"]:
+            self._content(file)
+
+    def _without(self, file: str) -> pd.DataFrame:
+        """Return a table that a report can do without: empty if it is damaged, which is then said."""
+        try:
+            return self._table(file)
+        except (UsageError, *GARBLED) as error:
+            say(str(error))
+            return empty()
 
     def _table(self, file: str) -> pd.DataFrame:
         content = self._content(file) if file in self.manifest["files"] else b""
@@ -108,13 +134,19 @@ class Evidence:
         """
         digest, path = self.manifest["files"][file], self.folder / file
         for each in (path, _ready(path, digest), path):  # it may be put in its place between two looks
-            with contextlib.suppress(FileNotFoundError):
-                content = each.read_bytes()
+            with contextlib.suppress(OSError):
+                content = _read(each)
                 if hashlib.sha256(content).hexdigest() == digest:
                     return content
         raise UsageError(
             f"{path} is not what was published with {self.name}.json: fetch both anew, or publish the study again."
         )
+
+
+def _read(path: Path) -> bytes:
+    """Return the content of a file; a link is none, wherever it leads."""
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        return file.read()
 
 
 def find(name: str, folders: Iterable[Path]) -> Evidence | None:
@@ -126,15 +158,28 @@ def find(name: str, folders: Iterable[Path]) -> Evidence | None:
     for folder in folders:
         path = folder / f"{name}.json"
         try:
-            manifest = json.loads(path.read_bytes())
-        except FileNotFoundError:
+            manifest = json.loads(_read(path))
+        except (FileNotFoundError, NotADirectoryError):
             continue
-        except ValueError as error:
-            raise UsageError(f"{path} is no JSON ({error}): fetch it anew, or publish the study again.") from error
-        if not isinstance(manifest, dict) or not set(OWN) <= manifest.keys():
+        except (OSError, *GARBLED) as error:
+            raise UsageError(
+                f"{path} is no JSON ({brief(error)}): fetch it anew, or publish the study again."
+            ) from error
+        if not isinstance(manifest, dict) or not set(OWN) <= manifest.keys() or not _holds_together(manifest, name):
             raise UsageError(f"{path} names no files: publish the study again.")
         return Evidence(folder, name, manifest)
     return None
+
+
+def _holds_together(manifest: Mapping[str, Any], name: str) -> bool:
+    """Return whether a manifest names files of its own study with their digests, and metrics that are some."""
+    files, shared = manifest["files"], manifest["shared"]
+    try:
+        tuple(map(from_dict, manifest["metrics"]))
+        own = all(re.fullmatch(rf"{re.escape(name)}[\w.]*", file) for file in files)
+        return own and isinstance(shared, dict) and all(len(files[file]) == 64 for file in files)
+    except (KeyError, TypeError, AttributeError):
+        return False
 
 
 def write(folder: Path, name: str, files: Mapping[str, bytes], about: Mapping[str, Any]) -> None:
@@ -176,7 +221,8 @@ def _files_of(name: str, folder: Path) -> list[Path]:
         f"{name}_history.csv*",
         f"{name}_items_*.npz",
     )
-    return [path for own in published for pattern in (own, f".{own}.*", f"..{own}.*") for path in folder.glob(pattern)]
+    patterns = [pattern for own in published for pattern in (own, f".{own}.*", f"..{own}.*")]
+    return [path for pattern in (*patterns, f".{name}.json.*.part") for path in folder.glob(pattern)]
 
 
 def read_csv(path: Path) -> pd.DataFrame:

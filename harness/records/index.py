@@ -16,7 +16,9 @@ import os
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from harness.records.store import whole
 
 if TYPE_CHECKING:  # pandas is imported by whoever has tables
     import pandas as pd
@@ -68,15 +70,28 @@ def _stamp(path: str) -> tuple[str, int, int, int] | None:
     return path[-11:], about.st_mtime_ns, about.st_size, about.st_ino
 
 
-def _load(path: Path, state: str) -> Tables | None:
-    """Return the tables; None if there are none, if they are of another state, or damaged."""
+def holds(path: Path, state: str) -> bool:
+    """Return whether the index at ``path`` was made in this ``state``: all that it was made from was believed then."""
+    return _body(path, state) is not None
+
+
+def _body(path: Path, state: str) -> tuple[dict[str, Any], bytes] | None:
+    """Return head and body; None if there are none, if they are of another state, or damaged."""
     try:
         head, _, body = path.read_bytes().partition(b"\n")
         about = json.loads(head)
         if about["state"] != state or about["crc32"] != zlib.crc32(body):
             return None
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
+    return about, body
+
+
+def _load(path: Path, state: str) -> Tables | None:
+    found = _body(path, state)
+    if found is None:
+        return None
+    about, body = found
     size = about["size"]
     return _table(body[:size], about["json"][0]), _table(body[size:], about["json"][1])
 
@@ -85,9 +100,8 @@ def _save(path: Path, state: str, tables: Tables) -> None:
     parts = [_bytes(table) for table in tables]
     body = b"".join(content for content, _ in parts)
     about = {"state": state, "crc32": zlib.crc32(body), "size": len(parts[0][0]), "json": [texts for _, texts in parts]}
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(json.dumps(about).encode() + b"\n" + body)
-    part.replace(path)
+    with whole(path) as file:
+        file.write(json.dumps(about).encode() + b"\n" + body)
 
 
 def _bytes(table: pd.DataFrame) -> tuple[bytes, list[str]]:

@@ -5,13 +5,12 @@ A test set is ``test`` or ``shifted.<name>``; `harness.metrics.items` says what 
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from harness.records.store import whole
+from harness.records.store import load_arrays, whole
 
 NAME = "items.npz"
 
@@ -23,12 +22,8 @@ def save(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def load(folder: Path) -> dict[str, np.ndarray] | None:
-    """Return the arrays in the folder of a run, or None if it kept none or they are damaged."""
-    try:
-        with (folder / NAME).open("rb") as file, np.load(file) as kept:
-            return {name: kept[name] for name in kept.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return None
+    """Return the arrays in the folder of a run, or None if it kept none or they are damaged, which is then said."""
+    return load_arrays(folder / NAME)
 
 
 def of_test_set(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:

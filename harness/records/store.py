@@ -4,16 +4,22 @@ results/runs/<key>/record.json   a finished run (done or diverged); its presence
 results/runs/<key>/history.csv   one row per epoch
 results/runs/<key>/items.npz     what it scored on every test item
 results/runs/<key>/failure.json  a run that raised; the next sweep tries it again
-results/runs/<key>/*.damaged     what was found not to be what it should be, set aside
+results/runs/<key>/lease.json    a run that is being trained (see `harness.records.lease`)
+results/runs/<key>/*.damaged     what was found not to be what it should be, set aside until the run is finished again
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
+import secrets
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -21,16 +27,34 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from harness.address import canonical, key_of
 from harness.errors import UsageError
 from harness.paths import RESULTS
+from harness.text import visible
 
 if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
     import pandas as pd
 
 SCHEMA = 2
 STATUSES = ("done", "diverged")
+FAILED = ("failed", "timeout")
+"""What a run that has no result may be: it raised, or was silent for so long that it was ended."""
 SLACK = 1e-6
 """How far rounding may carry a metric over the end of its range."""
+KEY = re.compile("[0-9a-f]{16}")
+"""What a key looks like; any other name in a list or a folder is none and leads to no file."""
+GARBLED = (ValueError, EOFError, KeyError, TypeError, RecursionError, zipfile.BadZipFile, zlib.error, struct.error)
+"""What readers of JSON, CSV and npz raise where a file is not what it should be."""
+NO_ROOM = {
+    errno.ENOSPC: "its disk has no room or no inodes left",
+    errno.EDQUOT: "its quota is used up",
+    errno.EROFS: "it is on a read-only file system",
+    errno.EACCES: "this user may not write there",
+    errno.EPERM: "this user may not write there",
+    errno.EMFILE: "this process may open no more files (ulimit -n)",
+    errno.ENFILE: "this machine can open no more files",
+    errno.EIO: "its disk reports an error",
+}
+"""Why nothing can be written to a folder, by number of the error."""
 damaged: list[str] = []
-"""What was set aside in this process, a sentence each."""
+"""What was found damaged in this process, a sentence each."""
 
 
 def run_folder(key: str, results: Path = RESULTS) -> Path:
@@ -46,18 +70,30 @@ def write_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file beside ``path`` that takes its place when everything is written, and is gone if writing fails."""
+    """Open a file beside ``path`` that takes its place when everything is on disk, and is gone if writing fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")  # hosts that share a folder may share ids
     try:
-        with part.open("wb") as file:
+        with part.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())  # else a power failure may leave the new name without its content
         part.replace(path)
+        _sync_folder(path.parent)
     except BaseException:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder outlast a power failure, where its file system offers that."""
+    with contextlib.suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -110,24 +146,33 @@ def save(
 
         items.save(folder, scored)
     write_json(folder / "record.json", sealed({"schema": SCHEMA, **record}))
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
-    (folder / "failure.json").unlink(missing_ok=True)
+    for name in ("checkpoint.pt", "failure.json", *(path.name for path in folder.glob("*.damaged"))):
+        (folder / name).unlink(missing_ok=True)
 
 
 def save_failure(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write what is known of a run that raised."""
-    write_json(folder / "failure.json", {"schema": SCHEMA, **record, "status": "failed"})
+    """Write what is known of a run that raised, or, with another ``status`` of `FAILED`, that was ended."""
+    write_json(folder / "failure.json", {"status": "failed", **record, "schema": SCHEMA})
 
 
 def examples(key: str, results: Path = RESULTS) -> dict[str, Any] | None:
     """Return the arrays that a run kept of a few test items, or None if it kept none or they are damaged."""
+    return load_arrays(run_folder(key, results) / "examples.npz")
+
+
+def load_arrays(path: Path) -> dict[str, Any] | None:
+    """Return the arrays of an npz file, or None if there is none; a damaged one is named in `damaged`."""
     import numpy as np
 
     try:
-        with (run_folder(key, results) / "examples.npz").open("rb") as file, np.load(file) as kept:
+        with path.open("rb") as file, np.load(file) as kept:
             return {name: kept[name] for name in kept.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return None
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            say(f"{path} cannot be read ({error.strerror}): the report does without.")
+    except (*GARBLED, AttributeError, NotImplementedError) as error:
+        say(f"{path} is damaged ({brief(error)}): the report does without.")
+    return None
 
 
 def read(key: str, results: Path = RESULTS) -> dict[str, Any] | None:
@@ -139,28 +184,76 @@ def read(key: str, results: Path = RESULTS) -> dict[str, Any] | None:
     Raises:
         UsageError: a file was written by a newer version.
     """
+    return read_folder(run_folder(key, results), key) if KEY.fullmatch(key) else None
+
+
+def read_folder(folder: Path, key: str) -> dict[str, Any] | None:
+    """Return the record in a folder if it is that of the run ``key``, else its failure, else None; see `read`."""
     for name in ("record.json", "failure.json"):
-        path = run_folder(key, results) / name
+        path = folder / name
         try:
             record = json.loads(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             continue
-        except ValueError as error:
-            _set_aside(path, f"it is no JSON ({error})")
+        except OSError as error:
+            say(f"{path} cannot be read ({error.strerror}): the run counts as missing.")
+            continue
+        except GARBLED as error:
+            set_aside(path, f"it is no JSON ({brief(error)})")
             continue
         if isinstance(record, dict) and isinstance(record.get("schema"), int) and record["schema"] > SCHEMA:
             raise UsageError(
                 f"{path} was written by a newer lossbench (schema {record['schema']}): update this checkout."
             )
-        reason = problem(record, key) if name == "record.json" else None if isinstance(record, dict) else "it is a list"
+        reason = problem(record, key) if name == "record.json" else _no_failure(record)
         if reason is None:
             return record
-        _set_aside(path, reason)
+        set_aside(path, reason)
     return None
 
 
-def _set_aside(path: Path, reason: str) -> None:
-    damaged.append(f"{path} was set aside, because {reason}: run the study again to replace it.")
+def _no_failure(record: Any) -> str | None:
+    known = isinstance(record, dict) and isinstance(record.get("status"), str) and record["status"] not in STATUSES
+    return None if known else "it is no record of a failure"
+
+
+def no_room(error: BaseException, folder: Path) -> str | None:
+    """Return the sentence for an error that says that ``folder`` cannot be written, None for any other error."""
+    why = NO_ROOM.get(error.errno or 0) if isinstance(error, OSError) else None
+    return why and f"nothing can be written to {folder}, because {why}: mend that and give the same command again."
+
+
+def writable(folder: Path) -> bool:
+    """Return whether a file of a mebibyte can be written to ``folder``; it is removed."""
+    try:
+        with whole(folder / ".probe") as file:
+            file.write(bytes(1 << 20))
+        (folder / ".probe").unlink()
+    except OSError:
+        return False
+    return True
+
+
+def refusal(error: OSError, results: Path = RESULTS) -> str | None:
+    """Return the sentence for an error that says that results cannot be written, None for one of anything else."""
+    elsewhere = error.filename is not None and not Path(os.fsdecode(error.filename)).is_relative_to(results)
+    return None if elsewhere else no_room(error, results)
+
+
+def say(sentence: str) -> None:
+    """Add a sentence to `damaged`, once."""
+    if (sentence := visible(sentence)) not in damaged:
+        damaged.append(sentence)
+
+
+def brief(error: BaseException) -> str:
+    """Return what an error says in its first line, and what kind it is where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def set_aside(path: Path, reason: str, then: str = "run the study again to replace it") -> None:
+    """Rename a file that is not believed to ``*.damaged`` and say so; it is removed when its run is finished again."""
+    say(f"{path} was set aside, because {reason}: {then}.")
     with contextlib.suppress(OSError):  # read-only results are not believed either
         path.rename(path.with_name(f"{path.name}.damaged"))
 
@@ -189,7 +282,10 @@ def problem(record: Any, key: str) -> str | None:
         return f"its status is {record.get('status')}"
     if "identity" in record and _key_of(record) != key:
         return "its configuration belongs to another key"
-    return _out_of_range(record)
+    try:
+        return _out_of_range(record)
+    except (KeyError, TypeError, AttributeError):
+        return "its scores are no record's"
 
 
 def _key_of(record: Mapping[str, Any]) -> str | None:
@@ -197,7 +293,7 @@ def _key_of(record: Mapping[str, Any]) -> str | None:
     try:
         hardware = {name: record["env"][name] for name in ("device", "threads") if record["env"][name] is not None}
         return key_of({**record["config"], **hardware}, record["identity"], record["seed"])
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         return None
 
 

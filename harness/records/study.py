@@ -8,13 +8,13 @@ results/measured/<study>.json    the same evidence as flat rows, committed (see 
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,21 @@ from harness.plan import Run, Study, as_dict
 from harness.records import evidence, index
 from harness.records.evidence import Evidence, parsed, read_csv
 from harness.records.outdated import outdated
-from harness.records.store import STATUSES, finished, flat, read, run_folder, write_json, write_text
+from harness.records.store import (
+    GARBLED,
+    KEY,
+    STATUSES,
+    brief,
+    damaged,
+    finished,
+    flat,
+    read,
+    run_folder,
+    say,
+    write_json,
+    write_text,
+)
+from harness.text import all_visible, visible
 
 if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
     import numpy as np
@@ -78,8 +92,12 @@ class StudyData:
 
         test_set, _, name = metric.rpartition(".")
         arrays = items.of_test_set(self.arrays(key) or {}, test_set)
-        found = scores(name, arrays) if arrays else None
-        return None if found is None else (arrays["item"], found)
+        try:
+            found = scores(name, arrays) if arrays else None
+            return None if found is None else (arrays["item"], found)
+        except (IndexError, *GARBLED) as error:
+            say(f"what the run {key} scored on test items is damaged ({brief(error)}): the report does without.")
+            return None
 
 
 def write_study(study: Study, runs: Sequence[Run], results: Path = RESULTS) -> None:
@@ -146,7 +164,7 @@ def _check_name(study: Study, file: Path) -> None:
 
 
 def load_study(name: str, results: Path = RESULTS, *, mix: bool = False) -> StudyData:
-    """Read a study's records, local and measured alike.
+    """Read a study's records, local and measured alike. Of damaged files `store.damaged` tells; the rest is read.
 
     Measured rows count when their setting is one of the study's (any, if the study was never run here).
 
@@ -157,12 +175,11 @@ def load_study(name: str, results: Path = RESULTS, *, mix: bool = False) -> Stud
 
     Raises:
         NoRecords: there is neither a local nor a published study of this name.
-        UsageError: its runs cannot be compared, or published files are not what was published.
+        UsageError: all that there is of it is damaged, or its runs cannot be compared.
     """
     listed = results / name / "runs.csv"
     local, epochs = _local(listed, results) if listed.exists() else (evidence.empty(), evidence.empty())
-    published = evidence.find(name, evidence_folders(results))
-    measured = published.rows if published else evidence.empty()
+    published, measured = _published(name, results)
     if local.empty and measured.empty:
         raise _nothing(name, results)
     if not local.empty and not measured.empty:
@@ -186,10 +203,43 @@ def load_study(name: str, results: Path = RESULTS, *, mix: bool = False) -> Stud
             return items.load(run_folder(key, results))
         return published.item_arrays.get(key) if published else None
 
-    return StudyData(name, _spec(name, results, published), runs, _epochs(history), declared, arrays)
+    return defused(StudyData(name, _spec(name, results, published), runs, _epochs(history), declared, arrays))
 
 
-def _nothing(name: str, results: Path) -> NoRecords:
+def defused(study: StudyData) -> StudyData:
+    """Return a study whose texts are visible (`harness.text.visible`), however they came into its records: what makes
+    tables, figures, pages and tags of them need not look again.
+    """
+    changed = {}
+    for column in study.runs:
+        texts = (value for value in study.runs[column].unique() if isinstance(value, str))
+        lines = column == "traceback"
+        if found := {text: seen for text in texts if (seen := visible(text, lines=lines)) != text}:
+            changed[column] = study.runs[column].map(lambda value, found=found: found.get(value, value))
+    runs = study.runs.assign(**changed).rename(columns=lambda name: visible(str(name)))
+    return replace(study, runs=runs, spec=all_visible(study.spec))
+
+
+def _published(name: str, results: Path) -> tuple[Evidence | None, pd.DataFrame]:
+    """Return the evidence of a study and its rows; none where it is damaged, which is then said."""
+    try:
+        found = evidence.find(name, evidence_folders(results))
+        return found, found.rows if found else evidence.empty()
+    except (UsageError, *GARBLED) as error:
+        say(str(error))
+        return None, evidence.empty()
+
+
+def damaged_of(name: str, keys: Iterable[str]) -> list[str]:
+    """Return what is said of damaged files of a study and its runs, a sentence each."""
+    own = {name, *keys}
+    words = r"[/.\s]|_(?:settings|unfinished|history|items)"
+    return [sentence for sentence in damaged if not own.isdisjoint(re.split(words, sentence))]
+
+
+def _nothing(name: str, results: Path) -> UsageError:
+    if trouble := damaged_of(name, ()):
+        return UsageError(trouble[-1])
     known = sorted(path.parent.name for path in results.glob("*/runs.csv"))
     known += sorted(path.stem for folder in evidence_folders(results) for path in folder.glob("*.json"))
     return NoRecords(
@@ -272,9 +322,26 @@ def evidence_folders(results: Path) -> tuple[Path, ...]:
 
 def _spec(name: str, results: Path, given: Evidence | None) -> dict[str, Any]:
     path = results / name / "study.json"
-    if path.exists():
-        return json.loads(path.read_text())
+    try:
+        found = json.loads(path.read_bytes())
+        if is_study(found):
+            return found
+        say(f"{path} is damaged (it asks nothing): the report takes the study's file instead.")
+    except FileNotFoundError:
+        pass
+    except (OSError, *GARBLED) as error:
+        say(f"{path} is damaged ({brief(error)}): the report takes the study's file instead.")
     return given.spec if given else as_dict(plan.read_study(name))
+
+
+def is_study(spec: Any) -> bool:
+    """Return whether this is a study as it was asked."""
+    try:
+        listed = [*spec["axes"].values(), spec.get("overrides", []), spec.get("exhibits", [])]
+        words = [spec["baseline"], spec["metric"], *spec.get("overrides", [])]
+    except (KeyError, TypeError, AttributeError):
+        return False
+    return all(isinstance(each, list) for each in listed) and all(isinstance(word, str) for word in words)
 
 
 def _declared(local: pd.DataFrame) -> list[Metric]:
@@ -293,10 +360,48 @@ def distinct(metrics: Iterable[Metric]) -> tuple[Metric, ...]:
 
 def _local(listed: Path, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the runs on a study's list with what their records say, and their epochs."""
-    planned = read_csv(listed)
+    planned = read_list(listed)
     keys = [str(key) for key in planned.get("key", ())]
     state = index.state_of(listed.read_bytes(), keys, str(results / "runs"))
     return index.cached(listed.with_name(index.NAME), state, lambda: _from_files(planned, results))
+
+
+def read_list(file: Path) -> pd.DataFrame:
+    """Return a study's list of runs, empty if there is none; lines that name no run are left out, and that is said."""
+    import pandas as pd
+
+    if not file.exists():
+        return evidence.empty()
+    try:
+        found = read_csv(file)
+        if found.empty:
+            say(f"{file} is damaged (it is empty): run the study again to replace it.")
+            return evidence.empty()
+        named = found["key"].astype(str).str.fullmatch(KEY.pattern) & found["setting"].notna()
+        named &= pd.to_numeric(found["seed"], errors="coerce").notna() & found[["role", "label"]].notna().all(axis=1)
+    except (OSError, *GARBLED) as error:
+        say(f"{file} is damaged ({brief(error)}): run the study again to replace it.")
+        return evidence.empty()
+    if not file.read_bytes().endswith(b"\n"):
+        named.iloc[-1] = False  # its last line was cut short
+    if not named.all():
+        say(f"{file} is damaged ({(~named).sum()} of its lines name no run): run the study again to replace it.")
+        return found[named].astype({"seed": "int64"}).reset_index(drop=True)
+    return found
+
+
+def vouched(name: str, results: Path = RESULTS) -> set[str]:
+    """Return the keys of the runs on a study's list if the index of their records says that all were read as they are
+    now; empty if they changed since, or were never read.
+    """
+    listed = results / name / "runs.csv"
+    try:
+        content = listed.read_bytes()
+        keys = [row["key"] for row in csv.DictReader(content.decode().splitlines())]
+    except (OSError, *GARBLED):
+        return set()
+    state = index.state_of(content, keys, str(results / "runs"))
+    return {*keys} & finished(results) if index.holds(listed.with_name(index.NAME), state) else set()
 
 
 def _from_files(planned: pd.DataFrame, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -308,30 +413,62 @@ def _from_files(planned: pd.DataFrame, results: Path) -> tuple[pd.DataFrame, pd.
         record = read(key, results)
         found = {} if record is None else flat({k: v for k, v in record.items() if k not in UNLISTED})
         rows.append({"status": "missing", **found, **row, "source": "local"})
-        with contextlib.suppress(FileNotFoundError):
-            texts[key] = (run_folder(key, results) / "history.csv").read_text()
-    epochs = _histories(texts)
+        history = run_folder(key, results) / "history.csv"
+        try:
+            texts[key] = history.read_bytes().decode()
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:
+            say(_no_history(history, brief(error)))
+    epochs = _histories(texts, results)
     return pd.DataFrame(rows), pd.concat(epochs, ignore_index=True) if epochs else pd.DataFrame()
 
 
-def _histories(texts: Mapping[str, str]) -> list[pd.DataFrame]:
+def _no_history(file: Path, why: str) -> str:
+    return f"{file} is damaged ({why}): the report does without this run's epochs."
+
+
+def _histories(texts: Mapping[str, str], results: Path) -> list[pd.DataFrame]:
     """Return the epochs of many runs, those with equal columns parsed as one text: a parser for each takes a second
-    for a thousand runs.
+    for a thousand runs. What is no table of epochs is left out, which is then said.
     """
     by_head: dict[str, dict[str, str]] = {}
     for key, text in texts.items():
-        if len(text) > 1:
-            head, _, body = text.partition("\n")
-            by_head.setdefault(head, {})[key] = body if body.endswith("\n") else f"{body}\n"
+        head, _, body = text.partition("\n")
+        if "epoch" in head.split(",") and (text.endswith("\n") or not body):
+            by_head.setdefault(head, {})[key] = body
+        elif text.strip() or not text:
+            say(_no_history(run_folder(key, results) / "history.csv", "it was cut short" if text else "it is empty"))
     frames = []
     for head, bodies in by_head.items():
-        lines = [body.count("\n") for body in bodies.values()]
-        frame = parsed(io.StringIO("".join([f"{head}\n", *bodies.values()])))
-        if len(frame) == sum(lines):
-            frame.insert(0, "key", [key for key, count in zip(bodies, lines, strict=True) for _ in range(count)])
+        if (frame := _epochs_in(head, bodies)) is not None:
             frames.append(frame)
             continue
-        for key, body in bodies.items():  # a field with a line break, or an empty line
-            frames.append(parsed(io.StringIO(f"{head}\n{body}")))
-            frames[-1].insert(0, "key", key)
+        for key, body in bodies.items():  # one of them is damaged, or has a field with a line break
+            if (frame := _epochs_in(head, {key: body})) is not None:
+                frames.append(frame)
+            else:
+                say(_no_history(run_folder(key, results) / "history.csv", "it is no table of epochs"))
     return frames
+
+
+def _epochs_in(head: str, bodies: Mapping[str, str]) -> pd.DataFrame | None:
+    """Return the epochs of runs with one head, with a column ``key``; None if they are no tables of epochs."""
+    lines = [body.count("\n") for body in bodies.values()]
+    try:
+        frame = parsed(io.StringIO("".join([f"{head}\n", *bodies.values()])))
+    except GARBLED:
+        return None
+    if len(bodies) > 1 and len(frame) != sum(lines):
+        return None
+    texts = frame.select_dtypes(["object", "str"])
+    if frame["epoch"].isna().any() or "epoch" in texts or not _all_lists(texts):
+        return None
+    counts = lines if len(frame) == sum(lines) else [len(frame)]
+    frame.insert(0, "key", [key for key, count in zip(bodies, counts, strict=True) for _ in range(count)])
+    return frame
+
+
+def _all_lists(texts: pd.DataFrame) -> bool:
+    """Return whether every text in a history is a list as JSON: what else is no number was garbled."""
+    return all(str(value)[:1] == "[" for column in texts for value in texts[column].dropna().unique())

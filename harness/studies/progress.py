@@ -14,6 +14,7 @@ from rich.text import Text
 from harness.engines.local import Event
 
 PLAIN_SECONDS = 5.0  # plain lines come at most this often, apart from trouble and the last
+SILENT_SECONDS = 50.0  # plain lines come at least this often
 
 
 class Left(ProgressColumn):
@@ -39,14 +40,14 @@ class Progress:
 
     def __init__(self, total: int, workers: int) -> None:
         self.total, self.done = total, 0
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = Console(highlight=False, markup=False, soft_wrap=True)
         self.began = self.last = time.monotonic()
         self.live: Live | None = None
         if self.console.is_terminal:
             self.bars = Bars(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
-                TextColumn("{task.fields[count]}"),
+                TextColumn("{task.fields[count]}", markup=False),
                 TimeElapsedColumn(),
                 Left(),
                 console=self.console,
@@ -69,7 +70,7 @@ class Progress:
     def show(self, event: Event, what: str) -> None:
         """Show one event of the run described by ``what``."""
         content = event.content
-        gone = event.kind == "died" and not content["again"]
+        gone = event.kind == "timeout" or (event.kind == "died" and not content["again"])
         self.done += event.kind == "finished" or gone
         if self.live:
             line = self.lines[event.worker]
@@ -78,7 +79,7 @@ class Progress:
             elif event.kind == "epoch":
                 epoch, epochs = content["epoch"], content["epochs"]
                 self.bars.update(line, completed=epoch, total=epochs, count=f"{epoch}/{epochs}")
-            elif event.kind == "finished":
+            elif event.kind in ("finished", "timeout"):
                 self.bars.reset(line, description="idle", total=None, count="")
             parts = [task.completed / task.total for task in self.bars.tasks if task.id != self.all and task.total]
             self.bars.update(self.all, completed=self.done + sum(parts), count=f"{self.done}/{self.total}")
@@ -87,8 +88,20 @@ class Progress:
                 f"worker died (exit code {content['exitcode']}): {what}"
                 + (", trying again" if content["again"] else ", given up")
             )
+        elif event.kind == "timeout":
+            after = f" after {content['epoch']}" if content["epoch"] else ""
+            self.console.print(f"timeout: {what} (nothing was heard of it for {content['seconds']:.0f} s{after})")
         elif event.kind == "finished":
             self._finished(what, content["status"], content.get("error"))
+            if content.get("leftover"):
+                self.console.print(f"a new worker follows: {what} has left {content['leftover']}")
+        elif event.kind == "waiting" and self.live is None and time.monotonic() - self.last > SILENT_SECONDS:
+            self.last = time.monotonic()
+            at = f", at {content['epoch']}" if content["epoch"] else ""
+            self.console.print(
+                f"{self.done}/{self.total} runs, {self.last - self.began:.0f} s; {what} runs for "
+                f"{content['seconds']:.0f} s{at}"
+            )
 
     def _finished(self, what: str, status: str, error: str | None) -> None:
         now = time.monotonic()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -15,16 +17,22 @@ from harness import hardware, plan, records
 from harness.address import Addresses, canonical
 from harness.engines.local import Event, LocalEngine
 from harness.errors import UsageError
-from harness.paths import RESULTS
+from harness.paths import MEASURED, RESULTS
 from harness.plan import Run, Setting, Study, Values
+from harness.records import lease, room
 from harness.records.study import StudyData
 from harness.studies.progress import Progress
 from harness.studies.search import Search
-from harness.text import count
-from harness.training.job import Job
+from harness.text import count, visible
+from harness.training.job import ELSEWHERE, Job
 
 Config = Mapping[str, Any]
 Names = tuple[str, ...]
+Stamp = tuple[int, int] | None
+LOOK_S = 0.5
+"""How often runs that other sweeps have are looked at, once nothing else is left to do."""
+WAITING_S = 30.0
+"""How often it is said that they are waited for."""
 Open = Callable[[StudyData], Set[str]]
 """Returns the settings (their hashes) of losses whose comparison with the baseline needs further seeds."""
 
@@ -62,14 +70,15 @@ def sweep(
     settings = plan.settings(study)
     addresses = Addresses(Path(options["data"]["root"]), results, download=options["data"]["download"])
     search = Search(settings, study, addresses)
-    with _Work(options, started, results, addresses, study.metric) as work:
+    with _Work(options, started, results, addresses, study) as work:
         while trials := search.ask():
-            if work.missing(trials):
+            if work.check(trials):
                 records.write_study(study, search.runs, results)  # an interrupted sweep can be reported
             work.carry_out(trials)
             search.tell(results)
         rounds = _Rounds(settings, study, addresses, search.chosen())
         while runs := rounds.ask():
+            work.check(runs)
             records.write_study(rounds.study, [*search.runs, *rounds.runs], results)
             work.carry_out(runs)
             if rounds.left:
@@ -136,10 +145,12 @@ class _Work:
     """Carries out what has no record yet; the workers start with the first such run and stay warm between rounds."""
 
     def __init__(
-        self, options: Config, started: Callable[[], None], results: Path, addresses: Addresses, metric: str
+        self, options: Config, started: Callable[[], None], results: Path, addresses: Addresses, study: Study
     ) -> None:
         self.options, self.started, self.results = options, started, results
-        self.addresses, self.metric = addresses, metric
+        self.addresses, self.study = addresses, study
+        self.believed: set[str] | None = None
+        self.written = False
         self.planned = self.done = 0
         self.failed: list[tuple[str, str]] = []
         self.pool: LocalEngine | None = None
@@ -153,26 +164,52 @@ class _Work:
             self.pool.stop()
 
     def missing(self, runs: Sequence[Run]) -> list[Run]:
-        """Return which of ``runs`` have no record yet, one for each key."""
-        here = records.finished(self.results)
-        return [run for key, run in {run.key: run for run in runs}.items() if key not in here]
+        """Return which of ``runs`` have no record yet that is believed, one for each key."""
+        if self.believed is None:
+            self.believed = records.vouched(self.study.name, self.results)
+        keys = {run.key: run for run in runs}
+        for key in (records.finished(self.results) & keys.keys()) - self.believed:
+            record = records.read(key, self.results)  # one that is damaged is set aside
+            if record and record["status"] in records.STATUSES:
+                self.believed.add(key)
+        return [run for key, run in keys.items() if key not in self.believed]
+
+    def check(self, runs: Sequence[Run]) -> bool:
+        """Build every combination of ``runs`` that is missing and was not built before; return whether any is missing.
+
+        The first time that any is, see before whether results can be written, and clear leftovers away.
+
+        Raises:
+            UsageError: one cannot be built, or results cannot be written.
+        """
+        if missing := self.missing(runs):
+            if not self.written:
+                self.written = True
+                room.check(self.results, len(missing), workers_of(self.options, missing[0].setting.spec.device))
+                if removed := room.tidy(self.results):
+                    print(f"{count(removed, 'leftover')} of processes that were killed removed", flush=True)
+            pool, jobs = self._pool(missing[0]), self._jobs(missing)
+            self.checked |= check(pool, jobs, self.checked)
+        return bool(missing)
 
     def carry_out(self, runs: Sequence[Run]) -> None:
-        """Run what is missing of ``runs``; count what was asked, what was there, and what failed."""
+        """Run what is missing of ``runs``, all checked; count what was asked, what was there, and what failed."""
         missing, distinct = self.missing(runs), len({run.key for run in runs})
         self.planned += distinct
         self.done += distinct - len(missing)
-        if not missing:
-            return
+        if missing:
+            self.started()
+            self.failed += _watch(self._pool(missing[0]), self._jobs(missing), self.results)
+
+    def _jobs(self, runs: Sequence[Run]) -> list[Job]:
+        return [job_of(run, self.options, self.results, self.addresses, self.study.metric) for run in runs]
+
+    def _pool(self, run: Run) -> LocalEngine:
         if self.pool is None:
             settings = {k: v for k, v in self.options["engine"].items() if k not in ("_target_", "checkpoint_seconds")}
             engine: type[LocalEngine] = get_class(self.options["engine"]["_target_"])
-            self.pool = engine(missing[0].setting.spec.device, self.options["threads"], **settings)
-        pool = self.pool
-        jobs = [job_of(run, self.options, self.results, self.addresses, self.metric) for run in missing]
-        self.checked |= check(pool, jobs, self.checked)
-        self.started()
-        self.failed += _watch(pool, jobs, self.results)
+            self.pool = engine(run.setting.spec.device, self.options["threads"], **settings)
+        return self.pool
 
 
 def check(pool: LocalEngine, jobs: Sequence[Job], known: Set[Names] = frozenset()) -> set[Names]:
@@ -188,6 +225,11 @@ def check(pool: LocalEngine, jobs: Sequence[Job], known: Set[Names] = frozenset(
     for event in pool.run(list(distinct.values())):
         if event.kind == "checked" and event.content["problem"]:
             raise UsageError(str(event.content["problem"]))
+        if event.kind == "timeout":
+            raise UsageError(
+                f"{describe(event.job)}: it was not built within {event.content['seconds']:.0f} s; where that is not "
+                "enough, set engine.timeout to more."
+            )
         if event.kind == "died" and not event.content["again"]:
             raise UsageError(
                 f"{describe(event.job)}: the worker died while it built this run (exit code "
@@ -227,34 +269,104 @@ def describe(job: Job) -> str:
     """Return a run in a few words."""
     trials = dict.fromkeys(("search", "search_repeat"), " (trial)")
     roles = {**trials, "baseline_repeat": " (control)", "negative_control": " (control)"}
-    return f"{job.label}, {job.choices['model']}, {job.choices['dataset']}, seed {job.seed}{roles.get(job.role, '')}"
+    what = f"{job.label}, {job.choices['model']}, {job.choices['dataset']}, seed {job.seed}{roles.get(job.role, '')}"
+    return visible(what)
 
 
 def _watch(pool: LocalEngine, jobs: Sequence[Job], results: Path) -> list[tuple[str, str]]:
-    failed = []
+    """Carry out jobs, and wait for those that other sweeps carry out at this moment; return those that failed.
+
+    Raises:
+        UsageError: results cannot be written.
+    """
+    failed: list[tuple[str, str]] = []
     with Progress(len(jobs), pool.size) as progress:
-        for event in pool.run(jobs):
-            progress.show(event, describe(event.job))
-            if event.kind == "finished" and event.content["status"] == "failed":
-                failed.append((describe(event.job), str(event.content["error"])))
-            elif event.kind == "died" and not event.content["again"]:
-                failed.append((describe(event.job), _died(event, results)))
+        while jobs:
+            away: list[tuple[Job, Stamp]] = []
+            for event in pool.run(jobs):
+                if event.kind == "finished" and event.content["status"] == ELSEWHERE:
+                    away.append((event.job, _failure(event.job)))
+                    continue
+                progress.show(event, describe(event.job))
+                if event.kind == "finished" and event.content.get("no_room"):
+                    raise UsageError(str(event.content["error"]))
+                if event.kind == "finished" and event.content["status"] not in records.STATUSES:
+                    failed.append((describe(event.job), str(event.content["error"])))
+                elif event.kind == "timeout" or (event.kind == "died" and not event.content["again"]):
+                    failed.append((describe(event.job), _gone(event, results)))
+            jobs, lost = _given_back(away)
+            failed += lost
     return failed
 
 
-def _died(event: Event, results: Path) -> str:
-    """Record a run whose worker died as often as it was tried."""
-    job = event.job
-    reason = f"its worker died (exit code {event.content['exitcode']}) at every try"
+def _given_back(away: Sequence[tuple[Job, Stamp]]) -> tuple[list[Job], list[tuple[str, str]]]:
+    """Wait until another sweep has ended one of its runs, at least; return those to be looked at again, and those that
+    failed there meanwhile, which are not tried a second time.
+
+    Args:
+        away: runs that others have, each with the failure that it had before.
+    """
+    said = time.monotonic()
+    while away:
+        back = [(job, before) for job, before in away if lease.free(Path(job.folder))]
+        if back:
+            failures = {job.key: why for job, before in back if (why := _failed_since(job, before))}
+            again = [job for job, _ in away if job.key not in failures]
+            return again, [(describe(job), failures[job.key]) for job, _ in back if job.key in failures]
+        if time.monotonic() - said > WAITING_S:
+            said = time.monotonic()
+            print(f"waiting for {count(len(away), 'run')} that other sweeps train", flush=True)
+        time.sleep(LOOK_S)
+    return [], []
+
+
+def _failure(job: Job) -> Stamp:
+    """Return what tells one recorded failure of a run from the next, None if there is none."""
+    try:
+        about = (Path(job.folder) / "failure.json").stat()
+    except OSError:
+        return None
+    return about.st_mtime_ns, about.st_ino
+
+
+def _failed_since(job: Job, before: Stamp) -> str | None:
+    """Return why a run failed, if it has another failure than ``before``."""
+    if _failure(job) in (None, before):
+        return None
+    record = records.read_folder(Path(job.folder), job.key)
+    return str(record.get("error")) if record and record["status"] not in records.STATUSES else None
+
+
+def _gone(event: Event, results: Path) -> str:
+    """Record a run whose worker died as often as it was tried, or was ended because nothing was heard of it."""
+    job, content = event.job, event.content
+    if event.kind == "timeout":
+        after = f" after {content['epoch']}" if content["epoch"] else ""
+        status, reason = "timeout", f"nothing was heard of it for {content['seconds']:.0f} s{after} (engine.timeout)"
+    else:
+        status, reason = "failed", f"its worker died (exit code {content['exitcode']}) at every try"
     known = {"key": job.key, "choices": dict(job.choices), "seed": job.seed, "env": job.environment}
-    records.save_failure(records.run_folder(job.key, results), known | {"error": reason})
+    records.save_failure(records.run_folder(job.key, results), known | {"error": reason, "status": status})
     return reason
 
 
-def estimate(missing: Sequence[Setting], runs: Sequence[Run], results: Path, sample: int = 200) -> float | None:
-    """Return the seconds of work that runs of ``missing`` would take on one worker, from finished records of like runs.
+def checked_only(study: Study, options: Config, results: Path = RESULTS) -> str:
+    """Build and try every combination of a study that has no record yet; return how many there are, in a sentence.
 
-    A like run has the same data and model, if possible the same loss; None if there is no record to go by.
+    Raises:
+        UsageError: one cannot be built, or a data set is missing.
+    """
+    addresses = Addresses(Path(options["data"]["root"]), results, download=options["data"]["download"])
+    with _Work(options, lambda: None, results, addresses, study) as work:
+        work.check(plan.runs(plan.settings(study), study, addresses))
+        return f"{study.name}: {count(len(work.checked), 'combination')} of task, data, model and loss can be built."
+
+
+def estimate(missing: Sequence[Setting], runs: Sequence[Run], results: Path, sample: int = 200) -> float | None:
+    """Return the seconds of work that runs of ``missing`` would take on one worker, from records of like runs.
+
+    A like run has the same data and model, if possible the same loss; published runs count where none was made here.
+    None if there is nothing to go by.
     """
     here = records.finished(results)
     times: dict[tuple[str, ...], list[float]] = {}
@@ -263,13 +375,33 @@ def estimate(missing: Sequence[Setting], runs: Sequence[Run], results: Path, sam
         if record and record["cost"].get("wall_s"):
             for like in _likes(run.setting):
                 times.setdefault(like, []).append(record["cost"]["wall_s"])
-    if not times:
-        return None
+    times = times or _published_times()
     total = 0.0
     for setting in missing:
-        known = next(times[like] for like in _likes(setting) if like in times)
+        known = next((times[like] for like in _likes(setting) if like in times), None)
+        if known is None:
+            return None
         total += sum(known) / len(known)
     return total
+
+
+def workers_of(options: Config, device: str) -> int:
+    """Return how many runs are trained at once."""
+    fitting = 1 if device == "cuda" else max(1, hardware.cores() // options["threads"])
+    return options["engine"]["workers"] or fitting
+
+
+def _published_times() -> dict[tuple[str, ...], list[float]]:
+    """Return the seconds of published runs, by what makes others like them: data and model, and loss."""
+    found: dict[tuple[str, ...], list[float]] = {}
+    for listed in sorted(MEASURED.glob("*.json")):
+        path = next(MEASURED.glob(f"{listed.stem}.csv*"))
+        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+            for row in csv.DictReader(file):
+                if seconds := row.get("cost.wall_s"):
+                    for like in ((row["dataset"], row["model"], row["loss"]), (row["dataset"], row["model"])):
+                        found.setdefault(like, []).append(float(seconds))
+    return found
 
 
 def _likes(setting: Setting) -> tuple[tuple[str, ...], ...]:
@@ -305,12 +437,12 @@ def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
         lines.append("The search is not finished, so runs other than trials count as missing.")
     if missing:
         seconds = estimate(missing, runs, results)
-        device, threads = runs[0].setting.spec.device, options["threads"]
-        workers = options["engine"]["workers"] or (1 if device == "cuda" else max(1, hardware.cores() // threads))
+        device = runs[0].setting.spec.device
+        workers = workers_of(options, device)
         lines.append(
-            f"About {_duration(seconds / workers)} on {workers} workers, estimated from finished records."
+            f"About {_duration(seconds / workers)} on {workers} workers, estimated from records of like runs."
             if seconds is not None
-            else "No finished record to estimate the time from."
+            else "No record of like runs to estimate the time from."
         )
     return "\n".join(lines)
 

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from harness.records import FAILED
+
 LONGEST_PARAM, LONGEST_TAG = 500, 5000  # what older tracking servers still take
 CELL = ("dataset", "model")
 NAMES = ("task", *CELL, "loss", "optimizer", "trainer", "label", "role", "seed")
@@ -218,8 +220,8 @@ def tracked_setting(identity: tuple[str, str], rows: Sequence[Row], verdict: Ver
     """Return what is tracked of a setting: its finished seeds taken together, and its comparison with the baseline."""
     done = [row for row in rows if row["status"] == "done"]
     count = Counter(str(row["status"]) for row in rows)
-    points = [Point(status, float(count[status]), 0, 0) for status in ("diverged", "failed")]
-    words = (("diverged", "diverged"), ("failed", "failed"), ("missing", "not run yet"))
+    points = [Point(status, float(count[status]), 0, 0) for status in ("diverged", *FAILED)]
+    words = (*((name, name) for name in ("diverged", *FAILED)), ("missing", "not run yet"))
     others = [f"{count[name]} {word}" for name, word in words if count[name]]
     if verdict.unlearnt:
         others.append(f"{len(verdict.unlearnt)} did not learn")

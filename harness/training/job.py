@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,8 +15,15 @@ from typing import Any
 from harness.address import Addresses, RunSpec
 from harness.behaviour import Behaviours, Part
 from harness.errors import UsageError, unknown
+from harness.text import visible
 
+LONGEST, LONGEST_TRACE = 500, 20_000
+"""Characters of a message that are kept: a loss may raise millions."""
 Report = Callable[[int, int, Mapping[str, Any]], None]
+
+
+ELSEWHERE = "elsewhere"
+"""Status of a run that another process has a lease of."""
 
 
 class Stopped(Exception):
@@ -72,13 +81,17 @@ def check(job: Job) -> str | None:
             _check_metric(job, [metric.key for metric in learner.task.metrics])
     except (UsageError, MissingData, ValueError) as error:
         return str(error)
-    except Exception as error:  # a setting of the wrong type, as a rule
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a setting of the wrong type, as a rule; or a loss that ends the program
         return _in_short(error)
     return None
 
 
-def _in_short(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+def _in_short(error: BaseException) -> str:
+    """Return what was raised in one line, the first, of bounded length."""
+    line = f"{type(error).__name__}: {str(error)[:LONGEST]}".strip().removesuffix(":").splitlines()[0]
+    return visible(line if len(str(error)) <= LONGEST else f"{line} ...")
 
 
 def _check_metric(job: Job, names: Sequence[str]) -> None:
@@ -97,26 +110,72 @@ def carry_out(job: Job, stop: Callable[[], bool], report: Report) -> dict[str, A
         stop: asked after every step.
         report: called after every epoch with epoch, epochs and the history row.
 
+    A run that another process trains at this moment is left alone: its ``status`` is `ELSEWHERE`, with ``owner``. One
+    that has been finished since it was planned keeps its record. Where results cannot be written, nothing is recorded,
+    and ``no_room`` says so.
+
     Raises:
         Stopped: ``stop`` returned True; a checkpoint is written.
     """
-    from harness.records import store
-    from harness.training import build
+    from harness.records import lease, store
 
-    started, folder = datetime.now(UTC), Path(job.folder)
+    folder = Path(job.folder)
+    try:
+        with lease.held(folder) as mine:
+            if not mine:
+                return {"status": ELSEWHERE, "owner": mine.owner}
+            record = store.read_folder(folder, job.key)
+            if record and record["status"] in store.STATUSES:
+                return {"status": record["status"]}
+            return _trained(job, folder, stop, report)
+    except OSError as error:
+        problem = store.no_room(error, folder) or _in_short(error)
+        # open files may be the run's own doing, so that others go on
+        return {"status": "failed", "error": problem, "no_room": error.errno not in (errno.EMFILE, errno.ENFILE)}
+
+
+def _trained(job: Job, folder: Path, stop: Callable[[], bool], report: Report) -> dict[str, Any]:
+    """Train a run and write its record, or its failure; see `carry_out`.
+
+    Raises:
+        OSError: results cannot be written.
+    """
+    from harness.records import store
+
+    started = datetime.now(UTC)
     try:
         behaviour = _behaviour(job)
         _check_content(job)
-        record, history, examples, items = build.learner(job).run(folder, stop, report)
+        record, history, examples, items = _run(job, folder, stop, report)
         store.save(folder, _about_run(job, started) | behaviour | record, history, examples, items)
         return {"status": record["status"]}
-    except Stopped:
+    except (Stopped, KeyboardInterrupt):
         raise
-    except Exception as error:
-        last = _in_short(error)
-        trouble = {"error": last, "traceback": traceback.format_exc()}
-        store.save_failure(folder, _about_run(job, started) | trouble)
-        return {"status": "failed", "error": last}
+    except BaseException as error:  # a loss may end the program too: sys.exit is its failure, not the worker's end
+        if store.no_room(error, folder) and not store.writable(folder):
+            raise
+        return failed(job, error, started)
+
+
+def failed(job: Job, error: BaseException, started: datetime | None = None) -> dict[str, Any]:
+    """Record that a run raised ``error``; return ``status`` and ``error``."""
+    from harness.records import store
+
+    last = _in_short(error)
+    trouble = {"error": last, "traceback": "".join(traceback.format_exception(error))[-LONGEST_TRACE:]}
+    store.save_failure(Path(job.folder), _about_run(job, started or datetime.now(UTC)) | trouble)
+    return {"status": "failed", "error": last}
+
+
+def _run(job: Job, folder: Path, stop: Callable[[], bool], report: Report) -> Any:
+    """Train from the checkpoint, or anew where that is damaged, and return what `Loop.run` does."""
+    from harness.training import build, checkpoint
+
+    try:
+        return build.learner(job).run(folder, stop, report)
+    except checkpoint.Damaged as damaged:
+        print(damaged, file=sys.stderr, flush=True)
+        return build.learner(job).run(folder, stop, report)
 
 
 def _check_content(job: Job) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from harness.training import build, checkpoint, probe
 from harness.training.build import seed_for
 from harness.training.job import Job, Report, Stopped
 from harness.training.meter import Meter, peak_memory
+from losses.checks import labels_trusted
 from losses.kinds import Pair, Pairs
 from losses.loss import Link
 
@@ -174,6 +176,7 @@ class Loop:
 
     # ------------------------------------------------------------------ epochs
 
+    @labels_trusted()  # loaders have looked at them
     def run(
         self, folder: Path, stop: Callable[[], bool], report: Report
     ) -> tuple[dict[str, Any], pd.DataFrame, dict[str, Any] | None, dict[str, Any]]:
@@ -182,6 +185,7 @@ class Loop:
 
         Raises:
             Stopped: ``stop`` returned True; a checkpoint is written.
+            Damaged: there was a checkpoint that cannot be taken over; it is set aside, and this learner is spoilt.
         """
         self._resume(folder)
         self.began = self.saved = time.perf_counter()
@@ -352,21 +356,29 @@ class Loop:
         self._add_wall_time()
         optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
         weights = {"model": self.model.state_dict(), "losses": self.losses.state_dict(), "optimizers": optimizers}
-        checkpoint.save(folder, {**weights, "meter": self.meter.state(), "state": vars(self.state)})
+        try:
+            checkpoint.save(folder, {**weights, "meter": self.meter.state(), "state": vars(self.state)})
+        except OSError as error:  # a full disk may have room again when the run ends
+            print(f"no checkpoint in {folder}: {error.strerror}; training goes on", file=sys.stderr, flush=True)
         if stop():
             raise Stopped
         self.saved = time.perf_counter()
 
     def _resume(self, folder: Path) -> None:
-        saved = checkpoint.load(folder, self.device)
-        if saved is None:
-            return
-        self.model.load_state_dict(saved["model"])
-        self.losses.load_state_dict(saved["losses"])
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(saved["optimizers"][name])
-        self.meter.load(saved["meter"])
-        self.state = State(**saved["state"])
+        """Take over the checkpoint in a folder, if there is one.
+
+        Raises:
+            Damaged: it is none of this run, which may have taken a part of it.
+        """
+        with checkpoint.opened(folder, self.device) as saved:
+            if saved is None:
+                return
+            self.model.load_state_dict(saved["model"])
+            self.losses.load_state_dict(saved["losses"])
+            for name, optimizer in self.optimizers.items():
+                optimizer.load_state_dict(saved["optimizers"][name])
+            self.meter.load(saved["meter"])
+            self.state = State(**saved["state"])
 
     def _record(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Test the selected weights, once, and return what the run leaves: its record, and what every item scored."""

@@ -11,6 +11,7 @@ from harness.analysis import stats
 from harness.analysis.cells import Analysis, Cell, Outcome
 from harness.analysis.frames import column, records, rows
 from harness.analysis.stats import Rate
+from harness.records import FAILED
 from harness.report.items import Code, Column, Entry, Item, Prose, Row, Section, Table
 from harness.report.sections.common import (
     cell_entry,
@@ -26,7 +27,7 @@ from harness.report.sections.reproduce import command
 from harness.text import DASH, count, number, p_value, plain, significant
 
 UNLEARNT = "did not learn"
-STATUS = ("diverged", UNLEARNT, "failed", "missing")
+STATUS = ("diverged", UNLEARNT, *FAILED, "missing")
 
 
 def section(a: Analysis) -> Section:
@@ -38,7 +39,7 @@ def section(a: Analysis) -> Section:
     if runs.empty:
         return Section("failures", "Failures", (*items, Prose(("Every planned run finished, and learnt.",))))
     items.append(_table(a, runs))
-    if set(runs["status"]) & {"failed", "missing"}:
+    if set(runs["status"]) & {*FAILED, "missing"}:
         items.append(Code(command(a.study), "Runs whatever failed or is missing, and nothing else"))
     return Section("failures", "Failures", (*items, *_tracebacks(runs)))
 
@@ -167,7 +168,7 @@ def _row(a: Analysis, run: dict[str, Any]) -> Row:
             what += f"; last finite loss {significant(float(last))}"
     elif run["status"] == UNLEARNT:
         what = f"scored {a.metric.number(float(run[a.metric.key]))}"
-    elif run["status"] == "failed":
+    elif run["status"] in FAILED:
         what = plain(run.get("error"))
     else:
         what = "never ran to its end"

@@ -7,6 +7,7 @@ import math
 from harness.analysis import gates
 from harness.analysis.cells import Across, Analysis, Cell, Outcome
 from harness.analysis.controls import FEW_SEEDS
+from harness.records.study import damaged_of
 from harness.report.items import Column, Entry, Item, Notice, Point, Points, Prose, Row, Section, Table
 from harness.report.sections import controls
 from harness.report.sections.common import TONES, dash, looking, loss_entry, loss_filters, reason, simultaneous, starts
@@ -48,6 +49,8 @@ def lead(a: Analysis) -> str:
 def notices(a: Analysis) -> list[Notice]:
     """Return what qualifies every verdict: controls that failed, few seeds, runs set aside or missing."""
     found = [Notice(text, "alarm") for text in controls.alarms(a)]
+    if damaged := damaged_of(a.study.name, map(str, a.study.runs["key"])):
+        found.append(Notice(f"{count(len(damaged), 'file')} could not be read and left out: {' '.join(damaged)}"))
     if undecided := [c for c in a.controls if c.status in ("undecided", "not run")]:
         cells: dict[tuple[str, str], list[str]] = {}
         for each in undecided:
