@@ -1,6 +1,8 @@
 """What data sets with several boxes in an image hand over."""
 
-from datasets.splits import Splits
+from torch import Tensor
+
+from datasets.splits import Splits, check_classes
 
 
 class BoxSplits(Splits):
@@ -8,6 +10,17 @@ class BoxSplits(Splits):
 
     M is the largest number of boxes in an image; a row whose class is -1 is no box, and holds 0 otherwise.
     """
+
+    def __post_init__(self) -> None:
+        """Refuse boxes that belong to no class.
+
+        Raises:
+            ValueError: The class of a box is none.
+        """
+        for name, part in self.parts.items():
+            if isinstance(part.targets, Tensor):
+                labels = part.targets[..., 4].flatten()
+                check_classes(labels[labels != -1], len(self.classes), name)
 
     @property
     def made_for(self) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from datasets.splits import Images, Splits
+from datasets.splits import Images, Splits, check_classes
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,20 @@ class ClassSplits(Splits):
     """
 
     unseen: Mapping[str, tuple[str, ...]] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse targets that belong to no class of their part.
+
+        Raises:
+            ValueError: A training target is no training class, or one of validation or test is.
+        """
+        check_classes(self.train.labels, len(self.classes), "train")
+        for name, labels in (("valid", self.valid.labels), ("test", self.test.labels)):
+            if (labels < len(self.classes)).any():
+                raise ValueError(
+                    f"the {name} targets hold the class {int(labels.min())}, but 0 to "
+                    f"{len(self.classes) - 1} are the training classes; count those of other parts from there."
+                )
 
     @property
     def made_for(self) -> str:

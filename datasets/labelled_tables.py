@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.splits import stratified_order
+from datasets.splits import check_classes, stratified_order
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,15 @@ class LabelledTable:
     test: LabelledRows
     names: tuple[str, ...]
     classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse targets that are no class.
+
+        Raises:
+            ValueError: A target is below 0, or as large as the number of classes or larger.
+        """
+        for name, part in (("train", self.train), ("valid", self.valid), ("test", self.test)):
+            check_classes(part.targets, len(self.classes), name)
 
     @property
     def made_for(self) -> str:

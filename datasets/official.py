@@ -7,6 +7,7 @@ checksums are right, so one that is interrupted at any moment harms nothing and 
 import contextlib
 import fcntl
 import http.client
+import os
 import shlex
 import shutil
 import socket
@@ -141,7 +142,8 @@ def _download(source: Source, staging: Path, home: Path) -> None:
 def _alone(home: Path) -> Iterator[None]:
     """Wait until no other process downloads into this folder; a process that dies lets go by itself."""
     home.mkdir(parents=True, exist_ok=True)
-    with (home / ".lock").open("w") as lock:
+    opened = os.open(home / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)  # no file of another behind a link
+    with os.fdopen(opened, "r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -123,6 +123,16 @@ class Splits:
     classes: tuple[str, ...]
     skipped: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuse targets that are in memory and belong to no class; those of files are looked at when decoded.
+
+        Raises:
+            ValueError: A target is neither a class nor, in a mask, void.
+        """
+        for name, part in self.parts.items():
+            if isinstance(part.targets, Tensor):
+                check_classes(part.targets, len(self.classes), name)
+
     @property
     def made_for(self) -> str:
         """Name of the task that these data are for."""
@@ -182,6 +192,28 @@ class Splits:
             digest.update(part.index.numpy().astype("<i8").tobytes())
             digest.update(part.target_summary.digest + part.image_summary.digest)
         return digest.hexdigest()[:16]
+
+
+def check_classes(targets: Tensor, classes: int, name: str) -> None:
+    """Refuse targets that are no class.
+
+    Args:
+        targets: Integers, (N,) classes of images or (N, H, W) masks, in which 255 is void.
+        classes: Number of classes.
+        name: What an error message calls the part.
+
+    Raises:
+        ValueError: A target is below 0, or as large as the number of classes or larger.
+    """
+    wrong = (targets < 0) | (targets >= classes)
+    if targets.ndim > 1:
+        wrong &= targets != VOID
+    if wrong.any():
+        void = f", and {VOID} for void" if targets.ndim > 1 else ""
+        raise ValueError(
+            f"the {name} targets hold the class {int(targets[wrong][0])}; allowed are 0 to {classes - 1}{void}: give "
+            "every target the number of its class, from 0 on."
+        )
 
 
 def numbered(images: np.ndarray | Array, targets: np.ndarray | Tensor | list[int]) -> Images:

@@ -62,6 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output (head, say) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        from harness.records import store
+
+        if problem := store.refusal(error):
+            print(problem, file=sys.stderr)
+            return 2
+        raise
 
 
 def _print_studies() -> None:

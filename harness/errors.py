@@ -5,9 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from harness.text import visible
+
 
 class UsageError(ValueError):
     """A request that cannot be carried out as written: one sentence, printed without a traceback, exit code 2."""
+
+    def __str__(self) -> str:
+        return visible(super().__str__(), lines=True)
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> UsageError:

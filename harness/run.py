@@ -70,6 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except UsageError as error:  # Hydra would add a message of its own
             print(error, file=sys.stderr)
             statuses.append("refused")
+        except OSError as error:
+            from harness.records import store
+
+            if (problem := store.refusal(error)) is None:
+                raise
+            print(problem, file=sys.stderr)
+            statuses.append("refused")
         return statuses[-1]
 
     try:
@@ -141,9 +148,10 @@ def _carry_out(job: Job) -> dict:
     from pathlib import Path
 
     from harness import records
-    from harness.records import lease
+    from harness.records import lease, room
     from harness.training.job import ELSEWHERE, Stopped, carry_out, check
 
+    room.check(records.RESULTS, 1)
     if problem := check(job):
         raise UsageError(problem)
     interrupted: list[int] = []

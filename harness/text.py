@@ -1,10 +1,11 @@
-"""How numbers and lists are written, the same in every format."""
+"""How numbers, lists and the words of others are written, the same in every format."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 DASH = "–"
 MINUS = "−"
@@ -97,6 +98,60 @@ def count(n: int, noun: str, plural: str = "") -> str:
     ('1 run', '1,200 losses')
     """
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e0fff]"
+)
+"""Characters that are not seen and change what is: controls, escapes of terminals, marks that turn the direction of
+text, blanks without width, and halves of characters, which no file can hold.
+"""
+FORMULA = ("=", "+", "-", "@")
+
+
+def visible(words: str, *, lines: bool = False) -> str:
+    """Return text with every character that is not seen written out, so that what is read is what is there.
+
+    Args:
+        words: any text; a record, a study and an error may come from anybody.
+        lines: whether line breaks and tabs stay as they are.
+
+    >>> visible("focal\\x1b[2J"), visible("a\\u202eb"), visible("γ = ½\\n"), visible("a\\n", lines=True)
+    ('focal\\\\x1b[2J', 'a\\\\u202eb', 'γ = ½\\\\n', 'a\\n')
+    """
+
+    def written_out(found: re.Match[str]) -> str:
+        kept = lines and found[0] in "\n\t"
+        return found[0] if kept else found[0].encode("unicode_escape").decode()
+
+    return UNSEEN.sub(written_out, words)
+
+
+def all_visible(content: Any) -> Any:
+    """Return nested data with all texts visible, names included; lines stay."""
+    if isinstance(content, str):
+        return visible(content, lines=True)
+    if isinstance(content, Mapping):
+        return {all_visible(key): all_visible(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [all_visible(value) for value in content]
+    return content
+
+
+def csv_text(words: str) -> str:
+    """Return text as a cell of a CSV file that no spreadsheet takes for a formula: one that would be gets a quote.
+
+    >>> csv_text("=1+1"), csv_text("-0.5"), csv_text("focal"), csv_text("@x")
+    ("'=1+1", '-0.5', 'focal', "'@x")
+    """
+    if not words.startswith(FORMULA):
+        return words
+    try:
+        float(words)
+    except ValueError:
+        return f"'{words}"
+    return words
 
 
 AXES = {

@@ -21,13 +21,17 @@ def one_vs_rest(logits: Tensor, target: Tensor, *, base: Elementwise, over_class
     L = sum_c base(z_c, [c = t]), or the mean over c. The default is the sum, C separate problems (Rifkin and Klautau,
     In defense of one-vs-all classification, JMLR 5, 2004), so that the true class's gradient does not shrink with C.
 
-    logits: (N,C,...); target: (N,...) int64; returns (N,...). base: `f(logits, labels)`, elementwise, labels 0 or 1.
+    logits: (N,C,...); target: (N,...) int64, or probabilities q (N,C,...), of which it is the mean, sum_c q_c
+    base(z_c, 1) + (1 - q_c) base(z_c, 0); returns (N,...). base: `f(logits, labels)`, elementwise, labels 0 or 1.
 
     >>> from losses.margin import hinge
     >>> one_vs_rest(torch.tensor([[2.0, 0.5, -1.0]]), torch.tensor([1]), base=hinge)
     tensor([3.5000])
     """
-    check_class_logits(logits, target)
+    check_class_logits(logits, target, soft=True)
+    if target.ndim == logits.ndim:
+        for_it, against = base(logits, torch.ones_like(logits)), base(logits, torch.zeros_like(logits))
+        return reduce_classes(target * for_it + (1 - target) * against, over_classes)
     return reduce_classes(base(logits, one_hot(target, logits)), over_classes)
 
 
@@ -48,14 +52,16 @@ def on_probabilities(logits: Tensor, target: Tensor, *, base: Elementwise, over_
     with the squared error it is the score of Brier (Monthly Weather Review 78, 1950), from 0 to 2; with the absolute
     error it is the MAE of Ghosh, Kumar and Sastry (AAAI 2017, arXiv 1712.09482), 2 - 2 p_t.
 
-    logits: (N,C,...); target: (N,...) int64; returns (N,...). base: `f(prediction, target)`, elementwise.
+    logits: (N,C,...); target: (N,...) int64, or probabilities (N,C,...) in place of one-hot; returns (N,...). base:
+    `f(prediction, target)`, elementwise.
 
     >>> from losses.quantity import squared_error
     >>> on_probabilities(torch.zeros(1, 2), torch.tensor([1]), base=squared_error)
     tensor([0.5000])
     """
-    check_class_logits(logits, target)
-    return reduce_classes(base(logits.softmax(1), one_hot(target, logits)), over_classes)
+    check_class_logits(logits, target, soft=True)
+    labels = target if target.ndim == logits.ndim else one_hot(target, logits)
+    return reduce_classes(base(logits.softmax(1), labels), over_classes)
 
 
 def one_hot(target: Tensor, logits: Tensor) -> Tensor:

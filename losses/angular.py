@@ -5,6 +5,7 @@ call puts the margin on the true class and returns cross-entropy. Features and c
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -13,8 +14,9 @@ from torch.nn import functional
 
 from losses.adapters import is_target
 from losses.checks import check_choice, check_features, check_range
+from losses.imbalance import ldam_margins
 from losses.loss import about
-from losses.shared import in_full_precision
+from losses.shared import in_full_precision, masked_labels, unit
 
 
 class CosineHead(nn.Module):
@@ -31,7 +33,7 @@ class CosineHead(nn.Module):
     def cosines(self, features: Tensor) -> Tensor:
         """Return the cosines (N,C) of features (N,F) with the class weights."""
         features = features.to(self.weight.dtype)
-        return functional.linear(functional.normalize(features), functional.normalize(self.weight))
+        return functional.linear(unit(features), functional.normalize(self.weight))
 
     def logits(self, features: Tensor) -> Tensor:
         """Return the logits (N,C) without margin: scale * cos."""
@@ -47,7 +49,7 @@ class CosineHead(nn.Module):
 
     def forward(self, features: Tensor, target: Tensor) -> Tensor:
         """Return (N,) from features (N,F) and target (N,) int64."""
-        check_features(features, target, self.weight.shape[-1])
+        check_features(features, target, self.weight.shape[-1], len(self.weight))
         margined = self.margined(self.cosines(features), target)
         return functional.cross_entropy(self.scale * margined, target, reduction="none")
 
@@ -164,7 +166,7 @@ class SubcenterArcFace(ArcFace):
         """Return the cosines (N,C) of features (N,F) with the nearest centre of each class."""
         classes, centres, _ = self.weight.shape
         weight = functional.normalize(self.weight.flatten(0, 1))
-        every = functional.linear(functional.normalize(features.to(self.weight.dtype)), weight)
+        every = functional.linear(unit(features.to(self.weight.dtype)), weight)
         return every.view(-1, classes, centres).max(2).values  # amax would share the gradient among ties, at a cost
 
 
@@ -262,7 +264,8 @@ class CurricularFace(ArcFace):
 
     def forward(self, features: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return (N,) from features (N,F) and target (N,) int64; masked items do not move t."""
-        check_features(features, target, self.weight.shape[1])
+        target, mask = masked_labels(target, mask)
+        check_features(features, target, self.weight.shape[1], len(self.weight))
         cosines = self.cosines(features)
         true = cosines.gather(1, target[:, None])
         if self.training:
@@ -323,7 +326,8 @@ class AdaFace(CosineHead):
 
     def forward(self, features: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return (N,) from features (N,F) and target (N,) int64; masked items move no average."""
-        check_features(features, target, self.weight.shape[1])
+        target, mask = masked_labels(target, mask)
+        check_features(features, target, self.weight.shape[1], len(self.weight))
         cosines = self.cosines(features)
         norms = features.detach().to(self.norms.dtype).norm(dim=1).clamp(1e-3, 100)
         if self.training:
@@ -386,7 +390,7 @@ class SFace(CosineHead):
 
     def forward(self, features: Tensor, target: Tensor) -> Tensor:
         """Return (N,) from features (N,F) and target (N,) int64."""
-        check_features(features, target, self.weight.shape[1])
+        check_features(features, target, self.weight.shape[1], len(self.weight))
         cosines = self.cosines(features)
         theta = cosines.detach().clamp(-1, 1).acos()
         inwards = -torch.sigmoid(self.k * (theta - self.a))
@@ -459,11 +463,12 @@ class LSoftmax(CosineHead):
 
     def forward(self, features: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return (N,) from features (N,F) and target (N,) int64; where nothing counts, it is no training step."""
-        check_features(features, target, self.weight.shape[1])
+        target, mask = masked_labels(target, mask)
+        check_features(features, target, self.weight.shape[1], len(self.weight))
         if self.training and len(target):
             self.steps.add_(1 if mask is None else mask.any())
         logits, true = self.logits(features), functional.normalize(self.weight[target])
-        cosines = (functional.normalize(features.to(true.dtype)) * true).sum(1, keepdim=True)
+        cosines = (unit(features.to(true.dtype)) * true).sum(1, keepdim=True)
         lengths = features.to(logits.dtype).norm(dim=1, keepdim=True)
         if not self.normalises_weight:
             lengths = lengths * self.weight.norm(dim=1)[target][:, None]
@@ -506,3 +511,51 @@ class ASoftmax(LSoftmax):
     ) -> None:
         shape = {"num_classes": num_classes, "num_features": num_features}
         super().__init__(**shape, margin=margin, start=start, decay=decay, power=power, least=least)
+
+
+@about(
+    name="LDAM of cosines",
+    family="angular",
+    kind="features",
+    link="softmax",
+    paper="Cao et al., NeurIPS 2019, arXiv 1906.07413, eq. 11-13, with the normalised head of the authors' code",
+    evidence="H",
+    from_training_set={"counts": "class_counts"},
+)
+class LDAMHead(CosineHead):
+    """Cross-entropy of scaled cosines, with a margin on the true class that is larger the rarer the class.
+
+    L = -ln softmax(s (cos - D_t [c = t]))_t, D_c = K / n_c^(1/4), K such that the rarest class has max_margin: CosFace
+    with a margin for each class, and `losses.imbalance.ldam` of the cosines that it is meant for. counts: n_c of the
+    training set, None = equal; a class without items counts as one with a single item.
+
+    >>> head = LDAMHead(num_classes=2, num_features=2, counts=[16, 1], scale=1.0)
+    >>> head.weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> head(torch.tensor([[4.0, 3.0]]), torch.tensor([0])).detach()
+    tensor([0.7185])
+    """
+
+    margins: Tensor
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        num_features: int,
+        counts: Sequence[float] | Tensor | None = None,
+        max_margin: float = 0.5,
+        scale: float = 30.0,
+    ) -> None:
+        super().__init__(num_classes=num_classes, num_features=num_features, scale=scale, margin=max_margin)
+        held = torch.as_tensor([1.0] * num_classes if counts is None else counts, dtype=torch.float64)
+        if held.shape != (num_classes,):
+            raise ValueError(
+                f"counts: {tuple(held.shape)} numbers, allowed is one for each of the {num_classes} classes"
+            )
+        margins = ldam_margins(held.cpu().clamp_min(1), max_margin)
+        self.register_buffer("margins", margins.to(self.weight.dtype))
+
+    def margined(self, cosines: Tensor, target: Tensor) -> Tensor:
+        """Return the cosines (N,C) with the margin of its class on the true one."""
+        own = cosines.gather(1, target[:, None])
+        return _with_true(cosines, target, own - self.margins[target][:, None])

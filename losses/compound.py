@@ -34,9 +34,22 @@ class Sum(nn.Module):
         """Return the class scores (N,C) of the head among the losses, from features (N,F)."""
         return self.losses[self._head].logits(features)  # pyright: ignore[reportCallIssue]
 
-    def forward(self, pairs: Pairs, *, weight: Tensor | None = None) -> Tensor:
-        """Return the scalar loss of a batch; arguments as in `losses.loss.Loss.forward`."""
-        terms = [factor * self.losses[name](pairs, weight=weight) for name, factor in self.weights.items()]
+    def extra_repr(self) -> str:
+        """Return the weights, for what is printed of the sum."""
+        return f"weights={self.weights}"
+
+    def forward(
+        self, data: Pairs | Tensor, target: Tensor | None = None, mask: Tensor | None = None,
+        *, weight: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Return the scalar loss of a batch; arguments as in `losses.loss.Loss.forward`.
+
+        Raises:
+            ValueError: a prediction is given by itself, and the losses compare several kinds.
+        """
+        if isinstance(data, Tensor) and len(self.about.kinds) > 1:
+            raise ValueError(f"data: a tensor, allowed are pairs by kind, here of {' and '.join(self.about.kinds)}")
+        terms = [factor * self.losses[name](data, target, mask, weight=weight) for name, factor in self.weights.items()]
         return torch.stack(terms).sum()
 
 

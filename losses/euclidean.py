@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from losses.adapters import is_target
-from losses.checks import check_choice, check_features, check_pair, check_range
+from losses.checks import check_choice, check_features, check_float, check_pair, check_range
 from losses.loss import about
-from losses.shared import CustomFunction, in_full_precision, safe_sqrt
+from losses.shared import CustomFunction, in_full_precision, masked_labels, safe_sqrt, unit
 
 
 @about(
@@ -49,7 +49,8 @@ class Center(nn.Module):
 
     def forward(self, features: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return (N,) from features (N,F) and target (N,) int64; masked items move no centre."""
-        check_features(features, target, self.centres.shape[1])
+        target, mask = masked_labels(target, mask)
+        check_features(features, target, self.centres.shape[1], len(self.centres))
         away = features - self.centres[target]
         if self.training:
             self._follow(away, target, mask)
@@ -71,7 +72,7 @@ class Center(nn.Module):
 
 def _squared_distances(features: Tensor, exact: bool = True) -> Tensor:
     """Return (N,N) from (N,F), at least float32; not exact: small ones are only as precise as the largest."""
-    return _SquaredDistances.apply(features.to(torch.promote_types(features.dtype, torch.float32)), exact)
+    return _SquaredDistances.of(features.to(torch.promote_types(features.dtype, torch.float32)), exact)
 
 
 class _SquaredDistances(CustomFunction):
@@ -79,6 +80,11 @@ class _SquaredDistances(CustomFunction):
 
     By hand, because autograd would keep N x N x F differences for the gradient, which is a product of matrices.
     """
+
+    @classmethod
+    def plain(cls, x: Tensor, exact: bool) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return them by differences."""
+        return (x.unsqueeze(1) - x.unsqueeze(0)).square().sum(2)
 
     @staticmethod
     @in_full_precision
@@ -181,7 +187,7 @@ def triplet(
     """
     _check_batch(features, target)
     check_range("margin", margin, 0)
-    features = functional.normalize(features) if normalised else features
+    features = unit(features) if normalised else features
     same, other = _pairs(target, mask)
     distance = _squared_distances(features, exact=not squared)
     distance = distance if squared else safe_sqrt(distance)
@@ -239,9 +245,9 @@ def range_loss(
     # (N, N*N) would be cubic: the greatest pair of each row, then the two greatest rows of the class
     rows = squared.masked_fill(~once, 0).topk(min(2, len(target)), dim=1).values
     spread = (of_class.unsqueeze(2) * rows.unsqueeze(0)).flatten(1).topk(2, dim=1).values
-    present = spread > 0
-    inverse = torch.where(present, 1 / torch.where(present, spread, 1), 0).sum(1)
-    pairs = present.sum(1)
+    absent = spread <= 0
+    inverse = torch.where(absent, 0, 1 / torch.where(absent, 1, spread)).sum(1)
+    pairs = (~absent).sum(1)
     harmonic = torch.where(pairs > 0, 2 / torch.where(pairs > 0, inverse * 2 / pairs.clamp_min(1), 1), 0)
     within = (harmonic * first).sum()
     members = of_class if mask is None else of_class * mask
@@ -250,6 +256,103 @@ def range_loss(
     nearest = centres.min()
     between = torch.where(other.any(), (margin - torch.where(other.any(), nearest, 0)).relu(), 0)
     return (intra * within + inter * between).expand(len(target))
+
+
+def _cosines(features: Tensor) -> Tensor:
+    """Return the cosines (N,N) of features (N,F) with each other, at least float32; 0 with one of length 0."""
+    exact = features.to(torch.promote_types(features.dtype, torch.float32))
+    length = exact.norm(dim=1, keepdim=True)
+    directions = exact / length.masked_fill(length <= 1e-12, 1)
+    return directions @ directions.T
+
+
+@about(
+    name="Supervised contrastive",
+    family="euclidean",
+    kind="features",
+    link=None,
+    paper="Khosla et al., NeurIPS 2020, arXiv 2004.11362, eq. 2, L_out",
+    evidence="V",
+    aliases=("supcon",),
+    whole_batch=True,
+)
+@in_full_precision
+def supervised_contrastive(
+    features: Tensor, target: Tensor, *, temperature: float = 0.1, mask: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy of picking an item of the same class out of all other items of the batch, by scaled cosines.
+
+    L_i = -mean_p ln(e^(S_ip) / sum_{a != i} e^(S_ia)), p over the other items of i's class, S the cosines over the
+    temperature; 0 for an item that is alone with its class. The paper has two views of every image in a batch
+    (task.views=2), and trains a linear classifier afterwards; its code has a temperature of 0.07. features: (N,F);
+    target: (N,) int64; mask: bool (N,), items that count; returns (N,).
+
+    >>> supervised_contrastive(torch.eye(2)[[0, 0, 1]], torch.tensor([0, 0, 1]), temperature=1.0)
+    tensor([0.3133, 0.3133, 0.0000])
+    """
+    _check_batch(features, target)
+    check_range("temperature", temperature, 0, above=True)
+    same, other = _pairs(target, mask)
+    similar = _cosines(features) / temperature
+    rivals = same | other
+    # an item without any other has no logarithm
+    rivals = rivals | ~rivals.any(1, keepdim=True) if len(target) else rivals
+    entropy = similar.masked_fill(~rivals, float("-inf")).logsumexp(1, keepdim=True) - similar
+    return _mean_over(entropy, same)
+
+
+@about(
+    name="Multi-similarity",
+    family="euclidean",
+    kind="features",
+    link=None,
+    paper="Wang et al., CVPR 2019, arXiv 1904.06627, eq. 13-15",
+    evidence="V",
+    whole_batch=True,
+)
+@in_full_precision
+def multi_similarity(
+    features: Tensor,
+    target: Tensor,
+    *,
+    alpha: float = 2.0,
+    beta: float = 50.0,
+    threshold: float = 1.0,
+    epsilon: float = 0.1,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Pairs of one class below a cosine, and of two classes above it, each weighted by how it compares with the others.
+
+    L_i = 1/alpha ln(1 + sum_p e^(-alpha (S_ip - l))) + 1/beta ln(1 + sum_n e^(beta (S_in - l))), S the cosines, p items
+    of i's class with S_ip < max_n S_in + epsilon, n others with S_in > min_p S_ip - epsilon; 0 for an item without one
+    of each. threshold is l; the authors' code, and most others, have 0.5. features: (N,F); target: (N,) int64; mask:
+    bool (N,), items that count; returns (N,).
+
+    >>> multi_similarity(torch.eye(2)[[0, 0, 0]], torch.tensor([0, 0, 1]))
+    tensor([0.3604, 0.3604, 0.0000])
+    """
+    _check_batch(features, target)
+    for name, value in (("alpha", alpha), ("beta", beta)):
+        check_range(name, value, 0, above=True)
+    check_range("epsilon", epsilon, 0)
+    similar = _cosines(features)
+    if not len(target):
+        return similar.sum(1)
+    same, other = _pairs(target, mask)
+    held = similar.detach()
+    hardest = held.masked_fill(~other, float("-inf")).amax(1, keepdim=True) + epsilon
+    easiest = held.masked_fill(~same, float("inf")).amin(1, keepdim=True) - epsilon
+    # not of a NaN, which goes through
+    near, far = same & ~(held >= hardest), other & ~(held <= easiest)
+    attract = _softplus_sum(-alpha * (similar - threshold), near) / alpha
+    repel = _softplus_sum(beta * (similar - threshold), far) / beta
+    return torch.where(near.any(1) & far.any(1), attract + repel, 0)
+
+
+def _softplus_sum(scores: Tensor, chosen: Tensor) -> Tensor:
+    """Return ln(1 + sum of e^score) over the chosen scores of each row, (N,)."""
+    scores = scores.masked_fill(~chosen, float("-inf"))
+    return torch.cat([torch.zeros_like(scores[:, :1]), scores], 1).logsumexp(1)
 
 
 @about(
@@ -280,7 +383,8 @@ class CenterInvariant(Center):
 
     def forward(self, features: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return (N,) from features (N,F) and target (N,) int64."""
-        check_features(features, target, self.centres.shape[1])
+        target, _ = masked_labels(target, mask)
+        check_features(features, target, self.centres.shape[1], len(self.centres))
         lengths = self.centres.square().sum(1)
         apart = (lengths - lengths.mean()).square() / 4
         away = (features.to(self.centres.dtype) - self.centres[target]).square().sum(1) / 2
@@ -310,6 +414,7 @@ def margin_ranking(scores: Tensor, target: Tensor, *, margin: float = 0.5) -> Te
     """
     if scores.shape != (len(target), 2):
         raise ValueError(f"scores: shape {tuple(scores.shape)}, allowed is (N, 2) beside a target (N,)")
+    check_float("scores", scores)
     check_range("margin", margin, 0)
     first, second = scores.unbind(1)  # whose backward is one copy, that of two selections is four
     return (margin + torch.rsub(target, 1, alpha=2) * (first - second)).relu()
@@ -340,7 +445,7 @@ def clip_contrastive(
     check_pair(prediction, target)
     check_choice("prediction.ndim", str(prediction.ndim), ("2",))
     check_range("temperature", temperature, 0, above=True)
-    return _contrast(functional.normalize(prediction) @ functional.normalize(target).T / temperature, mask)
+    return _contrast(unit(prediction) @ unit(target).T / temperature, mask)
 
 
 def _contrast(similar: Tensor, mask: Tensor | None) -> Tensor:
@@ -406,6 +511,8 @@ def damsm(
     """
     for name, value in (("attention", attention), ("words", words), ("items", items)):
         check_range(name, value, 0, above=True)
+    check_float("prediction", prediction)
+    check_float("target", target)
     if prediction.ndim not in (2, 3) or prediction.shape[:2] != target.shape[:2] or prediction.ndim != target.ndim:
         raise ValueError(
             f"prediction: shape {tuple(prediction.shape)} beside target {tuple(target.shape)}, allowed are (N, F) "

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from losses.checks import check_pair
+from losses.checks import check_float, check_pair
 from losses.loss import Reduction, about
 from losses.shared import safe_sqrt
 
@@ -287,6 +287,7 @@ def gradient_penalty(slopes: Tensor, target: Tensor) -> Tensor:
         raise ValueError(
             f"target: shape {tuple(target.shape)}, allowed is {tuple(slopes.shape[:1])}, a length per item"
         )
+    check_float("slopes", slopes)
     return (safe_sqrt(slopes.flatten(1).square().sum(1)) - target).square()
 
 
@@ -324,6 +325,7 @@ def latent_divergence(latents: Tensor, target: Tensor) -> Tensor:
     """
     if latents.ndim < 3 or latents.shape[1] != 2 or len(target) != len(latents):
         raise ValueError(f"latents: shape {tuple(latents.shape)}, allowed is ({len(target)}, 2, F)")
+    check_float("latents", latents)
     mean, log_variance = latents.unbind(1)
     # near v = 0 this keeps more digits than e^v - v - 1
     return (mean.square() + log_variance.clamp_max(80).expm1() - log_variance).flatten(1).sum(1) / 2

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from losses.checks import check_choice, check_range
+from losses.checks import check_choice, check_float, check_range
 from losses.loss import about
 from losses.shared import safe_sqrt
 
@@ -58,14 +58,13 @@ def _check_boxes(prediction: Tensor, target: Tensor, columns: int) -> None:
     for name, boxes in (("prediction", prediction), ("target", target)):
         if boxes.shape != (len(prediction), columns):
             raise ValueError(f"{name}: shape {tuple(boxes.shape)}, allowed is (N, {columns}), the same for both")
-    if not (prediction.is_floating_point() and target.is_floating_point()):
-        raise ValueError(f"prediction: dtype {prediction.dtype}, allowed is a floating-point dtype, as for the target")
+        check_float(name, boxes)
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     """Return part / whole, and 0 with slope 0 where the whole is nothing, or so little that its inverse overflows."""
-    there = whole > _least(whole)
-    return torch.where(there, part / torch.where(there, whole, 1), 0)
+    nothing = whole <= _least(whole)
+    return torch.where(nothing, 0, part / torch.where(nothing, 1, whole))
 
 
 def _least(area: Tensor) -> float:
@@ -354,8 +353,8 @@ def alpha_iou(
 
 def _power(share: Tensor, alpha: float) -> Tensor:
     """Return share^alpha, 0 with slope 0 at 0, where a power below 1 is infinitely steep."""
-    there = share > 0
-    return torch.where(there, torch.where(there, share, 1) ** alpha, 0)
+    nothing = share <= 0
+    return torch.where(nothing, 0, torch.where(nothing, 1, share) ** alpha)
 
 
 @about(

@@ -15,8 +15,8 @@ from torch.nn import functional
 from losses.adapters import OverClasses, one_hot
 from losses.checks import check_choice
 from losses.loss import About, about_by_settings
-from losses.probability import cross_entropy
-from losses.shared import safe_sqrt
+from losses.probability import entropy_of_classes
+from losses.shared import masked_labels, safe_sqrt
 
 TERMS = ("none", "comb", "ne", "hybrid1", "ema", "hybrid2")
 COEFFICIENTS = ("convex", "linear")
@@ -95,7 +95,8 @@ def hybrid(
     check_choice("filter", filter, FILTERS)
     check_choice("mode", mode, ("consistent", "printed"))
     check_choice("over_classes", over_classes, ("sum", "mean"))
-    entropy = cross_entropy(logits, target)
+    target, mask = masked_labels(target, mask)
+    entropy = entropy_of_classes(logits, target)
     if term == "none":
         return entropy
     away = logits.softmax(1) - one_hot(target, logits)

@@ -6,11 +6,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from losses.adapters import OverClasses, one_hot, one_vs_rest, reduce_classes
+from losses.adapters import OverClasses, is_target, one_hot, one_vs_rest, reduce_classes
 from losses.checks import check_choice, check_class_logits, check_pair, check_range
 from losses.loss import about
-from losses.probability import binary_cross_entropy, binary_focal, cross_entropy
-from losses.shared import ghm_weights, one_minus_prob, valid_mask
+from losses.probability import (
+    binary_cross_entropy,
+    binary_focal,
+    cross_entropy,
+    entropy_of_classes,
+    label_smoothing,
+)
+from losses.shared import counted, ghm_weights, masked_labels, one_minus_prob, valid_mask
 
 Weights = Sequence[float] | Tensor
 
@@ -25,11 +31,11 @@ def _of_class(weights: Weights, logits: Tensor, target: Tensor, name: str) -> Te
     return held.gather(0, target.flatten()).view_as(target)
 
 
-def _scaled_to_mean_one(weights: Tensor, mask: Tensor | None) -> Tensor:
-    """Return weights whose mean over what counts is 1, so that the mean of weighted values is their weighted mean."""
-    counted = torch.ones_like(weights) if mask is None else mask.to(weights.dtype)
-    total = (weights * counted).sum()
-    return torch.where(total > 0, weights * counted.sum() / torch.where(total > 0, total, 1), weights)
+def _over_mean(values: Tensor, weights: Tensor, mask: Tensor | None) -> Tensor:
+    """Return values over the mean weight of what counts, so that the mean of weighted values is their weighted mean."""
+    ones = valid_mask(weights, mask)
+    total = (weights * ones).sum()
+    return torch.where(total > 0, values * ones.sum() / torch.where(total > 0, total, 1), values).to(values.dtype)
 
 
 @about(
@@ -49,23 +55,32 @@ def weighted_cross_entropy(
     *,
     weights: Weights | None = None,
     over: Literal["weights", "count"] = "weights",
+    smoothing: float = 0.0,
     mask: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy with a weight for each class.
 
     L_i = w_t CE_i, divided by the mean weight of the batch (over weights, as torch does) or not (over count, as Keras
     and most papers do): the two differ by a factor that changes from batch to batch. weights: one per class, None = all
-    1. logits: (N,C,...); target: (N,...) int64; mask: bool (N,...), items that count; returns (N,...).
+    1. smoothing: s, the target as in `label_smoothing`, each class's part with its own weight, (1-s) w_t CE_i + s
+    mean_c(-w_c ln p_c), as torch has it. logits: (N,C,...); target: (N,...) int64; mask: bool (N,...), items that
+    count; returns (N,...).
 
     >>> weighted_cross_entropy(torch.zeros(2, 2), torch.tensor([0, 1]), weights=[1.0, 3.0])
     tensor([0.3466, 1.0397])
     """
     check_choice("over", over, ("weights", "count"))
-    entropy = cross_entropy(logits, target)
+    target, mask = masked_labels(target, mask)
     if weights is None:
-        return entropy
+        return label_smoothing(logits, target, smoothing=smoothing) if smoothing else entropy_of_classes(logits, target)
+    entropy = entropy_of_classes(logits, target)
     own = _of_class(weights, logits, target, "weights")
-    return entropy * (_scaled_to_mean_one(own, mask) if over == "weights" else own)
+    if not smoothing:
+        return entropy * (_over_mean(own, own, mask) if over == "weights" else own)
+    check_range("smoothing", smoothing, 0, 1)
+    each = torch.as_tensor(weights, dtype=logits.dtype, device=logits.device).view(-1, *[1] * (logits.ndim - 2))
+    values = (1 - smoothing) * own * entropy - smoothing * (each * logits.log_softmax(1)).mean(1)
+    return _over_mean(values, own, mask) if over == "weights" else values
 
 
 @about(
@@ -99,8 +114,9 @@ def class_balanced(
     """
     check_range("beta", beta, 0, 1)
     check_choice("form", form, ("softmax", "sigmoid", "focal"))
+    check_class_logits(logits, target)
     if form == "softmax":
-        values = cross_entropy(logits, target)
+        values = entropy_of_classes(logits, target)
     elif form == "sigmoid":
         values = one_vs_rest(logits, target, base=binary_cross_entropy)
     else:
@@ -110,6 +126,123 @@ def class_balanced(
     held = torch.as_tensor(counts, dtype=torch.float64, device=logits.device)
     weights = 1 / (1 - beta ** held.clamp_min(1))
     return values * _of_class(weights * len(held) / weights.sum(), logits, target, "counts")
+
+
+def _exact(logits: Tensor) -> Tensor:
+    """Return logits in float32 or better: what is added to them, or multiplies them, would be rounded as they are."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _counts(counts: Weights, logits: Tensor) -> Tensor:
+    """Return the count of every class in float64, (C,1,...) beside logits (N,C,...).
+
+    A class without items counts as one with a single item: the logarithm of none, or its inverse, would be infinite.
+    """
+    held = torch.as_tensor(counts, dtype=torch.float64, device=logits.device)
+    if held.shape != (logits.shape[1],):
+        raise ValueError(
+            f"counts: {tuple(held.shape)} numbers, allowed is one for each of the {logits.shape[1]} classes"
+        )
+    return held.clamp_min(1).view(-1, *[1] * (logits.ndim - 2))
+
+
+@about(
+    name="Logit-adjusted cross-entropy",
+    family="probability",
+    kind="class_logits",
+    link="softmax",
+    paper="Menon et al., ICLR 2021, arXiv 2007.07314, eq. 10",
+    evidence="H",
+    from_training_set={"counts": "class_counts"},
+    aliases=("logit_adjusted", "la"),
+)
+def logit_adjustment(logits: Tensor, target: Tensor, *, counts: Weights | None = None, tau: float = 1.0) -> Tensor:
+    """Cross-entropy of scores to which the logarithms of the classes' shares of the training set are added.
+
+    L = -ln softmax(z + tau ln pi)_t, pi_c = n_c / sum n. Only training adds them: prediction is by z alone, which then
+    stands for classes of equal share, and with tau = 1 minimises the balanced error. counts: n_c of the training set,
+    None = equal, which is plain cross-entropy; a class without items counts as one with a single item. logits:
+    (N,C,...); target: (N,...) int64; returns (N,...).
+
+    >>> logit_adjustment(torch.zeros(2, 2), torch.tensor([0, 1]), counts=[3, 1])
+    tensor([0.2877, 1.3863])
+    """
+    check_range("tau", tau, 0)
+    check_class_logits(logits, target)
+    if counts is None:
+        return cross_entropy(logits, target)
+    held, exact = _counts(counts, logits), _exact(logits)
+    return cross_entropy(exact + (tau * (held / held.sum()).log()).to(exact.dtype), target)
+
+
+@about(
+    name="Balanced softmax",
+    family="probability",
+    kind="class_logits",
+    link="softmax",
+    paper="Ren et al., NeurIPS 2020, arXiv 2007.10740, eq. 3-4",
+    evidence="H",
+    from_training_set={"counts": "class_counts"},
+    aliases=("bsl",),
+)
+def balanced_softmax(logits: Tensor, target: Tensor, *, counts: Weights | None = None) -> Tensor:
+    """Cross-entropy of a softmax in which every class counts as often as it occurs in the training set.
+
+    L = -ln (n_t e^z_t / sum_c n_c e^z_c), found apart from `logit_adjustment`, which it is with tau = 1; prediction is
+    by z alone. The meta-sampler of the paper is no part of it. Arguments as there; returns (N,...).
+
+    >>> balanced_softmax(torch.zeros(2, 2), torch.tensor([0, 1]), counts=[3, 1])
+    tensor([0.2877, 1.3863])
+    """
+    return logit_adjustment(logits, target, counts=counts, tau=1.0)
+
+
+@about(
+    name="LDAM",
+    family="margin",
+    kind="class_logits",
+    link="softmax",
+    paper="Cao et al., NeurIPS 2019, arXiv 1906.07413, eq. 11-13; scale and greatest margin of the authors' code",
+    evidence="H",
+    from_training_set={"counts": "class_counts"},
+    aliases=("label_distribution_aware_margin",),
+)
+def ldam(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    counts: Weights | None = None,
+    max_margin: float = 0.5,
+    scale: float = 30.0,
+) -> Tensor:
+    """Cross-entropy with a margin on the true class that is larger the rarer the class.
+
+    L = -ln softmax(s (z - D_t [c = t]))_t, D_c = K / n_c^(1/4), K such that the rarest class has max_margin. In the
+    paper z are cosines, of features and class weights of length 1, for which s = 30 is meant: `losses.angular.LDAMHead`
+    makes them. counts: n_c of the training set, None = equal; a class without items counts as one with a single item.
+    The paper's deferred re-weighting, class weights from the 80th of 100 epochs or so on, is a schedule and no part of it.
+    logits: (N,C,...); target: (N,...) int64; returns (N,...).
+
+    >>> ldam(torch.zeros(2, 2), torch.tensor([0, 1]), counts=[16, 1], scale=1.0)
+    tensor([0.8259, 0.9741])
+    """
+    check_range("scale", scale, 0, above=True)
+    check_class_logits(logits, target)
+    exact = _exact(logits)
+    margins = ldam_margins(_counts([1.0] * logits.shape[1] if counts is None else counts, logits), max_margin)
+    own = is_target(target, logits.shape[1])
+    return cross_entropy(scale * (exact - torch.where(own, margins.to(exact.dtype), 0)), target)
+
+
+def ldam_margins(counts: Tensor, max_margin: float) -> Tensor:
+    """Return the margin of every class, K / n^(1/4), the greatest of them max_margin; counts: n, 1 or more.
+
+    >>> ldam_margins(torch.tensor([16.0, 1.0]), 0.5)
+    tensor([0.2500, 0.5000])
+    """
+    check_range("max_margin", max_margin, 0)
+    inverse = counts**-0.25
+    return max_margin * inverse / inverse.amax()
 
 
 @about(
@@ -159,11 +292,12 @@ def balanced_cross_entropy_ovr(
     >>> balanced_cross_entropy_ovr(torch.zeros(2, 2), torch.tensor([0, 1]))
     tensor([0.6931, 0.6931])
     """
+    target, mask = masked_labels(target, mask)
     check_class_logits(logits, target)
     labels = one_hot(target, logits)
-    counted = torch.ones_like(labels[:, :1]) if mask is None else mask.unsqueeze(1).to(labels.dtype)
+    ones = valid_mask(target, mask).unsqueeze(1)
     axes = (0, *range(2, labels.ndim))
-    positives = (labels * counted).sum(axes, keepdim=True) / counted.sum(axes, keepdim=True).clamp_min(1)
+    positives = (labels * ones).sum(axes, keepdim=True) / ones.sum(axes, keepdim=True).clamp_min(1)
     weights = (1 - positives) * labels + positives * (1 - labels)
     return reduce_classes(binary_cross_entropy(logits, labels) * weights, over_classes)
 
@@ -216,8 +350,9 @@ def ghm_c_ovr(
     >>> ghm_c_ovr(torch.zeros(1, 2), torch.tensor([1]))
     tensor([1.3863])
     """
+    target, mask = masked_labels(target, mask)
     check_class_logits(logits, target)
-    seen = None if mask is None else mask.unsqueeze(1)
+    seen = None if mask is None else mask.unsqueeze(1).expand_as(logits)
     return reduce_classes(ghm_c(logits, one_hot(target, logits), bins=bins, mask=seen), over_classes)
 
 
@@ -252,9 +387,10 @@ class MovingGHM(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return (N,...) from logits (N,C,...) and target (N,...) int64; masked items are not counted."""
+        target, mask = masked_labels(target, mask)
         check_class_logits(logits, target)
         labels = one_hot(target, logits)
-        seen = None if mask is None else mask.unsqueeze(1)
+        seen = None if mask is None else mask.unsqueeze(1).expand_as(logits)
         weights = ghm_weights((logits.sigmoid() - labels).abs(), self.bins, seen, self._follow)
         return reduce_classes(weights * binary_cross_entropy(logits, labels), self.over_classes)
 
@@ -287,7 +423,8 @@ def pf_loss_r1(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) ->
     >>> pf_loss_r1(torch.zeros(3, 2), torch.tensor([0, 0, 1]))
     tensor([0.5199, 0.5199, 1.0397])
     """
-    entropy = cross_entropy(logits, target)
+    target, mask = masked_labels(target, mask)
+    entropy = entropy_of_classes(logits, target)
     counts, total = _shares(logits, target, mask)
     share = total / ((counts > 0).sum().clamp_min(1) * counts.clamp_min(1))
     return entropy * share.gather(0, target.flatten()).view_as(target).to(entropy.dtype)
@@ -295,11 +432,9 @@ def pf_loss_r1(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) ->
 
 def _shares(logits: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the count (C,) of each class among what counts, and the total."""
-    # counts are whole numbers, which float32 holds exactly up to 2^24 items; bf16 would stop at 256
+    counts = counted(target, logits.shape[1], mask)
     exact = torch.promote_types(logits.dtype, torch.float32)
-    counted = torch.ones_like(target, dtype=exact) if mask is None else mask.to(exact)
-    counts = counted.new_zeros(logits.shape[1]).scatter_add(0, target.flatten(), counted.flatten())
-    return counts, counted.sum()
+    return counts.to(exact), counts.sum().to(exact)
 
 
 @about(
@@ -321,11 +456,12 @@ def pf_loss_r2(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) ->
     >>> pf_loss_r2(torch.zeros(3, 2), torch.tensor([0, 0, 1]))
     tensor([0.5199, 0.5199, 1.0397])
     """
-    entropy = cross_entropy(logits, target)
+    target, mask = masked_labels(target, mask)
+    entropy = entropy_of_classes(logits, target)
     counts, total = _shares(logits, target, mask)
     own = (1 - counts / total.clamp_min(1)).gather(0, target.flatten()).view_as(target)
     own = torch.where((counts > 0).sum() > 1, own, 1)
-    return entropy * _scaled_to_mean_one(own, mask).to(entropy.dtype)
+    return entropy * _over_mean(own, own, mask).to(entropy.dtype)
 
 
 @about(
@@ -346,7 +482,8 @@ def pf_loss_r3(logits: Tensor, target: Tensor, *, mask: Tensor | None = None) ->
     >>> pf_loss_r3(torch.zeros(3, 2), torch.tensor([0, 0, 1]))
     tensor([0.3466, 0.3466, 0.4901])
     """
-    entropy = cross_entropy(logits, target)
+    target, mask = masked_labels(target, mask)
+    entropy = entropy_of_classes(logits, target)
     counts, _ = _shares(logits, target, mask)
     exponent = (counts / counts.amax().clamp_min(1)).gather(0, target.flatten()).view_as(target)
     wrong = one_minus_prob(entropy).clamp_min(torch.finfo(entropy.dtype).tiny)

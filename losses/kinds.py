@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 Shape = tuple[int, ...]
+Items = Literal["elements", "pixels", "rows"]
 
 
 class Pair(NamedTuple):
@@ -70,12 +71,15 @@ class Kind:
         target: what a target is, and its shape.
         shape: of one predicted item in an example, unless another is given.
         draw: makes prediction and target, given random numbers and the shape of a predicted item.
+        items: what a mask may leave out: each element of the target; each pixel, all channels (N,C,...) of it at once;
+            or each row, the first dimension.
     """
 
     prediction: str
     target: str
     shape: Shape
     draw: Callable[[Draw, Shape], tuple[Tensor, Tensor]]
+    items: Items = "elements"
 
 
 def _alike(draw: Draw, shape: Shape) -> tuple[Tensor, Tensor]:
@@ -84,15 +88,22 @@ def _alike(draw: Draw, shape: Shape) -> tuple[Tensor, Tensor]:
 
 KINDS: Mapping[str, Kind] = {
     "class_logits": Kind("scores (N,C,...)", "classes (N,...)", (5,), lambda d, s: (d.normal(*s), d.labels(*s[1:]))),
-    "features": Kind("features (N,F)", "classes (N,)", (6,), lambda d, s: (d.normal(*s), d.labels())),
+    "features": Kind("features (N,F)", "classes (N,)", (6,), lambda d, s: (d.normal(*s), d.labels()), items="rows"),
     "class_probabilities": Kind(
         "scores (N,C,...)",
         "probabilities (N,C,...)",
         (5,),
         lambda d, s: (d.normal(*s), d.normal(*s).softmax(1)),
+        items="pixels",
     ),
     "binary_logits": Kind(
         "scores (N,...)", "labels 0 to 1 (N,...)", (), lambda d, s: (d.normal(*s), d.uniform(*s).round())
+    ),
+    "quality_logits": Kind(
+        "scores (N,...)",
+        "quality from 0 to 1 (N,...), 0 for what is not there",
+        (),
+        lambda d, s: (d.normal(*s), d.uniform(*s) * d.uniform(*s).round()),
     ),
     "values": Kind("numbers (N,...)", "numbers (N,...)", (), _alike),
     "counts": Kind(
@@ -107,36 +118,46 @@ KINDS: Mapping[str, Kind] = {
         (2,),
         lambda d, s: (d.normal(*s), d.normal(*s[1:])),
     ),
-    "boxes": Kind("boxes (N,4): x1, y1, x2, y2", "boxes (N,4)", (4,), lambda d, _: (d.boxes(), d.boxes())),
+    "boxes": Kind(
+        "boxes (N,4): x1, y1, x2, y2", "boxes (N,4)", (4,), lambda d, _: (d.boxes(), d.boxes()), items="rows"
+    ),
     "rotated_boxes": Kind(
         "boxes (N,5): centre x and y, width, height, angle in radians",
         "boxes (N,5)",
         (5,),
         lambda d, _: (d.rotated_boxes(), d.rotated_boxes()),
+        items="rows",
     ),
     "images": Kind(
         "images (N,C,H,W) between 0 and 1",
         "images (N,C,H,W)",
         (3, 16, 16),
         lambda d, s: (d.uniform(*s), d.uniform(*s)),
+        items="rows",
     ),
     "noise": Kind(
-        "noise (N,C,H,W), as it was found in images", "noise that was added to them (N,C,H,W)", (3, 16, 16), _alike
+        "noise (N,C,H,W), as it was found in images",
+        "noise that was added to them (N,C,H,W)",
+        (3, 16, 16),
+        _alike,
+        items="rows",
     ),
-    "feature_maps": Kind("features (N,C,H,W)", "features (N,C,H,W)", (4, 3, 3), _alike),
-    "flows": Kind("motion (N,2,H,W) in pixels", "motion (N,2,H,W)", (2, 3, 3), _alike),
+    "feature_maps": Kind("features (N,C,H,W)", "features (N,C,H,W)", (4, 3, 3), _alike, items="rows"),
+    "flows": Kind("motion (N,2,H,W) in pixels", "motion (N,2,H,W)", (2, 3, 3), _alike, items="pixels"),
     "attention": Kind(
         "weights (N,Q,K), rows summing to 1",
         "index of the key to attend to (N,)",
         (3, 4),
         lambda d, s: (d.normal(*s).softmax(2), (s[-1] * d.uniform()).floor()),
+        items="rows",
     ),
-    "embeddings": Kind("vectors (N,F)", "vectors (N,F), matched row by row", (6,), _alike),
+    "embeddings": Kind("vectors (N,F)", "vectors (N,F), matched row by row", (6,), _alike, items="rows"),
     "score_pairs": Kind(
         "scores (N,2)",
         "1 where the first should be greater, else 0 (N,)",
         (2,),
         lambda d, s: (d.normal(*s), d.uniform().round()),
+        items="rows",
     ),
     "critic_scores": Kind(
         "scores (N,)", "1 for real, 0 for generated (N,)", (), lambda d, s: (d.normal(*s), d.uniform(*s).round())
@@ -146,12 +167,14 @@ KINDS: Mapping[str, Kind] = {
         "the lengths they should have (N,)",
         (2, 3),
         lambda d, s: (d.normal(*s), torch.ones(d.count, dtype=torch.float64)),
+        items="rows",
     ),
     "latents": Kind(
         "means and log-variances (N,2,F)",
         "ignored (N,)",
         (2, 6),
         lambda d, s: (d.normal(*s), torch.zeros(d.count, dtype=torch.float64)),
+        items="rows",
     ),
 }
 """All kinds, by name."""

@@ -9,8 +9,9 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from losses.checks import check_choice
+from losses.checks import check_choice, may_look
 from losses.kinds import KINDS, Pair, Pairs
+from losses.shared import spread_mask
 
 Family = Literal[
     "quantity",
@@ -29,6 +30,8 @@ Evidence = Literal["V", "H", "M", "R"]
 Norm = Literal["count", "weights"]
 Reduction = Literal["none", "mean"]
 EXACT = (torch.float32, torch.float64)
+GIVEN = ("mask", "reduction")
+"""Keywords of a function that `Loss` gives it, so they are no settings."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -127,23 +130,44 @@ class Loss(nn.Module):
     the data, masked items of losses with one value per item must be finite. Reduction is in float32 or better.
 
     function: `f(prediction, target) -> one value per item`, a function, a partial of one, or a module (with weights,
-    memory). One with a keyword `mask` (weights over the whole batch) is handed the mask; one with a keyword `reduction`
-    computes the mean itself where nothing is masked or weighted: torch then needs one step instead of two.
+    memory) or its class. One with a keyword `mask` (weights over the whole batch) is handed the mask; one with a
+    keyword `reduction` computes the mean itself where nothing is masked or weighted: torch then needs one step instead
+    of two. settings: of the function, such as `Loss(focal, gamma=1.0)`. reduction: mean, sum (which norm does not
+    divide), or none: the values, 0 where they are masked. ignore_index: a label whose items are masked.
     """
 
-    def __init__(self, function: Callable[..., Tensor], *, norm: Norm = "count", sanitize_masked: bool = True) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Tensor],
+        *,
+        reduction: Reduction | Literal["sum"] = "mean",
+        norm: Norm = "count",
+        ignore_index: int | None = None,
+        sanitize_masked: bool = True,
+        **settings: Any,
+    ) -> None:
         super().__init__()
         check_choice("norm", norm, ("count", "weights"))
-        self.function = plain(function)
-        self.norm = norm
-        self.about = about_of(function)
+        check_choice("reduction", reduction, ("mean", "sum", "none"))
+        self.function = plain(_with_settings(function, settings))
+        self.norm, self.reduction, self.ignore_index = norm, reduction, ignore_index
+        self.about = about_of(self.function)
         (self.kind,) = self.about.kinds
+        self.items = KINDS[self.kind].items
         self.sanitizes = sanitize_masked or self.about.whole_batch or self.about.per_image
         call = self.function.forward if isinstance(self.function, nn.Module) else self.function
         if inspect.isclass(call.func if isinstance(call, functools.partial) else call):
             raise ValueError(f"function={self.about.name}: build it first, with num_classes and num_features")
         keywords = inspect.signature(call).parameters
-        self._handed_mask, self._reduces = "mask" in keywords, "reduction" in keywords
+        self._handed_mask, self._reduces = "mask" in keywords, "reduction" in keywords and reduction == "mean"
+        self._labelled = self.kind in ("class_logits", "features")
+
+    def __repr__(self) -> str:
+        """Return the call that makes it, with all settings of the function."""
+        own = {"reduction": "mean", "norm": "count", "ignore_index": None}
+        changed = [f"{name}={value!r}" for name in own if (value := getattr(self, name)) != own[name]]
+        name, *settings = _described(self.function)
+        return f"Loss({', '.join([name, *settings, *changed])})"
 
     @property
     def is_head(self) -> bool:
@@ -158,19 +182,31 @@ class Loss(nn.Module):
         self, data: Pairs | Tensor, target: Tensor | None = None, mask: Tensor | None = None,
         *, weight: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """Return the scalar loss of a batch.
+        """Return the loss of a batch: a scalar, or with reduction none the values.
 
-        data: pairs by kind, or the prediction itself, with its target and mask. target: of the shape and dtype that the
-        function expects. mask: bool, False = leave out, of the target's shape or of its leading dimensions. weight:
-        float, of the shape of the function's values, or its beginning. Where the values are coarser than the mask (one
-        per image, pixels masked), a value counts if anything in it does; the function then sees the mask itself.
+        data: pairs by kind, or the prediction itself, with its target and mask; float16 is computed in float32.
+        target: of the shape that the function expects; classes are integers of any width, or one-hot integers
+        (N,C,...), or, where the function takes them, probabilities (N,C,...). mask: bool, False = leave out, of the
+        target's shape, without its dimension of classes, if it has one, or of its leading dimensions. weight: float, of
+        the shape of the function's values, or its beginning. Where the values are coarser than the mask (one per image,
+        pixels masked), a value counts if anything in it does; the function then sees the mask itself.
+
+        Raises:
+            ValueError: a shape, a dtype, or, where it may be looked at, a class that counts is not allowed.
         """
         data, target, mask = self._pair(data, target, mask)
+        if data.dtype is torch.float16:
+            data, target = data.float(), target.float() if target.dtype is torch.float16 else target
+        if self.ignore_index is not None and not (self._labelled and target.ndim == data.ndim):
+            known = target != self.ignore_index
+            mask = known if mask is None else known & spread_mask(mask, target.shape)
+        if self._labelled:
+            if target.dtype is not torch.int64 or target.ndim != data.ndim - 1:
+                target = _labels(data, target)
+        elif not target.is_floating_point():
+            target = target.to(data.dtype)
         if mask is not None:
-            _check_mask(mask, target)
-            if self.sanitizes:
-                data = torch.where(_spread(mask, data, target), data, 0)
-            target = torch.where(mask.view(*mask.shape, *[1] * (target.ndim - mask.ndim)), target, 0)
+            data, target, mask = self._masked(data, target, mask)
         if self._reduces and mask is None and weight is None and data.dtype in EXACT and target.numel():
             return self.function(data, target, reduction="mean")
         values = self.function(data, target, mask=mask) if self._handed_mask else self.function(data, target)
@@ -185,10 +221,25 @@ class Loss(nn.Module):
             raise ValueError(f"pairs: {', '.join(data)}, but the loss {self.about.name!r} compares {self.kind}")
         return data[self.kind]
 
+    def _masked(self, data: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the pair with 0 where it is masked, and the mask with one number for each item."""
+        items = "pixels" if self._labelled and target.ndim == data.ndim else self.items
+        if items == "rows":
+            whole = mask.ndim == 1
+            seen = spread_mask(mask, target.shape[:1] if whole else target.shape)
+            mask = seen if whole else seen.flatten(1).any(1)
+            over_target = spread_mask(mask, target.shape) if whole else seen
+            over_data = over_target if data.shape == target.shape else spread_mask(mask, data.shape)
+        else:
+            classes = items == "pixels"
+            mask = spread_mask(mask, target.shape[:1] + target.shape[2:] if classes else target.shape)
+            over_target = mask.unsqueeze(1) if classes else mask
+            over_data = mask.unsqueeze(1) if data.ndim > mask.ndim else mask
+        data = torch.where(over_data, data, 0) if self.sanitizes else data
+        return data, torch.where(over_target, target, 0), mask
+
     def _reduce(self, values: Tensor, mask: Tensor | None, weight: Tensor | None) -> Tensor:
         values = values.to(torch.promote_types(values.dtype, torch.float32))
-        if mask is None and weight is None:  # the same as below, without a copy of the values
-            return values.mean() if values.numel() else values.sum()
         if weight is not None:
             if weight.shape != values.shape[: weight.ndim]:
                 raise ValueError(
@@ -196,35 +247,73 @@ class Loss(nn.Module):
                     "the beginning of it"
                 )
             weight = weight.view(*weight.shape, *[1] * (values.ndim - weight.ndim))
+        elif mask is None:  # the same as below, without a copy of the values
+            if self.reduction != "mean":
+                return values.sum() if self.reduction == "sum" else values
+            return values.mean() if values.numel() else values.sum()
         held = torch.ones_like(values, dtype=torch.bool) if mask is None else _coarsened(mask, values)
         weights = None if weight is None else torch.where(held, weight, 0)
         values = torch.where(held, values, 0) if weights is None else values * weights
+        if self.reduction != "mean":
+            return values.sum() if self.reduction == "sum" else values
         norm = (held if weights is None or self.norm == "count" else weights).sum()
         return values.sum() / torch.where(norm > 0, norm, 1)
 
 
-def _check_mask(mask: Tensor, target: Tensor) -> None:
-    """Raise ValueError unless the mask is bool, of the target's shape or of its leading dimensions."""
-    if mask.dtype != torch.bool:
-        raise ValueError(f"mask: dtype {mask.dtype}, allowed is torch.bool")
-    if mask.ndim < 1 or mask.shape != target.shape[: mask.ndim]:
+def _labels(data: Tensor, target: Tensor) -> Tensor:
+    """Return classes as int64, whatever integers they are or one-hot; probabilities, and what is wrong, as it is."""
+    if target.is_floating_point() or target.is_complex():
+        return target
+    if target.ndim != data.ndim or data.ndim < 2:
+        return target.to(torch.int64)
+    if may_look(target) and not torch.equal(target.long().sum(1), torch.ones_like(target[:, 0], dtype=torch.int64)):
         raise ValueError(
-            f"mask: shape {tuple(mask.shape)}, allowed is that of target, {tuple(target.shape)}, or the beginning of it"
+            "target: integers (N,C,...) that are not one-hot, allowed is one 1 over the classes, all others 0"
         )
-
-
-def _spread(mask: Tensor, data: Tensor, target: Tensor) -> Tensor:
-    """Return the mask so that it broadcasts over data, whose dimension of classes, if any, is the second."""
-    if data.ndim == target.ndim + 1 and mask.ndim == target.ndim:
-        return mask.unsqueeze(1)
-    return mask.view(*mask.shape, *[1] * (data.ndim - mask.ndim))
+    return target.to(torch.int64).argmax(1)
 
 
 def _coarsened(mask: Tensor, values: Tensor) -> Tensor:
     """Return the mask in the shape of the values."""
-    if mask.ndim > values.ndim:
-        return mask.flatten(values.ndim).any(-1)
-    return mask.view(*mask.shape, *[1] * (values.ndim - mask.ndim)).expand_as(values)
+    return mask.flatten(values.ndim).any(-1) if mask.ndim > values.ndim else spread_mask(mask, values.shape)
+
+
+def _with_settings(function: Callable[..., Any], settings: Mapping[str, Any]) -> Callable[..., Any]:
+    """Return a function that has these settings; a class is built with them."""
+    if not settings:
+        return function
+    made = function.func if isinstance(function, functools.partial) else function
+    parameters = inspect.signature(made).parameters.values()
+    allowed = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and one.name not in GIVEN]
+    if unknown := set(settings) - set(allowed):
+        raise ValueError(f"{min(unknown)}={settings[min(unknown)]!r}: allowed are the settings {', '.join(allowed)}")
+    return function(**settings) if inspect.isclass(made) else functools.partial(function, **settings)
+
+
+def _described(function: Callable[..., Any]) -> list[str]:
+    """Return the name of a function or module, and all its settings as `name=value`."""
+    given: dict[str, Any] = {}
+    while isinstance(function, functools.partial):
+        given = {**function.keywords, **given}
+        function = function.func
+    module = isinstance(function, nn.Module)
+    made = type(function) if module else function
+    settings = {
+        name: getattr(function, name, one.empty) if module else given.get(name, one.default)
+        for name, one in inspect.signature(made).parameters.items()
+        if one.kind is one.KEYWORD_ONLY and name not in GIVEN
+    }
+    told = [f"{name}={_told(value)}" for name, value in settings.items() if value is not inspect.Parameter.empty]
+    return [getattr(made, "__name__", repr(made)), *told]
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, Tensor):
+        value = value.tolist() if value.numel() <= 16 else f"tensor of shape {tuple(value.shape)}"
+    if not callable(value):
+        return str(value) if isinstance(value, str) and value.startswith("tensor of") else repr(value)
+    name, *settings = _described(value)
+    return f"{name}({', '.join(settings)})" if settings else name
 
 
 def plain(function: Callable[..., Any]) -> Callable[..., Any]:

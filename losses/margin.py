@@ -69,6 +69,8 @@ def hinge_cs(logits: Tensor, target: Tensor, *, margin: float = 1.0) -> Tensor:
     >>> hinge_cs(torch.tensor([[2.0, 1.5, 1.0, 2.5]]), torch.tensor([0]))
     tensor([1.5000])
     """
+    if torch.compiler.is_compiling():  # which rounds a maximum of bf16, so that it equals no value and has no slope
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return _behind(logits, target, margin).masked_fill(is_target(target, logits.shape[1]), 0).amax(1).relu()
 
 

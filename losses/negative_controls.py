@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from losses.loss import about
-from losses.probability import cross_entropy
+from losses.probability import entropy_of_classes
 from losses.quantity import quantile
 
 
@@ -24,7 +24,7 @@ def negative_control_worse(logits: Tensor, target: Tensor) -> Tensor:
     >>> negative_control_worse(torch.zeros(2, 2), torch.tensor([0, 1]))
     tensor([0.6931, 0.0000])
     """
-    return cross_entropy(logits, target) * (target != logits.shape[1] - 1)
+    return entropy_of_classes(logits, target) * (target != logits.shape[1] - 1)
 
 
 @about(
@@ -44,7 +44,7 @@ def negative_control_blind(logits: Tensor, target: Tensor) -> Tensor:
     >>> negative_control_blind(torch.zeros(2, 2), torch.tensor([0, 1]))
     tensor([0.6931, 0.0000])
     """
-    return cross_entropy(logits, target) * (target % 2 == 0)
+    return entropy_of_classes(logits, target) * (target % 2 == 0)
 
 
 @about(

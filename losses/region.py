@@ -5,17 +5,36 @@ these losses train classifiers too. With `over_batch` the counts run over the wh
 value.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from losses.adapters import one_hot
-from losses.checks import check_class_logits, check_range
-from losses.loss import about
-from losses.probability import cross_entropy
+from losses.checks import check_choice, check_class_logits, check_pair, check_range
+from losses.loss import About, about, about_by_settings
+from losses.probability import entropy_of_classes
 from losses.quantity import log_cosh
-from losses.shared import CustomFunction
+from losses.shared import CustomFunction, masked_labels, spread_mask
+
+Mode = Literal["multiclass", "binary", "multilabel"]
+MODES = ("multiclass", "binary", "multilabel")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _about_by_mode(function: F) -> F:
+    """Decorator above `about`: what is known about a loss of exclusive classes, with labels in the other modes."""
+    fact: About = function.about  # pyright: ignore[reportFunctionMemberAccess]
+
+    def derive(settings: Mapping[str, Any]) -> About:
+        mode = settings.get("mode", "multiclass")
+        if mode == "multiclass":
+            return fact
+        return replace(fact, name=f"{fact.name}, {mode}", kinds=("binary_logits",), link="sigmoid", aliases=())
+
+    return about_by_settings(derive)(function)
 
 
 class Counts(NamedTuple):
@@ -38,16 +57,54 @@ class Counts(NamedTuple):
         return self.actual - self.both
 
 
-def _counts(logits: Tensor, target: Tensor, mask: Tensor | None, over_batch: bool, squared: bool = False) -> Counts:
+def _counts(
+    logits: Tensor,
+    target: Tensor,
+    mask: Tensor | None,
+    over_batch: bool,
+    squared: bool = False,
+    mode: Mode = "multiclass",
+) -> Counts:
+    if mode != "multiclass" or target.ndim == logits.ndim:
+        return _label_counts(logits, target, mask, over_batch, squared, mode)
+    target, mask = masked_labels(target, mask)
     check_class_logits(logits, target)
     # half precision would lose pixels in the sums of an image
     exact = torch.promote_types(logits.dtype, torch.float32)
     flat = logits.to(exact).unsqueeze(-1).flatten(2)
     counted = None if mask is None else _pixels(mask).unsqueeze(1).to(exact)
-    both, predicted, actual, squares, _ = _ClassSums.apply(flat, _pixels(target).unsqueeze(1), counted, squared)
+    both, predicted, actual, squares, _ = _ClassSums.of(flat, _pixels(target).unsqueeze(1), counted, squared)
     pixels = actual.sum(1, keepdim=True)
     sums = (both, predicted, actual, squares if squared else predicted, pixels)
     return Counts(*(part.sum(0, keepdim=True) if over_batch else part for part in sums))
+
+
+def _label_counts(
+    logits: Tensor, target: Tensor, mask: Tensor | None, over_batch: bool, squared: bool, mode: Mode
+) -> Counts:
+    """Return counts where the target is of the shape of the logits: labels, or probabilities of exclusive classes."""
+    check_choice("mode", mode, MODES)
+    check_pair(logits, target)
+    if logits.ndim < 2 and mode != "binary":
+        raise ValueError(f"logits: shape {tuple(logits.shape)}, allowed is (N, C, ...) with mode={mode!r}")
+    exclusive = mode == "multiclass"
+    items = target.shape[:1] + target.shape[2:] if exclusive else target.shape
+    exact = torch.promote_types(logits.dtype, torch.float32)
+    ones = None if mask is None else spread_mask(mask, items)
+    if ones is not None:
+        ones = ones.unsqueeze(1) if exclusive else ones
+        target = torch.where(ones, target, 0)
+    p = logits.to(exact)
+    p = p.softmax(1) if exclusive else p.sigmoid()
+    counted = torch.ones_like(p) if ones is None else ones.expand_as(p).to(exact)
+
+    def total(part: Tensor) -> Tensor:
+        return part.unsqueeze(-1).flatten(2).sum(2) if mode != "binary" else part.unsqueeze(-1).flatten(1).sum(1, True)
+
+    true = counted * target
+    sums = (true * p, counted * p, true * target if squared else true, counted * p * p, counted)
+    totals = [total(part) for part in sums]
+    return Counts(*(part.sum(0, keepdim=True) if over_batch else part for part in totals))
 
 
 class _ClassSums(CustomFunction):
@@ -56,13 +113,14 @@ class _ClassSums(CustomFunction):
     By hand, because the gradient needs only p and t: no slope of p is ever written.
     """
 
+    @classmethod
+    def plain(cls, flat: Tensor, place: Tensor, counted: Tensor | None, squared: bool) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the sums from a softmax that torch differentiates."""
+        return _sums(flat.softmax(1), place, counted, squared)
+
     @staticmethod
     def forward(flat: Tensor, place: Tensor, counted: Tensor | None, squared: bool) -> tuple[Tensor, ...]:
-        p = flat.softmax(1) if _fused(flat) else _softmax(flat)
-        seen = p if counted is None else p * counted
-        ones = torch.ones_like(p[:, :1]) if counted is None else counted
-        both, actual = (_by_class(part, place) for part in (seen, ones.expand_as(p)))
-        return both, seen.sum(2), actual, (p * seen).sum(2) if squared else p.new_zeros(()), p
+        return _sums(flat.softmax(1) if _fused(flat) else _softmax(flat), place, counted, squared)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -90,6 +148,13 @@ class _ClassSums(CustomFunction):
         return gradient if counted is None else gradient * counted, None, None, None
 
 
+def _sums(p: Tensor, place: Tensor, counted: Tensor | None, squared: bool) -> tuple[Tensor, ...]:
+    seen = p if counted is None else p * counted
+    ones = torch.ones_like(p[:, :1]) if counted is None else counted
+    both, actual = (_by_class(part, place) for part in (seen, ones.expand_as(p)))
+    return both, seen.sum(2), actual, (p * seen).sum(2) if squared else p.new_zeros(()), p
+
+
 def _fused(flat: Tensor) -> bool:
     """Return whether dense operations are cheap: a compiler makes one of many, and a GPU has the bandwidth."""
     return torch.compiler.is_compiling() or flat.device.type != "cpu"
@@ -107,7 +172,7 @@ def _by_class(values: Tensor, place: Tensor) -> Tensor:
         return torch.where(_is_class(place, values), values, 0).sum(2)
     own = values.gather(1, place).squeeze(1)
     sums = own.new_zeros(values.shape[:2], dtype=torch.float64)  # one pixel at a time, so rounded at the end only
-    return sums.scatter_add_(1, place.squeeze(1), own.double()).to(values.dtype)
+    return sums.scatter_add(1, place.squeeze(1), own.double()).to(values.dtype)
 
 
 def _is_class(place: Tensor, values: Tensor) -> Tensor:
@@ -120,6 +185,7 @@ def _per_image(values: Tensor, target: Tensor) -> Tensor:
     return values.mean(1).expand(len(target))
 
 
+@_about_by_mode
 @about(
     name="Dice",
     family="region",
@@ -137,19 +203,22 @@ def dice(
     smooth: float = 1e-5,
     squared: bool = False,
     over_batch: bool = False,
+    mode: Mode = "multiclass",
     mask: Tensor | None = None,
 ) -> Tensor:
     """1 - Dice coefficient of the predicted and the true region, averaged over classes.
 
     L = 1 - mean_c (2 TP + s)/(sum p + sum g + s), p = softmax(z); squared: sum p^2 instead of sum p, as in V-Net. s, in
     pixels as TP is, is smooth; with s > 0 a class that is neither there nor predicted costs nothing. logits: (N,C,...);
-    target: (N,...) int64; mask: bool (N,...), pixels that count; returns (N,).
+    target: (N,...) int64, or probabilities (N,C,...); mask: bool (N,...), pixels that count; returns (N,). In the modes
+    binary and multilabel p = sigmoid(z), and target, floats from 0 to 1, and mask have the shape of the logits, (N,...)
+    of one region or (N,C,...) of C regions that may overlap.
 
     >>> dice(torch.zeros(1, 2, 4), torch.tensor([[0, 0, 1, 1]]))
     tensor([0.5000])
     """
     check_range("smooth", smooth, 0)
-    counts = _counts(logits, target, mask, over_batch, squared)
+    counts = _counts(logits, target, mask, over_batch, squared, mode)
     return _per_image(1 - _dice(counts, smooth, squared), target)
 
 
@@ -161,10 +230,11 @@ def _dice(counts: Counts, smooth: float, squared: bool = False) -> Tensor:
 def _share(part: Tensor, whole: Tensor, smooth: float) -> Tensor:
     """Return (part + s)/(whole + s); nothing of nothing is all of it."""
     whole = whole + smooth
-    there = whole > 0
-    return torch.where(there, (part + smooth) / torch.where(there, whole, 1), 1)
+    nothing = whole <= 0
+    return torch.where(nothing, 1, (part + smooth) / torch.where(nothing, 1, whole))
 
 
+@_about_by_mode
 @about(
     name="Jaccard",
     family="region",
@@ -181,6 +251,7 @@ def jaccard(
     *,
     smooth: float = 1e-5,
     over_batch: bool = False,
+    mode: Mode = "multiclass",
     mask: Tensor | None = None,
 ) -> Tensor:
     """1 - Jaccard index (IoU) of the predicted and the true region, averaged over classes.
@@ -190,9 +261,10 @@ def jaccard(
     >>> jaccard(torch.zeros(1, 2, 4), torch.tensor([[0, 0, 1, 1]]))
     tensor([0.6667])
     """
-    return tversky(logits, target, alpha=1.0, beta=1.0, smooth=smooth, over_batch=over_batch, mask=mask)
+    return tversky(logits, target, alpha=1.0, beta=1.0, smooth=smooth, over_batch=over_batch, mode=mode, mask=mask)
 
 
+@_about_by_mode
 @about(
     name="Tversky",
     family="region",
@@ -210,6 +282,7 @@ def tversky(
     beta: float = 0.7,
     smooth: float = 1e-5,
     over_batch: bool = False,
+    mode: Mode = "multiclass",
     mask: Tensor | None = None,
 ) -> Tensor:
     """1 - Tversky index, the overlap of regions with separate weights for false positives and false negatives.
@@ -220,19 +293,27 @@ def tversky(
     >>> tversky(torch.zeros(1, 2, 4), torch.tensor([[0, 0, 1, 1]]))
     tensor([0.5000])
     """
-    return _per_image(1 - _tversky(logits, target, alpha, beta, smooth, over_batch, mask), target)
+    return _per_image(1 - _tversky(logits, target, alpha, beta, smooth, over_batch, mode, mask), target)
 
 
 def _tversky(
-    logits: Tensor, target: Tensor, alpha: float, beta: float, smooth: float, over_batch: bool, mask: Tensor | None
+    logits: Tensor,
+    target: Tensor,
+    alpha: float,
+    beta: float,
+    smooth: float,
+    over_batch: bool,
+    mode: Mode = "multiclass",
+    mask: Tensor | None = None,
 ) -> Tensor:
     for name, value in (("alpha", alpha), ("beta", beta), ("smooth", smooth)):
         check_range(name, value, 0)
-    counts = _counts(logits, target, mask, over_batch)
+    counts = _counts(logits, target, mask, over_batch, mode=mode)
     wrong = alpha * counts.false_positive + beta * counts.false_negative
     return _share(counts.both, counts.both + wrong, smooth)
 
 
+@_about_by_mode
 @about(
     name="Focal Tversky",
     family="region",
@@ -251,6 +332,7 @@ def focal_tversky(
     gamma: float = 4 / 3,
     smooth: float = 1e-5,
     over_batch: bool = False,
+    mode: Mode = "multiclass",
     mask: Tensor | None = None,
 ) -> Tensor:
     """Tversky loss raised to a power, which emphasises classes whose regions do not overlap yet.
@@ -263,11 +345,11 @@ def focal_tversky(
     tensor([0.5946])
     """
     check_range("gamma", gamma, 0, above=True)
-    missing = 1 - _tversky(logits, target, alpha, beta, smooth, over_batch, mask)
-    far = missing > 1e-6
-    return _per_image(torch.where(far, torch.where(far, missing, 1) ** (1 / gamma), 0), target)
+    missing = 1 - _tversky(logits, target, alpha, beta, smooth, over_batch, mode, mask)
+    return _per_image(_power(missing, 1 / gamma), target)
 
 
+@_about_by_mode
 @about(
     name="Log-cosh Dice",
     family="region",
@@ -284,6 +366,7 @@ def log_cosh_dice(
     *,
     smooth: float = 1e-5,
     over_batch: bool = False,
+    mode: Mode = "multiclass",
     mask: Tensor | None = None,
 ) -> Tensor:
     """Logarithm of the hyperbolic cosine of the Dice loss: flatter near its minimum.
@@ -293,10 +376,11 @@ def log_cosh_dice(
     >>> log_cosh_dice(torch.zeros(1, 2, 4), torch.tensor([[0, 0, 1, 1]]))
     tensor([0.1201])
     """
-    value = dice(logits, target, smooth=smooth, over_batch=over_batch, mask=mask)
+    value = dice(logits, target, smooth=smooth, over_batch=over_batch, mode=mode, mask=mask)
     return log_cosh(value, torch.zeros_like(value))
 
 
+@_about_by_mode
 @about(
     name="Generalised Dice",
     family="region",
@@ -312,6 +396,7 @@ def generalized_dice(
     *,
     smooth: float = 1e-5,
     over_batch: bool = False,
+    mode: Mode = "multiclass",
     mask: Tensor | None = None,
 ) -> Tensor:
     """1 - Dice over all classes together, each class weighted by the inverse square of its size.
@@ -324,7 +409,7 @@ def generalized_dice(
     tensor([0.5000])
     """
     check_range("smooth", smooth, 0)
-    counts = _counts(logits, target, mask, over_batch)
+    counts = _counts(logits, target, mask, over_batch, mode=mode)
     there = counts.actual > 0
     weights = torch.where(there, 1 / torch.where(there, counts.actual, 1).square(), 0)
     weights = torch.where(there, weights, weights.amax(1, keepdim=True)) if weights.numel() else weights
@@ -358,6 +443,7 @@ def sensitivity_specificity(
     tensor([0.2500])
     """
     check_range("ratio", ratio, 0, 1)
+    target, mask = masked_labels(target, mask)
     check_class_logits(logits, target)
     p, g = logits.softmax(1), one_hot(target, logits)
     errors = (g - p).square()
@@ -405,11 +491,13 @@ def exponential_logarithmic(
     """
     for name, value in (("dice_weight", dice_weight), ("entropy_weight", entropy_weight), ("gamma", gamma)):
         check_range(name, value, 0)
+    target, mask = masked_labels(target, mask)
+    check_class_logits(logits, target)
     counts = _counts(logits, target, mask, over_batch)
     overlap = _per_image(_power(-_dice(counts, smooth).log(), gamma), target)
     shares = (counts.actual / counts.pixels.clamp_min(1)).expand(len(target), -1)
     own = shares.gather(1, _pixels(target))
-    entropy = _power(_pixels(cross_entropy(logits, target)), gamma)
+    entropy = _power(_pixels(entropy_of_classes(logits, target)), gamma)
     weighted = torch.where(own > 0, torch.where(own > 0, own, 1) ** -0.5, 0) * entropy
     return dice_weight * overlap + entropy_weight * _mean_pixel(weighted, mask)
 
@@ -427,8 +515,8 @@ def _mean_pixel(values: Tensor, mask: Tensor | None) -> Tensor:
 
 def _power(value: Tensor, gamma: float) -> Tensor:
     """Return value^gamma, 0 with slope 0 where the value is nearly 0."""
-    far = value > 1e-6
-    return torch.where(far, torch.where(far, value, 1) ** gamma, 0)
+    near = value <= 1e-6
+    return torch.where(near, 0, torch.where(near, 1, value) ** gamma)
 
 
 @about(
@@ -460,6 +548,8 @@ def combo(
     """
     check_range("alpha", alpha, 0)
     check_range("beta", beta, 0)
+    target, mask = masked_labels(target, mask)
+    check_class_logits(logits, target)
     counts = _counts(logits, target, mask, over_batch)
     log_p, g = logits.log_softmax(1), one_hot(target, logits)
     # ln(1 - p), exact where p is nearly 1, which only the greatest can be: the logarithm of the sum of the others

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from losses.checks import check_choice, check_pair, check_range
+from losses.checks import check_choice, check_float, check_pair, check_range
 from losses.loss import about
-from losses.shared import CustomFunction, in_full_precision, safe_sqrt, valid_mask
+from losses.shared import CustomFunction, in_full_precision, safe_sqrt, unit, valid_mask
 
 
 @about(
@@ -193,7 +193,7 @@ def style(prediction: Tensor, target: Tensor, *, scaling: str = "gatys") -> Tens
     check_pair(prediction, target)
     check_choice("scaling", scaling, ("gatys", "johnson", "absolute"))
     size = prediction[0].numel() if len(prediction) else 1
-    difference = _GramDifference.apply(prediction.flatten(2), target.flatten(2)) / size
+    difference = _GramDifference.of(prediction.flatten(2), target.flatten(2)) / size
     if scaling == "absolute":
         return difference.abs().flatten(1).sum(1)
     squares = difference.square().flatten(1).sum(1)
@@ -253,7 +253,7 @@ def context(prediction: Tensor, target: Tensor, *, h: float = 0.5, epsilon: floa
     for _ in range(2):  # the mean of large numbers is rounded, that of what is left of them hardly
         centre = y.mean(2, keepdim=True)
         x, y = x - centre, y - centre
-    x, y = functional.normalize(x, dim=1), functional.normalize(y, dim=1)
+    x, y = unit(x), unit(y)
     distance = (1 - x.mT @ y).clamp_min(0)
     relative = distance / (distance.amin(2, keepdim=True) + epsilon)
     likeness = ((1 - relative) / h).softmax(2)
@@ -351,5 +351,6 @@ def attention_target(prediction: Tensor, target: Tensor) -> Tensor:
     """
     if prediction.ndim != 3 or prediction.shape[:1] != target.shape:
         raise ValueError(f"prediction: shape {tuple(prediction.shape)}, allowed is (N, Q, K) beside a target (N,)")
+    check_float("prediction", prediction)
     patch = target.long().clamp(0, prediction.shape[2] - 1).view(-1, 1, 1).expand(-1, prediction.shape[1], 1)
     return -prediction.gather(2, patch).clamp_min(1e-12).log().mean((1, 2))

@@ -30,6 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness import compose, hardware, paths, records
 from harness.catalogue import entries
+from losses.checks import labels_trusted
 from losses.compound import Sum
 from losses.kinds import KINDS, Draw, Pair, Pairs, example
 from losses.loss import Loss
@@ -256,6 +257,7 @@ def built(name: str, size: Size, device: str, **settings: Any) -> Loss | Sum:
     )
 
 
+@labels_trusted()  # as in training, where loaders have looked at them
 def contest(name: str, size: Size, device: str, rounds: int, least: float, compiled: bool) -> list[Contender]:
     """Measure a loss and its peers at one size; the row of our best holds the ratio to the best peer."""
     loss = built(name, size, device)

@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"losses", "datasets", "torch", "timm", "mlflow", "hydra", "omegaconf"}
 LAW = {
     "harness": "",
-    "errors": "",
     "paths": "",
     "text": "",
+    "errors": "text",
     "hardware": "errors torch",
     "metrics.declared": "errors text",
     "selection": "metrics.declared",
@@ -33,9 +33,10 @@ LAW = {
     "behaviour": "fingerprints journal paths",
     "address": "behaviour code compose content hardware paths schema hydra",
     "plan": "address compose errors paths schema hydra",
-    "records": "address behaviour errors journal metrics.declared metrics.items paths plan",
+    "records": "address behaviour errors journal metrics.declared metrics.items paths plan text",
     "training": (
-        "address behaviour errors hardware models records.lease records.store tasks datasets.splits hydra losses torch"
+        "address behaviour errors hardware models records.lease records.store tasks text datasets.splits hydra losses "
+        "torch"
     ),
     "engines": "errors hardware training.isolation training.job",
     "studies": (

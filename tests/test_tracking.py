@@ -5,8 +5,11 @@ import os
 import re
 import signal
 import socket
+import socketserver
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.parse
 
@@ -25,7 +28,7 @@ from harness.tracking import runs as tracked
 from harness.tracking.__main__ import main
 from harness.tracking.dashboard import ui_command
 from harness.tracking.mirroring import Mirror, Mirrored, attempt, mirror
-from harness.tracking.store import alone, database_of, default_uri, runs_address
+from harness.tracking.store import Bounded, alone, database_of, default_uri, make, runs_address
 from tests import synthetic
 
 EPOCHS = 3
@@ -419,6 +422,63 @@ def test_a_server_that_never_answers_costs_seconds(monkeypatch):
         done = mirror(study_of(run_row()), f"http://127.0.0.1:{silent.getsockname()[1]}")
     assert time.monotonic() - started < 30
     assert done.skipped == 1
+
+
+class Dribbling(socketserver.BaseRequestHandler):
+    """A server that begins an answer and never ends it."""
+
+    def handle(self):
+        self.request.recv(65536)
+        with contextlib.suppress(OSError):
+            self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            while not self.server.over.wait(0.05):
+                self.request.sendall(b" ")
+
+
+class Leaving(socketserver.BaseRequestHandler):
+    """A server that goes away half way through its answer."""
+
+    def handle(self):
+        self.request.recv(65536)
+        self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{")
+
+
+@pytest.mark.parametrize(("handler", "words"), [(Dribbling, "no whole answer within 0.5 s"), (Leaving, "")])
+def test_a_server_that_never_ends_its_answer_costs_a_bounded_time(handler, words, monkeypatch):
+    monkeypatch.setattr(Bounded.__init__, "__defaults__", (0.5,))
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        server.over, server.daemon_threads = threading.Event(), True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done = mirror(study_of(run_row()), f"http://127.0.0.1:{server.server_address[1]}")
+        server.over.set()
+        server.shutdown()
+    assert (done.new, done.skipped) == (0, 1)
+    assert words in done.reason
+    assert "no result is lost" in done.reason
+
+
+def test_a_store_is_made_whole_or_not_at_all(tmp_path, monkeypatch):
+    database = tmp_path / "mlflow.db"
+
+    def cut(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mlflow.tracking.MlflowClient.search_experiments", cut)
+        with pytest.raises(KeyboardInterrupt):
+            make(database)
+    assert not database.exists()
+    (tmp_path / ".mlflow.db.1.part").write_text("half")
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE _alembic_tmp_metrics (x)")
+    make(database)
+    assert (tmp_path / "mlflow.db.damaged").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.damaged"]
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
+    before = database.stat().st_mtime_ns
+    make(database)
+    assert database.stat().st_mtime_ns == before
 
 
 def test_a_file_that_is_no_database_costs_seconds(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.records.publish import import_files, merge, publish
+from harness.records.store import damaged, refusal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,6 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(error, file=sys.stderr)
         return 2
+    except OSError as error:
+        if problem := refusal(error):
+            print(problem, file=sys.stderr)
+            return 2
+        raise
+    for sentence in damaged:
+        print(sentence, file=sys.stderr)
     return 0
 
 

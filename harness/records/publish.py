@@ -10,7 +10,7 @@ import gzip
 import json
 import math
 import os
-import shutil
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +21,32 @@ from harness.errors import UsageError
 from harness.journal import append, entries
 from harness.paths import RESULTS
 from harness.records import evidence
-from harness.records.evidence import read_csv
 from harness.records.packed import pack
-from harness.records.store import STATUSES, finished, finite, problem, read, run_folder, write_text
-from harness.records.study import StudyData, distinct, epochs_of, load_study
+from harness.records.store import (
+    GARBLED,
+    KEY,
+    SLACK,
+    STATUSES,
+    finished,
+    finite,
+    load_arrays,
+    problem,
+    read,
+    run_folder,
+    whole,
+    write_json,
+    write_text,
+)
+from harness.records.study import StudyData, defused, distinct, epochs_of, is_study, load_study, read_list
+from harness.text import slug
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MEASURED_LIMIT = 1 << 20  # bytes: evidence is committed, so it stays small
 ITEMS_LIMIT = 8 << 20  # bytes, of all files of a study with what its runs scored on test items
+OF_RUN = ("history.csv", "examples.npz", "items.npz", "record.json")
+"""The files that a finished run leaves, in the order in which they are written."""
 DESCRIBED = ("config.", "data.", "env.", "identity.", "loss_")
 """Columns that are published once where all runs agree, or all of a setting."""
 
@@ -189,7 +205,28 @@ def load_published(file: Path) -> StudyData:
             f"{file} is not a published study: give a <study>.csv that `publish` wrote, with the files beside it."
         )
     found.check()
-    return StudyData(file.stem, found.spec, found.rows, found.history, found.metrics, found.item_arrays.get)
+    if reason := _unbelievable(found):
+        raise UsageError(f"{file} is not believed, because {reason}.")
+    return defused(StudyData(file.stem, found.spec, found.rows, found.history, found.metrics, found.item_arrays.get))
+
+
+def _unbelievable(found: evidence.Evidence) -> str | None:
+    """Return why published rows are not those of runs, None if they may be."""
+    rows = found.rows
+    if missing := {"key", "role", "label", "seed", "setting", "status"} - set(rows):
+        return f"it has no column {min(missing)}"
+    finished_rows, _ = _halves(rows)
+    if finished_rows.empty or not rows["key"].astype(str).str.fullmatch(KEY.pattern).all():
+        return "some of its rows have no key of a run"
+    if finished_rows.duplicated(["key", "role"]).any():
+        return "it has some runs twice"
+    for metric in found.metrics:
+        for column in (name for name in finished_rows if str(name).rpartition(".")[2] == metric.key):
+            values = finished_rows[column].dropna()
+            low, high = (end if end is not None else math.nan for end in (metric.low, metric.high))
+            if values.dtype == object or (values < low - SLACK).any() or (values > high + SLACK).any():
+                return f"{column} leaves its range from {metric.low} to {metric.high}"
+    return None
 
 
 def import_files(files: Iterable[Path], results: Path = RESULTS) -> dict[str, int]:
@@ -232,45 +269,62 @@ def _joined(old: pd.DataFrame, new: pd.DataFrame, on: list[str]) -> pd.DataFrame
 def merge(folders: Iterable[Path], results: Path = RESULTS) -> dict[str, int]:
     """Copy the finished runs and study lists of other results folders into this one; return counts.
 
-    Records that are not believed stay where they are.
+    Only the files that a run leaves are taken, and links are not followed. Records, lists and arrays that are not
+    believed stay where they are, counted as damaged.
 
     Raises:
         UsageError: a folder holds no runs.
     """
-    counts = {"copied": 0, "already here": 0, "studies": 0}
+    counts = Counter({"copied": 0, "already here": 0, "studies": 0})
     for folder in folders:
         if not (folder / "runs").is_dir():
             raise UsageError(f"{folder} is not a results folder: it has no folder runs in it.")
         here = finished(results)
         for key in sorted(finished(folder)):
-            if key in here:
-                counts["already here"] += 1
-                continue
-            if (reason := _problem(key, folder)) is not None:
-                counts[reason] = counts.get(reason, 0) + 1
-                continue
-            part = run_folder(f".{key}.{os.getpid()}.part", results)
-            shutil.rmtree(part, ignore_errors=True)
-            shutil.copytree(run_folder(key, folder), part)
-            shutil.rmtree(run_folder(key, results), ignore_errors=True)
-            part.rename(run_folder(key, results))
-            counts["copied"] += 1
+            counts["already here" if key in here else _copied(key, folder, results)] += 1
         for listed in sorted(folder.glob("*/runs.csv")):
-            target = results / listed.parent.name
-            write_text(
-                target / "runs.csv",
-                _joined(read_csv(target / "runs.csv"), read_csv(listed), ["key", "role"]).to_csv(index=False),
-            )
-            if not (target / "study.json").exists():
-                write_text(target / "study.json", listed.with_name("study.json").read_text())
-            counts["studies"] += 1
-    return counts
+            counts["studies" if _joined_list(listed, results) else "damaged"] += 1
+    return dict(counts)
 
 
-def _problem(key: str, results: Path) -> str | None:
-    """Return "damaged" if the record of a run is not believed; nothing is changed."""
+def _copied(key: str, folder: Path, results: Path) -> str:
+    """Copy a run if its record is believed; return "copied" or "damaged"."""
+    source = run_folder(key, folder)
     try:
-        record = json.loads((run_folder(key, results) / "record.json").read_bytes())
-    except (OSError, ValueError):
+        found = {name: _content(source / name) for name in OF_RUN}
+        record = json.loads(found["record.json"] or b"")
+    except GARBLED:
         return "damaged"
-    return None if problem(record, key) is None else "damaged"
+    if not KEY.fullmatch(key) or source.is_symlink() or problem(record, key) is not None:
+        return "damaged"
+    for name, content in found.items():  # the record last: its presence means that everything is there
+        if content is not None and (not name.endswith(".npz") or load_arrays(source / name) is not None):
+            with whole(run_folder(key, results) / name) as file:
+                file.write(content)
+    return "copied"
+
+
+def _content(path: Path) -> bytes | None:
+    """Return what is in a file, None if there is none or it is a link."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def _joined_list(listed: Path, results: Path) -> bool:
+    """Join another folder's list of runs of a study with ours; return whether it was believed."""
+    name, target = listed.parent.name, results / listed.parent.name
+    asked, found = _content(listed.with_name("study.json")), read_list(listed)
+    try:
+        spec = json.loads(asked or b"")
+    except GARBLED:
+        return False
+    if listed.is_symlink() or listed.parent.is_symlink() or found.empty or not is_study(spec) or slug(name) != name:
+        return False
+    joined = _joined(read_list(target / "runs.csv"), found, ["key", "role"])
+    write_text(target / "runs.csv", joined.to_csv(index=False))
+    if not (target / "study.json").exists():
+        write_json(target / "study.json", spec)
+    return True

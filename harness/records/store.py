@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from harness.address import canonical, key_of
 from harness.errors import UsageError
 from harness.paths import RESULTS
+from harness.text import visible
 
 if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
     import pandas as pd
@@ -222,9 +223,26 @@ def no_room(error: BaseException, folder: Path) -> str | None:
     return why and f"nothing can be written to {folder}, because {why}: mend that and give the same command again."
 
 
+def writable(folder: Path) -> bool:
+    """Return whether a file of a mebibyte can be written to ``folder``; it is removed."""
+    try:
+        with whole(folder / ".probe") as file:
+            file.write(bytes(1 << 20))
+        (folder / ".probe").unlink()
+    except OSError:
+        return False
+    return True
+
+
+def refusal(error: OSError, results: Path = RESULTS) -> str | None:
+    """Return the sentence for an error that says that results cannot be written, None for one of anything else."""
+    elsewhere = error.filename is not None and not Path(os.fsdecode(error.filename)).is_relative_to(results)
+    return None if elsewhere else no_room(error, results)
+
+
 def say(sentence: str) -> None:
     """Add a sentence to `damaged`, once."""
-    if sentence not in damaged:
+    if (sentence := visible(sentence)) not in damaged:
         damaged.append(sentence)
 
 

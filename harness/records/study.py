@@ -14,7 +14,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ from harness.records.store import (
     write_json,
     write_text,
 )
+from harness.text import all_visible, visible
 
 if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
     import numpy as np
@@ -202,7 +203,21 @@ def load_study(name: str, results: Path = RESULTS, *, mix: bool = False) -> Stud
             return items.load(run_folder(key, results))
         return published.item_arrays.get(key) if published else None
 
-    return StudyData(name, _spec(name, results, published), runs, _epochs(history), declared, arrays)
+    return defused(StudyData(name, _spec(name, results, published), runs, _epochs(history), declared, arrays))
+
+
+def defused(study: StudyData) -> StudyData:
+    """Return a study whose texts are visible (`harness.text.visible`), however they came into its records: what makes
+    tables, figures, pages and tags of them need not look again.
+    """
+    changed = {}
+    for column in study.runs:
+        texts = (value for value in study.runs[column].unique() if isinstance(value, str))
+        lines = column == "traceback"
+        if found := {text: seen for text in texts if (seen := visible(text, lines=lines)) != text}:
+            changed[column] = study.runs[column].map(lambda value, found=found: found.get(value, value))
+    runs = study.runs.assign(**changed).rename(columns=lambda name: visible(str(name)))
+    return replace(study, runs=runs, spec=all_visible(study.spec))
 
 
 def _published(name: str, results: Path) -> tuple[Evidence | None, pd.DataFrame]:
@@ -309,7 +324,7 @@ def _spec(name: str, results: Path, given: Evidence | None) -> dict[str, Any]:
     path = results / name / "study.json"
     try:
         found = json.loads(path.read_bytes())
-        if _asks(found):
+        if is_study(found):
             return found
         say(f"{path} is damaged (it asks nothing): the report takes the study's file instead.")
     except FileNotFoundError:
@@ -319,7 +334,7 @@ def _spec(name: str, results: Path, given: Evidence | None) -> dict[str, Any]:
     return given.spec if given else as_dict(plan.read_study(name))
 
 
-def _asks(spec: Any) -> bool:
+def is_study(spec: Any) -> bool:
     """Return whether this is a study as it was asked."""
     try:
         listed = [*spec["axes"].values(), spec.get("overrides", []), spec.get("exhibits", [])]
@@ -345,16 +360,18 @@ def distinct(metrics: Iterable[Metric]) -> tuple[Metric, ...]:
 
 def _local(listed: Path, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the runs on a study's list with what their records say, and their epochs."""
-    planned = _list(listed)
+    planned = read_list(listed)
     keys = [str(key) for key in planned.get("key", ())]
     state = index.state_of(listed.read_bytes(), keys, str(results / "runs"))
     return index.cached(listed.with_name(index.NAME), state, lambda: _from_files(planned, results))
 
 
-def _list(file: Path) -> pd.DataFrame:
-    """Return a study's list of runs; lines that name no run are left out, which is then said."""
+def read_list(file: Path) -> pd.DataFrame:
+    """Return a study's list of runs, empty if there is none; lines that name no run are left out, and that is said."""
     import pandas as pd
 
+    if not file.exists():
+        return evidence.empty()
     try:
         found = read_csv(file)
         if found.empty:

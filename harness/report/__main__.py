@@ -39,6 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(error, file=sys.stderr)
         return 2
+    except OSError as error:
+        from harness.records import store
+
+        if problem := store.refusal(error):
+            print(problem, file=sys.stderr)
+            return 2
+        raise
     from harness import records
 
     for sentence in records.damaged:

@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness import hardware
+from harness.records.store import whole
 
 INK, MUTED, FAINT, PAPER = "#22262e", "#6a7180", "#dfe2e8", "#fefefd"
 BLUE, ORANGE, TEAL = "#0b63a5", "#c2500a", "#0f7b6c"
@@ -34,6 +35,7 @@ STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
     "text.color": INK,
+    "text.parse_math": False,  # a label may have a $
     "axes.labelcolor": INK,
     "axes.edgecolor": MUTED,
     "axes.facecolor": "none",
@@ -162,11 +164,12 @@ def _draw(draw: Callable[[], Figure], stem: Path) -> None:
 
 def save(figure: Figure, stem: Path) -> None:
     """Write ``figure`` as SVG and PNG; equal figures give equal files."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
     # a product of small matrices may set the flag of overflow for lanes that it does not use
     with mpl.rc_context({**STYLE, "svg.hashsalt": stem.name}), np.errstate(over="ignore"):
-        figure.savefig(stem.with_name(f"{stem.name}.svg"), metadata={"Date": None})
-        figure.savefig(stem.with_name(f"{stem.name}.png"), metadata={"Software": None}, **BITMAP)
+        with whole(stem.with_name(f"{stem.name}.svg")) as file:  # another report of the study may be read meanwhile
+            figure.savefig(file, format="svg", metadata={"Date": None})
+        with whole(stem.with_name(f"{stem.name}.png")) as file:
+            figure.savefig(file, format="png", metadata={"Software": None}, **BITMAP)
 
 
 def _slim(svg: str) -> str:

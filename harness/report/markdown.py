@@ -25,7 +25,7 @@ def table(item: Table) -> str:
     body = []
     for row in item.rows:
         texts = [
-            f"`{entry.text}`" if column.kind == "code" else escape(entry.text)
+            _code(entry.text) if column.kind == "code" else escape(entry.text)
             for column, entry in zip(item.columns, row.entries, strict=True)
         ]
         if row.reference:
@@ -55,7 +55,8 @@ def _item(item: Item) -> str:
             return f"> **{word}.** {escape(item.text)}"
         case Code():
             title = f"{escape(item.title)}:\n\n" if item.title else ""
-            return f"{title}```\n{item.text}\n```"
+            fence = "`" * max(3, 1 + max(map(len, re.findall("`+", item.text)), default=0))
+            return f"{title}{fence}\n{item.text}\n{fence}"
 
 
 def escape(words: str) -> str:
@@ -64,4 +65,10 @@ def escape(words: str) -> str:
     >>> escape("a|b <c> *d* gamma_1")
     'a\\\\|b \\\\<c\\\\> \\\\*d\\\\* gamma_1'
     """
-    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", words).replace("\n", " ")
+    known = re.sub(r"([\\`*\[\]<>|]|&(?=#?\w+;)|^[#+-](?=\s))", r"\\\1", words)
+    return known.replace("\n", " ")
+
+
+def _code(words: str) -> str:
+    """Return text as code within a table."""
+    return f"`{words}`" if words and not re.search(r"[`|\\]", words) else escape(words)

@@ -6,6 +6,7 @@ import csv
 import io
 
 from harness.report.items import Table
+from harness.text import csv_text
 
 
 def text(item: Table) -> str:
@@ -19,11 +20,11 @@ def text(item: Table) -> str:
     ]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*header, *(["runs"] if with_runs else [])])
+    writer.writerow([*map(csv_text, header), *(["runs"] if with_runs else [])])
     for row in item.rows:
         values: list[object] = []
         for column, entry, has_interval in zip(item.columns, row.entries, spread, strict=True):
-            values.append(_exact(entry.value) if column.kind == "number" else entry.text)
+            values.append(_exact(entry.value) if column.kind == "number" else csv_text(entry.text))
             if has_interval:
                 values += [_exact(entry.low), _exact(entry.high)]
         if with_runs:

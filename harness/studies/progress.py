@@ -40,14 +40,14 @@ class Progress:
 
     def __init__(self, total: int, workers: int) -> None:
         self.total, self.done = total, 0
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = Console(highlight=False, markup=False, soft_wrap=True)
         self.began = self.last = time.monotonic()
         self.live: Live | None = None
         if self.console.is_terminal:
             self.bars = Bars(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
-                TextColumn("{task.fields[count]}"),
+                TextColumn("{task.fields[count]}", markup=False),
                 TimeElapsedColumn(),
                 Left(),
                 console=self.console,

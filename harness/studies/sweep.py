@@ -19,11 +19,11 @@ from harness.engines.local import Event, LocalEngine
 from harness.errors import UsageError
 from harness.paths import MEASURED, RESULTS
 from harness.plan import Run, Setting, Study, Values
-from harness.records import lease
+from harness.records import lease, room
 from harness.records.study import StudyData
 from harness.studies.progress import Progress
 from harness.studies.search import Search
-from harness.text import count
+from harness.text import count, visible
 from harness.training.job import ELSEWHERE, Job
 
 Config = Mapping[str, Any]
@@ -150,6 +150,7 @@ class _Work:
         self.options, self.started, self.results = options, started, results
         self.addresses, self.study = addresses, study
         self.believed: set[str] | None = None
+        self.written = False
         self.planned = self.done = 0
         self.failed: list[tuple[str, str]] = []
         self.pool: LocalEngine | None = None
@@ -176,10 +177,17 @@ class _Work:
     def check(self, runs: Sequence[Run]) -> bool:
         """Build every combination of ``runs`` that is missing and was not built before; return whether any is missing.
 
+        The first time that any is, see before whether results can be written, and clear leftovers away.
+
         Raises:
-            UsageError: one cannot be built.
+            UsageError: one cannot be built, or results cannot be written.
         """
         if missing := self.missing(runs):
+            if not self.written:
+                self.written = True
+                room.check(self.results, len(missing), workers_of(self.options, missing[0].setting.spec.device))
+                if removed := room.tidy(self.results):
+                    print(f"{count(removed, 'leftover')} of processes that were killed removed", flush=True)
             pool, jobs = self._pool(missing[0]), self._jobs(missing)
             self.checked |= check(pool, jobs, self.checked)
         return bool(missing)
@@ -261,7 +269,8 @@ def describe(job: Job) -> str:
     """Return a run in a few words."""
     trials = dict.fromkeys(("search", "search_repeat"), " (trial)")
     roles = {**trials, "baseline_repeat": " (control)", "negative_control": " (control)"}
-    return f"{job.label}, {job.choices['model']}, {job.choices['dataset']}, seed {job.seed}{roles.get(job.role, '')}"
+    what = f"{job.label}, {job.choices['model']}, {job.choices['dataset']}, seed {job.seed}{roles.get(job.role, '')}"
+    return visible(what)
 
 
 def _watch(pool: LocalEngine, jobs: Sequence[Job], results: Path) -> list[tuple[str, str]]:
@@ -376,6 +385,12 @@ def estimate(missing: Sequence[Setting], runs: Sequence[Run], results: Path, sam
     return total
 
 
+def workers_of(options: Config, device: str) -> int:
+    """Return how many runs are trained at once."""
+    fitting = 1 if device == "cuda" else max(1, hardware.cores() // options["threads"])
+    return options["engine"]["workers"] or fitting
+
+
 def _published_times() -> dict[tuple[str, ...], list[float]]:
     """Return the seconds of published runs, by what makes others like them: data and model, and loss."""
     found: dict[tuple[str, ...], list[float]] = {}
@@ -422,8 +437,8 @@ def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
         lines.append("The search is not finished, so runs other than trials count as missing.")
     if missing:
         seconds = estimate(missing, runs, results)
-        device, threads = runs[0].setting.spec.device, options["threads"]
-        workers = options["engine"]["workers"] or (1 if device == "cuda" else max(1, hardware.cores() // threads))
+        device = runs[0].setting.spec.device
+        workers = workers_of(options, device)
         lines.append(
             f"About {_duration(seconds / workers)} on {workers} workers, estimated from records of like runs."
             if seconds is not None

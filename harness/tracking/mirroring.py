@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from harness.errors import UsageError
 from harness.records import FAILED
 from harness.tracking.runs import Point, Row, TrackedRun, Verdict, groups, tracked_seed, tracked_setting
-from harness.tracking.store import alone, database_of, default_uri, printable, quiet, sentence
+from harness.tracking.store import Bounded, alone, database_of, default_uri, printable, quiet, sentence
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -85,7 +85,8 @@ class Mirror:
 
         self.uri = uri
         self.token = token
-        self.client = MlflowClient(uri, uri)
+        client = MlflowClient(uri, uri)
+        self.client = client if database_of(uri) else cast(MlflowClient, Bounded(client))
         self.experiment = ""
         self.there: dict[tuple[str, str], There] = {}
         self.marks: dict[tuple[str, str], dict[str, str]] = {}  # of seed runs: what is said of them

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import logging
 import os
 import re
+import secrets
+import signal
 import sqlite3
-import tempfile
+import stat
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from harness.errors import UsageError
 from harness.paths import RESULTS
 
 LOCK_WAIT_S = 60.0
+ANSWER_S = 30.0
+"""How long a tracking server may take for the whole of an answer."""
 PORT = 5000
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -93,12 +100,10 @@ def alone(uri: str, token: str) -> Iterator[bool]:
     """
     database = database_of(uri)
     if database is None:
-        name = f"lossbench-mlflow-{os.getuid()}-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
-        path = Path(tempfile.gettempdir()) / name
+        path = RESULTS / "locks" / f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
     else:
-        database.parent.mkdir(parents=True, exist_ok=True)
         path = database.with_name(f".{database.name}.lock")
-    with path.open("a+") as lock:
+    with _opened(path) as lock:
         end = time.monotonic() + LOCK_WAIT_S
         while True:
             with contextlib.suppress(BlockingIOError):
@@ -108,6 +113,7 @@ def alone(uri: str, token: str) -> Iterator[bool]:
                 raise UsageError(f"another mirror has been writing for {LOCK_WAIT_S:.0f} s")
             time.sleep(0.1)
         if database is not None:
+            make(database)
             check_writable(database)
         lock.seek(0)
         undisturbed = lock.read() == token
@@ -115,6 +121,91 @@ def alone(uri: str, token: str) -> Iterator[bool]:
         lock.write(token)
         lock.flush()
         yield undisturbed
+
+
+def make(database: Path) -> None:
+    """Make MLflow's tables where there are none yet: beside, in one step put in place, so that no kill leaves a half.
+
+    A half that an earlier version left, with tables but no run, is set aside: a mirror can always be made anew.
+    """
+    if database.exists() and database.stat().st_size:
+        if not _is_half(database):
+            return
+        database.replace(database.with_name(f"{database.name}.damaged"))
+    # a name of its own each time, because MLflow remembers the stores that it has opened
+    fresh = database.with_name(f".{database.name}.{secrets.token_hex(4)}.part")
+    for left in database.parent.glob(f".{database.name}.*.part*"):  # of one that was killed; we alone are at work
+        left.unlink(missing_ok=True)
+    quiet()
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{fresh}", f"sqlite:///{fresh}")
+    client.search_experiments(max_results=1)
+    with contextlib.closing(sqlite3.connect(fresh)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    fresh.replace(database)
+
+
+def _is_half(database: Path) -> bool:
+    """Return whether a database was left while MLflow was making its tables, before any run was in it."""
+    with contextlib.closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        try:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            cut = any(name.startswith("_alembic_tmp_") for name in tables) or "alembic_version" not in tables
+            return cut and ("runs" not in tables or not connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone())
+        except sqlite3.Error:  # no database, or in use: whoever opens it says so
+            return False
+
+
+class Bounded:
+    """A client each of whose calls ends in time: a server may also answer for ever, a byte now and then.
+
+    Args:
+        client: of MLflow.
+        seconds: how long a call may take. It is cut off by an alarm, so only in the main thread.
+    """
+
+    def __init__(self, client: Any, seconds: float = ANSWER_S) -> None:
+        self._client, self._seconds = client, seconds
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the method ``name`` of the client, bounded."""
+        call, seconds = getattr(self._client, name), self._seconds
+        if threading.current_thread() is not threading.main_thread():
+            return call
+
+        @functools.wraps(call)
+        def bounded(*arguments: Any, **more: Any) -> Any:
+            def stop(*_: object) -> None:
+                raise TimeoutError(f"no whole answer within {seconds:g} s")
+
+            before = signal.signal(signal.SIGALRM, stop)
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            try:
+                return call(*arguments, **more)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.signal(signal.SIGALRM, before)
+
+        return bounded
+
+
+def _opened(path: Path) -> IO[str]:
+    """Open a lock, made where there is none, and never another file through a link.
+
+    Raises:
+        UsageError: something else has its name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        raise UsageError(f"the lock {path} cannot be opened ({error.strerror}): remove it.") from error
+    about = os.fstat(file)
+    if not stat.S_ISREG(about.st_mode) or about.st_nlink != 1:
+        os.close(file)
+        raise UsageError(f"the lock {path} is a link or no file: remove it.")
+    return os.fdopen(file, "r+")
 
 
 def check_writable(database: Path) -> None:

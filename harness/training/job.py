@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import sys
 import traceback
@@ -14,6 +15,7 @@ from typing import Any
 from harness.address import Addresses, RunSpec
 from harness.behaviour import Behaviours, Part
 from harness.errors import UsageError, unknown
+from harness.text import visible
 
 LONGEST, LONGEST_TRACE = 500, 20_000
 """Characters of a message that are kept: a loss may raise millions."""
@@ -89,7 +91,7 @@ def check(job: Job) -> str | None:
 def _in_short(error: BaseException) -> str:
     """Return what was raised in one line, the first, of bounded length."""
     line = f"{type(error).__name__}: {str(error)[:LONGEST]}".strip().removesuffix(":").splitlines()[0]
-    return line if len(str(error)) <= LONGEST else f"{line} ..."
+    return visible(line if len(str(error)) <= LONGEST else f"{line} ...")
 
 
 def _check_metric(job: Job, names: Sequence[str]) -> None:
@@ -128,7 +130,8 @@ def carry_out(job: Job, stop: Callable[[], bool], report: Report) -> dict[str, A
             return _trained(job, folder, stop, report)
     except OSError as error:
         problem = store.no_room(error, folder) or _in_short(error)
-        return {"status": "failed", "error": problem, "no_room": True}
+        # open files may be the run's own doing, so that others go on
+        return {"status": "failed", "error": problem, "no_room": error.errno not in (errno.EMFILE, errno.ENFILE)}
 
 
 def _trained(job: Job, folder: Path, stop: Callable[[], bool], report: Report) -> dict[str, Any]:
@@ -149,7 +152,7 @@ def _trained(job: Job, folder: Path, stop: Callable[[], bool], report: Report) -
     except (Stopped, KeyboardInterrupt):
         raise
     except BaseException as error:  # a loss may end the program too: sys.exit is its failure, not the worker's end
-        if isinstance(error, Exception) and store.no_room(error, folder):
+        if store.no_room(error, folder) and not store.writable(folder):
             raise
         return failed(job, error, started)
 

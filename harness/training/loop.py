@@ -28,6 +28,7 @@ from harness.training import build, checkpoint, probe
 from harness.training.build import seed_for
 from harness.training.job import Job, Report, Stopped
 from harness.training.meter import Meter, peak_memory
+from losses.checks import labels_trusted
 from losses.kinds import Pair, Pairs
 from losses.loss import Link
 
@@ -175,6 +176,7 @@ class Loop:
 
     # ------------------------------------------------------------------ epochs
 
+    @labels_trusted()  # loaders have looked at them
     def run(
         self, folder: Path, stop: Callable[[], bool], report: Report
     ) -> tuple[dict[str, Any], pd.DataFrame, dict[str, Any] | None, dict[str, Any]]:

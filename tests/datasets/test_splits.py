@@ -99,7 +99,9 @@ def test_checksum_tells_pixels_indices_labels_and_membership_apart():
         targets = torch.tensor([0, 1, 0, 1, 0, 1])
         everything = numbered(torch.zeros(6, 1, 2, 2, dtype=torch.uint8), targets)
         changed = Images(everything.images + repaint, targets + relabel, everything.index)
-        return Splits(changed.take(np.array(train)), everything.take(np.array(valid)), everything, ("a", "b")).checksum
+        return Splits(
+            changed.take(np.array(train)), everything.take(np.array(valid)), everything, ("a", "b", "c")
+        ).checksum
 
     found = {checksum([0, 1, 2], [3]), checksum([0, 1], [2, 3]), checksum([0, 1, 3], [2]), checksum([0, 1, 2], [3], 1)}
     found.add(checksum([0, 1, 2], [3], repaint=1))

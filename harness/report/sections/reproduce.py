@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -14,18 +15,18 @@ from harness.analysis.frames import column
 from harness.errors import UsageError
 from harness.records.study import StudyData
 from harness.report.items import Code, Prose, Section
-from harness.text import DASH, joined
+from harness.text import joined
 
 
 def section(a: Analysis) -> Section:
     """Return how to run the study again and how to rebuild this report from records alone."""
     commit = tally(column(a.main, "env.commit"))
-    start = [f"git checkout {commit}"] if commit != DASH and " " not in commit else []
+    start = [f"git checkout {commit}"] if re.fullmatch("[0-9a-f]{7,40}", commit) else []
     text = (
         "Finished runs are never repeated, so the study's command runs only what is missing; on the same processor and "
         "versions a fresh clone gets the same numbers, elsewhere numbers that agree within their intervals."
     )
-    commands = "\n".join([*start, command(a.study), f"python -m harness.report build {a.study.name}"])
+    commands = "\n".join([*start, command(a.study), f"python -m harness.report build {shlex.quote(a.study.name)}"])
     items = [Prose((text,)), Code(commands)]
     if warning := unlike_its_file(a.study):
         items.append(Prose((warning,)))
