@@ -82,7 +82,7 @@ class _SquaredDistances(CustomFunction):
     """
 
     @classmethod
-    def plain(cls, x: Tensor, exact: bool) -> Tensor:
+    def plain(cls, x: Tensor, exact: bool) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return them by differences."""
         return (x.unsqueeze(1) - x.unsqueeze(0)).square().sum(2)
 
@@ -256,6 +256,103 @@ def range_loss(
     nearest = centres.min()
     between = torch.where(other.any(), (margin - torch.where(other.any(), nearest, 0)).relu(), 0)
     return (intra * within + inter * between).expand(len(target))
+
+
+def _cosines(features: Tensor) -> Tensor:
+    """Return the cosines (N,N) of features (N,F) with each other, at least float32; 0 with one of length 0."""
+    exact = features.to(torch.promote_types(features.dtype, torch.float32))
+    length = exact.norm(dim=1, keepdim=True)
+    directions = exact / length.masked_fill(length <= 1e-12, 1)
+    return directions @ directions.T
+
+
+@about(
+    name="Supervised contrastive",
+    family="euclidean",
+    kind="features",
+    link=None,
+    paper="Khosla et al., NeurIPS 2020, arXiv 2004.11362, eq. 2, L_out",
+    evidence="V",
+    aliases=("supcon",),
+    whole_batch=True,
+)
+@in_full_precision
+def supervised_contrastive(
+    features: Tensor, target: Tensor, *, temperature: float = 0.1, mask: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy of picking an item of the same class out of all other items of the batch, by scaled cosines.
+
+    L_i = -mean_p ln(e^(S_ip) / sum_{a != i} e^(S_ia)), p over the other items of i's class, S the cosines over the
+    temperature; 0 for an item that is alone with its class. The paper has two views of every image in a batch
+    (task.views=2), and trains a linear classifier afterwards; its code has a temperature of 0.07. features: (N,F);
+    target: (N,) int64; mask: bool (N,), items that count; returns (N,).
+
+    >>> supervised_contrastive(torch.eye(2)[[0, 0, 1]], torch.tensor([0, 0, 1]), temperature=1.0)
+    tensor([0.3133, 0.3133, 0.0000])
+    """
+    _check_batch(features, target)
+    check_range("temperature", temperature, 0, above=True)
+    same, other = _pairs(target, mask)
+    similar = _cosines(features) / temperature
+    rivals = same | other
+    # an item without any other has no logarithm
+    rivals = rivals | ~rivals.any(1, keepdim=True) if len(target) else rivals
+    entropy = similar.masked_fill(~rivals, float("-inf")).logsumexp(1, keepdim=True) - similar
+    return _mean_over(entropy, same)
+
+
+@about(
+    name="Multi-similarity",
+    family="euclidean",
+    kind="features",
+    link=None,
+    paper="Wang et al., CVPR 2019, arXiv 1904.06627, eq. 13-15",
+    evidence="V",
+    whole_batch=True,
+)
+@in_full_precision
+def multi_similarity(
+    features: Tensor,
+    target: Tensor,
+    *,
+    alpha: float = 2.0,
+    beta: float = 50.0,
+    threshold: float = 1.0,
+    epsilon: float = 0.1,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Pairs of one class below a cosine, and of two classes above it, each weighted by how it compares with the others.
+
+    L_i = 1/alpha ln(1 + sum_p e^(-alpha (S_ip - l))) + 1/beta ln(1 + sum_n e^(beta (S_in - l))), S the cosines, p items
+    of i's class with S_ip < max_n S_in + epsilon, n others with S_in > min_p S_ip - epsilon; 0 for an item without one
+    of each. threshold is l; the authors' code, and most others, have 0.5. features: (N,F); target: (N,) int64; mask:
+    bool (N,), items that count; returns (N,).
+
+    >>> multi_similarity(torch.eye(2)[[0, 0, 0]], torch.tensor([0, 0, 1]))
+    tensor([0.3604, 0.3604, 0.0000])
+    """
+    _check_batch(features, target)
+    for name, value in (("alpha", alpha), ("beta", beta)):
+        check_range(name, value, 0, above=True)
+    check_range("epsilon", epsilon, 0)
+    similar = _cosines(features)
+    if not len(target):
+        return similar.sum(1)
+    same, other = _pairs(target, mask)
+    held = similar.detach()
+    hardest = held.masked_fill(~other, float("-inf")).amax(1, keepdim=True) + epsilon
+    easiest = held.masked_fill(~same, float("inf")).amin(1, keepdim=True) - epsilon
+    # not of a NaN, which goes through
+    near, far = same & ~(held >= hardest), other & ~(held <= easiest)
+    attract = _softplus_sum(-alpha * (similar - threshold), near) / alpha
+    repel = _softplus_sum(beta * (similar - threshold), far) / beta
+    return torch.where(near.any(1) & far.any(1), attract + repel, 0)
+
+
+def _softplus_sum(scores: Tensor, chosen: Tensor) -> Tensor:
+    """Return ln(1 + sum of e^score) over the chosen scores of each row, (N,)."""
+    scores = scores.masked_fill(~chosen, float("-inf"))
+    return torch.cat([torch.zeros_like(scores[:, :1]), scores], 1).logsumexp(1)
 
 
 @about(

@@ -6,10 +6,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from losses.adapters import OverClasses, one_hot, one_vs_rest, reduce_classes
+from losses.adapters import OverClasses, is_target, one_hot, one_vs_rest, reduce_classes
 from losses.checks import check_choice, check_class_logits, check_pair, check_range
 from losses.loss import about
-from losses.probability import binary_cross_entropy, binary_focal, entropy_of_classes, label_smoothing
+from losses.probability import (
+    binary_cross_entropy,
+    binary_focal,
+    cross_entropy,
+    entropy_of_classes,
+    label_smoothing,
+)
 from losses.shared import counted, ghm_weights, masked_labels, one_minus_prob, valid_mask
 
 Weights = Sequence[float] | Tensor
@@ -120,6 +126,123 @@ def class_balanced(
     held = torch.as_tensor(counts, dtype=torch.float64, device=logits.device)
     weights = 1 / (1 - beta ** held.clamp_min(1))
     return values * _of_class(weights * len(held) / weights.sum(), logits, target, "counts")
+
+
+def _exact(logits: Tensor) -> Tensor:
+    """Return logits in float32 or better: what is added to them, or multiplies them, would be rounded as they are."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _counts(counts: Weights, logits: Tensor) -> Tensor:
+    """Return the count of every class in float64, (C,1,...) beside logits (N,C,...).
+
+    A class without items counts as one with a single item: the logarithm of none, or its inverse, would be infinite.
+    """
+    held = torch.as_tensor(counts, dtype=torch.float64, device=logits.device)
+    if held.shape != (logits.shape[1],):
+        raise ValueError(
+            f"counts: {tuple(held.shape)} numbers, allowed is one for each of the {logits.shape[1]} classes"
+        )
+    return held.clamp_min(1).view(-1, *[1] * (logits.ndim - 2))
+
+
+@about(
+    name="Logit-adjusted cross-entropy",
+    family="probability",
+    kind="class_logits",
+    link="softmax",
+    paper="Menon et al., ICLR 2021, arXiv 2007.07314, eq. 10",
+    evidence="H",
+    from_training_set={"counts": "class_counts"},
+    aliases=("logit_adjusted", "la"),
+)
+def logit_adjustment(logits: Tensor, target: Tensor, *, counts: Weights | None = None, tau: float = 1.0) -> Tensor:
+    """Cross-entropy of scores to which the logarithms of the classes' shares of the training set are added.
+
+    L = -ln softmax(z + tau ln pi)_t, pi_c = n_c / sum n. Only training adds them: prediction is by z alone, which then
+    stands for classes of equal share, and with tau = 1 minimises the balanced error. counts: n_c of the training set,
+    None = equal, which is plain cross-entropy; a class without items counts as one with a single item. logits:
+    (N,C,...); target: (N,...) int64; returns (N,...).
+
+    >>> logit_adjustment(torch.zeros(2, 2), torch.tensor([0, 1]), counts=[3, 1])
+    tensor([0.2877, 1.3863])
+    """
+    check_range("tau", tau, 0)
+    check_class_logits(logits, target)
+    if counts is None:
+        return cross_entropy(logits, target)
+    held, exact = _counts(counts, logits), _exact(logits)
+    return cross_entropy(exact + (tau * (held / held.sum()).log()).to(exact.dtype), target)
+
+
+@about(
+    name="Balanced softmax",
+    family="probability",
+    kind="class_logits",
+    link="softmax",
+    paper="Ren et al., NeurIPS 2020, arXiv 2007.10740, eq. 3-4",
+    evidence="H",
+    from_training_set={"counts": "class_counts"},
+    aliases=("bsl",),
+)
+def balanced_softmax(logits: Tensor, target: Tensor, *, counts: Weights | None = None) -> Tensor:
+    """Cross-entropy of a softmax in which every class counts as often as it occurs in the training set.
+
+    L = -ln (n_t e^z_t / sum_c n_c e^z_c), found apart from `logit_adjustment`, which it is with tau = 1; prediction is
+    by z alone. The meta-sampler of the paper is no part of it. Arguments as there; returns (N,...).
+
+    >>> balanced_softmax(torch.zeros(2, 2), torch.tensor([0, 1]), counts=[3, 1])
+    tensor([0.2877, 1.3863])
+    """
+    return logit_adjustment(logits, target, counts=counts, tau=1.0)
+
+
+@about(
+    name="LDAM",
+    family="margin",
+    kind="class_logits",
+    link="softmax",
+    paper="Cao et al., NeurIPS 2019, arXiv 1906.07413, eq. 11-13; scale and greatest margin of the authors' code",
+    evidence="H",
+    from_training_set={"counts": "class_counts"},
+    aliases=("label_distribution_aware_margin",),
+)
+def ldam(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    counts: Weights | None = None,
+    max_margin: float = 0.5,
+    scale: float = 30.0,
+) -> Tensor:
+    """Cross-entropy with a margin on the true class that is larger the rarer the class.
+
+    L = -ln softmax(s (z - D_t [c = t]))_t, D_c = K / n_c^(1/4), K such that the rarest class has max_margin. In the
+    paper z are cosines, of features and class weights of length 1, for which s = 30 is meant: `losses.angular.LDAMHead`
+    makes them. counts: n_c of the training set, None = equal; a class without items counts as one with a single item.
+    The paper's deferred re-weighting, class weights from the 80th of 100 epochs or so on, is a schedule and no part of
+    it. logits: (N,C,...); target: (N,...) int64; returns (N,...).
+
+    >>> ldam(torch.zeros(2, 2), torch.tensor([0, 1]), counts=[16, 1], scale=1.0)
+    tensor([0.8259, 0.9741])
+    """
+    check_range("scale", scale, 0, above=True)
+    check_class_logits(logits, target)
+    exact = _exact(logits)
+    margins = ldam_margins(_counts([1.0] * logits.shape[1] if counts is None else counts, logits), max_margin)
+    own = is_target(target, logits.shape[1])
+    return cross_entropy(scale * (exact - torch.where(own, margins.to(exact.dtype), 0)), target)
+
+
+def ldam_margins(counts: Tensor, max_margin: float) -> Tensor:
+    """Return the margin of every class, K / n^(1/4), the greatest of them max_margin; counts: n, 1 or more.
+
+    >>> ldam_margins(torch.tensor([16.0, 1.0]), 0.5)
+    tensor([0.2500, 0.5000])
+    """
+    check_range("max_margin", max_margin, 0)
+    inverse = counts**-0.25
+    return max_margin * inverse / inverse.amax()
 
 
 @about(

@@ -99,6 +99,12 @@ KINDS: Mapping[str, Kind] = {
     "binary_logits": Kind(
         "scores (N,...)", "labels 0 to 1 (N,...)", (), lambda d, s: (d.normal(*s), d.uniform(*s).round())
     ),
+    "quality_logits": Kind(
+        "scores (N,...)",
+        "quality from 0 to 1 (N,...), 0 for what is not there",
+        (),
+        lambda d, s: (d.normal(*s), d.uniform(*s) * d.uniform(*s).round()),
+    ),
     "values": Kind("numbers (N,...)", "numbers (N,...)", (), _alike),
     "counts": Kind(
         "numbers from 0 on (N,...)",

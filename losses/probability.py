@@ -1,5 +1,6 @@
 """Losses on the probability given to the true class."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -72,7 +73,7 @@ class _PixelEntropy(CustomFunction):
     """
 
     @classmethod
-    def plain(cls, logits: Tensor, target: Tensor, smoothing: float) -> tuple[Tensor]:
+    def plain(cls, logits: Tensor, target: Tensor, smoothing: float) -> tuple[Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the values alone."""
         log_p = logits.log_softmax(1)
         values = -(1 - smoothing) * log_p.gather(1, target.unsqueeze(1)).squeeze(1)
@@ -287,6 +288,121 @@ def kl_divergence(logits: Tensor, target: Tensor, *, temperature: float = 1.0, r
         whole = parts.sum() if parts.ndim else parts
         return whole * (temperature**2 * logits.shape[1] / logits.numel())
     return temperature**2 * parts.sum(1)
+
+
+@about(
+    name="Soft-target cross-entropy",
+    family="probability",
+    kind="class_probabilities",
+    link="softmax",
+    paper="cross-entropy of distributions; Zhang et al., mixup, ICLR 2018, arXiv 1710.09412, for mixed labels",
+    evidence="V",
+    aliases=("soft_cross_entropy", "soft_ce"),
+)
+def soft_target_cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction = "none") -> Tensor:
+    """Cross-entropy of the predicted distribution with a target distribution: mixed, smoothed or a teacher's labels.
+
+    L = -sum_c q_c ln p_c, p = softmax(z): cross-entropy where q is one-hot, and the Kullback-Leibler divergence plus
+    the entropy of q, which moves no gradient, elsewhere; q that does not sum to 1 is not scaled. logits and target
+    (probabilities) (N,C,...); returns (N,...), in nats, or their mean.
+
+    >>> soft_target_cross_entropy(torch.zeros(1, 2), torch.tensor([[0.3, 0.7]]))
+    tensor([0.6931])
+    """
+    check_pair(logits, target)
+    if logits.ndim < 2:
+        raise ValueError(f"logits: shape {tuple(logits.shape)}, allowed is (N, C, ...)")
+    at_once = "none" if logits.ndim > 2 else reduction  # as for classes: torch's own mean over pixels has no order
+    values = functional.cross_entropy(logits, target, reduction=at_once)
+    return values.mean() if reduction == "mean" and values.ndim else values
+
+
+@about(
+    name="Generalised cross-entropy",
+    family="probability",
+    kind="class_logits",
+    link="softmax",
+    paper="Zhang and Sabuncu, NeurIPS 2018, arXiv 1805.07836, eq. 6, without truncation",
+    evidence="H",
+    aliases=("gce", "lq"),
+)
+def generalized_cross_entropy(logits: Tensor, target: Tensor, *, q: float = 0.7) -> Tensor:
+    """Between cross-entropy, which learns fast, and the absolute error, which tolerates wrong labels.
+
+    L = (1 - p_t^q)/q, p = softmax(z): towards q = 0 cross-entropy, at q = 1 the probability not given to the true
+    class, half the absolute error. Bounded by 1/q; in the paper 0 < q <= 1. logits: (N,C,...); target: (N,...) int64;
+    returns (N,...).
+
+    >>> generalized_cross_entropy(torch.zeros(1, 2), torch.tensor([1]))
+    tensor([0.5492])
+    """
+    check_range("q", q, 0, above=True)
+    check_class_logits(logits, target)
+    return one_minus_prob(q * cross_entropy(logits, target)) / q
+
+
+@about(
+    name="Asymmetric",
+    family="probability",
+    kind="binary_logits",
+    link="sigmoid",
+    paper="Ridnik et al., ICCV 2021, arXiv 2009.14119, eq. 4-7; its settings for MS-COCO",
+    evidence="V",
+    aliases=("asl",),
+)
+def asymmetric(
+    logits: Tensor, target: Tensor, *, gamma_pos: float = 0.0, gamma_neg: float = 4.0, clip: float = 0.05
+) -> Tensor:
+    """Binary cross-entropy that scales down easy negatives more than easy positives, and drops the easiest.
+
+    L = -t (1-p)^g+ ln p - (1-t) p_m^g- ln(1-p_m), p = sigmoid(z), p_m = max(p - clip, 0), g+ and g- gamma_pos and
+    gamma_neg: negatives below clip cost nothing, and those with wrong labels, p near 1, have a bounded slope. The
+    authors' code has gamma_pos 1. For many labels per item; without clip and with equal exponents it is `binary_focal`
+    without alpha. logits and target (0 to 1) of one shape, which is returned.
+
+    >>> asymmetric(torch.tensor([0.0, 0.0, -4.0]), torch.tensor([1.0, 0.0, 0.0]))
+    tensor([0.6931, 0.0245, 0.0000])
+    """
+    check_range("gamma_pos", gamma_pos, 0)
+    check_range("gamma_neg", gamma_neg, 0)
+    check_range("clip", clip, 0, 1)
+    check_pair(logits, target)
+    log_rest = -functional.softplus(logits)  # ln(1 - p)
+    if clip:  # ln min(1 - p + clip, 1), where p rounds to 1 too
+        log_rest = torch.logaddexp(log_rest, torch.full_like(log_rest, math.log(clip))).clamp_max(0)
+    for_it = _focused((-logits).sigmoid(), gamma_pos) * functional.softplus(-logits)
+    against = _focused((logits.sigmoid() - clip).relu() if clip else logits.sigmoid(), gamma_neg) * -log_rest
+    return target * for_it + (1 - target) * against
+
+
+def _focused(wrong: Tensor, gamma: float) -> Tensor:
+    """Return wrong^gamma; the slope of a power below 1 is infinite at 0, so that of what rounds to 0 is held at 0."""
+    return (wrong.clamp_min(torch.finfo(wrong.dtype).tiny) if gamma < 1 else wrong) ** gamma
+
+
+@about(
+    name="Quality focal",
+    family="probability",
+    kind="quality_logits",
+    link="sigmoid",
+    paper="Li et al., Generalized Focal Loss, NeurIPS 2020, arXiv 2006.04388, eq. 4",
+    evidence="H",
+    aliases=("qfl",),
+)
+def quality_focal(logits: Tensor, target: Tensor, *, beta: float = 2.0) -> Tensor:
+    """Binary cross-entropy with a quality from 0 to 1, scaled down where the prediction is near it, elementwise.
+
+    L = |y - p|^beta [-y ln p - (1-y) ln(1-p)], p = sigmoid(z), y the quality: 0 for what is not there, else how well it
+    was found, such as the overlap of the predicted box with the true one, held without gradient. Its minimum is at p =
+    y; with y of 0 and 1 it is `binary_focal` without alpha. logits and target (0 to 1) of one shape, which is returned.
+
+    >>> quality_focal(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.75]))
+    tensor([0.1733, 0.0433])
+    """
+    check_range("beta", beta, 0)
+    check_pair(logits, target)
+    away = (target - logits.sigmoid()).abs()
+    return _focused(away, beta) * functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
 
 @about(

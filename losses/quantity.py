@@ -134,6 +134,30 @@ def smooth_l1(prediction: Tensor, target: Tensor, *, beta: float = 1.0, reductio
 
 
 @about(
+    name="Charbonnier",
+    family="quantity",
+    kind="values",
+    link=None,
+    paper="Charbonnier et al., ICIP 1994; Lai et al., LapSRN, CVPR 2017, arXiv 1704.03915, eq. 2, for the setting",
+    evidence="H",
+    aliases=("smooth_absolute",),
+)
+def charbonnier(prediction: Tensor, target: Tensor, *, epsilon: float = 1e-3) -> Tensor:
+    """Absolute error whose kink at 0 is rounded off: a hyperbola.
+
+    L = sqrt(e^2 + epsilon^2), e = yh - y. Both of one shape, which is returned. epsilon is in the unit of the values,
+    in the paper intensities from 0 to 1; a perfect fit costs epsilon. Less epsilon, and times it, this is the
+    pseudo-Huber loss.
+
+    >>> charbonnier(torch.tensor([3.0, 0.0]), torch.zeros(2), epsilon=4.0)
+    tensor([5., 4.])
+    """
+    check_pair(prediction, target)
+    check_range("epsilon", epsilon, 0, above=True)
+    return ((prediction - target).square() + epsilon**2).sqrt()
+
+
+@about(
     name="Balanced L1",
     family="quantity",
     kind="values",
@@ -190,7 +214,7 @@ class _LogCosh(CustomFunction):
     """
 
     @classmethod
-    def plain(cls, error: Tensor) -> Tensor:
+    def plain(cls, error: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return ln cosh e = ln(1 + 2 sinh^2(e/2)), all of whose derivatives at 0 are right."""
         near = error.clamp(-15, 15)
         return (2 * (near / 2).sinh().square()).log1p() + (error.abs() - near.abs())
@@ -417,7 +441,7 @@ class _LogRatio(CustomFunction):
     """
 
     @classmethod
-    def plain(cls, a: Tensor, b: Tensor) -> Tensor:
+    def plain(cls, a: Tensor, b: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return it from the side of the greater of the two, where the quotient is above 0."""
         return torch.where(a >= b, ((a - b) / (1 + b)).log1p(), -((b - a) / (1 + a)).log1p())
 

@@ -114,7 +114,7 @@ class _ClassSums(CustomFunction):
     """
 
     @classmethod
-    def plain(cls, flat: Tensor, place: Tensor, counted: Tensor | None, squared: bool) -> tuple[Tensor, ...]:
+    def plain(cls, flat: Tensor, place: Tensor, counted: Tensor | None, squared: bool) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the sums from a softmax that torch differentiates."""
         return _sums(flat.softmax(1), place, counted, squared)
 

@@ -56,7 +56,7 @@ class CustomFunction(torch.autograd.Function):
         return cls.plain(*inputs) if forward_mode() else cls.apply(*inputs)
 
     @classmethod
-    def plain(cls, *inputs: Any) -> Any:
+    def plain(cls, *inputs: Any, **more: Any) -> Any:
         """Return the same by operations that torch can differentiate."""
         return cls.forward(*inputs)
 

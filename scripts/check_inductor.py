@@ -72,7 +72,7 @@ def step(losses: Sequence[Loss | Sum], all_pairs: Sequence[Pairs], *, compiled: 
 
     found = (torch.compile(values, dynamic=False, fullgraph=True) if compiled else values)(all_pairs)
     leaves = [predictions(pairs) for pairs in all_pairs]
-    gradients = iter(torch.autograd.grad(sum(found), list(itertools.chain(*leaves))))  # pyright: ignore[reportArgumentType]
+    gradients = iter(torch.autograd.grad(torch.stack(found).sum(), list(itertools.chain(*leaves))))
     return [[value.detach(), *itertools.islice(gradients, len(own))] for value, own in zip(found, leaves, strict=True)]
 
 

@@ -51,6 +51,7 @@ EMBEDDED = {"breast_cancer", "crowded_scenes", "diabetes", "digits", "scenes", "
 """Data sets of scikit-learn, or made of them."""
 ONE_FUNCTION = {
     ("av_consistency", "clip_contrastive"),
+    ("balanced_softmax", "logit_adjustment"),
     ("cross_entropy", "hybrid_none"),
     ("huber", "smooth_l1"),
     ("huber_prob", "smooth_l1_prob"),

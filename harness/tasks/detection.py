@@ -15,7 +15,7 @@ from torchvision.ops import batched_nms
 from datasets.decoded import in_memory
 from harness.errors import UsageError
 from harness.metrics.detection import DETECTION, DetectionMetrics, pairwise_iou
-from harness.tasks import Batch, Predict, Seeds, Setup, Shift, Spec
+from harness.tasks import Batch, Lazy, Predict, Seeds, Setup, Shift, Spec
 from harness.tasks.images import ImageTask
 from harness.tasks.localisation import filled, object_size
 from losses.kinds import Pair, Pairs
@@ -47,12 +47,12 @@ class Detection(ImageTask):
         UsageError: a setting is out of its range, or the data set has no boxes.
     """
 
-    offers = frozenset({"binary_logits", "boxes", "values"})
-    evaluates = frozenset({"binary_logits", "boxes", "values"})
+    offers = frozenset({"binary_logits", "quality_logits", "boxes", "values"})
+    evaluates = offers
     metrics = DETECTION
     roles: ClassVar[Mapping[str, tuple[str, ...]]] = {"model": ("classes", "boxes")}
     role_kinds: ClassVar[Mapping[str, frozenset[str]]] = {
-        "classes": frozenset({"binary_logits"}),
+        "classes": frozenset({"binary_logits", "quality_logits"}),
         "boxes": frozenset({"boxes", "values"}),
     }
     made_for: ClassVar[str] = "detection"
@@ -108,8 +108,8 @@ class Detection(ImageTask):
         return maps["objects"] + PRIOR, boxes, centres, cell
 
     def pairs(self, outputs: Any, batch: Batch) -> Pairs:
-        """Return the scores of all cells with 0 or 1 (N,A,C), and their boxes (N*A,4), of which those count that are
-        asked to find one.
+        """Return the scores of all cells with 0 or 1, or with how well their boxes overlap those that they are asked to
+        find (N,A,C); and the boxes (N*A,4), of which those count that are asked to find one.
         """
         scores, boxes, centres, cell = self.cells(outputs)
         truth, labels = batch.target[..., :4], batch.target[..., 4].long()
@@ -118,11 +118,19 @@ class Detection(ImageTask):
         wanted = functional.one_hot(labels.gather(1, found).clamp_min(0), self.classes) * there.unsqueeze(2)
         target = truth.gather(1, found.unsqueeze(2).expand(-1, -1, 4)).flatten(0, 1)
         pair = Pair(boxes.flatten(0, 1), target, there.flatten())
-        return {
-            "binary_logits": Pair(scores, wanted.to(scores.dtype)),
-            "boxes": pair,
-            "values": Pair(pair.prediction / cell, pair.target / cell, pair.mask),
-        }
+
+        def quality() -> Tensor:
+            overlap = pairwise_iou(pair.prediction.detach().unsqueeze(1), target.unsqueeze(1))
+            return wanted * overlap.view(*there.shape, 1)
+
+        return Lazy(
+            {
+                "binary_logits": lambda: Pair(scores, wanted.to(scores.dtype)),
+                "quality_logits": lambda: Pair(scores, quality()),
+                "boxes": lambda: pair,
+                "values": lambda: Pair(pair.prediction / cell, pair.target / cell, pair.mask),
+            }
+        )
 
     def found(self, outputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Return detections, in descending order of their scores: boxes (N,D,4), scores (N,D), classes (N,D) or -1."""

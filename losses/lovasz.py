@@ -1,0 +1,129 @@
+"""Losses on the Lovász extension of the Jaccard loss: an overlap of sets, made continuous in the errors of its pixels.
+
+A dense prediction gives one value per image, (N,); without further dimensions every item is an image of one pixel. With
+`over_batch` the pixels of the whole batch are those of one image, and every image carries its value.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from losses.adapters import is_target
+from losses.checks import check_choice, check_class_logits, check_pair
+from losses.loss import about
+
+
+def _extension(errors: Tensor, truth: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the Lovász extension of the Jaccard loss (...) at the errors (...,P) of pixels.
+
+    The pixels are taken from the greatest error to the smallest; each one's error is multiplied by what the Jaccard
+    loss of a set of wrong pixels gains when the pixel joins those before it: with I pixels of the truth not yet wrong,
+    and U in the union, 1/U for one of the truth, else I/(U (U-1)), 1 for the first where nothing is true. Written so,
+    instead of as a difference, no digits cancel.
+
+    Args:
+        errors: 0 or more, or whatever counts as 0 below it.
+        truth: bool, pixels of the region.
+        mask: bool, pixels that count; None: all.
+    """
+    there = torch.ones_like(truth) if mask is None else mask
+    truth = truth & there
+    order = errors.detach().masked_fill(~there, float("-inf")).argsort(dim=-1, descending=True, stable=True)
+    errors, truth, there = errors.gather(-1, order), truth.gather(-1, order), there.gather(-1, order)
+    hits = truth.cumsum(-1)  # whole numbers, exact for any number of pixels
+    size = hits[..., -1:]
+    left, union = size - hits, size + (there & ~truth).cumsum(-1)
+    exact = errors.dtype
+    both = (union * (union - 1)).clamp_min(1).to(exact)
+    alone = torch.where((size == 0) & (union == 1), 1, left.to(exact) / both)
+    gain = torch.where(truth, 1 / union.clamp_min(1).to(exact), alone)
+    return (errors.relu() * torch.where(there, gain, 0)).sum(-1)
+
+
+def _as_images(pixels: Tensor, over_batch: bool) -> Tensor:
+    """Return (N,P) from (N,...), or (1,N*P) of the whole batch."""
+    return pixels.reshape(1, -1) if over_batch else pixels.unsqueeze(-1).flatten(1)
+
+
+@about(
+    name="Lovász-softmax",
+    family="region",
+    kind="class_logits",
+    link="softmax",
+    paper="Berman et al., CVPR 2018, arXiv 1705.08790, eq. 11-12; settings of the authors' code",
+    evidence="V",
+    per_image=True,
+    whole_batch=True,
+)
+def lovasz_softmax(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    classes: Literal["present", "all"] = "present",
+    over_batch: bool = True,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Convex surrogate of 1 - mean IoU: errors of probabilities, weighted by what each costs of the Jaccard index.
+
+    L = mean_c J_c(m_c), m_c = 1 - p_c where c is the class and p_c elsewhere, p = softmax(z), J the Lovász extension of
+    the Jaccard loss. classes: the mean is over those that are present, or over all. over_batch: the pixels of the whole
+    batch are sorted together, as the authors do, so that its IoU is that of the batch, not the mean of the images'.
+    logits: (N,C,...); target: (N,...) int64; mask: bool (N,...), pixels that count; returns (N,).
+
+    >>> lovasz_softmax(torch.zeros(1, 2, 4), torch.tensor([[0, 0, 0, 1]]))
+    tensor([0.5000])
+    """
+    check_choice("classes", classes, ("present", "all"))
+    check_class_logits(logits, target)
+    # errors that differ by less than rounding have an order too; a GPU has no time for it
+    precise = torch.float64 if logits.device.type == "cpu" else torch.promote_types(logits.dtype, torch.float32)
+    kept = torch.promote_types(logits.dtype, torch.float32)
+    p = logits.to(precise).softmax(1)
+    own = is_target(target, logits.shape[1])
+    if not target.numel():
+        return p.flatten(1).sum(1).to(kept)
+    counted = None if mask is None else _by_class(mask.unsqueeze(1).expand_as(own), over_batch)
+    truth = _by_class(own, over_batch)
+    losses = _extension(_by_class(torch.where(own, 1 - p, p), over_batch), truth, counted)
+    there = truth if counted is None else truth & counted
+    present = there.any(-1) if classes == "present" else torch.ones_like(losses, dtype=torch.bool)
+    values = torch.where(present, losses, 0).sum(1) / present.sum(1).clamp_min(1)
+    return values.to(kept).expand(len(target))
+
+
+def _by_class(pixels: Tensor, over_batch: bool) -> Tensor:
+    """Return (N,C,P) from (N,C,...), or (1,C,N*P) of the whole batch."""
+    flat = pixels.unsqueeze(-1).flatten(2)
+    return flat.movedim(1, 0).flatten(1).unsqueeze(0) if over_batch else flat
+
+
+@about(
+    name="Lovász hinge",
+    family="region",
+    kind="binary_logits",
+    link=None,
+    paper="Yu and Blaschko, ICML 2015; Berman et al., CVPR 2018, arXiv 1705.08790, eq. 9-10",
+    evidence="V",
+    per_image=True,
+)
+def lovasz_hinge(logits: Tensor, target: Tensor, *, over_batch: bool = False, mask: Tensor | None = None) -> Tensor:
+    """Convex surrogate of 1 - IoU of one region: hinge errors, weighted by what each costs of the Jaccard index.
+
+    L = J(m), m = max(1 - y z, 0), y = 2 t - 1, J the Lovász extension of the Jaccard loss. One value per image, as in
+    the authors' code. Probabilities mean nothing to it: the score 0 parts the region from the rest. logits and target
+    (0 or 1, above a half counts as 1) of one shape (N,...); mask: bool, same shape, pixels that count; returns (N,).
+
+    >>> lovasz_hinge(torch.zeros(1, 4), torch.tensor([[0.0, 0, 0, 1]]))
+    tensor([1.])
+    """
+    check_pair(logits, target)
+    kept = torch.promote_types(logits.dtype, torch.float32)
+    precise = torch.float64 if logits.device.type == "cpu" else kept
+    sign = torch.rsub(target, 1, alpha=2).to(precise)
+    errors = 1 + sign * logits.to(precise)
+    if not target.numel():
+        return errors.unsqueeze(-1).flatten(1).sum(1).to(kept)
+    counted = None if mask is None else _as_images(mask, over_batch)
+    values = _extension(_as_images(errors, over_batch), _as_images(target > 0.5, over_batch), counted)
+    return values.to(kept).expand(len(target))
