@@ -121,8 +121,7 @@ def files(folder: Path) -> dict[str, Counts]:
     expected, found = _numbers(clean), {}
     targets = list(_targets(clean))
     for name, damage in DAMAGES.items():
-        began = time.monotonic()
-        counts: dict[str, int] = dict.fromkeys(HEAD[1:], 0)
+        counts, began = dict.fromkeys(HEAD[1:], 0), time.monotonic()
         for target in targets:
             counts["tried"] += 1
             _one_file(clean, folder / "damaged", target, damage, expected, counts)
