@@ -121,7 +121,8 @@ def files(folder: Path) -> dict[str, Counts]:
     expected, found = _numbers(clean), {}
     targets = list(_targets(clean))
     for name, damage in DAMAGES.items():
-        counts, began = dict.fromkeys(HEAD[1:], 0), time.monotonic()
+        began = time.monotonic()
+        counts: dict[str, int] = dict.fromkeys(HEAD[1:], 0)
         for target in targets:
             counts["tried"] += 1
             _one_file(clean, folder / "damaged", target, damage, expected, counts)
