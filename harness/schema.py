@@ -11,6 +11,7 @@ import ast
 import functools
 import json
 import operator
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -98,14 +99,14 @@ GROUPS: dict[str, dict[str, Any]] = {
         "betas": Annotated[list[PartShare], Field(min_length=2, max_length=2)],
     },
     "stress": {
-        "rate": Share,
+        "rate": PartShare,
         "kind": Literal["symmetric", "next"],
         "ratio": Annotated[Number, Field(ge=1)],
         "profile": Literal["tail", "step"],
         "share": SomeShare,
         "seed": Index,
     },
-    "shift": {"size": Amount},
+    "shift": {"size": Share},
     "feed": {"workers": Count, "prefetch": Count},
     "engine": {
         "workers": CountOrNull,
@@ -120,7 +121,7 @@ GROUPS: dict[str, dict[str, Any]] = {
         "samples": Annotated[int, Field(ge=2)],
         "weights": dict[str, Amount],
         "nms": Share,
-        "steps": Count,
+        "steps": Annotated[int, Field(ge=2)],
         "predicts": Literal["noise", "image"],
         "sampler": Literal["balanced", "shuffled"],
         "images_per_class": Count,
@@ -392,8 +393,8 @@ def _code() -> Code:
 
 
 def _existing(target: str) -> str:
-    if not _code().exists(target):
-        raise ValueError("nothing of that name can be imported")
+    if target.partition(".")[0] in sys.stdlib_module_names or not _code().exists(target):
+        raise ValueError("nothing of that name can be built")
     return target
 
 
