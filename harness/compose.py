@@ -214,7 +214,7 @@ def alternatives(overrides: Sequence[str]) -> Iterator[list[str]]:
     """
     found = [parsed(entry) for entry in overrides]
     swept = [
-        [f"{each.input_line.partition('=')[0]}={value}" for value in each.sweep_string_iterator()]
+        [f"{(each.input_line or '').partition('=')[0]}={value}" for value in each.sweep_string_iterator()]
         if each.is_sweep_override() and each.is_discrete_sweep()
         else [entry]
         for each, entry in zip(found, overrides, strict=True)

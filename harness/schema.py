@@ -473,7 +473,7 @@ def _usage(model: type[BaseModel], path: str, content: Mapping[str, Any], error:
         missing = ".".join(filter(None, [path, *map(str, found["loc"])]))
         return UsageError(f"{missing} is missing: give it {words(_last(whole, found['loc']), whole)}.")
     if found["type"] == "value_error":
-        return UsageError(f"{full}={shown(value)}: {found['ctx']['error']}.")
+        return UsageError(f"{full}={shown(value)}: {found.get('ctx', {}).get('error')}.")
     if choices := _choices(schema):
         return unknown(full, shown(value), map(shown, choices))
     return UsageError(f"{full}={shown(value)}: use {words(schema, whole)}.")

@@ -5,7 +5,6 @@ call puts the margin on the true class and returns cross-entropy. Features and c
 """
 
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -14,7 +13,6 @@ from torch.nn import functional
 
 from losses.adapters import is_target
 from losses.checks import check_choice, check_features, check_range
-from losses.imbalance import ldam_margins
 from losses.loss import about
 from losses.shared import in_full_precision, masked_labels, unit
 
@@ -511,51 +509,3 @@ class ASoftmax(LSoftmax):
     ) -> None:
         shape = {"num_classes": num_classes, "num_features": num_features}
         super().__init__(**shape, margin=margin, start=start, decay=decay, power=power, least=least)
-
-
-@about(
-    name="LDAM of cosines",
-    family="angular",
-    kind="features",
-    link="softmax",
-    paper="Cao et al., NeurIPS 2019, arXiv 1906.07413, eq. 11-13, with the normalised head of the authors' code",
-    evidence="H",
-    from_training_set={"counts": "class_counts"},
-)
-class LDAMHead(CosineHead):
-    """Cross-entropy of scaled cosines, with a margin on the true class that is larger the rarer the class.
-
-    L = -ln softmax(s (cos - D_t [c = t]))_t, D_c = K / n_c^(1/4), K such that the rarest class has max_margin: CosFace
-    with a margin for each class, and `losses.imbalance.ldam` of the cosines that it is meant for. counts: n_c of the
-    training set, None = equal; a class without items counts as one with a single item.
-
-    >>> head = LDAMHead(num_classes=2, num_features=2, counts=[16, 1], scale=1.0)
-    >>> head.weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    >>> head(torch.tensor([[4.0, 3.0]]), torch.tensor([0])).detach()
-    tensor([0.7185])
-    """
-
-    margins: Tensor
-
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        num_features: int,
-        counts: Sequence[float] | Tensor | None = None,
-        max_margin: float = 0.5,
-        scale: float = 30.0,
-    ) -> None:
-        super().__init__(num_classes=num_classes, num_features=num_features, scale=scale, margin=max_margin)
-        held = torch.as_tensor([1.0] * num_classes if counts is None else counts, dtype=torch.float64)
-        if held.shape != (num_classes,):
-            raise ValueError(
-                f"counts: {tuple(held.shape)} numbers, allowed is one for each of the {num_classes} classes"
-            )
-        margins = ldam_margins(held.cpu().clamp_min(1), max_margin)
-        self.register_buffer("margins", margins.to(self.weight.dtype))
-
-    def margined(self, cosines: Tensor, target: Tensor) -> Tensor:
-        """Return the cosines (N,C) with the margin of its class on the true one."""
-        own = cosines.gather(1, target[:, None])
-        return _with_true(cosines, target, own - self.margins[target][:, None])

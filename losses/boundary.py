@@ -8,6 +8,7 @@ from torch import Tensor
 from losses.adapters import is_target
 from losses.checks import check_class_logits
 from losses.loss import about
+from losses.shared import masked_labels
 
 BLOCK = 1 << 22
 """Numbers that a step of the distance transform compares at once at most, unless one line of pixels is longer."""
@@ -25,27 +26,28 @@ BLOCK = 1 << 22
 def boundary(logits: Tensor, target: Tensor, *, background: bool = False, mask: Tensor | None = None) -> Tensor:
     """Probability of a region times the signed distance from its true boundary, below 0 inside.
 
-    L = mean_c p_c d_c, p = softmax(z), d_c in pixels: outside of the true region of class c the distance to its
-    nearest pixel, inside it 1 less the distance to the nearest pixel of another class, as in the authors' code, 0 on
-    its rim and where the class fills the image or is not in it. The mean is over the classes but the first, the
-    background, unless it is asked for. It can be negative, and has no slope where a class is absent, so it is added to a loss of regions,
-    with a weight that the paper raises from 0.01 by 0.01 per epoch. logits: (N,C,...); target: (N,...) int64; mask:
-    bool (N,...): pixels left out count in no distance; returns (N,...), all 0 of (N,C), images of one pixel.
+    L = mean_c p_c d_c, p = softmax(z), d_c in pixels: outside of the true region of class c the distance to its nearest
+    pixel; inside, 1 less the distance to the nearest pixel of another class, as in the authors' code, so 0 on its rim;
+    0 everywhere if the class fills the image or is not in it. The mean is over all classes but the first, unless the
+    background is asked for too. The value can be negative. Where a class is absent there is no slope, so it is added to
+    a loss of regions, with a weight that the paper raises from 0.01 by 0.01 per epoch. logits: (N,C,...); target:
+    (N,...) int64; mask: bool (N,...): distances are to pixels that count; returns (N,...), 0 for all items of (N,C).
 
     >>> boundary(torch.zeros(1, 2, 5), torch.tensor([[0, 0, 1, 1, 1]]))
     tensor([[ 1.0000,  0.5000,  0.0000, -0.5000, -1.0000]])
     """
+    target, mask = masked_labels(target, mask)
     check_class_logits(logits, target)
     first = 0 if background else 1
     exact = torch.promote_types(logits.dtype, torch.float32)
     p = logits.to(exact).softmax(1)[:, first:]
     with torch.no_grad():
         own = is_target(target, logits.shape[1])[:, first:]
-        away = signed_distance(own, None if mask is None else mask.unsqueeze(1)).to(exact)
+        away = _signed_distance(own, None if mask is None else mask.unsqueeze(1)).to(exact)
     return (p * away).mean(1)
 
 
-def signed_distance(region: Tensor, mask: Tensor | None = None) -> Tensor:
+def _signed_distance(region: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the distance of every pixel from the boundary of a region, in pixels, float32 (N,C,...).
 
     Outside, the distance to the nearest pixel of the region; inside, 1 less the distance to the nearest pixel that is
@@ -55,16 +57,16 @@ def signed_distance(region: Tensor, mask: Tensor | None = None) -> Tensor:
         region: bool (N,C,...).
         mask: bool that broadcasts, False: it is not known whether the pixel is of the region; None: all are known.
 
-    >>> signed_distance(torch.tensor([[[False, False, True, True]]]))
+    >>> _signed_distance(torch.tensor([[[False, False, True, True]]]))
     tensor([[[ 2.,  1.,  0., -1.]]])
     """
     inside, outside = (region, ~region) if mask is None else (region & mask, ~region & mask)
-    to_region, to_rest = distance(inside), distance(outside)
+    to_region, to_rest = _distance(inside), _distance(outside)
     signed = torch.where(region, 1 - to_rest, to_region)
     return torch.where(signed.isinf(), 0, signed)
 
 
-def distance(seeds: Tensor) -> Tensor:
+def _distance(seeds: Tensor) -> Tensor:
     """Return the Euclidean distance of every pixel to the nearest seed of its image, exact, infinite where none is.
 
     Squared distances are added up one dimension after the other, d(x) = min_y f(y) + (x - y)^2 (Felzenszwalb and
@@ -74,7 +76,7 @@ def distance(seeds: Tensor) -> Tensor:
     Args:
         seeds: bool (N,C,...).
 
-    >>> distance(torch.tensor([[[[True, False], [False, False]]]]))
+    >>> _distance(torch.tensor([[[[True, False], [False, False]]]]))
     tensor([[[[0.0000, 1.0000],
               [1.0000, 1.4142]]]])
     """

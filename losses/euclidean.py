@@ -260,9 +260,7 @@ def range_loss(
 
 def _cosines(features: Tensor) -> Tensor:
     """Return the cosines (N,N) of features (N,F) with each other, at least float32; 0 with one of length 0."""
-    exact = features.to(torch.promote_types(features.dtype, torch.float32))
-    length = exact.norm(dim=1, keepdim=True)
-    directions = exact / length.masked_fill(length <= 1e-12, 1)
+    directions = unit(features.to(torch.promote_types(features.dtype, torch.float32)))
     return directions @ directions.T
 
 

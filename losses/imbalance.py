@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from losses.adapters import OverClasses, is_target, one_hot, one_vs_rest, reduce_classes
+from losses.angular import CosineHead
 from losses.checks import check_choice, check_class_logits, check_pair, check_range
 from losses.loss import about
 from losses.probability import (
     binary_cross_entropy,
     binary_focal,
-    cross_entropy,
     entropy_of_classes,
     label_smoothing,
 )
@@ -170,9 +170,9 @@ def logit_adjustment(logits: Tensor, target: Tensor, *, counts: Weights | None =
     check_range("tau", tau, 0)
     check_class_logits(logits, target)
     if counts is None:
-        return cross_entropy(logits, target)
+        return entropy_of_classes(logits, target)
     held, exact = _counts(counts, logits), _exact(logits)
-    return cross_entropy(exact + (tau * (held / held.sum()).log()).to(exact.dtype), target)
+    return entropy_of_classes(exact + (tau * (held / held.sum()).log()).to(exact.dtype), target)
 
 
 @about(
@@ -217,11 +217,11 @@ def ldam(
 ) -> Tensor:
     """Cross-entropy with a margin on the true class that is larger the rarer the class.
 
-    L = -ln softmax(s (z - D_t [c = t]))_t, D_c = K / n_c^(1/4), K such that the rarest class has max_margin. In the
-    paper z are cosines, of features and class weights of length 1, for which s = 30 is meant: `losses.angular.LDAMHead`
-    makes them. counts: n_c of the training set, None = equal; a class without items counts as one with a single item.
-    The paper's deferred re-weighting, class weights from the 80th of 100 epochs or so on, is a schedule and no part of it.
-    logits: (N,C,...); target: (N,...) int64; returns (N,...).
+    L = -ln softmax(s (z - D_t [c = t]))_t, D_c = K / n_c^(1/4), K such that the rarest class has max_margin. The z of
+    the paper are cosines, of features and class weights of length 1, for which s = 30 is meant: `LDAMHead` makes them.
+    counts: n_c of the training set, None = equal; a class without items counts as one with a single item. The paper's
+    deferred re-weighting, class weights in the last fifth of the epochs, is a schedule and no part of it. logits:
+    (N,C,...); target: (N,...) int64; returns (N,...).
 
     >>> ldam(torch.zeros(2, 2), torch.tensor([0, 1]), counts=[16, 1], scale=1.0)
     tensor([0.8259, 0.9741])
@@ -229,20 +229,57 @@ def ldam(
     check_range("scale", scale, 0, above=True)
     check_class_logits(logits, target)
     exact = _exact(logits)
-    margins = ldam_margins(_counts([1.0] * logits.shape[1] if counts is None else counts, logits), max_margin)
-    own = is_target(target, logits.shape[1])
-    return cross_entropy(scale * (exact - torch.where(own, margins.to(exact.dtype), 0)), target)
+    margins = _margins(counts, logits, max_margin).to(exact.dtype)
+    return entropy_of_classes(scale * (exact - torch.where(is_target(target, logits.shape[1]), margins, 0)), target)
 
 
-def ldam_margins(counts: Tensor, max_margin: float) -> Tensor:
-    """Return the margin of every class, K / n^(1/4), the greatest of them max_margin; counts: n, 1 or more.
-
-    >>> ldam_margins(torch.tensor([16.0, 1.0]), 0.5)
-    tensor([0.2500, 0.5000])
-    """
+def _margins(counts: Weights | None, logits: Tensor, max_margin: float) -> Tensor:
+    """Return the margin of every class, (C,1,...) beside logits (N,C,...)."""
     check_range("max_margin", max_margin, 0)
-    inverse = counts**-0.25
+    inverse = _counts([1.0] * logits.shape[1] if counts is None else counts, logits) ** -0.25
     return max_margin * inverse / inverse.amax()
+
+
+@about(
+    name="LDAM of cosines",
+    family="angular",
+    kind="features",
+    link="softmax",
+    paper="Cao et al., NeurIPS 2019, arXiv 1906.07413, eq. 11-13, with the normalised head of the authors' code",
+    evidence="H",
+    from_training_set={"counts": "class_counts"},
+)
+class LDAMHead(CosineHead):
+    """Cross-entropy of scaled cosines, with a margin on the true class that is larger the rarer the class.
+
+    L = -ln softmax(s (cos - D_t [c = t]))_t, D_c = K / n_c^(1/4), K such that the rarest class has max_margin: CosFace
+    with a margin for each class, and `ldam` of the cosines that it is meant for. counts: n_c of the
+    training set, None = equal; a class without items counts as one with a single item.
+
+    >>> head = LDAMHead(num_classes=2, num_features=2, counts=[16, 1], scale=1.0)
+    >>> head.weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> head(torch.tensor([[4.0, 3.0]]), torch.tensor([0])).detach()
+    tensor([0.7185])
+    """
+
+    margins: Tensor
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        num_features: int,
+        counts: Weights | None = None,
+        max_margin: float = 0.5,
+        scale: float = 30.0,
+    ) -> None:
+        super().__init__(num_classes=num_classes, num_features=num_features, scale=scale, margin=max_margin)
+        margins = _margins(counts, self.weight.detach().T, max_margin).cpu()
+        self.register_buffer("margins", margins.to(self.weight.dtype))
+
+    def margined(self, cosines: Tensor, target: Tensor) -> Tensor:
+        """Return the cosines (N,C) with the margin of its class on the true one."""
+        return cosines - torch.where(is_target(target, len(self.margins)), self.margins, 0)
 
 
 @about(

@@ -12,6 +12,7 @@ from torch import Tensor
 from losses.adapters import is_target
 from losses.checks import check_choice, check_class_logits, check_pair
 from losses.loss import about
+from losses.shared import masked_labels, spread_mask
 
 
 def _extension(errors: Tensor, truth: Tensor, mask: Tensor | None) -> Tensor:
@@ -75,6 +76,7 @@ def lovasz_softmax(
     tensor([0.5000])
     """
     check_choice("classes", classes, ("present", "all"))
+    target, mask = masked_labels(target, mask)
     check_class_logits(logits, target)
     # errors that differ by less than rounding have an order too; a GPU has no time for it
     precise = torch.float64 if logits.device.type == "cpu" else torch.promote_types(logits.dtype, torch.float32)
@@ -111,8 +113,9 @@ def lovasz_hinge(logits: Tensor, target: Tensor, *, over_batch: bool = False, ma
     """Convex surrogate of 1 - IoU of one region: hinge errors, weighted by what each costs of the Jaccard index.
 
     L = J(m), m = max(1 - y z, 0), y = 2 t - 1, J the Lovász extension of the Jaccard loss. One value per image, as in
-    the authors' code. Probabilities mean nothing to it: the score 0 parts the region from the rest. logits and target
-    (0 or 1, above a half counts as 1) of one shape (N,...); mask: bool, same shape, pixels that count; returns (N,).
+    the authors' code. It makes no probabilities: the score 0 parts the region from the rest. logits and target (0 or 1;
+    what is above a half is of the region) of one shape (N,...); mask: bool, same shape, pixels that count; returns
+    (N,).
 
     >>> lovasz_hinge(torch.zeros(1, 4), torch.tensor([[0.0, 0, 0, 1]]))
     tensor([1.])
@@ -124,6 +127,6 @@ def lovasz_hinge(logits: Tensor, target: Tensor, *, over_batch: bool = False, ma
     errors = 1 + sign * logits.to(precise)
     if not target.numel():
         return errors.unsqueeze(-1).flatten(1).sum(1).to(kept)
-    counted = None if mask is None else _as_images(mask, over_batch)
+    counted = None if mask is None else _as_images(spread_mask(mask, target.shape), over_batch)
     values = _extension(_as_images(errors, over_batch), _as_images(target > 0.5, over_batch), counted)
     return values.to(kept).expand(len(target))

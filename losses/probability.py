@@ -302,8 +302,8 @@ def kl_divergence(logits: Tensor, target: Tensor, *, temperature: float = 1.0, r
 def soft_target_cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction = "none") -> Tensor:
     """Cross-entropy of the predicted distribution with a target distribution: mixed, smoothed or a teacher's labels.
 
-    L = -sum_c q_c ln p_c, p = softmax(z): cross-entropy where q is one-hot, and the Kullback-Leibler divergence plus
-    the entropy of q, which moves no gradient, elsewhere; q that does not sum to 1 is not scaled. logits and target
+    L = -sum_c q_c ln p_c, p = softmax(z): the Kullback-Leibler divergence plus the entropy of q, which has no part in
+    the gradient; ordinary cross-entropy where q is one-hot. A q that does not sum to 1 is not scaled. logits and target
     (probabilities) (N,C,...); returns (N,...), in nats, or their mean.
 
     >>> soft_target_cross_entropy(torch.zeros(1, 2), torch.tensor([[0.3, 0.7]]))
@@ -329,16 +329,15 @@ def soft_target_cross_entropy(logits: Tensor, target: Tensor, *, reduction: Redu
 def generalized_cross_entropy(logits: Tensor, target: Tensor, *, q: float = 0.7) -> Tensor:
     """Between cross-entropy, which learns fast, and the absolute error, which tolerates wrong labels.
 
-    L = (1 - p_t^q)/q, p = softmax(z): towards q = 0 cross-entropy, at q = 1 the probability not given to the true
-    class, half the absolute error. Bounded by 1/q; in the paper 0 < q <= 1. logits: (N,C,...); target: (N,...) int64;
+    L = (1 - p_t^q)/q, p = softmax(z): cross-entropy as q goes to 0; at q = 1 the probability not given to the true
+    class, half the absolute error. At most 1/q; in the paper 0 < q <= 1. logits: (N,C,...); target: (N,...) int64;
     returns (N,...).
 
     >>> generalized_cross_entropy(torch.zeros(1, 2), torch.tensor([1]))
     tensor([0.5492])
     """
     check_range("q", q, 0, above=True)
-    check_class_logits(logits, target)
-    return one_minus_prob(q * cross_entropy(logits, target)) / q
+    return one_minus_prob(q * entropy_of_classes(logits, target)) / q
 
 
 @about(
@@ -353,12 +352,12 @@ def generalized_cross_entropy(logits: Tensor, target: Tensor, *, q: float = 0.7)
 def asymmetric(
     logits: Tensor, target: Tensor, *, gamma_pos: float = 0.0, gamma_neg: float = 4.0, clip: float = 0.05
 ) -> Tensor:
-    """Binary cross-entropy that scales down easy negatives more than easy positives, and drops the easiest.
+    """Binary cross-entropy that scales easy negatives down, more than easy positives, and drops the easiest of them.
 
     L = -t (1-p)^g+ ln p - (1-t) p_m^g- ln(1-p_m), p = sigmoid(z), p_m = max(p - clip, 0), g+ and g- gamma_pos and
     gamma_neg: negatives below clip cost nothing, and those with wrong labels, p near 1, have a bounded slope. The
     authors' code has gamma_pos 1. For many labels per item; without clip and with equal exponents it is `binary_focal`
-    without alpha. logits and target (0 to 1) of one shape, which is returned.
+    without alpha. Elementwise: logits and target (0 to 1) of one shape, which is returned.
 
     >>> asymmetric(torch.tensor([0.0, 0.0, -4.0]), torch.tensor([1.0, 0.0, 0.0]))
     tensor([0.6931, 0.0245, 0.0000])
