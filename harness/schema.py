@@ -567,6 +567,8 @@ def _list_words(schema: Schema, whole: Schema) -> str:
 def _bounds(schema: Schema) -> str:
     low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
     high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
+    if low is not None and below is not None:
+        return f", at least {low:g} and below {below:g}"
     start = f"from {low:g}" if low is not None else f"above {above:g}" if above is not None else ""
     end = f"to {high:g}" if high is not None else f"below {below:g}" if below is not None else ""
     if start and not end:
