@@ -95,6 +95,7 @@ def _run(given: Sequence[str]) -> int:
     of_run = [entry for entry in given if entry.split("=")[0].split(".")[0] in RUN_OPTIONS]
     of_study = [entry for entry in given if entry not in (*named, *of_run) and not entry.startswith("plan_only=")]
     options = compose.compose_run(of_run).config
+    schema.refuse_without_effect(schema.without_effect(options, compose.paths(of_run)))
     identity = [f"base.{entry}" for entry in of_run if entry.startswith(("device=", "threads="))]
     study = plan.read_study(named[0].partition("=")[2], [*of_study, *identity])
     if plan_only == "checked":

@@ -15,15 +15,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from harness import compose, hardware
+from harness import compose, hardware, schema
 from harness.behaviour import Behaviours, Part
 from harness.code import Code
 from harness.content import Digests
 from harness.paths import RESULTS
 
 Config = dict[str, Any]
-NEUTRAL = {"rate": 0, "ratio": 1, "share": 1}
-"""Sizes at which a stress changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def spec_of(config: Config) -> RunSpec:
         trainer=trainer,
         device=device,
         threads=config["threads"] if device == "cpu" else None,
-        stress=None if not stress or any(stress.get(key) == value for key, value in NEUTRAL.items()) else stress,
+        stress=None if schema.neutral(stress) else stress,
         shift=config["shift"] or None,
     )
 

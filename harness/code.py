@@ -11,6 +11,7 @@ A class that a config chooses (``_target_``) is a component of its own, so nothi
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import hashlib
 import importlib.machinery
@@ -70,6 +71,46 @@ class Code:
                     if isinstance(entry, ast.Call) and _name(entry.func) == decorator:
                         return tuple(map(ast.literal_eval, entry.args))
         return None
+
+    def signature(self, name: str) -> dict[str, ast.expr] | None:
+        """Return the annotation of every parameter that a function, or the constructor of a class, declares.
+
+        Aliases such as ``Weights = Tensor | Sequence[float]`` are written out. None: the code is not the project's or
+        the user's own, or its constructor is inherited.
+        """
+        for module, bound in self._resolved(name.split(".")[0], name.split(".")[1:]):
+            source = self._source(module)
+            for statement in source.bound.get(bound, ()) if source else ():
+                inner = statement.body if isinstance(statement, ast.ClassDef) else [statement]
+                for function in inner:
+                    if isinstance(function, ast.FunctionDef) and function.name in ("__init__", bound):
+                        given = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+                        return {
+                            each.arg: self._written_out(each.annotation, module) for each in given if each.annotation
+                        }
+        return None
+
+    def exists(self, name: str) -> bool:
+        """Return whether a dotted name can be found; one in an installed package is believed to exist if that does."""
+        if any(self._resolved(name.split(".")[0], name.split(".")[1:])):
+            return True
+        head = name.split(".")[0]
+        return self._source(head) is None and "." in name and self._spec(head) is not None
+
+    def _written_out(self, annotation: ast.expr, module: str) -> ast.expr:
+        """Return an annotation in which every name that a module binds to a type stands for that type."""
+        code = self
+
+        class Aliases(ast.NodeTransformer):
+            def visit_Name(self, node: ast.Name) -> ast.expr:
+                for where, bound in code._resolved(module, [node.id]):
+                    source = code._source(where)
+                    for statement in source.bound.get(bound, ()) if source else ():
+                        if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
+                            return code._written_out(statement.value, where)
+                return node
+
+        return Aliases().visit(copy.deepcopy(annotation))
 
     def _reached(self, names: Iterable[str], stops: tuple[str, ...]) -> dict[tuple[str, str], str]:
         """Return the digests of every definition that is reached, by module and name."""

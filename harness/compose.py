@@ -12,14 +12,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import schema
 from harness.errors import UsageError, unknown
 from harness.paths import CONF
 
-GROUPS = ("task", "dataset", "model", "loss", "optimizer", "trainer", "stress", "shift")
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
 
+GROUPS = ("task", "dataset", "model", "loss", "optimizer", "trainer", "stress", "shift")
+OTHERS = ("engine", "feed")
+"""Groups that decide no number of a run."""
 Config = dict[str, Any]
 MOST_DEPTH, MOST_NODES, MOST_ALIASES = 12, 20_000, 10
 """Bounds on a YAML file, which can describe more than any memory holds in a few lines of aliases."""
@@ -108,6 +112,8 @@ def _composed(overrides: Sequence[str]) -> tuple[Composed, Mapping[str, Any]]:
     from hydra import compose
     from hydra.errors import HydraException
 
+    for entry in overrides:
+        parsed(entry)
     try:
         with _hydra():
             composed = compose(config_name="run", overrides=for_hydra(overrides), return_hydra_config=True)
@@ -140,7 +146,7 @@ def check_groups(choices: Mapping[str, str], config: Config, groups: Iterable[st
 def check_others(choices: Mapping[str, Any], config: Config) -> None:
     """Raise a UsageError unless what decides no number of a run is what it may be: engine, feed, data, tracking."""
     schema.check_run(config)
-    for group in ("engine", "feed"):
+    for group in OTHERS:
         schema.check_group(group, str(choices[group]), config[group], option(group, str(choices[group])))
 
 
@@ -172,6 +178,58 @@ def roles() -> frozenset[str]:
     """Return the keys ``loss.ROLE`` of all roles that tasks of conf/task/ have for their losses."""
     texts = (path.read_text() for path in (CONF / "task").glob("*.yaml"))
     return frozenset(name for text in texts for name in re.findall(r"/loss@(loss\.\w+):", text))
+
+
+def parsed(override: str) -> Override:
+    """Return an override as Hydra's own grammar reads it, so that lists, numbers and null mean what they mean there.
+
+    Raises:
+        UsageError: it cannot be read, or names what is no option as one of a config group.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        found = OverridesParser.create().parse_override(override)
+        value = None if found.is_delete() or found.is_sweep_override() else found.value()
+    except HydraException as error:
+        raise UsageError(f"cannot read '{override}': write key=value, and lists as key=[a,b].") from error
+    group = str(found.key_or_group)
+    names = value if group == "shift" and isinstance(value, list) else [value]
+    chooses = group in {*GROUPS, *roles(), *OTHERS} and not found.is_sweep_override()
+    if chooses and not all(isinstance(name, str) and name for name in names):
+        raise UsageError(f"{override}: give the name of an option, such as {group}={options(_folder(group))[0]}.")
+    return found
+
+
+def _folder(group: str) -> str:
+    return "loss" if group in roles() else group
+
+
+def alternatives(overrides: Sequence[str]) -> Iterator[list[str]]:
+    """Yield lists of overrides in which every value of a multirun (``loss=focal,ngl``) occurs once at least.
+
+    Raises:
+        UsageError: an override cannot be read.
+    """
+    found = [parsed(entry) for entry in overrides]
+    swept = [
+        [f"{(each.input_line or '').partition('=')[0]}={value}" for value in each.sweep_string_iterator()]
+        if each.is_sweep_override() and each.is_discrete_sweep()
+        else [entry]
+        for each, entry in zip(found, overrides, strict=True)
+    ]
+    for number in range(max(map(len, swept), default=1)):
+        yield [values[min(number, len(values) - 1)] for values in swept]
+
+
+def paths(overrides: Iterable[str]) -> set[str]:
+    """Return the dotted paths that overrides set.
+
+    >>> sorted(paths(["+task.crop=null", "~trainer.probe", "loss@loss.boxes=giou"]))
+    ['loss.boxes', 'task.crop', 'trainer.probe']
+    """
+    return {entry.partition("=")[0].lstrip("+~").removeprefix("loss@") for entry in overrides}
 
 
 def for_hydra(overrides: Iterable[str]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -26,6 +26,8 @@ SEARCH: Mapping[str, tuple[str, ...]] = {  # what of a study's field search each
 }
 RESERVED = frozenset({"runs", "measured", "published", "claims", "compare", "bench", "multirun"})
 """Folders of results/ that hold something else than a study."""
+NOT_OF_A_RUN = ("data", "engine", "feed", "tracking")
+"""Settings of a sweep as a whole."""
 Values = dict[str, Any]
 Contender = tuple[tuple[object, ...], str]  # a loss in a cell: a learning rate and settings are chosen for each
 
@@ -199,6 +201,7 @@ def _checked(study: Study) -> Study:
         raise UsageError(
             f"the study {study.name} needs the axes loss and seed: add axes.loss=[...] and axes.seed=[...]."
         )
+    _check_rules(study)
     _check_until(study)
     for seed in [*study.seeds, *study.further_seeds]:
         if seed < 0 or seed >= REPEAT_SEEDS_FROM:
@@ -206,6 +209,28 @@ def _checked(study: Study) -> Study:
             raise UsageError(f"{how} {seed}: use seeds from 0 to {REPEAT_SEEDS_FROM - 1}.")
     _check_search(study)
     return study
+
+
+def _check_rules(study: Study) -> None:
+    """Raise a UsageError if an axis lists a value twice, or something is set or asked that reaches no run."""
+    for key, values in study.axes.items():
+        if twice := [value for number, value in enumerate(values) if value in values[:number]]:
+            raise UsageError(f"axes.{key}={schema.shown(values)} has {schema.shown(twice[0])} twice: leave one out.")
+    for part, entries in {"base": [study.base], "axes": [study.axes], "recipes": _set(study)}.items():
+        for path in (path for entry in entries for path in entry):
+            if path.partition(".")[0] in NOT_OF_A_RUN or (path == "seed" and part != "axes"):
+                instead = "axes.seed=[...]" if path == "seed" else f"{path}=..."
+                raise UsageError(f"{part}.{path} has no effect: it is no setting of single runs, write {instead}.")
+    crossed = {*study.axes, *(key for entry in study.include for key in entry)}
+    rules = [("exclude", rule, {*study.axes, *(GROUPS if "seed" in rule else ())}) for rule in study.exclude]
+    rules += [("recipes", rule["when"], {*crossed, *GROUPS}) for rule in study.recipes]
+    for part, rule, known in rules:
+        for key, value in rule.items():
+            if key not in known:
+                raise unknown(f"axis in {part}", key, known)
+            for name in (value if isinstance(value, list) else [value]) if key in GROUPS else []:
+                if str(name) not in compose.options(key):
+                    raise unknown(f"{key} in {part}", name, compose.options(key))
 
 
 def exhibits() -> list[str]:
@@ -264,8 +289,9 @@ def settings(study: Study) -> list[Setting]:
     groups = {key: value for key, value in study.base.items() if key in GROUPS}
     base = compose.compose_run([f"{key}={_listed(value)}" for key, value in groups.items()])
     fixed = {key: value for key, value in study.base.items() if key not in GROUPS}
-    planned = [_setting(base, fixed, values, study, "run") for values in _combinations(study)]
-    _refuse_without_effect(planned, {*fixed, *study.axes, *(key for rule in study.recipes for key in rule["set"])})
+    crossed = [(values, _composed(base, fixed, values, study)) for values in _combinations(study)]
+    _refuse_without_effect([run for _, (run, _) in crossed], study)
+    planned = [_setting(*composed, values, "run") for values, composed in crossed]
     labels = {setting.label for setting in planned}
     if study.baseline not in labels:
         raise UsageError(
@@ -280,15 +306,20 @@ def settings(study: Study) -> list[Setting]:
             for values in _combinations(study)
             if _label(values) == study.baseline
         )
-        planned += [_setting(base, fixed, values, study, "negative_control") for values in swapped]
+        planned += [_setting(*_composed(base, fixed, values, study), values, "negative_control") for values in swapped]
     return list({(setting.cell, setting.label, setting.role): setting for setting in planned}.values())
 
 
-def _refuse_without_effect(planned: Sequence[Setting], given: Set[str]) -> None:
+def _refuse_without_effect(planned: Sequence[Composed], study: Study) -> None:
     """Raise a UsageError if what the study sets has no effect in any of its runs."""
-    found = [schema.without_effect(setting.spec.content, given) for setting in planned]
+    given = {*study.base, *study.axes, *(key for rule in (*study.include, *_set(study)) for key in rule)}
+    found = [schema.without_effect(run.config, given) for run in planned]
     everywhere = set.intersection(*(set(each) for each in found)) if found else set()
     schema.refuse_without_effect({path: found[0][path] for path in sorted(everywhere)})
+
+
+def _set(study: Study) -> list[Values]:
+    return [rule["set"] for rule in study.recipes]
 
 
 def _negative_control(study: Study, config: compose.Config) -> Values:
@@ -339,19 +370,23 @@ def _label(values: Values) -> str:
     return f"{values.get('loss', named)} {details}".strip()
 
 
-def _setting(base: Composed, fixed: Values, values: Values, study: Study, role: str) -> Setting:
+def _composed(base: Composed, fixed: Values, values: Values, study: Study) -> tuple[Composed, frozenset[str]]:
+    """Return the run of a combination, and which settings of its loss the study gives."""
     recipe: Values = {}
     for rule in study.recipes:
         if _matches(rule["when"], base.choices | values):
             recipe |= rule["set"]
-    run = compose.swapped(base, fixed | recipe | values)
+    given = fixed | recipe | values
+    return compose.swapped(base, given), frozenset(key for key in given if key.startswith("loss."))
+
+
+def _setting(run: Composed, pinned: frozenset[str], values: Values, role: str) -> Setting:
     spec = address.spec_of(run.config)
     axes = {
         key: value
         for key, value in values.items()
         if key not in ("loss", "model", "dataset") and not key.startswith("loss.")
     }
-    pinned = frozenset(key for key in fixed | recipe | values if key.startswith("loss."))
     return Setting(run.choices, _label(values), axes, role, spec, address.setting_hash(spec), pinned)
 
 

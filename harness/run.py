@@ -17,12 +17,25 @@ import hydra
 from omegaconf import DictConfig
 
 from harness import schema
-from harness.compose import GROUPS, check_groups, check_others, chosen, explain, for_hydra, plain
+from harness.compose import (
+    GROUPS,
+    alternatives,
+    check_groups,
+    check_others,
+    chosen,
+    compose_run,
+    explain,
+    for_hydra,
+    paths,
+    plain,
+)
 from harness.errors import UsageError
+from harness.paths import CONF
 
 if TYPE_CHECKING:
     from harness.training.job import Job
-from harness.paths import CONF
+
+MULTIRUN = ("-m", "--multirun")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     from hydra.errors import HydraException
 
+    try:
+        _check(given)
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed with a traceback
     sys.argv[1:] = for_hydra(given)
     statuses: list[str] = []
@@ -47,8 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             choices = chosen(of_hydra.runtime.choices, composed)
             check_groups(choices, composed)
             check_others(of_hydra.runtime.choices, composed)
-            paths = {entry.partition("=")[0].lstrip("+~") for entry in of_hydra.overrides.task}
-            schema.refuse_without_effect(schema.without_effect(composed, paths))
+            schema.refuse_without_effect(schema.without_effect(composed, paths(of_hydra.overrides.task)))
             statuses.append(run(choices, composed))
         except UsageError as error:  # Hydra would add a message of its own
             print(error, file=sys.stderr)
@@ -71,6 +88,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Interrupted: the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
     return 2 if "refused" in statuses else 1 if {"failed", "timeout"} & set(statuses) else 0
+
+
+def _check(given: Sequence[str]) -> None:
+    """Raise a UsageError if an override cannot be read, or a value of a multirun is wrong; say what does nothing."""
+    overrides = [entry for entry in given if entry not in MULTIRUN]
+    if any(entry.startswith("-") for entry in overrides):  # other flags are Hydra's own
+        return
+    for alternative in alternatives(overrides):
+        if len(overrides) < len(given):
+            schema.refuse_without_effect(schema.without_effect(compose_run(alternative).config, paths(alternative)))
+    for path in sorted(paths(overrides) - {"engine.checkpoint_seconds"}):
+        if path.startswith(("tracking.", "engine.")):
+            print(f"{path} has no effect on a single run.", file=sys.stderr)
 
 
 def _print_options() -> None:

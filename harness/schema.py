@@ -1,18 +1,22 @@
 """The schema of all settings: what each may be, checked when a run is composed, before anything starts.
 
 Which settings there are, and what each is by default, stands in conf/. What each may be stands here, by config group
-and name; a setting that is not named here takes the type of its default.
+and name; the signature of what an option builds says it of those that are not named here, and where that says nothing
+(settings that are passed on), the default does.
 """
 
 from __future__ import annotations
 
+import ast
 import functools
 import json
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from harness.code import Code
 from harness.errors import UsageError, unknown
 
 Schema = Mapping[str, Any]
@@ -247,7 +251,8 @@ OPEN = ("additionalProperties",)
 
 # ---------------------------------------------------------------- without effect
 
-NO_EFFECT: tuple[tuple[str, str, Callable[[Mapping[str, Any]], bool]], ...] = (
+Group = Mapping[str, Any]
+NO_EFFECT: tuple[tuple[str, str, Callable[[Group], bool]], ...] = (
     ("trainer.patience", "trainer.schedule=plateau", lambda trainer: trainer.get("schedule") == "plateau"),
     ("task.images_per_class", "task.sampler=balanced", lambda task: task.get("sampler") == "balanced"),
     ("task.overlap", "a task.crop", lambda task: task.get("crop") is not None),
@@ -255,14 +260,31 @@ NO_EFFECT: tuple[tuple[str, str, Callable[[Mapping[str, Any]], bool]], ...] = (
     ("model.weights", "model.pretrained=true", lambda model: bool(model.get("pretrained"))),
     ("stress.kind", "stress.rate above 0", lambda stress: bool(stress.get("rate"))),
     ("stress.profile", "stress.ratio above 1", lambda stress: stress.get("ratio", 1) != 1),
+    ("stress.seed", "a stress that changes something", lambda stress: not neutral(stress)),
+    ("tracking.uri", "tracking.enabled=true", lambda tracking: bool(tracking.get("enabled"))),
+    ("engine.per_device", "engine.workers=null", lambda engine: engine.get("workers") is None),
 )
 """Settings that matter under a condition only: path, the condition in words, and whether their group meets it."""
+OVERRULED = {"model.lr": "optimizer.lr", "model.precision": "trainer.precision"}
+"""Settings of a model that matter only where the other is null."""
+NEUTRAL = {"rate": 0, "ratio": 1, "share": 1}
+"""Sizes at which a stress changes nothing."""
+
+
+def neutral(stress: Group) -> bool:
+    """Return whether a stress changes nothing."""
+    return not stress or any(stress.get(key) == value for key, value in NEUTRAL.items())
 
 
 def without_effect(config: Mapping[str, Any], given: Iterable[str]) -> dict[str, str]:
     """Return which of the settings ``given`` have no effect in a composed run, and the condition that each wants."""
+    given = set(given)
     of_group = ((path, wanted, met, config.get(path.partition(".")[0]) or {}) for path, wanted, met in NO_EFFECT)
     found = {path: wanted for path, wanted, met, group in of_group if path in given and not met(group)}
+    for path in OVERRULED.keys() & given:
+        group, _, name = OVERRULED[path].partition(".")
+        if config[group][name] is not None:
+            found[path] = f"{OVERRULED[path]}=null"
     weights = config.get("task", {}).get("weights") or {}
     for role in (role for role in config.get("loss", {}) if weights.get(role, 1) == 0):
         of_role = (path for path in given if path == f"loss.{role}" or path.startswith(f"loss.{role}."))
@@ -295,7 +317,10 @@ def check_group(
 
 def of_group(group: str, option: str, default: Mapping[str, Any]) -> dict[str, Any]:
     """Return the JSON schema of a config group's option whose file holds ``default``."""
-    return _group_model(group, option, json.dumps(default)).model_json_schema()
+    found = _group_model(group, option, json.dumps(default)).model_json_schema()
+    for part in (found, *found.get("$defs", {}).values()):
+        part.pop("required", None)  # a file may leave to its defaults list what it does not change
+    return found
 
 
 def of_run(name: str) -> dict[str, Any]:
@@ -347,20 +372,68 @@ def _group_model(group: str, option: str, default: str) -> type[BaseModel]:
 
 def _model_of(name: str, default: Mapping[str, Any], known: Mapping[str, Any]) -> type[BaseModel]:
     config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
+    declared = _code().signature(str(default.get("_target_", ""))) or {}
     fields: dict[str, Any] = {}
     for key, value in default.items():
-        if key.startswith("_"):
-            fields[f"hidden{key}"] = (Any, Field(default=None, alias=key))
+        if key == "_target_":
+            fields["hidden_target"] = (Annotated[str, AfterValidator(_existing)], Field(alias=key))
+        elif key.startswith("_"):
+            fields[f"hidden{key}"] = (type(value), Field(alias=key))
         else:
-            fields[key] = (known[key] if key in known else _type_of(f"{name}_{key}", value), Field(default=None))
+            inner = f"{name}_{key}"
+            annotated = key in declared and _type_of_annotation(declared[key], _whole(inner, value))
+            fields[key] = (known.get(key) or annotated or _type_of(inner, value), ...)
     return create_model(name, __config__=config, **fields)
+
+
+@functools.cache
+def _code() -> Code:
+    return Code()
+
+
+def _existing(target: str) -> str:
+    if not _code().exists(target):
+        raise ValueError("nothing of that name can be imported")
+    return target
+
+
+def _whole(name: str, default: Any) -> Any:
+    """Return the type of whole numbers: those of models and data sets are sizes, unless the default is none."""
+    sizes = name.startswith(("model_", "dataset_")) and not (isinstance(default, int) and default < 1)
+    return Count if sizes else int
+
+
+def _type_of_annotation(node: ast.expr, whole: Any) -> Any:
+    """Return the type that an annotation stands for in a config; None where it says nothing, or no config can hold it.
+
+    Args:
+        node: the annotation.
+        whole: the type of whole numbers.
+    """
+    match node:
+        case ast.Constant(value=None):
+            return type(None)
+        case ast.Name(id=name):
+            return {"int": whole, "float": Number, "bool": bool, "str": str}.get(name)
+        case ast.BinOp(op=ast.BitOr()):
+            parts = [
+                part for part in (node.left, node.right) if not (isinstance(part, ast.Name) and part.id == "Tensor")
+            ]
+            kinds = [_type_of_annotation(part, whole) for part in parts]
+            return None if None in kinds else functools.reduce(operator.or_, kinds)
+        case ast.Subscript(value=ast.Name(id="Literal")):
+            return Literal[ast.literal_eval(node.slice)]
+        case ast.Subscript(value=ast.Name(id="Sequence" | "list")):
+            inner = _type_of_annotation(node.slice, whole)
+            return None if inner is None else Annotated[list[inner], Field(min_length=1)]
+    return None
 
 
 def _type_of(name: str, default: Any) -> Any:
     """Return the type of a setting by its default; of one that is open (null), anything."""
     if isinstance(default, bool):
         return bool
-    if isinstance(default, int) and name.startswith(("model_", "dataset_")):
+    if isinstance(default, int) and _whole(name, default) is Count:
         return Count
     if isinstance(default, list) and name.endswith("_size"):
         return Size
@@ -398,6 +471,8 @@ def _usage(model: type[BaseModel], path: str, content: Mapping[str, Any], error:
     if found["type"] == "missing":
         missing = ".".join(filter(None, [path, *map(str, found["loc"])]))
         return UsageError(f"{missing} is missing: give it {words(_last(whole, found['loc']), whole)}.")
+    if found["type"] == "value_error":
+        return UsageError(f"{full}={shown(value)}: {found.get('ctx', {}).get('error')}.")
     if choices := _choices(schema):
         return unknown(full, shown(value), map(shown, choices))
     return UsageError(f"{full}={shown(value)}: use {words(schema, whole)}.")
@@ -481,7 +556,8 @@ def _list_words(schema: Schema, whole: Schema) -> str:
     low, high = schema.get("minItems", 0), schema.get("maxItems")
     each = words(schema.get("items", {}), whole)
     many = each.replace("a whole number", "whole numbers").replace("a number", "numbers").replace("a text", "texts")
-    many = many.replace("a mapping", "mappings").replace("anything", "values")
+    many = many.replace("a mapping", "mappings").replace("a list", "lists").replace("anything", "values")
+    many = many.removesuffix(", at least one")
     size = f"{low} " if high == low else f"at least {low} " if low > 1 else ""
     least = ", at least one" if low == 1 and high is None else ""
     return f"a list of {size}{many}{least}"

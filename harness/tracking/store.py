@@ -123,6 +123,24 @@ def alone(uri: str, token: str) -> Iterator[bool]:
         yield undisturbed
 
 
+def _opened(path: Path) -> IO[str]:
+    """Open a lock, made where there is none, and never another file through a link.
+
+    Raises:
+        UsageError: something else has its name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        raise UsageError(f"the lock {path} cannot be opened ({error.strerror}): remove it.") from error
+    about = os.fstat(file)
+    if not stat.S_ISREG(about.st_mode) or about.st_nlink != 1:
+        os.close(file)
+        raise UsageError(f"the lock {path} is a link or no file: remove it.")
+    return os.fdopen(file, "r+")
+
+
 def make(database: Path) -> None:
     """Make MLflow's tables where there are none yet: beside, in one step put in place, so that no kill leaves a half.
 
@@ -188,24 +206,6 @@ class Bounded:
                 signal.signal(signal.SIGALRM, before)
 
         return bounded
-
-
-def _opened(path: Path) -> IO[str]:
-    """Open a lock, made where there is none, and never another file through a link.
-
-    Raises:
-        UsageError: something else has its name.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-    except OSError as error:
-        raise UsageError(f"the lock {path} cannot be opened ({error.strerror}): remove it.") from error
-    about = os.fstat(file)
-    if not stat.S_ISREG(about.st_mode) or about.st_nlink != 1:
-        os.close(file)
-        raise UsageError(f"the lock {path} is a link or no file: remove it.")
-    return os.fdopen(file, "r+")
 
 
 def check_writable(database: Path) -> None:

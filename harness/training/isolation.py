@@ -114,8 +114,9 @@ class Isolation:
             yield "a process of its own"
         for owner, before in self.watched:
             now = vars(owner)
-            names = now if owner is torch.Tensor else before
-            changed = [name for name in {**before, **names} if now.get(name) is not before.get(name)]
+            further = [name for name in now if name not in before and not name.startswith("__")]
+            changed = [name for name, value in before.items() if now.get(name) is not value]
+            changed += further if owner is torch.Tensor else []
             if changed:
                 yield f"another {owner.__name__}.{changed[0]}"
         closed = [name for name in ("stdout", "stderr") if getattr(sys, name).closed]

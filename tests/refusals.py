@@ -1,0 +1,93 @@
+"""Carry out the command lines of tests/wrong_commands.yaml in this process, and print as JSON how each ended.
+
+Nothing is trained: a run that gets so far that its training would begin has ended wrongly. The pre-flight check of a
+study, which workers do, is done in this process.
+"""
+
+import contextlib
+import importlib
+import io
+import json
+import shlex
+import signal
+import sys
+import traceback
+import types
+from pathlib import Path
+
+import yaml
+
+
+class InThisProcess:
+    """Stands for an engine: it checks jobs here, and trains none."""
+
+    size = 1
+
+    def __init__(self, device, threads, **settings):
+        from harness.engines.local import LocalEngine
+
+        LocalEngine(device, threads, **settings)  # refuses what it cannot do; it starts no worker by itself
+
+    def run(self, jobs):
+        from harness.engines.local import Event
+        from harness.training.job import check
+
+        for job in jobs:
+            assert job.only_check, "training begins"
+            yield Event("checked", job, 0, {"problem": check(job)})
+
+    def stop(self):
+        pass
+
+
+def begun(*_, **__):
+    raise AssertionError("training or a server begins")
+
+
+def outcome(module, line):
+    """Return the exit code of a command line, or the error it ended in, and what it printed."""
+    main = importlib.import_module(f"{module}.__main__" if module != "harness.run" else module).main
+    arguments, out, err = shlex.split(line), io.StringIO(), io.StringIO()
+    sys.argv[1:] = arguments
+    code = None
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(arguments)
+        except SystemExit as error:
+            code = error.code
+        except BaseException:
+            err.write(traceback.format_exc())
+    return {"code": code, "out": out.getvalue(), "err": err.getvalue()}
+
+
+def files(results):
+    """Return the files below the results, but for journals of what can be worked out again."""
+    return sorted(str(path) for path in results.rglob("*") if path.is_file() and path.suffix != ".jsonl")
+
+
+def main():
+    """Carry out the lines of the modules that are named, or of all, and print what came of them."""
+    from harness import tracking
+    from harness.paths import RESULTS
+    from harness.studies import sweep
+    from harness.tracking import dashboard
+    from harness.training import job
+
+    sweep.get_class = lambda target: InThisProcess
+    job.carry_out = tracking.LiveMirror = begun
+    dashboard.subprocess = types.SimpleNamespace(Popen=begun)
+    sys.argv[0] = "refusals"
+    listed = yaml.safe_load((Path(__file__).parent / "wrong_commands.yaml").read_text())
+    found, before = [], files(RESULTS)
+    for module, lines in listed.items():
+        for line, words in lines:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            ended = outcome(module, str(line))
+            found.append({"command": f"python -m {module} {line}", "words": str(words), **ended})
+            found[-1]["written"] = sorted(set(files(RESULTS)) - set(before))
+            before = files(RESULTS)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
