@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -66,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             check_groups(choices, composed)
             check_others(of_hydra.runtime.choices, composed)
             schema.refuse_without_effect(schema.without_effect(composed, paths(of_hydra.overrides.task)))
+            if not statuses:
+                _say_idle(paths(of_hydra.overrides.task))
             statuses.append(run(choices, composed))
         except UsageError as error:  # Hydra would add a message of its own
             print(error, file=sys.stderr)
@@ -91,14 +93,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check(given: Sequence[str]) -> None:
-    """Raise a UsageError if an override cannot be read, or a value of a multirun is wrong; say what does nothing."""
+    """Raise a UsageError if an override cannot be read, or a value of a multirun is wrong."""
     overrides = [entry for entry in given if entry not in MULTIRUN]
     if any(entry.startswith("-") for entry in overrides):  # other flags are Hydra's own
         return
     for alternative in alternatives(overrides):
         if len(overrides) < len(given):
             schema.refuse_without_effect(schema.without_effect(compose_run(alternative).config, paths(alternative)))
-    for path in sorted(paths(overrides) - {"engine.checkpoint_seconds"}):
+
+
+def _say_idle(given: Set[str]) -> None:
+    """Say which of the settings that were given only a sweep has a use for."""
+    for path in sorted(given - {"engine.checkpoint_seconds"}):
         if path.startswith(("tracking.", "engine.")):
             print(f"{path} has no effect on a single run.", file=sys.stderr)
 

@@ -11,6 +11,7 @@ import ast
 import functools
 import json
 import operator
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -98,14 +99,14 @@ GROUPS: dict[str, dict[str, Any]] = {
         "betas": Annotated[list[PartShare], Field(min_length=2, max_length=2)],
     },
     "stress": {
-        "rate": Share,
+        "rate": PartShare,
         "kind": Literal["symmetric", "next"],
         "ratio": Annotated[Number, Field(ge=1)],
         "profile": Literal["tail", "step"],
         "share": SomeShare,
         "seed": Index,
     },
-    "shift": {"size": Amount},
+    "shift": {"size": Share},
     "feed": {"workers": Count, "prefetch": Count},
     "engine": {
         "workers": CountOrNull,
@@ -120,7 +121,7 @@ GROUPS: dict[str, dict[str, Any]] = {
         "samples": Annotated[int, Field(ge=2)],
         "weights": dict[str, Amount],
         "nms": Share,
-        "steps": Count,
+        "steps": Annotated[int, Field(ge=2)],
         "predicts": Literal["noise", "image"],
         "sampler": Literal["balanced", "shuffled"],
         "images_per_class": Count,
@@ -392,8 +393,8 @@ def _code() -> Code:
 
 
 def _existing(target: str) -> str:
-    if not _code().exists(target):
-        raise ValueError("nothing of that name can be imported")
+    if target.partition(".")[0] in sys.stdlib_module_names or not _code().exists(target):
+        raise ValueError("nothing of that name can be built")
     return target
 
 
@@ -566,6 +567,8 @@ def _list_words(schema: Schema, whole: Schema) -> str:
 def _bounds(schema: Schema) -> str:
     low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
     high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
+    if low is not None and below is not None:
+        return f", at least {low:g} and below {below:g}"
     start = f"from {low:g}" if low is not None else f"above {above:g}" if above is not None else ""
     end = f"to {high:g}" if high is not None else f"below {below:g}" if below is not None else ""
     if start and not end:

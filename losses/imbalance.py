@@ -201,7 +201,7 @@ def balanced_softmax(logits: Tensor, target: Tensor, *, counts: Weights | None =
     name="LDAM",
     family="margin",
     kind="class_logits",
-    link="softmax",
+    link=None,
     paper="Cao et al., NeurIPS 2019, arXiv 1906.07413, eq. 11-13; scale and greatest margin of the authors' code",
     evidence="H",
     from_training_set={"counts": "class_counts"},
@@ -220,8 +220,8 @@ def ldam(
     L = -ln softmax(s (z - D_t [c = t]))_t, D_c = K / n_c^(1/4), K such that the rarest class has max_margin. The z of
     the paper are cosines, of features and class weights of length 1, for which s = 30 is meant: `LDAMHead` makes them.
     counts: n_c of the training set, None = equal; a class without items counts as one with a single item. The paper's
-    deferred re-weighting, class weights in the last fifth of the epochs, is a schedule and no part of it. logits:
-    (N,C,...); target: (N,...) int64; returns (N,...).
+    deferred re-weighting, class weights in the last fifth of the epochs, is a schedule and no part of it. No link: what
+    trains is the softmax of s z, not of z. logits: (N,C,...); target: (N,...) int64; returns (N,...).
 
     >>> ldam(torch.zeros(2, 2), torch.tensor([0, 1]), counts=[16, 1], scale=1.0)
     tensor([0.8259, 0.9741])

@@ -90,7 +90,7 @@ def _call(results: Path, *command: str, start: bool = False) -> Any:
     return process.returncode, said
 
 
-def _numbers(results: Path) -> dict[str, Any]:
+def numbers(results: Path) -> dict[str, Any]:
     """Return what finished runs scored, by key."""
     found = {}
     for path in results.glob("runs/*/record.json"):
@@ -102,7 +102,7 @@ def _numbers(results: Path) -> dict[str, Any]:
     return found
 
 
-def _stamps(results: Path) -> dict[str, tuple[int, int]]:
+def stamps(results: Path) -> dict[str, tuple[int, int]]:
     """Return what tells one writing of a record from the next, by key."""
     about = {path.parent.name: path.stat() for path in results.glob("runs/*/record.json")}
     return {key: (each.st_mtime_ns, each.st_ino) for key, each in about.items()}
@@ -118,7 +118,7 @@ def files(folder: Path) -> dict[str, Counts]:
     if code:
         raise SystemExit(said)
     _call(clean, "harness.records", "publish", "tried")
-    expected, found = _numbers(clean), {}
+    expected, found = numbers(clean), {}
     targets = list(_targets(clean))
     for name, damage in DAMAGES.items():
         began = time.monotonic()
@@ -156,14 +156,14 @@ def _one_file(
     path.write_bytes(damage(path.read_bytes()))
     if target.name != "records.index":
         (results / "tried" / "records.index").unlink()  # it was made from files that were whole
-    before = _stamps(results)
+    before = stamps(results)
     own = {target.parent.name} if target.name == "record.json" else set()
     _, said = _call(results, "harness", *STUDY)  # which ends with the report
-    after, numbers = _stamps(results), _numbers(results)
+    after, scored = stamps(results), numbers(results)
     counts["tracebacks"] += "Traceback (most recent call last)" in said
-    counts["lost"] += len(expected.keys() - numbers.keys())
+    counts["lost"] += len(expected.keys() - scored.keys())
     counts["repeated"] += sum(after.get(key) != stamp for key, stamp in before.items() if key not in own)
-    counts["wrong"] += sum(numbers[key] != expected[key] for key in expected.keys() & numbers.keys())
+    counts["wrong"] += sum(scored[key] != expected[key] for key in expected.keys() & scored.keys())
 
 
 # ---------------------------------------------------------------------- sweeps
@@ -179,18 +179,18 @@ def sweeps(folder: Path, epochs: int) -> dict[str, Counts]:
         running = [_call(results, *command, start=True) for _ in range(number)]
         written: dict[str, set[tuple[int, int]]] = {}
         while any(process.poll() is None for process in running):
-            for key, stamp in _stamps(results).items():
+            for key, stamp in stamps(results).items():
                 written.setdefault(key, set()).add(stamp)
             time.sleep(0.02)
         seconds = round(time.monotonic() - began)
         said = "".join(process.communicate()[0] for process in running)
-        numbers = _numbers(results)
-        expected = expected or numbers
+        scored = numbers(results)
+        expected = expected or scored
         found[f"{number} sweep{'s' * (number > 1)} at once"] = {
             "tried": number,
-            "lost": len(expected.keys() - numbers.keys()) + sum(process.returncode != 0 for process in running),
+            "lost": len(expected.keys() - scored.keys()) + sum(process.returncode != 0 for process in running),
             "repeated": sum(len(stamps) - 1 for stamps in written.values()),
-            "wrong": sum(numbers[key] != expected[key] for key in expected.keys() & numbers.keys()),
+            "wrong": sum(scored[key] != expected[key] for key in expected.keys() & scored.keys()),
             "tracebacks": said.count("Traceback (most recent call last)") + said.count("failed: "),
             "seconds": seconds,
         }

@@ -125,6 +125,26 @@ def _log_cosh(library: Any, ours: Any) -> Function:
     return lambda data, target: library.log_cosh_error(data.flatten(), target.flatten())
 
 
+def _asymmetric_classes(library: Any, ours: Any) -> Function:
+    peer = library.AsymmetricLossMultiLabel(gamma_neg=4, gamma_pos=0, clip=0.05)
+    return lambda data, target: peer(data, functional.one_hot(target, data.shape[1]).to(data))
+
+
+def _lovasz_hinge(library: Any, ours: Any) -> Function:
+    peer = library.LovaszLoss(mode="binary", per_image=True)
+    return lambda data, target: peer(data.float(), target.float())  # its weights are float32, whatever it is given
+
+
+def _supervised(library: Any, ours: Any) -> Function:
+    return library.SupConLoss(temperature=0.1, reducer=_mean_of_anchors())
+
+
+def _multi_similarity(library: Any, ours: Any) -> Function:
+    miner = importlib.import_module("pytorch_metric_learning.miners").MultiSimilarityMiner(epsilon=0.1)
+    peer = library.MultiSimilarityLoss(alpha=2, beta=50, base=1.0)
+    return lambda data, target: peer(data, target, miner(data, target))
+
+
 METRIC = "pytorch_metric_learning.losses"
 SMP = "segmentation_models_pytorch.losses"
 DEGREES = 180 / math.pi
@@ -222,6 +242,24 @@ PEERS = (
     Peer("ssim", "kornia.losses", _of("ssim_loss", 11, padding="valid"), factor=lambda shape: 0.5),
     # it scales the weights, which sum to 1.0001, to 1
     Peer("ms_ssim", "piq", _module("MultiScaleSSIMLoss"), settings={"weights": [w / 1.0001 for w in SCALES]}),
+    Peer("soft_target_cross_entropy", "torch.nn", _module("CrossEntropyLoss")),
+    Peer("soft_target_cross_entropy", "timm.loss", _module("SoftTargetCrossEntropy"), dense=False),
+    Peer(
+        "asymmetric",
+        "timm.loss",
+        _module("AsymmetricLossMultiLabel", gamma_neg=4, gamma_pos=0, clip=0.05, reduction="mean"),
+    ),
+    Peer("asymmetric_ovr", "timm.loss", _asymmetric_classes, dense=False),
+    Peer(
+        "lovasz_softmax",
+        "kornia.losses",
+        _of("lovasz_softmax_loss"),
+        settings={"over_batch": False, "classes": "all"},
+        dense=True,
+    ),
+    Peer("lovasz_hinge", SMP, _lovasz_hinge, dense=True),
+    Peer("supervised_contrastive", METRIC, _supervised),
+    Peer("multi_similarity", METRIC, _multi_similarity),
     Peer("gan_discriminator", "torch.nn", _module("BCEWithLogitsLoss")),
 )
 

@@ -1,21 +1,21 @@
-"""Carry out the command lines of tests/wrong_commands.yaml in this process, and print as JSON how each ended.
+"""Carry out the command lines of tests/wrong_commands.txt in this process, and print as JSON how each ended.
 
 Nothing is trained: a run that gets so far that its training would begin has ended wrongly. The pre-flight check of a
 study, which workers do, is done in this process.
 """
 
 import contextlib
+import functools
 import importlib
 import io
 import json
 import shlex
 import signal
 import sys
+import time
 import traceback
 import types
 from pathlib import Path
-
-import yaml
 
 
 class InThisProcess:
@@ -66,8 +66,8 @@ def files(results):
 
 
 def main():
-    """Carry out the lines of the modules that are named, or of all, and print what came of them."""
-    from harness import tracking
+    """Carry out every line and print what came of it."""
+    from harness import compose, tracking
     from harness.paths import RESULTS
     from harness.studies import sweep
     from harness.tracking import dashboard
@@ -77,15 +77,18 @@ def main():
     job.carry_out = tracking.LiveMirror = begun
     dashboard.subprocess = types.SimpleNamespace(Popen=begun)
     sys.argv[0] = "refusals"
-    listed = yaml.safe_load((Path(__file__).parent / "wrong_commands.yaml").read_text())
+    composed = functools.cache(lambda overrides, compose=compose._composed: compose(overrides))
+    compose._composed = lambda overrides: composed(tuple(overrides))  # what Hydra composes takes most of the time
+    lines = (Path(__file__).parent / "wrong_commands.txt").read_text().splitlines()
     found, before = [], files(RESULTS)
-    for module, lines in listed.items():
-        for line, words in lines:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            ended = outcome(module, str(line))
-            found.append({"command": f"python -m {module} {line}", "words": str(words), **ended})
-            found[-1]["written"] = sorted(set(files(RESULTS)) - set(before))
-            before = files(RESULTS)
+    for line, words in (line.split("  =>  ") for line in lines if not line.startswith("#")):
+        module, _, arguments = line.partition(" ")
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        began = time.monotonic()
+        ended = outcome(module, arguments)
+        found.append({"command": line, "words": words, **ended, "seconds": time.monotonic() - began})
+        found[-1]["written"] = sorted(set(files(RESULTS)) - set(before))
+        before = files(RESULTS)
     print(json.dumps(found))
 
 

@@ -65,7 +65,7 @@ def test_help_needs_no_torch(cli, module):
         (["harness.run", "shift=[noise,atack]"], "unknown shift 'atack': did you mean attack"),
         (["harness.run", "task=regression", "stress=few"], "stress changes items with a class each"),
         (["harness.run", "task=segmentation", "shift=[attack]"], "shift=attack misleads classifiers of images"),
-        (["harness.run", "shift=[noise]", "shift.noise.size=2"], "shift size is 2; it must be between 0 and 1"),
+        (["harness.run", "shift=[noise]", "shift.noise.size=2"], "shift.noise.size=2: use a number from 0 to 1"),
         (["harness.records", "publish", "nothing"], "no records of a study 'nothing'"),
         (["harness.report", "build", "nothing"], "no records of a study 'nothing'"),
     ],

@@ -228,8 +228,6 @@ def test_a_run_resumes_bit_for_bit_in_mid_epoch(tmp_path):
         (("task.images_per_class=5",), r"must be two or more and divide trainer.batch_size, 64"),
         (("trainer.batch_size=128", "task.images_per_class=2"), "but there are 40 training classes"),
         (("task.images_per_class=32",), "but a class has only 16 training images"),
-        (("task.sampler=random",), "task.sampler is random; it must be balanced or shuffled"),
-        (("task.views=3",), "task.views is 3; it must be 1 or 2"),
         (("task.views=2", "dataset.augment.shift=0"), "both views would be the same"),
         (("loss=clip_contrastive",), "compares embeddings, but this task offers only class_logits and features"),
         (("loss=mse",), "compares values"),

@@ -150,7 +150,7 @@ def test_daemonic_workers_stream_too(spec, job, data, tmp_path):
     jobs = [job(made, feed=feed, folder=str(tmp_path / name), key=name, **given) for name, feed in FEEDS.items()]
     with LocalEngine("cpu", workers=1) as engine:
         ended = [event.content for event in engine.run(jobs) if event.kind == "finished"]
-    assert ended == [{"status": "done"}] * 2
+    assert ended == [{"status": "done", "leftover": ""}] * 2
     one, other = (json.loads((tmp_path / name / "record.json").read_text()) for name in FEEDS)
     assert one["test"] == other["test"]
 

@@ -189,7 +189,7 @@ def test_wrong_names_get_a_sentence(axes, said):
         ("search.seeds=[1002]", "share a seed"),
         ("search.seeds=[7001,8001]", r"contains a seed and that seed \+ 1000, on which the control is searched"),
         ("search.seeds=[998]", r"search.seeds \(up to search.most_seeds\) and axes.seed share a seed"),
-        ("search.most_seeds=0", "search.most_seeds=0: use a whole number from 1 and below 1000"),
+        ("search.most_seeds=0", "search.most_seeds=0: use a whole number, at least 1 and below 1000"),
         ("search.most=-1", "search.most=-1: use a whole number from 0 on"),
         ("search.most=1", "search.most is for track=lr and track=tuned, but the track of this study is fixed"),
         ("max_seeds=24", "max_seeds=24 is for until=decided: add that"),

@@ -114,7 +114,6 @@ def skip(run, epochs):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        (("trainer.patience=0",), "trainer.patience is 0; it must be a whole number from 1 on."),
         (("trainer.select=last",), "trainer.schedule=plateau goes back to the best epoch"),
     ],
 )

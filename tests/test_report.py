@@ -217,7 +217,9 @@ def test_declared_metrics_travel_with_the_records_and_with_what_is_published(tmp
         "metrics": [SMOOTHNESS.as_dict()],
     }
     records.save(records.run_folder("a", tmp_path), record, pd.DataFrame({"epoch": [1]}))
-    records.write_json(tmp_path / "own" / "study.json", {"name": "own", "metric": "test.smoothness"})
+    records.write_json(
+        tmp_path / "own" / "study.json", {"name": "own", "axes": {}, "baseline": "x", "metric": "test.smoothness"}
+    )
     (tmp_path / "own" / "runs.csv").write_text("key,role,label,seed,pair_seed,setting\na,run,x,1,1,s\n")
     for _ in ("from the records", "from their index"):
         found = records.load_study("own", tmp_path)

@@ -72,3 +72,43 @@ def test_a_file_that_explodes_or_is_no_yaml_is_refused(text, words, tmp_path):
     path.write_text(text)
     with pytest.raises(UsageError, match=words):
         compose.loaded(path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["loss=ghm_c", "loss.bins=2.5"], "loss.bins=2.5: use a whole number."),
+        (["loss=focal", "loss.alpha=half"], "loss.alpha=half: use a number, or null."),
+        (["loss=mv_softmax", "loss.kind=ar"], "unknown loss.kind 'ar': did you mean arc?"),
+        (["loss=bce_ovr", "loss.over_classes=som"], "unknown loss.over_classes 'som': did you mean sum?"),
+        (["loss=class_balanced", "loss.counts=[1,x]"], "loss.counts=[1,x]: use a list of numbers"),
+        (["loss=focal", "loss._target_=losses.nothing"], "loss._target_=losses.nothing: nothing of that name"),
+        (["~trainer.epochs"], "trainer.epochs is missing: give it a whole number from 1 on."),
+    ],
+)
+def test_settings_of_losses_take_their_type_from_the_signature_and_none_may_be_missing(overrides, sentence):
+    with pytest.raises(UsageError) as caught:
+        compose.compose_run(overrides)
+    assert str(caught.value).startswith(sentence)
+
+
+def test_what_a_signature_allows_passes():
+    compose.compose_run(["loss=wasserstein", "loss.cost=[[0,1],[1,0]]"])
+    compose.compose_run(["loss=class_balanced", "loss.counts=[3,2.5]"])
+    compose.compose_run(["+dataset.augment.foreground=0.5", "task=segmentation"])
+
+
+def test_every_value_of_a_multirun_is_looked_at_before_the_first_run():
+    found = list(compose.alternatives(["loss=focal,ngl", "seed=1,2,3", "device=cpu"]))
+    assert found == [
+        ["loss=focal", "seed=1", "device=cpu"],
+        ["loss=ngl", "seed=2", "device=cpu"],
+        ["loss=ngl", "seed=3", "device=cpu"],
+    ]
+
+
+@pytest.mark.parametrize("overrides", [["optimizer.lr=0.1"], ["trainer.precision=fp32"]])
+def test_a_model_s_own_setting_that_is_overruled_is_named(overrides):
+    path = "model." + overrides[0].partition("=")[0].partition(".")[2]
+    assert path in schema.without_effect(compose.compose_run(overrides).config, [path])
+    assert not schema.without_effect(compose.compose_run().config, [path])

@@ -247,8 +247,6 @@ def test_every_loss_of_class_logits_takes_a_step_and_all_others_are_refused(name
         ([*SEGMENTATION, "loss=arcface"], "compares features, but this task offers only class_logits"),
         ([*SEGMENTATION, "dataset.size=[50,50]"], "does not divide images of 50x50"),
         (["task=segmentation_windows"], r"task.crop is \[64, 64\]; it must be .* at most 48 and 48"),
-        ([*WINDOWS, "task.overlap=1"], "task.overlap is 1"),
-        ([*WINDOWS, "task.scales=[1,0]"], r"task.scales is \[1, 0\]"),
     ],
 )
 def test_wrong_combinations_are_one_sentence(loop, overrides, sentence):

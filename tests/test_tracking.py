@@ -724,7 +724,8 @@ def write_results(results, rows):
     """Lay out what a sweep leaves on disk; rows that are missing are planned only."""
     folder = results / "trial"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "study.json").write_text('{"question": "Which?"}')
+    asked = {"question": "Which?", "axes": {}, "baseline": "cross_entropy", "metric": "test.top1"}
+    (folder / "study.json").write_text(json.dumps(asked))
     frame = pd.DataFrame(rows)
     frame[["key", "role", "label", "seed", "pair_seed", "setting", "dataset", "model", "loss"]].to_csv(
         folder / "runs.csv", index=False)  # fmt: skip

@@ -271,24 +271,6 @@ def test_with_one_objective_the_loop_is_the_plain_loop_bit_for_bit(loop):
         assert not torch.equal(start[name], tensor), name
 
 
-@pytest.mark.parametrize(
-    ("setting", "sentence"),
-    [
-        ("trainer.schedule=cosin", "unknown trainer.schedule 'cosin': did you mean cosine?"),
-        ("trainer.precision=fp16", "unknown trainer.precision 'fp16': did you mean bf16"),
-        ("trainer.select=best", "unknown trainer.select 'best': "),
-        ("trainer.epochs=0", "trainer.epochs is 0; it must be a whole number from 1 on."),
-        ("trainer.batch_size=2.5", "trainer.batch_size is 2.5; it must be a whole number from 1 on."),
-        ("loss.smoothing=much", "TypeError"),
-    ],
-)
-def test_a_recipe_that_means_nothing_is_refused_before_training(spec, job, setting, sentence):
-    found = check(job(spec("loss=label_smoothing", setting), only_check=True))
-    assert found is not None
-    assert found.startswith(sentence)
-    assert "\n" not in found
-
-
 def test_failure_is_recorded_with_its_traceback(spec, job, tmp_path, monkeypatch):
     given = job(spec("trainer.schedule=cosine"), folder=str(tmp_path))
 

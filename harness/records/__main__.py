@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--runs", type=int, default=6, help="at most so many (default: 6)")
     command.add_argument("options", nargs="*", metavar="KEY=VALUE", help="of a run, such as data.root=DIR")
     given = parser.parse_args(arguments)
+    if given.command == "confirm" and given.runs < 1:
+        parser.error(f"--runs {given.runs}: use a whole number from 1 on.")
     try:
         if given.command == "publish":
             print(publish(given.study))

@@ -38,8 +38,8 @@ FAILED = ("failed", "timeout")
 """What a run that has no result may be: it raised, or was silent for so long that it was ended."""
 SLACK = 1e-6
 """How far rounding may carry a metric over the end of its range."""
-KEY = re.compile("[0-9a-f]{16}")
-"""What a key looks like; any other name in a list or a folder is none and leads to no file."""
+KEY = re.compile(r"\w[\w-]*")
+"""What a key may look like: the name of a folder, which no dot or slash leads elsewhere; any other leads to no file."""
 GARBLED = (ValueError, EOFError, KeyError, TypeError, RecursionError, zipfile.BadZipFile, zlib.error, struct.error)
 """What readers of JSON, CSV and npz raise where a file is not what it should be."""
 NO_ROOM = {

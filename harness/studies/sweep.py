@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -365,8 +366,8 @@ def checked_only(study: Study, options: Config, results: Path = RESULTS) -> str:
 def estimate(missing: Sequence[Setting], runs: Sequence[Run], results: Path, sample: int = 200) -> float | None:
     """Return the seconds of work that runs of ``missing`` would take on one worker, from records of like runs.
 
-    A like run has the same data and model, if possible the same loss; published runs count where none was made here.
-    None if there is nothing to go by.
+    A like run has the same data and model, if possible the same loss; every epoch takes as long as one of its own.
+    Published runs count where none was made here. None if there is nothing to go by.
     """
     here = records.finished(results)
     times: dict[tuple[str, ...], list[float]] = {}
@@ -374,14 +375,14 @@ def estimate(missing: Sequence[Setting], runs: Sequence[Run], results: Path, sam
         record = records.read(run.key, results)
         if record and record["cost"].get("wall_s"):
             for like in _likes(run.setting):
-                times.setdefault(like, []).append(record["cost"]["wall_s"])
+                times.setdefault(like, []).append(record["cost"]["wall_s"] / run.setting.spec.trainer["epochs"])
     times = times or _published_times()
     total = 0.0
     for setting in missing:
         known = next((times[like] for like in _likes(setting) if like in times), None)
         if known is None:
             return None
-        total += sum(known) / len(known)
+        total += setting.spec.trainer["epochs"] * sum(known) / len(known)
     return total
 
 
@@ -392,16 +393,22 @@ def workers_of(options: Config, device: str) -> int:
 
 
 def _published_times() -> dict[tuple[str, ...], list[float]]:
-    """Return the seconds of published runs, by what makes others like them: data and model, and loss."""
+    """Return the seconds of an epoch of published runs, by what makes others like them: data and model, and loss."""
     found: dict[tuple[str, ...], list[float]] = {}
     for listed in sorted(MEASURED.glob("*.json")):
-        path = next(MEASURED.glob(f"{listed.stem}.csv*"))
-        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-            for row in csv.DictReader(file):
-                if seconds := row.get("cost.wall_s"):
-                    for like in ((row["dataset"], row["model"], row["loss"]), (row["dataset"], row["model"])):
-                        found.setdefault(like, []).append(float(seconds))
+        shared = json.loads(listed.read_text()).get("shared", {}).get("config.trainer.epochs")
+        of_setting = {row["setting"]: row for row in _rows(next(MEASURED.glob(f"{listed.stem}_settings.csv*")))}
+        for row in _rows(next(MEASURED.glob(f"{listed.stem}.csv*"))):
+            epochs = of_setting.get(row["setting"], {}).get("config.trainer.epochs") or shared
+            if epochs and (seconds := row.get("cost.wall_s")):
+                for like in ((row["dataset"], row["model"], row["loss"]), (row["dataset"], row["model"])):
+                    found.setdefault(like, []).append(float(seconds) / float(epochs))
     return found
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+        return list(csv.DictReader(file))
 
 
 def _likes(setting: Setting) -> tuple[tuple[str, ...], ...]:

@@ -38,7 +38,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code: 1 if the store could not be written, 2 for a request that cannot be met."""
-    given = _parser().parse_args(arguments)
+    given = (parser := _parser()).parse_args(arguments)
+    if not 0 < given.port < 1 << 16:
+        parser.error(f"--port {given.port}: use a whole number from 1 to 65535.")
     uri = given.uri or default_uri(given.results)
     try:
         if given.study == "ui":

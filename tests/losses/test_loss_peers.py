@@ -21,7 +21,11 @@ def drawn(peer, loss, seed):
         side = SIDES[peer.loss]
         first, noise = torch.rand(2, 2, 3, side, side, generator=draw, dtype=torch.float64)
         return first.requires_grad_(), (0.7 * first.detach() + 0.3 * noise)
-    if peer.loss == "triplet":  # the peer leaves out items that are alone with their class, which count 0 in ours
+    if peer.loss in (
+        "triplet",
+        "supervised_contrastive",
+        "multi_similarity",
+    ):  # the peer leaves out items that are alone with their class, which count 0 in ours
         return pair_of(loss, count=10, seed=seed)[0], torch.arange(10) % 5
     height, width = (int(n) for n in torch.randint(4, 9, (2,), generator=draw))
     count = int(torch.randint(5, 20, (), generator=draw))

@@ -10,7 +10,7 @@ import pytest
 from loss_registry import NAMES, build, config, target_of
 
 import losses
-from losses import boundary, compound, generative, hybrid, imbalance, kinds, loss, probability
+from losses import compound, generative, hybrid, kinds, loss, probability
 from losses.adapters import on_probabilities, one_vs_rest
 
 REGION = ("dice", "jaccard", "tversky", "focal_tversky", "log_cosh_dice", "generalized_dice")
@@ -86,15 +86,7 @@ def test_every_public_function_that_compares_with_a_target_is_declared():
         for key, member in vars(importlib.import_module(name)).items()
         if inspect.isfunction(member) and member.__module__ == name and not key.startswith("_")
     }
-    helpers = {
-        boundary.distance,
-        boundary.signed_distance,
-        imbalance.ldam_margins,
-        hybrid.number,
-        hybrid.added,
-        generative.critic_slopes,
-        probability.entropy_of_classes,
-    }
+    helpers = {hybrid.number, hybrid.added, generative.critic_slopes, probability.entropy_of_classes}
     assert public - helpers <= declared()
 
 
