@@ -439,6 +439,13 @@ def dribbles(request, over):
         request.sendall(b" ")
 
 
+def floods(request, over):
+    """Begin an answer and never end it, as fast as it is read."""
+    request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n")
+    while not over.is_set():
+        request.sendall(bytes(1 << 20))
+
+
 class Faulty(socketserver.ThreadingTCPServer):
     """Passes so many requests on to a server on loopback; what comes after them meets a fault."""
 
@@ -495,6 +502,15 @@ def test_a_server_that_does_not_answer_as_it_should_costs_a_bounded_time(fault, 
     assert (done.new, done.skipped) == (0, 1)
     assert words in done.reason
     assert "no result is lost" in done.reason
+
+
+def test_an_answer_that_floods_is_cut_off_before_memory_is_full(impatient, monkeypatch):
+    monkeypatch.setattr(Bounded.__init__, "__defaults__", (60.0, 1.0))
+    monkeypatch.setattr("harness.tracking.store.ANSWER_BYTES", 1 << 24)
+    with Faulty(floods) as url:
+        done = mirror(study_of(run_row()), url)
+    assert done.skipped == 1
+    assert "does not end" in done.reason
 
 
 def test_a_server_that_is_always_slow_is_given_up_however_many_calls_there_are():
@@ -699,7 +715,7 @@ def test_a_real_server_holds_what_was_mirrored_also_after_it_was_gone_half_way(u
         for passed, fault in ((1, waits), (4, goes), (7, dribbles), (10, breaks_off)):
             study = study_of(run_row(seed=1), run_row(seed=2), name=f"cut {passed}")
             with monkeypatch.context() as hasty:
-                hasty.setattr(Bounded.__init__, "__defaults__", (2.0, 0.5))
+                hasty.setattr(Bounded.__init__, "__defaults__", (1.0, 0.5))
                 with Faulty(fault, passed, int(url.rpartition(":")[2])) as behind:
                     cut = mirror(study, behind)
             assert cut.skipped

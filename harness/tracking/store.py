@@ -9,10 +9,12 @@ import hashlib
 import logging
 import os
 import re
+import resource
 import secrets
 import signal
 import sqlite3
 import stat
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +29,10 @@ ANSWER_S = 30.0
 """How long a tracking server may take for the whole of an answer."""
 PACE_S = 3.0
 """How long it may take for an answer in the long run."""
+LOOK_S = 0.5
+"""How often an answer that is awaited is looked at."""
+ANSWER_BYTES = 1 << 30
+"""How much memory reading it may take."""
 OPEN_S = 300.0
 """How long a database server may take until it is open, with MLflow's tables made in it: not to be cut off early."""
 PORT = 5000
@@ -200,26 +206,37 @@ def _is_half(database: Path) -> bool:
 
 @contextlib.contextmanager
 def cut_off(seconds: float, words: str = "no whole answer within {:g} s") -> Iterator[None]:
-    """Raise TimeoutError in what takes longer, again every second until it gives way: libraries may swallow errors.
+    """Raise TimeoutError in what takes longer, again and again until it gives way: libraries may swallow errors.
+
+    So does what takes more than ``ANSWER_BYTES`` of memory: an answer without end may also come fast.
 
     Args:
-        seconds: how long it may take. An alarm rings then, so this holds in the main thread only.
+        seconds: how long it may take. Alarms ring meanwhile, so this holds in the main thread only.
         words: of the error, with a place for the seconds.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    end, most = time.monotonic() + seconds, _peak_bytes() + ANSWER_BYTES
 
-    def stop(*_: object) -> None:
-        raise TimeoutError(words.format(seconds))
+    def look(*_: object) -> None:
+        if _peak_bytes() > most:
+            raise TimeoutError("its answer does not end")
+        if time.monotonic() >= end:
+            raise TimeoutError(words.format(seconds))
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    before = signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, min(seconds, LOOK_S), LOOK_S)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _peak_bytes() -> int:
+    """Return the most memory that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 class Bounded:
