@@ -3,6 +3,7 @@ import json
 import math
 import os
 import re
+import select
 import signal
 import socket
 import socketserver
@@ -11,12 +12,13 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import urllib.parse
 
 import pandas as pd
 import pytest
 
-from harness import report
+from harness import records, report
 from harness.analysis import stats
 from harness.analysis.cells import Analysis
 from harness.errors import UsageError
@@ -27,8 +29,9 @@ from harness.tracking import LiveMirror
 from harness.tracking import runs as tracked
 from harness.tracking.__main__ import main
 from harness.tracking.dashboard import ui_command
+from harness.tracking.live import RETRY_S, follow
 from harness.tracking.mirroring import Mirror, Mirrored, attempt, mirror
-from harness.tracking.store import Bounded, alone, database_of, default_uri, make, runs_address
+from harness.tracking.store import Bounded, alone, cut_off, database_of, default_uri, make, runs_address, sentence
 from tests import synthetic
 
 EPOCHS = 3
@@ -415,46 +418,144 @@ def test_a_server_that_is_not_there_costs_seconds_and_one_sentence(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_server_that_never_answers_costs_seconds(monkeypatch):
+def goes(*_):
+    """Close the connection without a word."""
+
+
+def breaks_off(request, _):
+    """Go away half way through an answer."""
+    request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{")
+
+
+def waits(_, over):
+    """Keep the connection and never answer."""
+    over.wait(60)
+
+
+def dribbles(request, over):
+    """Begin an answer and never end it."""
+    request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+    while not over.wait(0.05):
+        request.sendall(b" ")
+
+
+def floods(request, over):
+    """Begin an answer and never end it, as fast as it is read."""
+    request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n")
+    while not over.is_set():
+        request.sendall(bytes(1 << 20))
+
+
+class Faulty(socketserver.ThreadingTCPServer):
+    """Passes so many requests on to a server on loopback; what comes after them meets a fault."""
+
+    daemon_threads = True
+
+    def __init__(self, fault, passed=0, port=0):
+        self.fault, self.passed, self.port, self.over = fault, passed, port, threading.Event()
+        super().__init__(("127.0.0.1", 0), Connection)
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.shutdown()
+        self.server_close()
+
+
+class Connection(socketserver.BaseRequestHandler):
+    """One connection to a ``Faulty`` server."""
+
+    def handle(self):
+        here, faulty = self.request, self.server
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            there = None
+            while not faulty.over.is_set():
+                for source in select.select([here, there] if there else [here], [], [], 0.05)[0]:
+                    if not (content := source.recv(1 << 16)):
+                        return
+                    if source is here and b" HTTP/1.1\r\n" in content:
+                        faulty.passed -= 1
+                    if faulty.passed < 0:
+                        return faulty.fault(here, faulty.over)
+                    there = there or stack.enter_context(socket.create_connection(("127.0.0.1", faulty.port)))
+                    (there if source is here else here).sendall(content)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    monkeypatch.setattr(Bounded.__init__, "__defaults__", (0.5, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [(goes, ""), (breaks_off, ""), (waits, "within 0.5 s"), (dribbles, "no whole answer within 0.5 s")],
+)
+def test_a_server_that_does_not_answer_as_it_should_costs_a_bounded_time(fault, words, impatient):
+    with Faulty(fault) as url:
         started = time.monotonic()
-        done = mirror(study_of(run_row()), f"http://127.0.0.1:{silent.getsockname()[1]}")
+        done = mirror(study_of(run_row()), url)
     assert time.monotonic() - started < 30
-    assert done.skipped == 1
-
-
-class Dribbling(socketserver.BaseRequestHandler):
-    """A server that begins an answer and never ends it."""
-
-    def handle(self):
-        self.request.recv(65536)
-        with contextlib.suppress(OSError):
-            self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
-            while not self.server.over.wait(0.05):
-                self.request.sendall(b" ")
-
-
-class Leaving(socketserver.BaseRequestHandler):
-    """A server that goes away half way through its answer."""
-
-    def handle(self):
-        self.request.recv(65536)
-        self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{")
-
-
-@pytest.mark.parametrize(("handler", "words"), [(Dribbling, "no whole answer within 0.5 s"), (Leaving, "")])
-def test_a_server_that_never_ends_its_answer_costs_a_bounded_time(handler, words, monkeypatch):
-    monkeypatch.setattr(Bounded.__init__, "__defaults__", (0.5,))
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
-        server.over, server.daemon_threads = threading.Event(), True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        done = mirror(study_of(run_row()), f"http://127.0.0.1:{server.server_address[1]}")
-        server.over.set()
-        server.shutdown()
     assert (done.new, done.skipped) == (0, 1)
     assert words in done.reason
     assert "no result is lost" in done.reason
+
+
+def test_an_answer_that_floods_is_cut_off_before_memory_is_full(impatient, monkeypatch):
+    monkeypatch.setattr(Bounded.__init__, "__defaults__", (60.0, 1.0))
+    monkeypatch.setattr("harness.tracking.store.ANSWER_BYTES", 1 << 24)
+    with Faulty(floods) as url:
+        done = mirror(study_of(run_row()), url)
+    assert done.skipped == 1
+    assert "does not end" in done.reason
+
+
+def test_a_server_that_is_always_slow_is_given_up_however_many_calls_there_are():
+    calls = []
+
+    class Slow:
+        def search_runs(self):
+            calls.append(time.sleep(0.05))
+
+    client = Bounded(Slow(), 0.3, 0.01)
+    with pytest.raises(TimeoutError, match=r"more than 0\.01 s an answer"):
+        list(iter(client.search_runs, "never"))
+    assert len(calls) < 20
+
+
+def test_an_answer_is_cut_off_also_where_a_library_swallows_the_first_alarm():
+    def stubborn():
+        with contextlib.suppress(OSError):
+            time.sleep(60)
+        time.sleep(60)
+
+    started, before = time.monotonic(), signal.getsignal(signal.SIGALRM)
+    with pytest.raises(TimeoutError, match=r"no whole answer within 0\.1 s"), cut_off(0.1):
+        stubborn()
+    assert time.monotonic() - started < 30
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_a_list_of_runs_that_does_not_end_is_left(uri, monkeypatch):
+    mirror(study_of(run_row()), uri)
+
+    class Page(list):
+        token = "more"
+
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.setattr(MlflowClient, "search_runs", lambda *_, **__: Page())
+    done = mirror(study_of(run_row()), uri)
+    assert done.skipped == 1
+    assert "does not end" in done.reason
+
+
+def test_what_a_server_says_cannot_steer_a_terminal():
+    assert sentence(ValueError("no \x1b[2J\u202eroom\nmore")) == "no  [2J room"
 
 
 def test_a_store_is_made_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -479,6 +580,48 @@ def test_a_store_is_made_whole_or_not_at_all(tmp_path, monkeypatch):
     before = database.stat().st_mtime_ns
     make(database)
     assert database.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("held", ["", "runs", "experiments"])
+def test_a_half_between_two_versions_is_set_aside_unless_it_holds_something(held, empty_store, uri):
+    """As MLflow leaves it, killed when the tables of a version are there and its number is not yet."""
+    database = database_of(uri)
+    if held:
+        mirror(study_of(*[run_row()] * (held == "runs")), uri)
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        if not held:
+            connection.execute("DELETE FROM experiments WHERE experiment_id != 0")
+        connection.execute("UPDATE alembic_version SET version_num = 'before'")
+        connection.commit()
+    before = database.read_bytes()
+    make(database)
+    aside = database.with_name("mlflow.db.damaged")
+    assert aside.exists() == (not held)
+    assert (database.read_bytes() == before) == bool(held)
+    if not held:
+        assert mirror(study_of(run_row()), uri) == Mirrored(new=1, settings=1)
+
+
+def test_what_a_killed_writer_noted_does_not_undo_a_new_store(tmp_path):
+    """A journal beside an empty or absent database: the first transaction of MLflow was cut."""
+    database = tmp_path / "mlflow.db"
+    journal = tmp_path / "mlflow.db-journal"
+    script = f"""if True:
+        import os, signal, sqlite3
+        connection = sqlite3.connect({str(database)!r}, isolation_level=None)
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("BEGIN")
+        connection.execute("CREATE TABLE half (x)")
+        for _ in range(200):
+            connection.execute("INSERT INTO half VALUES (zeroblob(2000))")
+        os.kill(os.getpid(), signal.SIGKILL)"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
+    assert journal.stat().st_size
+    database.write_bytes(b"")
+    make(database)
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
+    assert not journal.exists()
 
 
 def test_a_file_that_is_no_database_costs_seconds(tmp_path):
@@ -554,7 +697,7 @@ def dashboard(uri, folder):
         process.wait()
 
 
-def test_a_real_server_holds_what_was_mirrored(uri, tmp_path):
+def test_a_real_server_holds_what_was_mirrored_also_after_it_was_gone_half_way(uri, tmp_path, monkeypatch):
     mirror(study_of(run_row(), name="local"), uri)
     study = study_of(run_row(seed=1, top1=0.90), run_row(seed=2, top1=0.94))
     with dashboard(uri, tmp_path) as (url, words):
@@ -569,6 +712,20 @@ def test_a_real_server_holds_what_was_mirrored(uri, tmp_path):
             assert json.load(file)["trainer.epochs"] == EPOCHS
         with open(Read(url, "local").file("focal-1", "config.json")) as file:
             assert json.load(file)["trainer.epochs"] == EPOCHS
+        for passed, fault in ((1, waits), (4, goes), (7, dribbles), (10, breaks_off)):
+            study = study_of(run_row(seed=1), run_row(seed=2), name=f"cut {passed}")
+            with monkeypatch.context() as hasty:
+                hasty.setattr(Bounded.__init__, "__defaults__", (1.0, 0.5))
+                with Faulty(fault, passed, int(url.rpartition(":")[2])) as behind:
+                    cut = mirror(study, behind)
+            assert cut.skipped
+            assert "no result is lost" in cut.reason
+            assert (done := mirror(study, url)).skipped == 0
+            assert done.new + done.updated + done.unchanged == 2
+            assert mirror(study, url) == Mirrored(unchanged=2)
+            store = Read(url, study.name)
+            assert {run.info.status for run in store.children.values()} == {"FINISHED"}
+            assert len(store.client.search_runs([store.experiment.experiment_id])) == 3
     assert "Traceback" not in words.read_text()
 
 
@@ -620,6 +777,23 @@ def test_a_live_mirror_follows_a_sweep_and_outlives_its_death(uri, tmp_path):
         sweep.wait()
     wait_for(lambda: "MLflow has the study trial: 1 new" in (results / "trial" / "mirror.log").read_text())
     assert set(Read(uri).children) == {"focal-1", "focal-2"}
+
+
+def test_a_live_mirror_tries_a_failing_store_less_and_less_often_and_says_once_why(monkeypatch, capsys):
+    pauses = []
+
+    def stopped(*given):
+        pauses.append(given[-1])
+        return ([sys.stdin] if len(pauses) == 12 else [], [], [])
+
+    monkeypatch.setattr("harness.tracking.live.select", types.SimpleNamespace(select=stopped))
+    monkeypatch.setattr("harness.tracking.live.attempt", lambda *_: (Mirrored(reason="nobody there"), None))
+    monkeypatch.setattr(records, "finished", lambda _: frozenset())
+    monkeypatch.setattr(records, "load_study", lambda *_: None)
+    assert follow("trial", "http://127.0.0.1:1", first_s=1) == "nobody there"
+    assert pauses[1:4] == [10, 20, 40]
+    assert pauses[-1] == RETRY_S
+    assert capsys.readouterr().out == "nobody there\n"
 
 
 def test_a_sweep_does_not_wait_long_for_its_mirror(tmp_path):

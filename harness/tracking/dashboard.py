@@ -15,7 +15,17 @@ from pathlib import Path
 from harness.errors import UsageError
 from harness.paths import RESULTS
 from harness.tracking.mirroring import VIEW
-from harness.tracking.store import PORT, check_writable, database_of, default_uri, printable, quiet, sentence
+from harness.tracking.store import (
+    ANSWER_S,
+    PORT,
+    check_writable,
+    cut_off,
+    database_of,
+    default_uri,
+    printable,
+    quiet,
+    sentence,
+)
 
 START_S = 120.0  # what a dashboard may take to start on a slow machine
 
@@ -30,7 +40,7 @@ def ui_command(uri: str | None = None, port: int = PORT) -> list[str]:
     if store.startswith(("http://", "https://")):
         raise UsageError(f"the tracking server has its own dashboard: open {printable(store)}.")
     database = database_of(store)
-    if database is not None and not database.exists():
+    if database is not None and not (database.exists() and database.stat().st_size):
         raise UsageError("no study has been mirrored yet: run make demo, or python -m harness.tracking STUDY.")
     try:
         if database is not None:
@@ -91,7 +101,8 @@ def _links(uri: str, port: int) -> list[str]:
 
     base, view = f"http://127.0.0.1:{port}/#/experiments", f"workflowType=machine_learning&viewStateShareKey={VIEW}"
     try:
-        found = MlflowClient(uri, uri).search_experiments(order_by=["name ASC"])
+        with cut_off(ANSWER_S):
+            found = MlflowClient(uri, uri).search_experiments(order_by=["name ASC"])
     except Exception as error:  # SQL or whatever else the store's libraries raise
         raise UsageError(f"the MLflow store {printable(uri)} cannot be read ({sentence(error)}).") from error
     studies = [one for one in found if f"mlflow.sharedViewState.{VIEW}" in one.tags]

@@ -17,6 +17,7 @@ from harness.tracking.mirroring import Mirror, Mirrored, attempt
 
 FIRST_S = 120.0  # until a live mirror looks for the first time: importing MLflow takes five seconds of a processor
 EVERY_S = 5.0  # how often it looks for new records after that
+RETRY_S = 300.0  # the longest pause after failures, each of which doubles it
 SHARE = 0.03  # of one processor, at most, that it takes
 
 
@@ -94,12 +95,14 @@ class LiveMirror:
 def follow(name: str, uri: str, results: Path = RESULTS, first_s: float = FIRST_S) -> str:
     """Mirror a study again and again until standard input ends, then once more; return what the last round did.
 
-    Rounds take at most ``SHARE`` of one processor, and are left out if nothing new was finished. Failures are printed.
+    Rounds take at most ``SHARE`` of one processor, and are left out if nothing new was finished. Failures are printed
+    where they change, and followed by pauses that grow.
     """
     from harness import records
 
     known: Mirror | None = None
     seen: object = None
+    reason, wait_s = "", EVERY_S
     pause_s = first_s
     while True:
         ended = bool(select.select([sys.stdin], [], [], pause_s)[0])
@@ -112,7 +115,9 @@ def follow(name: str, uri: str, results: Path = RESULTS, first_s: float = FIRST_
                 done = Mirrored(reason=str(error))
             if ended:
                 return done.reason or f"MLflow has the study {name}: {done}."
-            if done.reason:
+            if done.reason and done.reason != reason:
                 print(done.reason, flush=True)
+            reason = done.reason
             seen = here if known else None
-        pause_s = max(EVERY_S, (time.process_time() - started) / SHARE)
+            wait_s = EVERY_S if known else min(2 * wait_s, RETRY_S)
+        pause_s = max(wait_s, (time.process_time() - started) / SHARE)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from harness.errors import UsageError
 from harness.records import FAILED
 from harness.tracking.runs import Point, Row, TrackedRun, Verdict, groups, tracked_seed, tracked_setting
-from harness.tracking.store import Bounded, alone, database_of, default_uri, printable, quiet, sentence
+from harness.tracking.store import OPEN_S, Bounded, alone, cut_off, database_of, default_uri, printable, quiet, sentence
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -85,8 +85,11 @@ class Mirror:
 
         self.uri = uri
         self.token = token
-        client = MlflowClient(uri, uri)
-        self.client = client if database_of(uri) else cast(MlflowClient, Bounded(client))
+        if database_of(uri):
+            self.client = MlflowClient(uri, uri)
+        else:
+            with cut_off(OPEN_S):
+                self.client = cast(MlflowClient, Bounded(MlflowClient(uri, uri)))
         self.experiment = ""
         self.there: dict[tuple[str, str], There] = {}
         self.marks: dict[tuple[str, str], dict[str, str]] = {}  # of seed runs: what is said of them
@@ -171,13 +174,16 @@ class Mirror:
         return experiment.experiment_id
 
     def _runs(self, experiment: str) -> list[MlflowRun]:
-        found, token = [], None
+        found: dict[str, MlflowRun] = {}
+        token = None
         while True:
             page = self.client.search_runs([experiment], max_results=250, page_token=token)
-            found += page
-            token = page.token
+            token, before = page.token, len(found)
+            found |= {run.info.run_id: run for run in page}
             if not token:
-                return found
+                return list(found.values())
+            if len(found) == before:
+                raise OSError("its list of runs does not end")
 
     def _put(self, tracked: TrackedRun) -> str:
         """Make one MLflow run equal to what is tracked; return what that took: new, updated or unchanged."""

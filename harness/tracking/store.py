@@ -9,10 +9,12 @@ import hashlib
 import logging
 import os
 import re
+import resource
 import secrets
 import signal
 import sqlite3
 import stat
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -25,7 +27,17 @@ from harness.paths import RESULTS
 LOCK_WAIT_S = 60.0
 ANSWER_S = 30.0
 """How long a tracking server may take for the whole of an answer."""
+PACE_S = 3.0
+"""How long it may take for an answer in the long run."""
+LOOK_S = 0.5
+"""How often an answer that is awaited is looked at."""
+ANSWER_BYTES = 1 << 30
+"""How much memory reading it may take."""
+OPEN_S = 300.0
+"""How long a database server may take until it is open, with MLflow's tables made in it: not to be cut off early."""
 PORT = 5000
+HELD = {"runs": "", "experiments": "WHERE experiment_id != 0", "trace_info": "", "registered_models": ""}
+"""Tables of MLflow that hold what people put there, and which rows do: experiment 0 is made with the tables."""
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -69,12 +81,16 @@ def runs_address(study: str, uri: str | None = None) -> str:
 
 
 def sentence(error: BaseException) -> str:
-    """Return the essence of an error in one line, without credentials; of an absent server what the net says."""
+    """Return the essence of an error in one line of visible characters, without credentials.
+
+    Of an absent server it is what the net says. A server may send anything, escapes of the terminal too.
+    """
     cause = error
     while inner := cause.__cause__ or cause.__context__:
         cause = inner
     lines = str(cause if isinstance(cause, OSError) else error).strip().splitlines() or [type(error).__name__]
-    return printable(lines[0].rstrip("."))[:300]
+    seen = "".join(letter if letter.isprintable() else " " for letter in lines[0])
+    return printable(seen.rstrip("."))[:300]
 
 
 def printable(uri: str) -> str:
@@ -133,7 +149,8 @@ def _opened(path: Path) -> IO[str]:
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as error:
-        raise UsageError(f"the lock {path} cannot be opened ({error.strerror}): remove it.") from error
+        advice = ": remove it" if os.path.lexists(path) else ""
+        raise UsageError(f"the lock {path} cannot be opened ({error.strerror}){advice}.") from error
     about = os.fstat(file)
     if not stat.S_ISREG(about.st_mode) or about.st_nlink != 1:
         os.close(file)
@@ -144,8 +161,9 @@ def _opened(path: Path) -> IO[str]:
 def make(database: Path) -> None:
     """Make MLflow's tables where there are none yet: beside, in one step put in place, so that no kill leaves a half.
 
-    A half that an earlier version left, with tables but no run, is set aside: a mirror can always be made anew.
+    A half that MLflow itself left, made by an earlier version of ours or by a server, is set aside if it holds nothing.
     """
+    quiet()
     if database.exists() and database.stat().st_size:
         if not _is_half(database):
             return
@@ -154,56 +172,105 @@ def make(database: Path) -> None:
     fresh = database.with_name(f".{database.name}.{secrets.token_hex(4)}.part")
     for left in database.parent.glob(f".{database.name}.*.part*"):  # of one that was killed; we alone are at work
         left.unlink(missing_ok=True)
-    quiet()
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(f"sqlite:///{fresh}", f"sqlite:///{fresh}")
     client.search_experiments(max_results=1)
     with contextlib.closing(sqlite3.connect(fresh)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for kind in ("journal", "wal", "shm"):  # SQLite would undo the new file with what a killed writer noted of the old
+        database.with_name(f"{database.name}-{kind}").unlink(missing_ok=True)
     fresh.replace(database)
 
 
 def _is_half(database: Path) -> bool:
-    """Return whether a database was left while MLflow was making its tables, before any run was in it."""
-    with contextlib.closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+    """Return whether MLflow was killed while it made the tables of a database, before anything was put in them.
+
+    Its steps are not transactions: tables of the next version may be there, and are then in the way for ever, while the
+    number of the version is still the last one's.
+    """
+    with contextlib.closing(sqlite3.connect(database, timeout=5)) as connection:
         try:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            cut = any(name.startswith("_alembic_tmp_") for name in tables) or "alembic_version" not in tables
-            return cut and ("runs" not in tables or not connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone())
+            for name, which in HELD.items():
+                if name in tables and connection.execute(f"SELECT 1 FROM {name} {which} LIMIT 1").fetchone():
+                    return False
+            found = connection.execute("SELECT version_num FROM alembic_version") if "alembic_version" in tables else ()
+            versions = {version for (version,) in found}
         except sqlite3.Error:  # no database, or in use: whoever opens it says so
             return False
+    from mlflow.store.db.utils import _get_latest_schema_revision  # MLflow says it nowhere else
+
+    return versions != {_get_latest_schema_revision()}
+
+
+@contextlib.contextmanager
+def cut_off(seconds: float, words: str = "no whole answer within {:g} s") -> Iterator[None]:
+    """Raise TimeoutError in what takes longer, again and again until it gives way: libraries may swallow errors.
+
+    So does what takes more than ``ANSWER_BYTES`` of memory: an answer without end may also come fast.
+
+    Args:
+        seconds: how long it may take. Alarms ring meanwhile, so this holds in the main thread only.
+        words: of the error, with a place for the seconds.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    end, most = time.monotonic() + seconds, _peak_bytes() + ANSWER_BYTES
+
+    def look(*_: object) -> None:
+        if _peak_bytes() > most:
+            raise TimeoutError("its answer does not end")
+        if time.monotonic() >= end:
+            raise TimeoutError(words.format(seconds))
+
+    before = signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, min(seconds, LOOK_S), LOOK_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _peak_bytes() -> int:
+    """Return the most memory that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 class Bounded:
-    """A client each of whose calls ends in time: a server may also answer for ever, a byte now and then.
+    """A client whose calls end in time, whatever the server does: wait, or answer for ever, a byte now and then.
+
+    A call may take what is left of ``seconds``. Calls use them up, and every call adds ``pace`` of them, so a server
+    that answers, but slowly, is given up too, and not borne with once for each of thousands of calls.
 
     Args:
         client: of MLflow.
-        seconds: how long a call may take. It is cut off by an alarm, so only in the main thread.
+        seconds: what a call may take at most, beginning with the first.
+        pace: seconds that a server may take for a call in the long run.
     """
 
-    def __init__(self, client: Any, seconds: float = ANSWER_S) -> None:
-        self._client, self._seconds = client, seconds
+    def __init__(self, client: Any, seconds: float = ANSWER_S, pace: float = PACE_S) -> None:
+        self._client, self._seconds, self._pace = client, seconds, pace
+        self._left = seconds
 
     def __getattr__(self, name: str) -> Any:
         """Return the method ``name`` of the client, bounded."""
-        call, seconds = getattr(self._client, name), self._seconds
-        if threading.current_thread() is not threading.main_thread():
-            return call
+        call = getattr(self._client, name)
 
         @functools.wraps(call)
         def bounded(*arguments: Any, **more: Any) -> Any:
-            def stop(*_: object) -> None:
-                raise TimeoutError(f"no whole answer within {seconds:g} s")
-
-            before = signal.signal(signal.SIGALRM, stop)
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+            words = "no whole answer within {:g} s"
+            if self._left < self._seconds - self._pace:
+                words = f"it takes more than {self._pace:g} s an answer"
+            started = time.monotonic()
             try:
-                return call(*arguments, **more)
+                with cut_off(self._left, words):
+                    return call(*arguments, **more)
             finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                signal.signal(signal.SIGALRM, before)
+                left = self._left - (time.monotonic() - started) + self._pace
+                self._left = min(max(left, self._pace), self._seconds)
 
         return bounded
 
