@@ -26,9 +26,8 @@ def read(folder, name):
     rows = pd.read_csv(table, dtype=texts, low_memory=False)
     settings = pd.read_csv(folder / f"{name}_settings.csv", dtype=texts, low_memory=False)
     rows = rows.merge(settings, on="setting", how="left", suffixes=("", "_of_setting"))
-    for column, value in manifest.get("shared", {}).items():
-        if column not in rows:
-            rows[column] = value
+    shared = {column: value for column, value in manifest.get("shared", {}).items() if column not in rows}
+    rows = pd.concat([rows, pd.DataFrame(shared, index=rows.index)], axis=1)
     items = {}
     for path in sorted(folder.glob(f"{name}_items_*.npz")):
         with np.load(path) as stored:

@@ -19,6 +19,12 @@ from losses.probability import asymmetric, binary_focal, cross_entropy, quality_
 from losses.quantity import charbonnier
 
 COUNTS = [100, 16, 1, 0, 81]
+WORKED = {
+    "soft_target_cross_entropy", "generalized_cross_entropy", "logit_adjustment", "balanced_softmax", "ldam",
+    "ldam_cosine", "asymmetric", "lovasz_softmax", "lovasz_hinge", "boundary", "supervised_contrastive",
+    "multi_similarity", "quality_focal", "charbonnier",
+}  # fmt: skip
+"""Whose values are worked out here."""
 
 
 def double(values):
