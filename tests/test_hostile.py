@@ -24,7 +24,7 @@ LABELS = {
     "hinge_ww": "+1 <script>alert(1)</script> `x` ```\n# head [l](javascript:x) &#x202e; "
     "${7*7} {{7*7}} \\input{/etc/passwd}",
 }  # fmt: skip
-COMMITS = ["0a1b2c3; rm -rf ~", "$(touch /tmp/x)", "--orphan", "0a1b2c3\nrm x", "HEAD", "../..", "zzzzzzz"]
+COMMITS = ["0a1b2c3; rm -rf ~", "$(touch x)", "--orphan", "0a1b2c3\nrm x", "HEAD", "../..", "zzzzzzz"]
 
 
 @pytest.fixture(scope="module")
