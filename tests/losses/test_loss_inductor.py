@@ -1,6 +1,8 @@
 """A loss or two of every family under Inductor; `python -m scripts.check_inductor` does the same for all."""
 
 import shutil
+import sysconfig
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,8 +10,10 @@ from loss_registry import build
 
 from scripts.check_inductor import SAMPLE, TOLERANCE, wrong
 
+COMPILER = shutil.which("g++") or shutil.which("clang++")
+HEADER = Path(sysconfig.get_paths()["include"]) / "Python.h"
 pytestmark = [
-    pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler"),
+    pytest.mark.skipif(not (COMPILER and HEADER.exists()), reason=f"Inductor needs a C++ compiler and {HEADER.name}"),
     pytest.mark.filterwarnings("ignore"),  # compilers warn of themselves
 ]
 
