@@ -253,7 +253,7 @@ class Source:
 
     def _unit(self, statement: ast.stmt) -> Unit:
         if id(statement) not in self._units:
-            plain = _Plain().visit(statement)
+            plain = _Plain().visit(copy.deepcopy(statement))  # signatures are read from the statement itself
             digest = hashlib.sha256(_text(plain).encode()).hexdigest()
             self._units[id(statement)] = Unit(digest, frozenset(_chains(plain)), dict(_imports(plain, self.package)))
         return self._units[id(statement)]

@@ -178,6 +178,16 @@ def test_an_edited_loss_of_the_project_has_another_digest(tmp_path):
     assert after["region.dice"] == before["region.dice"]
 
 
+def test_a_digest_takes_nothing_from_what_signatures_are_read_from():
+    code.parsed_source.cache_clear()
+    found = Code()
+    before = found.signature("losses.imbalance.ghm_c")
+    assert ast.dump(before["bins"]) == ast.dump(ast.Name("int", ast.Load()))
+    assert found.digest(["losses.imbalance.ghm_c"])
+    after = found.signature("losses.imbalance.ghm_c")
+    assert {name: ast.dump(node) for name, node in after.items()} == {n: ast.dump(node) for n, node in before.items()}
+
+
 def test_a_declared_kind_or_metric_changes_no_digest_of_others(tmp_path):
     for name in ("losses", "harness", "datasets"):
         shutil.copytree(ROOT / name, tmp_path / name)
