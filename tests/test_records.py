@@ -18,9 +18,10 @@ from harness.address import Addresses
 from harness.errors import UsageError
 from harness.plan import Study
 from harness.records import evidence, items
+from tests.conftest import SCRATCH
 
 PUBLISH = importlib.import_module("harness.records.publish")  # by its own name the package has the function
-ADDRESSES = Addresses(Path("nowhere"), Path("nowhere"))
+ADDRESSES = Addresses(Path("nowhere"), SCRATCH)
 
 
 @pytest.fixture
