@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
-RESULTS = Path(os.environ.get("LOSSBENCH_RESULTS", ROOT / "results")).absolute()
+RESULTS = Path(os.environ.get("LOSSBENCH_RESULTS") or ROOT / "results").absolute()
 """Working output: runs, studies, reports."""
 MEASURED = ROOT / "results" / "measured"
 """Committed evidence; it belongs to the checkout, wherever working output goes."""
