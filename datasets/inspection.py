@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ class Seen(NamedTuple):
         whole: whether such values are integers.
         digest: SHA-256 of its bytes.
         look: what is kept to find copies.
+        frames: how many images the file has, of which the first is used.
         problem: why it cannot be used; then nothing else is known.
     """
 
@@ -31,6 +32,7 @@ class Seen(NamedTuple):
     whole: bool = True
     digest: bytes = b""
     look: duplicates.Look | None = None
+    frames: int = 1
     problem: str | None = None
 
 
@@ -44,9 +46,9 @@ def decoded(entries: Sequence[Entry]) -> list[Seen]:
     return _each(entries, _decoded)
 
 
-def _each(entries: Sequence[Entry], see: "type[Seen] | object") -> list[Seen]:
+def _each(entries: Sequence[Entry], see: Callable[[Entry], Seen]) -> list[Seen]:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(see, entries, chunksize=64))  # pyright: ignore[reportArgumentType]
+        return list(pool.map(see, entries))
 
 
 def _header(entry: Entry) -> Seen:
@@ -72,7 +74,7 @@ def _decoded(entry: Entry) -> Seen:
     except OSError as error:
         return Seen(problem=f"{entry.path} cannot be read ({error.strerror or error}); mend or remove it.")
     digest = hashlib.sha256(content).digest()
-    return Seen((size[1], size[0]), span, whole, digest, duplicates.look(shown))
+    return Seen((size[1], size[0]), span, whole, digest, duplicates.look(shown), image.info["frames"])
 
 
 def span_of_all(seen: Sequence[Seen]) -> tuple[pixels.Span, bool] | None:

@@ -166,6 +166,8 @@ GROUPS: dict[str, dict[str, Any]] = {
 OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("dataset", "images"): {
         "size": SizeOrNull,
+        "range": Annotated[list[Number], Field(min_length=2, max_length=2)] | None,
+        "duplicates": Literal["warn", "drop", "allow"],
         "valid_size": CountOrPart,
         "test_size": CountOrPart,
     },

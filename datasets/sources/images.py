@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import NamedTuple, TypedDict, Unpack
 
 import numpy as np
 from PIL import Image
@@ -89,32 +89,48 @@ def images(
         MissingData: There is no such folder, it is organised in another way, or a file is missing or damaged.
         ValueError: A setting is out of its range.
     """
-    _check(channels, size, range, damaged, duplicates)
-    home = root / path
-    listing = listings.grouped(_listed(home, table, file, label, damaged == "skip"), group)
+    form = Form(channels, size, range, damaged, duplicates)
+    _check(form)
+    listing = listings.grouped(_listed(root / path, table, file, label, damaged == "skip"), group)
     if listing.several:
         raise ValueError(
             f"{path} has any number of labels for each image: name one column of classes in dataset.label."
         )
-    seen = (inspection.headers if duplicates == "allow" else inspection.decoded)(listing.entries)
-    listing, seen, skipped = _usable(listing, seen, damaged)
+    return _read(path, listing, form, group is not None, sizes)
+
+
+class Form(NamedTuple):
+    """What images are brought to, and what is done with those that cannot be used, or stand twice; see `images`."""
+
+    channels: int
+    size: Sequence[int] | None
+    range: Sequence[float] | None
+    damaged: str
+    duplicates: str
+
+
+def _read(name: str, listing: Listing, form: Form, groups: bool, sizes: Sizes) -> OwnSplits:
+    """Return the splits of a data set of which all images are listed."""
+    seen = (inspection.headers if form.duplicates == "allow" else inspection.decoded)(listing.entries)
+    listing, seen, skipped = _usable(listing, seen, form.damaged)
     notes = [*listing.notes, *skipped[:1]]
-    if duplicates != "allow":
-        listing, seen, said = _without_copies(listing, seen, duplicates == "drop")
+    if form.duplicates != "allow":
+        listing, seen, said = _without_copies(listing, seen, form.duplicates == "drop")
         notes += said
-    deep, wanted = inspection.span_of_all(seen), tuple(size) if size is not None else inspection.one_size(seen)
-    if deep is not None and range is None:
-        notes.append(_about_depth(*deep))
-    span = (float(range[0]), float(range[1])) if range is not None else deep[0] if deep else (0.0, 65535.0)
-    read = functools.partial(read_image, channels=channels, size=(wanted[0], wanted[1]), span=span)
-    given = _parts(listing, read, (channels, wanted[0], wanted[1]))
-    splits = _divided(path, given, listing, group is not None, sizes)
-    if duplicates == "warn":
-        notes += _across(splits, listing, seen)
-    return replace(splits, notes=(*notes, *_few(splits)), skipped=tuple(skipped[1:]))
+    wanted = tuple(form.size) if form.size is not None else inspection.one_size(seen)
+    span, said = _span(seen, form.range)
+    read = functools.partial(read_image, channels=form.channels, size=(wanted[0], wanted[1]), span=span)
+    parts = _parts(listing, read, (form.channels, wanted[0], wanted[1]))
+    splits = _divided(name, parts, listing, groups, sizes)
+    if form.duplicates == "warn":
+        said += _across(splits, listing, seen)
+    if moving := [entry.path.name for entry, each in zip(listing.entries, seen, strict=True) if each.frames > 1]:
+        said.append(f"{len(moving)} files have several images, of which the first is used: {pixels.some(moving)}.")
+    return replace(splits, notes=(*notes, *said, *_few(splits)), skipped=tuple(skipped[1:]))
 
 
-def _check(channels: int, size: Sequence[int] | None, span: Sequence[float] | None, damaged: str, copies: str) -> None:
+def _check(form: Form) -> None:
+    channels, size, span = form.channels, form.size, form.range
     sized = size is None or (not isinstance(size, int) and len(size) == 2 and min(size) > 0)
     if channels not in (1, 3) or not sized:
         raise ValueError(
@@ -123,7 +139,7 @@ def _check(channels: int, size: Sequence[int] | None, span: Sequence[float] | No
         )
     if span is not None and (len(span) != 2 or span[0] >= span[1]):
         raise ValueError(f"dataset.range is {list(span)}; it must be the values that become 0 and 255, or null.")
-    for name, value, known in (("damaged", damaged, DAMAGED), ("duplicates", copies, DUPLICATES)):
+    for name, value, known in (("damaged", form.damaged, DAMAGED), ("duplicates", form.duplicates, DUPLICATES)):
         if value not in known:
             raise ValueError(f"dataset.{name} is {value}; it must be {' or '.join(known)}.")
 
@@ -202,10 +218,17 @@ def _sets(seen: Sequence[Seen]) -> np.ndarray:
     return duplicates.sets([each.digest for each in seen], [each.look for each in seen if each.look is not None])
 
 
-def _about_depth(span: pixels.Span, whole: bool) -> str:
+def _span(seen: Sequence[Seen], given: Sequence[float] | None) -> tuple[pixels.Span, list[str]]:
+    """Return the values that become 0 and 255 in images of more than 8 bits, and what is to be said of them."""
+    if given is not None:
+        return (float(given[0]), float(given[1])), []
+    found = inspection.span_of_all(seen)
+    if found is None:
+        return (0.0, 65535.0), []
+    (low, high), whole = found
     what = "have more than 8 bits" if whole else "hold floating-point numbers"
-    low, high = (int(value) if whole else round(value, 6) for value in span)
-    return f"some images {what}: {low} to {high} become 0 to 255; dataset.range=[{low},{high}] would say so."
+    shown = f"{low:g} to {high:g}"
+    return found[0], [f"images {what}: {shown} become 0 to 255; dataset.range=[{low:g},{high:g}] keeps it so."]
 
 
 def _parts(listing: Listing, read: functools.partial[np.ndarray], shape: tuple[int, ...]) -> dict[str, Images]:
@@ -226,8 +249,14 @@ def _divided(name: str, parts: dict[str, Images], listing: Listing, groups: bool
         given, parts = parts, _dealt(name, parts, len(classes), sizes)
         sizes = {**sizes, **{f"{drawn}_size": None for drawn in ("valid", "test") if drawn not in given}}
     pool, valid, test, test_size = parts["train"], parts.get("valid"), parts.get("test"), sizes["test_size"]
+    drawn = 1 + (valid is None) + (test is None)
+    if len(pool) < drawn * len(classes):
+        raise MissingData(
+            f"{name} has {len(pool)} images of {len(classes)} classes, to train on and to draw the other parts from; "
+            f"there must be {drawn * len(classes)} at least, {drawn} of each class."
+        )
     if test is None:
-        count = _count(test_size, len(pool), SHARE)
+        count = _count(test_size, len(pool), SHARE, len(classes))
         check_size(name, "test_size", count, len(classes), len(pool) - 2 * len(classes))
         order = stratified_order(pool.labels.numpy(), seed)
         test, pool, test_size = pool.take(order[:count]), pool.take(order[count:]), None
@@ -235,7 +264,10 @@ def _divided(name: str, parts: dict[str, Images], listing: Listing, groups: bool
         raise ValueError(f"{name} has no training image of the class {lacking[0]}.")
     test_count = _count(test_size, len(test), 1)
     if valid is None:
-        counts = {"train_size": sizes["train_size"], "valid_size": _count(sizes["valid_size"], len(pool), SHARE)}
+        counts = {
+            "train_size": sizes["train_size"],
+            "valid_size": _count(sizes["valid_size"], len(pool), SHARE, len(classes)),
+        }
         plain = split(name, pool, test, classes, split_seed=seed, test_size=test_count, **counts)
         return OwnSplits(plain.train, plain.valid, plain.test, classes)
     least = 1 if groups else len(classes)
@@ -275,9 +307,11 @@ def _dealt(name: str, parts: dict[str, Images], classes: int, sizes: Sizes) -> d
     return {**parts, "train": drawn[0], **dict(zip(shares, drawn[1:], strict=True))}
 
 
-def _count(size: float | None, available: int, share: float) -> int:
-    """Return a number of images from a number, a share below 1, or None for a given share."""
-    size = share * available if size is None else size * available if 0 < size < 1 else size
+def _count(size: float | None, available: int, share: float, least: int = 0) -> int:
+    """Return a number of images from a number, a share below 1, or None for a given share, but no fewer than least."""
+    if size is None:
+        return max(least, round(share * available))
+    size = size * available if 0 < size < 1 else size
     return round(size)
 
 
