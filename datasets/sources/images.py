@@ -1,7 +1,6 @@
 """Images of your own with a class each: a folder for each class, a table of files and labels, or packed in parquet."""
 
 import functools
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -373,11 +372,11 @@ def proposed(path: Path) -> dict[str, object] | None:
         if table is None and not listed_tables.find(home, None):
             return None
         raise
-    found = Counter(each.size for each in inspection.headers(listing.entries) if not each.problem)
+    seen = [each for each in inspection.headers(listing.entries) if not each.problem]
     settings: dict[str, object] = {"task": "classification", "dataset": "images", "dataset.path": str(home.resolve())}
     if table is not None:
         settings["dataset.table"] = table
     settings |= {f"dataset.{name}": value for name, value in listing.settings}
-    if len(found) > 1:
-        settings["dataset.size"] = [64, 64]
+    if len({each.size for each in seen}) > 1:
+        settings["dataset.size"] = [inspection.usual_side(seen)] * 2
     return settings
