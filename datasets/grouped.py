@@ -62,9 +62,15 @@ class OwnSplits(Splits):
             return redrawn(self, seed)
         parts = list(self.parts.values())
         pool, sizes = pooled(parts), tuple(map(float, map(len, parts)))
-        where = deal(numbers(entries(parts)), pool.labels.numpy(), sizes, combined(seed, 0))
+        where = deal(numbers(entries(parts)), strata(pool), sizes, combined(seed, 0))
         train, valid, test = (pool.take(np.flatnonzero(where == part)) for part in range(3))
         return replace(self, train=train, valid=valid, test=test)
+
+
+def strata(images: Any) -> np.ndarray:
+    """Return what parts are to have the same shares of: classes, or what images of several labels say themselves."""
+    found = getattr(images, "strata", None)
+    return images.labels.numpy() if found is None else found
 
 
 def entries(parts: list[Any]) -> list[Any]:

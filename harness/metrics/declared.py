@@ -123,6 +123,14 @@ SEGMENTATION = (
     LIKELIHOOD,
     CALIBRATION,
 )
+MULTILABEL = (
+    share("map", "mean average precision"),
+    share("macro_f1", "macro-F1"),
+    share("micro_f1", "micro-F1"),
+    share("exact_match", "exact matches", grain="item"),
+    share("label_accuracy", "accuracy of labels"),
+    Metric("nll", "negative log-likelihood", "nats", "nats", higher_is_better=False, low=0.0, links=("sigmoid",)),
+)
 REGRESSION = (
     Metric("r2", "R²", high=1.0),
     error("rmse", "root mean squared error"),
@@ -136,7 +144,7 @@ LOCALISATION = (
     error("corner_error", "error of an edge in pixels"),
 )
 KNOWN: Mapping[str, Metric] = {
-    metric.key: metric for metric in (*CLASSIFICATION, *SEGMENTATION, *REGRESSION, *LOCALISATION)
+    metric.key: metric for metric in (*MULTILABEL, *CLASSIFICATION, *SEGMENTATION, *REGRESSION, *LOCALISATION)
 }
 
 FALLBACKS: Mapping[str, str] = {
