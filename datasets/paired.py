@@ -1,7 +1,6 @@
 """Which mask belongs to which image, in folders of one's own: by folders, names and lists, without opening a file."""
 
 import itertools
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from datasets.parts import NAMES, named
-from datasets.pixels import is_image
+from datasets.parts import NAMES, image_files, listed, named
 from datasets.splits import MissingData
 
 IMAGES = ("images", "image", "imgs", "img", "jpegimages", "pictures", "photos", "leftimg8bit", "input", "inputs")
@@ -24,7 +22,7 @@ COMPOUND = re.compile(rf"({'|'.join(NAMES)})[ _-]?({'|'.join(IMAGES + MASKS)})|(
 MARK = re.compile(r"(.*?)[ _.-]+(mask|masks|label|labels|gt|groundtruth|seg|segmentation|annot|l)([ _.-]?\d*)$", re.I)
 """The end of the name of a mask that lies beside its image."""
 LISTS = ("", "ImageSets/Segmentation", "ImageSets/Main", "ImageSets", "splits", "split", "lists")
-"""Folders in which a list of each part may lie, the first that has one counts."""
+"""Folders in which a list of each part may lie."""
 MOST_LAYERS = 64
 """Classes at most where each has a mask file of its own: more are names of something else."""
 
@@ -97,7 +95,7 @@ def find(home: Path, images: str | None = None, masks_in: str | None = None, mas
     for name, inside in (("images", images), ("masks_in", masks_in)):
         if inside and not any(path.is_dir() for path in (home / inside, *home.glob(f"*/{inside}"))):
             raise MissingData(f"there is no folder {(home / inside).resolve()}; name another in dataset.{name}.")
-    files = [_placed(home, path, images, masks_in) for path in _image_files(home)]
+    files = [_placed(home, path, images, masks_in) for path in image_files(home)]
     pictures, masks = _divided_by_role(files)
     if not pictures or not masks:
         what = "image" if not pictures else "mask"
@@ -116,15 +114,6 @@ def find(home: Path, images: str | None = None, masks_in: str | None = None, mas
     if "train" not in found.parts:
         raise MissingData(f"{home.resolve()} has no training images, only those of {' and '.join(found.parts)}.")
     return found
-
-
-def _image_files(home: Path) -> list[Path]:
-    """Return all image files below a folder, sorted by their path."""
-    found = []
-    for folder, below, names in os.walk(home, followlinks=True):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        found += [Path(folder, name) for name in names if is_image(PurePath(name))]
-    return sorted(found)
 
 
 # ---------------------------------------------------------------- folders
@@ -316,47 +305,12 @@ def _by_lists(home: Path, found: Found) -> None:
     """Divide pairs into the parts that lists name, where folders name none."""
     if set(found.parts) != {"train"}:
         return
-    lists = next((files for folder in LISTS if (files := _lists(home / folder))), {})
+    pairs = {pair.image: pair for pair in found.pairs}
+    lists = listed(home, [*pairs, *found.alone], LISTS)
     if not lists:
         return
-    known: dict[str, Paired] = {}
-    for pair in found.pairs:
-        path = pair.image.relative_to(home)
-        for start in range(len(path.parts)):  # whatever folders a list names
-            below = PurePath(*path.parts[start:])
-            known[below.as_posix()] = known[below.with_suffix("").as_posix()] = pair
-    alone = {path.stem: path for path in found.alone}
-    lonely: list[Path] = []
-    parts: dict[str, list[Paired]] = {}
-    seen: dict[Path, Path] = {}
-    for part, file in lists.items():
-        missing = []
-        for line in file.read_text(encoding="utf-8-sig").splitlines():
-            names = [line.strip(), *line.split()[:1]] if line.strip() else []
-            pair = next((pair for name in names if (pair := _listed(name, known))), None)
-            if pair is None:
-                wanted = next((alone[stem] for name in names if (stem := PurePath(name).stem) in alone), None)
-                lonely += [wanted] if wanted else []
-                missing += names[:1] if wanted is None else []
-                continue
-            if pair.image in seen:
-                raise MissingData(f"{pair.image.name} is listed in {seen[pair.image]} and again in {file}; let one be.")
-            seen[pair.image] = file
-            parts.setdefault(part, []).append(pair)
-        if missing:
-            raise MissingData(f"{file} lists {len(missing)} images that are absent ({named(missing)}); mend the list.")
-    if rest := [pair.image.name for pair in found.pairs if pair.image not in seen]:
+    found.parts = {part: [pairs[path] for path in paths if path in pairs] for part, paths in lists.items()}
+    chosen = {path for paths in lists.values() for path in paths}
+    found.alone = [path for path in found.alone if path in chosen]
+    if rest := [path.name for path in pairs if path not in chosen]:
         found.notes.append(f"{len(rest)} images are in no list and left out: {named(rest)}")
-    found.parts, found.alone = parts, lonely
-
-
-def _listed(name: str, known: Mapping[str, Paired]) -> Paired | None:
-    path = PurePath(name.lstrip("./"))
-    whole = [PurePath(*path.parts[start:]) for start in range(len(path.parts))]
-    return next((known[key] for below in whole for key in (below.as_posix(),) if key in known), None)
-
-
-def _lists(folder: Path) -> dict[str, Path]:
-    """Return the list of each part in a folder."""
-    files = sorted(folder.glob("*.txt")) if folder.is_dir() else []
-    return {NAMES[file.stem.lower()]: file for file in files if file.stem.lower() in NAMES}

@@ -1,11 +1,14 @@
 """Training, validation and test part of files of one's own: as folders or lists name them, or drawn."""
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import numpy as np
 
-from datasets.splits import stratified_order
+from datasets.pixels import is_image
+from datasets.splits import MissingData, stratified_order
 
 T = TypeVar("T")
 NAMES = {
@@ -83,3 +86,69 @@ def named(items: Sequence[Any]) -> str:
     ('a, b', 'a, b, c, ...')
     """
     return ", ".join([*map(str, items[:SEVERAL]), *(["..."] if len(items) > SEVERAL else [])])
+
+
+def image_files(home: Path) -> list[Path]:
+    """Return all image files below a folder, sorted by their path; hidden files and folders are none."""
+    found = []
+    for folder, below, names in os.walk(home, followlinks=True):
+        below[:] = [name for name in below if not name.startswith(".")]
+        found += [Path(folder, name) for name in names if is_image(PurePath(name))]
+    return sorted(found)
+
+
+def tails(home: Path, paths: Sequence[Path]) -> dict[str, list[Path]]:
+    """Return files by the ends of their paths below a folder: `b.png`, `b`, `a/b.png` and `a/b` for `a/b.png`."""
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        parts = path.relative_to(home).parts
+        for start in range(len(parts)):
+            end = PurePath(*parts[start:])
+            for name in {end.as_posix(), end.with_suffix("").as_posix()}:
+                found.setdefault(name, []).append(path)
+    return found
+
+
+def at_end(name: str, known: Mapping[str, list[Path]]) -> list[Path]:
+    """Return the files that a path in a list or table means, whatever folders of another machine it begins with."""
+    parts = PurePath(name.strip().replace("\\", "/")).parts
+    ends = ("/".join(parts[start:]) for start in range(len(parts)))
+    return next((known[end] for end in ends if end in known), [])
+
+
+def listed(home: Path, images: Sequence[Path], folders: Sequence[str]) -> dict[str, list[Path]]:
+    """Return the images of each part that has a list (`train.txt`, `val.txt`, `test.txt`), in the order of the list.
+
+    A line is the name of an image, with or without suffix and folders; what follows a blank is of no use.
+
+    Args:
+        home: folder of the data set.
+        images: its images.
+        folders: where lists may lie, below it; the first that has one counts.
+
+    Raises:
+        MissingData: a list names what is not there, or an image is listed twice.
+    """
+    places = (sorted((home / folder).glob("*.txt")) for folder in folders)
+    lists = next((found for files in places if (found := [f for f in files if f.stem.lower() in NAMES])), [])
+    known, seen, parts = tails(home, images), {}, {}
+    for file in lists:
+        missing = []
+        for line in file.read_text(encoding="utf-8-sig").splitlines():
+            names = [line, *line.split()[:1]] if line.strip() else []
+            found = next((paths for name in names if (paths := at_end(name, known))), [None])
+            path = found[0]
+            if len(found) > 1:
+                raise MissingData(
+                    f"{file} lists {names[0]}, which may be {named(found)}; add the folder or the suffix."
+                )
+            if path is None:
+                missing += names[:1]
+            elif path in seen:
+                raise MissingData(f"{path.name} is listed in {seen[path]} and again in {file}; take one away.")
+            else:
+                seen[path] = file
+                parts.setdefault(NAMES[file.stem.lower()], []).append(path)
+        if missing:
+            raise MissingData(f"{file} lists {len(missing)} images that are absent ({named(missing)}); mend the list.")
+    return parts

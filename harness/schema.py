@@ -180,6 +180,11 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
         "valid_size": CountOrPart,
         "test_size": CountOrPart,
     },
+    ("dataset", "boxes"): {
+        "classes": Annotated[list[Text], Field(min_length=1)] | None,
+        "valid_size": CountOrPart,
+        "test_size": CountOrPart,
+    },
     ("dataset", "cifar10n"): {"labels": Literal["worse", "aggre", "random1", "random2", "random3"]},
     ("dataset", "coco"): {"annotations": Literal["panoptic", "stuff"]},
     ("dataset", "voc"): {"training_list": Literal["official", "augmented"]},

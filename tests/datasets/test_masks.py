@@ -190,7 +190,7 @@ def test_any_folder(drawn, tmp_path):
     }  # fmt: skip
     read = folder(tmp_path, **settings)
     assert (len(read.train), len(read.valid), len(read.test)) == (3, 2, 1)
-    with pytest.raises(ValueError, match="dataset.valid_size is 2"):
+    with pytest.raises(ValueError, match="valid_size is 2"):
         folder(tmp_path, **{**settings, "test_size": 4})
     with pytest.raises(MissingData, match="there is no folder"):
         folder(tmp_path, **{**settings, "path": "yours"})
