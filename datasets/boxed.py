@@ -11,7 +11,9 @@ from xml.etree import ElementTree
 
 import yaml
 
-from datasets.parts import NAMES, at_end, image_files, listed, named, tails
+from datasets.listings import PARTS
+from datasets.parts import at_end, image_files, listed, tails
+from datasets.pixels import some
 from datasets.splits import MissingData
 
 LISTS = ("", "ImageSets/Main", "ImageSets", "splits", "split", "lists")
@@ -89,13 +91,13 @@ def find(home: Path) -> Found:
 def _part(path: Path, home: Path) -> str:
     """Return the part that the folders of a file say, or nothing: `train` of `train2017/1.jpg`."""
     folders = (re.sub(r"[ _-]?\d*$", "", name.lower()) for name in path.relative_to(home).parts[:-1])
-    return next((NAMES[folder] for folder in folders if folder in NAMES), "")
+    return next((PARTS[folder] for folder in folders if folder in PARTS), "")
 
 
 def _part_of_list(file: Path, home: Path) -> str:
     """Return the part that the name of a list or its folders say, or nothing: `valid` of `instances_val2017.json`."""
     words = re.findall(r"[a-z]+", file.stem.lower())
-    return next((NAMES[word] for word in words if word in NAMES), "") or _part(file, home)
+    return next((PARTS[word] for word in words if word in PARTS), "") or _part(file, home)
 
 
 # ---------------------------------------------------------------- COCO
@@ -123,7 +125,7 @@ def coco(home: Path) -> Found | None:
     known, classes = tails(home, image_files(home)), tuple(dict.fromkeys(names[number] for number in sorted(names)))
     parts = {part: _coco_images(file, read[file], names, known) for part, file in by_part.items()}
     crowds = sum(bool(entry.get("iscrowd")) for content in read.values() for entry in content["annotations"])
-    notes = [f"{crowds} crowds are left out, as their boxes hold no single object"] if crowds else []
+    notes = [f"{crowds} crowds are left out, as their boxes hold no single object."] if crowds else []
     return Found("COCO", parts, classes, notes)
 
 
@@ -204,9 +206,10 @@ def voc(home: Path) -> Found | None:
         for image, boxed in by_image.items():
             parts.setdefault(_part(image, home) or "train", []).append(boxed)
     classes = tuple(sorted({box[4] for boxed in by_image.values() for box in boxed.boxes}))
-    notes = [f"{difficult} objects that are marked as difficult are left out"] if difficult else []
-    if rest := [path.name for path in pictures if path not in by_image]:
-        notes.append(f"{len(rest)} images have no XML file and are left out: {named(rest)}")
+    notes = [f"{difficult} objects that are marked as difficult are left out."] if difficult else []
+    folders = {path.parent for path in by_image}  # others hold something else, such as masks
+    if rest := [path.name for path in pictures if path not in by_image and path.parent in folders]:
+        notes.append(f"{len(rest)} images have no XML file and are left out: {some(rest)}.")
     return Found("VOC", parts, classes, notes)
 
 
@@ -257,9 +260,9 @@ def yolo(home: Path) -> Found | None:
         most = max(most, *numbers, -1)
     notes = []
     if not names:
-        notes.append("no data.yaml or classes.txt names the classes, so they have numbers")
+        notes.append("no data.yaml or classes.txt names the classes, so they have numbers.")
     if bare := [picture.name for picture in pictures if picture not in texts]:
-        notes.append(f"{len(bare)} images have no label file and count as images without objects: {named(bare)}")
+        notes.append(f"{len(bare)} images have no label file and count as images without objects: {some(bare)}.")
     parts = _yolo_parts(home, file, content, read, notes)
     return Found("YOLO", parts, names or tuple(f"class_{number}" for number in range(most + 1)), notes)
 
@@ -340,16 +343,16 @@ def _yolo_parts(
         entries = content.get(key) or []
         paths = [path for entry in _strings(entries) for path in _yolo_entry(home, content, entry, key, read)]
         if paths and (first := next((taken[path] for path in paths if path in taken), None)):
-            notes.append(f"{key} and {first} share images in {file and file.name}, so {key} is not used")
+            notes.append(f"{key} and {first} share images in {file and file.name}, so {key} is not used.")
             continue
         taken |= dict.fromkeys(paths, key)
         if paths:
-            parts[NAMES[key]] = [read[path] for path in paths]
+            parts[PARTS[key]] = [read[path] for path in paths]
     if not parts:
         for path, boxed in read.items():
             parts.setdefault(_part(path, home) or "train", []).append(boxed)
     elif rest := [path.name for path in read if path not in taken]:
-        notes.append(f"{len(rest)} images are in no part that is named and left out: {named(rest)}")
+        notes.append(f"{len(rest)} images are in no part that is named and left out: {some(rest)}.")
     return parts
 
 
@@ -374,5 +377,5 @@ def _yolo_entry(home: Path, content: Mapping[str, Any], entry: str, key: str, re
     lines = [line for line in place.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     found = {line: at_end(line, known) for line in lines}
     if missing := [line for line, paths in found.items() if not paths]:
-        raise MissingData(f"{place} lists {len(missing)} images that are absent ({named(missing)}); mend the list.")
+        raise MissingData(f"{place} lists {len(missing)} images that are absent ({some(missing)}); mend the list.")
     return [paths[0] for paths in found.values()]

@@ -13,7 +13,7 @@ from torch import from_numpy
 from datasets import colours
 from datasets.colours import Table
 from datasets.decoded import BROKEN, Decoded
-from datasets.pixels import opened
+from datasets.pixels import Span, eight_bit, opened
 from datasets.splits import VOID, Images, MissingData, Splits, stratified_order
 
 DAMAGED = ("stop", "skip")
@@ -32,7 +32,9 @@ class Form:
         table: Colours of the classes; None: masks hold numbers.
         tolerance: How far the colour of a pixel may be from that of a class; None: not at all, or in files that
             compression blurred, half of the least distance between two, and what is further off is void.
-        upright: Whether images and masks are turned as their EXIF entries say.
+        own: Whether these are files of one's own: they are turned as their EXIF entries say, transparent images lie on
+            white, and deep ones are brought to 8 bits.
+        span: The values of deep images that become 0 and 255.
     """
 
     size: tuple[int, int]
@@ -42,7 +44,8 @@ class Form:
     binary: bool = False
     table: Table | None = None
     tolerance: float | None = None
-    upright: bool = False
+    own: bool = False
+    span: Span = (0.0, 65535.0)
 
     @property
     def wide(self) -> tuple[int, int]:
@@ -59,6 +62,7 @@ class ImageMask:
             is void.
         layers: Where each class has a mask file of its own, the class and the file of each: every value but 0 is of the
             class, a later one covers an earlier one, and the rest is class 0. ``mask`` is then the first of them.
+        group: What the image belongs to that must not stand in two parts.
     """
 
     image: Path
@@ -66,6 +70,7 @@ class ImageMask:
     named_by: Path
     segments: Mapping[int, int] | None = None
     layers: tuple[tuple[int, Path], ...] = ()
+    group: str = ""
 
 
 class MaskSettings(TypedDict):
@@ -199,7 +204,11 @@ def read_image(pair: ImageMask, form: Form) -> np.ndarray:
     Raises:
         MissingData: the file is missing or damaged; the sentence names it.
     """
-    image = _opened(pair.image, pair, form).convert("RGB" if form.channels == 3 else "L")
+    image = _opened(pair.image, pair, form)
+    if form.own:
+        image = eight_bit(image, form.channels, form.span)
+    else:
+        image = image.convert("RGB" if form.channels == 3 else "L")
     # Pillow's bilinear filter averages over all pixels that become one
     pixels = np.asarray(image.resize(form.wide, Image.Resampling.BILINEAR))
     return pixels.reshape(*form.size, form.channels).transpose(2, 0, 1)
@@ -282,7 +291,7 @@ def _of_segments(mask: Image.Image, segments: Mapping[int, int]) -> np.ndarray:
 
 def _opened(path: Path, pair: ImageMask, form: Form, *, load: bool = True) -> Image.Image:
     """Return an image, or only its header, which gives its size."""
-    if form.upright:
+    if form.own:
         return opened(path, load=load)
     try:
         with Image.open(path) as image:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from datasets.parts import NAMES, image_files, listed, named
+from datasets.listings import PARTS
+from datasets.parts import image_files, listed
+from datasets.pixels import some
 from datasets.splits import MissingData
 
 IMAGES = ("images", "image", "imgs", "img", "jpegimages", "pictures", "photos", "leftimg8bit", "input", "inputs")
@@ -17,7 +19,7 @@ MASKS = (
     "ground_truth", "segmentation", "segmentations", "segmentationclass", "seg", "targets", "target",
 )  # fmt: skip
 """Names of folders that hold images, and masks, in lower case."""
-COMPOUND = re.compile(rf"({'|'.join(NAMES)})[ _-]?({'|'.join(IMAGES + MASKS)})|()({'|'.join(MASKS)})[ _-]?\d*")
+COMPOUND = re.compile(rf"({'|'.join(PARTS)})[ _-]?({'|'.join(IMAGES + MASKS)})|()({'|'.join(MASKS)})[ _-]?\d*")
 """A folder whose name says the part and what lies in it: `trainannot` of CamVid, `val_masks`; or `masks_2`."""
 MARK = re.compile(r"(.*?)[ _.-]+(mask|masks|label|labels|gt|groundtruth|seg|segmentation|annot|l)([ _.-]?\d*)$", re.I)
 """The end of the name of a mask that lies beside its image."""
@@ -75,7 +77,7 @@ class File(NamedTuple):
 def find(home: Path, images: str | None = None, masks_in: str | None = None, mask_suffix: str | None = None) -> Found:
     """Return the images below a folder and the masks that belong to them.
 
-    Images and masks lie in folders of such names (`IMAGES`, `MASKS`), in any order with folders of parts (`NAMES`) and
+    Images and masks lie in folders of such names (`IMAGES`, `MASKS`), in any order with folders of parts (`PARTS`) and
     with others that both have; or side by side, with `_mask` or the like after the name of an image. The name of a mask
     is that of its image, with something before or after it, and any suffix. Where it is a class (`a_road.png`), or the
     folder of a mask is (`masks/road/a.png`), each class has a file of its own. Lists (`train.txt`, `val.txt`,
@@ -106,8 +108,8 @@ def find(home: Path, images: str | None = None, masks_in: str | None = None, mas
     found = _matched(pictures, masks, mask_suffix)
     if not found.parts:
         raise MissingData(
-            f"none of the {len(masks)} masks in {home.resolve()} ({named([mask.path.name for mask in masks])}) is "
-            f"named after an image ({named([picture.path.name for picture in pictures])}); say what is different in "
+            f"none of the {len(masks)} masks in {home.resolve()} ({some([mask.path.name for mask in masks])}) is "
+            f"named after an image ({some([picture.path.name for picture in pictures])}); say what is different in "
             "dataset.mask_suffix, such as _mask.png."
         )
     _by_lists(home, found)
@@ -129,15 +131,15 @@ def _placed(home: Path, path: Path, images: str | None, masks_in: str | None) ->
     for folder in inside:
         lower = folder.lower()
         both = COMPOUND.fullmatch(lower)
-        if not part and lower in NAMES:
-            part = NAMES[lower]
+        if not part and lower in PARTS:
+            part = PARTS[lower]
         elif not role and not images and lower in IMAGES:
             role = "image"
         elif not role and not masks_in and lower in MASKS:
             role = "mask"
         elif not role and both:
             word = both[2] or both[4]
-            role, part = "mask" if word in MASKS else "image", part or NAMES.get(both[1] or "", "")
+            role, part = "mask" if word in MASKS else "image", part or PARTS.get(both[1] or "", "")
         else:
             others.append(folder)
     return File(path, role, part, tuple(others), path.stem)
@@ -210,13 +212,13 @@ def _matched(pictures: Sequence[File], masks: Sequence[File], mask_suffix: str |
             alone.append(picture)
     for name in sorted({picture.part for picture in alone} - {"", *found.parts}):  # as tests of competitions are
         secret = [picture for picture in alone if picture.part == name]
-        found.notes.append(f"no image of the part {name} has a mask, so its {len(secret)} images are left out")
+        found.notes.append(f"no image of the part {name} has a mask, so its {len(secret)} images are left out.")
         alone = [picture for picture in alone if picture.part != name]
     found.alone = [picture.path for picture in alone]
     used = {path for pair in found.pairs for _, path in pair.masks}
     if idle := [mask.path.name for mask in masks if mask.path not in used]:
         found.notes.append(
-            f"{len(idle)} of {len(masks)} masks are not used, as their image is absent or has another: {named(idle)}"
+            f"{len(idle)} of {len(masks)} masks are not used, as their image is absent or has another: {some(idle)}."
         )
     return found
 
@@ -285,7 +287,7 @@ def _layers(by_picture: Mapping[Path, Sequence[Match]]) -> tuple[str, ...]:
     labels = Counter(match.label for own in by_picture.values() for match in own if match.label)
     if len(labels) > MOST_LAYERS:
         raise MissingData(
-            f"the names of masks go on in {len(labels)} ways after those of their images ({named(sorted(labels))}), "
+            f"the names of masks go on in {len(labels)} ways after those of their images ({some(sorted(labels))}), "
             "too many to be classes; say which end is meant in dataset.mask_suffix, such as _mask.png."
         )
     return tuple(sorted(labels)) or ("object",)
@@ -313,4 +315,4 @@ def _by_lists(home: Path, found: Found) -> None:
     chosen = {path for paths in lists.values() for path in paths}
     found.alone = [path for path in found.alone if path in chosen]
     if rest := [path.name for path in pairs if path not in chosen]:
-        found.notes.append(f"{len(rest)} images are in no list and left out: {named(rest)}")
+        found.notes.append(f"{len(rest)} images are in no list and left out: {some(rest)}.")

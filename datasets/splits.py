@@ -115,7 +115,6 @@ class Splits:
 
     Attributes:
         skipped: What was wrong with each pair of files that was left out on request.
-        notes: What was understood of files of one's own, and what was left out, in sentences for their owner.
     """
 
     train: Images
@@ -123,7 +122,6 @@ class Splits:
     test: Images
     classes: tuple[str, ...]
     skipped: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse targets that are in memory and belong to no class; those of files are looked at when decoded.

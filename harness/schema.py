@@ -174,6 +174,7 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
         "images": Text | None,
         "masks_in": Text | None,
         "mask_suffix": Text | None,
+        "group": Text | None,
         "classes": Annotated[list[Text], Field(min_length=2)] | None,
         "colours": dict[str, Level | Annotated[list[Level], Field(min_length=3, max_length=3)]] | None,
         "tolerance": Amount | None,
@@ -181,6 +182,7 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
         "test_size": CountOrPart,
     },
     ("dataset", "boxes"): {
+        "group": Text | None,
         "classes": Annotated[list[Text], Field(min_length=1)] | None,
         "valid_size": CountOrPart,
         "test_size": CountOrPart,

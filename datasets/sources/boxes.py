@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from datasets import boxed
 from datasets.boxes import BoxSplits
 from datasets.decoded import Decoded
 from datasets.files import reads
-from datasets.parts import divided, named
-from datasets.pixels import opened
+from datasets.parts import divided, groups_of, span_of
+from datasets.pixels import Span, eight_bit, opened, some
 from datasets.splits import Images, MissingData
 
 OUTSIDE = 0.01
@@ -28,12 +28,20 @@ Sized = tuple[boxed.Boxed, np.ndarray]
 """An image and its boxes (M, 4), in shares of its width and height."""
 
 
+class Item(NamedTuple):
+    """An image, and what it belongs to that must not stand in two parts."""
+
+    image: Path
+    group: str
+
+
 @reads("{path}")
 def boxes(
     root: Path,
     *,
     download: bool = False,
     path: str,
+    group: str | None,
     classes: Sequence[str] | None,
     size: Sequence[int],
     grey: bool,
@@ -51,6 +59,8 @@ def boxes(
         root: Folder of all data sets.
         download: Not used.
         path: Folder of this data set, below `root` or absolute.
+        group: ``regex:`` and an expression on the names of images: what it finds names what must not stand in two
+            parts. None: there are no groups.
         classes: Names of the classes, in the order of their numbers; boxes of others are left out. None: all that have
             a training box.
         size: Height and width in pixels to which all images are brought.
@@ -70,22 +80,35 @@ def boxes(
         raise ValueError(f"dataset.damaged is {damaged}; it must be {' or '.join(DAMAGED)}.")
     found = boxed.find(root / path)
     parts, skipped = _usable(found, skip=damaged == "skip")
-    parts = divided(path, parts, train_size, valid_size, test_size, split_seed)
+    paths = {name: [each.image for each, _ in part] for name, part in parts.items()}
+    groups, said = groups_of(paths, group)
+    belongs = (lambda item: groups[item[0].image]) if groups else None
+    parts = divided(path, parts, train_size, valid_size, test_size, split_seed, belongs)
     names = _names(found, [each for each, _ in parts["train"]], classes, path)
     rows = {name: [_target(each, names, size) for each in part] for name, part in parts.items()}
     most = max(1, *(len(row) for part in rows.values() for row in part))
-    read = functools.partial(_read, size=(size[0], size[1]), channels=1 if grey else 3)
+    read = functools.partial(
+        _read,
+        size=(size[0], size[1]),
+        channels=1 if grey else 3,
+        span=span_of([each.image for each, _ in parts["train"]]),
+    )
     made = {
         name: Images(
-            Decoded(tuple(each.image for each, _ in part), read, (1 if grey else 3, size[0], size[1])),
+            Decoded(
+                tuple(Item(each.image, groups.get(each.image, "")) for each, _ in part),
+                read,
+                (1 if grey else 3, size[0], size[1]),
+            ),
             _padded(rows[name], most),
             torch.arange(len(part)),
         )
         for name, part in parts.items()
     }
-    found.notes.append(f"{found.form} boxes: {len(names)} classes, {sum(map(len, rows['train']))} to train on")
-    found.notes += _small(rows["train"], size)
-    return BoxSplits(**made, classes=names, skipped=tuple(skipped), notes=tuple(found.notes))
+    boxes_there = sum(map(len, rows["train"]))
+    notes = [f"{found.form} boxes: {len(names)} classes, {boxes_there} boxes to train on.", *found.notes, *said]
+    notes += _small(rows["train"], size)
+    return BoxSplits(**made, classes=names, skipped=tuple(skipped), notes=tuple(notes), groups=bool(groups))
 
 
 def _usable(found: boxed.Found, skip: bool) -> tuple[dict[str, list[Sized]], list[str]]:
@@ -106,13 +129,13 @@ def _usable(found: boxed.Found, skip: bool) -> tuple[dict[str, list[Sized]], lis
     count = len(found.images)
     if wrong and not skip:
         raise MissingData(
-            f"{len(wrong)} of {count} images cannot be used: {named(wrong)}; mend or remove them, or leave them out "
+            f"{len(wrong)} of {count} images cannot be used: {some(wrong)}; mend or remove them, or leave them out "
             "with dataset.damaged=skip."
         )
     if lacking := [name for name in found.parts if name not in usable]:
-        raise MissingData(f"no image of the part {lacking[0]} can be used: {named(wrong)}; mend them.")
+        raise MissingData(f"no image of the part {lacking[0]} can be used: {some(wrong)}; mend them.")
     if wrong:
-        found.notes.append(f"dataset.damaged=skip left out {len(wrong)} of {count} images: {named(wrong)}")
+        found.notes.append(f"dataset.damaged=skip left out {len(wrong)} of {count} images: {some(wrong)}.")
     return usable, wrong
 
 
@@ -149,17 +172,15 @@ def _names(
         raise MissingData(f"{path} has {len(train)} training images, and no box in any of them.")
     names = tuple(name for name in found.classes if name in trained) if classes is None else tuple(classes)
     if unknown := [name for name in names if name not in there]:
-        raise ValueError(
-            f"dataset.classes names {named(unknown)}, but {path} has boxes of {named(sorted(there))} only."
-        )
+        raise ValueError(f"dataset.classes names {some(unknown)}, but {path} has boxes of {some(sorted(there))} only.")
     if absent := [name for name in names if name not in trained]:
         raise ValueError(
-            f"no training image of {path} has a box of {named(absent)}: leave such classes out of dataset.classes, or "
+            f"no training image of {path} has a box of {some(absent)}: leave such classes out of dataset.classes, or "
             "use more images or another dataset.split_seed."
         )
     if others := sorted({*found.classes, *there} - set(names)):
         why = "without a training box" if classes is None else "that dataset.classes does not name"
-        found.notes.append(f"{len(others)} classes {why} are left out: {named(others)}")
+        found.notes.append(f"{len(others)} classes {why} are left out: {some(others)}.")
     return names
 
 
@@ -180,9 +201,9 @@ def _padded(rows: list[np.ndarray], most: int) -> Tensor:
     return targets
 
 
-def _read(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
+def _read(item: Item, size: tuple[int, int], channels: int, span: Span) -> np.ndarray:
     """Return an image, uint8 (C, H, W), upright and averaged down."""
-    image = opened(path).convert("RGB" if channels == 3 else "L")
+    image = eight_bit(opened(item.image), channels, span)
     pixels = np.asarray(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
     return pixels.reshape(*size, channels).transpose(2, 0, 1)
 
@@ -193,7 +214,7 @@ def _small(rows: list[np.ndarray], size: Sequence[int]) -> list[str]:
     small = int(((whole[:, 2:4] - whole[:, :2]).min(1) < SMALL).sum())
     if not small:
         return []
-    return [f"{small} of {len(whole)} boxes are narrower than {SMALL:g} pixels at {size[0]}x{size[1]} (dataset.size)"]
+    return [f"{small} of {len(whole)} boxes are narrower than {SMALL:g} pixels at {size[0]}x{size[1]} (dataset.size)."]
 
 
 def proposed(path: Path) -> dict[str, Any] | None:

@@ -1,7 +1,6 @@
 """Any folder of images and masks."""
 
 import contextlib
-import dataclasses
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Any
 from datasets import colours as coloured
 from datasets import masks, paired
 from datasets.files import reads
-from datasets.parts import divided, named
-from datasets.pixels import opened
+from datasets.grouped import OwnSplits
+from datasets.parts import divided, groups_of, span_of
+from datasets.pixels import opened, some
 from datasets.splits import VOID, Images, MissingData, Splits
 
 SIDE = 128
@@ -29,6 +29,7 @@ def folder(
     images: str | None,
     masks_in: str | None,
     mask_suffix: str | None,
+    group: str | None,
     classes: Sequence[str] | None,
     colours: Mapping[str, int | Sequence[int]] | None,
     tolerance: float | None,
@@ -41,7 +42,7 @@ def folder(
     valid_size: float | None,
     test_size: float | None,
     split_seed: int,
-) -> Splits:
+) -> OwnSplits:
     """Images and their masks, in folders of parts, divided by lists, or drawn.
 
     `datasets.paired.find` says which names and folders are understood. A mask holds class numbers (255: void), or
@@ -54,6 +55,8 @@ def folder(
         images: Folder of the images, below `path` or its parts; None: as its name says.
         masks_in: Folder of the masks, likewise.
         mask_suffix: What the name of a mask has after that of its image, such as `_mask.png`; None: any.
+        group: ``regex:`` and an expression on the names of images: what it finds names what must not stand in two
+            parts. None: there are no groups.
         classes: Name of each class, from 0 on; None: what the masks hold, or the table names.
         colours: Colour (red, green, blue, or a grey value) of each class in the masks, by its name; `void` belongs to
             none. None: masks hold class numbers.
@@ -75,8 +78,10 @@ def folder(
     found = paired.find(home, images, masks_in, mask_suffix)
     skipped = _unusable(found, skip=damaged == "skip")
     names, form = _meaning(found, home, classes, colours, binary, void)
-    parts = divided(path, found.parts, train_size, valid_size, test_size, split_seed)
-    pairs = {name: [_pair(each, home, names) for each in part] for name, part in parts.items()}
+    groups, said = groups_of({name: [each.image for each in part] for name, part in found.parts.items()}, group)
+    belongs = (lambda each: groups[each.image]) if groups else None
+    parts = divided(path, found.parts, train_size, valid_size, test_size, split_seed, belongs)
+    pairs = {name: [_pair(each, home, names, groups) for each in part] for name, part in parts.items()}
     splits = masks.read_splits(
         path,
         pairs["train"],
@@ -92,15 +97,17 @@ def folder(
         channels=1 if grey else 3,
         void=tuple(void),
         tolerance=tolerance,
-        upright=True,
+        own=True,
+        span=span_of([each.image for each in parts["train"]]),
         **form,
     )
     _check_classes(splits, path)
     skipped += splits.skipped
     if skipped:
         count = len(found.pairs) + len(found.alone)
-        found.notes.append(f"dataset.damaged=skip left out {len(skipped)} of {count} images: {named(skipped)}")
-    return dataclasses.replace(splits, skipped=tuple(skipped), notes=tuple(found.notes))
+        found.notes.append(f"dataset.damaged=skip left out {len(skipped)} of {count} images: {some(skipped)}.")
+    notes = (*found.notes, *said)
+    return OwnSplits(**splits.parts, classes=names, skipped=tuple(skipped), notes=notes, groups=bool(groups))
 
 
 def _unusable(found: paired.Found, skip: bool) -> list[str]:
@@ -115,14 +122,14 @@ def _unusable(found: paired.Found, skip: bool) -> list[str]:
     count = len(found.pairs) + len(alone)
     if alone:
         raise MissingData(
-            f"{len(alone)} of {count} images have no mask ({named([path.name for path in found.alone])}); give them "
+            f"{len(alone)} of {count} images have no mask ({some([path.name for path in found.alone])}); give them "
             "one, or leave them out with dataset.damaged=skip."
         )
     with ThreadPoolExecutor() as pool:  # headers are waited for, not computed
         wrong = [problem for problem in pool.map(_differing, found.pairs) if problem]
     if wrong:
         raise MissingData(
-            f"{len(wrong)} of {count} images cannot be used with their masks: {named(wrong)}; mend or remove them, or "
+            f"{len(wrong)} of {count} images cannot be used with their masks: {some(wrong)}; mend or remove them, or "
             "leave such pairs out with dataset.damaged=skip."
         )
     return []
@@ -156,7 +163,7 @@ def _meaning(
     names, form = None, {}
     if found.layers:
         names = ("background", *(layer for layer in found.layers if layer.lower() != "background"))
-        found.notes.append(f"each class has mask files of its own: {', '.join(names)}")
+        found.notes.append(f"each class has mask files of its own: {', '.join(names)}.")
     elif colours is not None:
         names, form["table"] = coloured.table_of(colours)
     if names is not None:
@@ -177,7 +184,7 @@ def _meaning(
     known = coloured.described(home)
     if classes is None:
         learnt = coloured.understood(held, known)
-        found.notes.append(f"understood from {held.files} masks: {coloured.overrides(learnt)}")
+        found.notes.append(f"understood from {held.files} masks: {coloured.overrides(learnt)}.")
         if "colours" in learnt:
             names, form["table"] = coloured.table_of(learnt["colours"])
             return names, form
@@ -206,9 +213,11 @@ def _other_than_numbers(held: coloured.Contents, known: Mapping[str, Any], class
     )
 
 
-def _pair(each: paired.Paired, home: Path, names: tuple[str, ...]) -> masks.ImageMask:
+def _pair(each: paired.Paired, home: Path, names: tuple[str, ...], groups: Mapping[Path, str]) -> masks.ImageMask:
     layers = tuple((names.index(label), file) for label, file in each.masks if label) if each.masks[0][0] else ()
-    return masks.ImageMask(each.image, each.masks[0][1], home, layers=tuple(sorted(layers)))
+    return masks.ImageMask(
+        each.image, each.masks[0][1], home, layers=tuple(sorted(layers)), group=groups.get(each.image, "")
+    )
 
 
 def _check_classes(splits: Splits, path: str) -> None:
@@ -221,7 +230,7 @@ def _check_classes(splits: Splits, path: str) -> None:
     where = f", though masks of {' and '.join(others)} do" if others else ""
     height, width = splits.train.shape[1:]
     raise ValueError(
-        f"none of the {len(splits.train)} training masks of {path} shows {named(absent)} at {height}x{width} pixels"
+        f"none of the {len(splits.train)} training masks of {path} shows {some(absent)} at {height}x{width} pixels"
         f"{where}: leave the class out of dataset.classes (or dataset.colours), or use more images, a larger "
         "dataset.size or another dataset.split_seed."
     )

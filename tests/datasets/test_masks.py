@@ -186,7 +186,7 @@ def test_any_folder(drawn, tmp_path):
         "path": "mine", "images": "pictures", "masks_in": "labels", "mask_suffix": "_mask.png",
         "classes": ["background", "zero", "one"], "grey": False, "binary": False, "void": [], "size": [32, 48],
         "damaged": "stop", "train_size": None, "valid_size": 2, "test_size": 1, "split_seed": 0,
-        "colours": None, "tolerance": None,
+        "colours": None, "tolerance": None, "group": None,
     }  # fmt: skip
     read = folder(tmp_path, **settings)
     assert (len(read.train), len(read.valid), len(read.test)) == (3, 2, 1)
