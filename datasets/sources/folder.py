@@ -176,6 +176,10 @@ def _meaning(
     held = coloured.contents([pair.masks[0][1] for pair in found.pairs])
     for value in void:
         held.numbers.pop(value, None)
+    if held.blurred:
+        found.notes.append(
+            "masks are JPEG files, which blur values: each pixel takes the nearest one, and is void if that is far off."
+        )
     if binary:
         names = tuple(classes or ("background", "object"))
         if len(names) != 2:
