@@ -133,7 +133,8 @@ def _usable(found: boxed.Found, skip: bool) -> tuple[dict[str, list[Sized]], lis
             "with dataset.damaged=skip."
         )
     if lacking := [name for name in found.parts if name not in usable]:
-        raise MissingData(f"no image of the part {lacking[0]} can be used: {some(wrong)}; mend them.")
+        why = f": {some(wrong)}; mend them." if wrong else ", as its list is empty; fill it or remove it."
+        raise MissingData(f"no image of the part {lacking[0]} can be used{why}")
     if wrong:
         found.notes.append(f"dataset.damaged=skip left out {len(wrong)} of {count} images: {some(wrong)}.")
     return usable, wrong
