@@ -35,7 +35,8 @@ Size = Annotated[list[Count], Field(min_length=2, max_length=2)]
 CountOrNull = Count | None
 PositiveOrNull = Positive | None
 SizeOrNull = Size | None
-CountOrPart = Count | Part | None
+CountOrPart = Count | Part
+CountOrPartOrNull = Count | Part | None
 Precision = Literal["bf16", "fp32"]
 PrecisionOrNull = Precision | None
 
@@ -164,10 +165,26 @@ GROUPS: dict[str, dict[str, Any]] = {
 }
 """By config group and name."""
 OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
+    **{
+        ("dataset", name): {
+            "separator": Literal[",", ";", "|", "tab"] | None,
+            "decimal": Literal[".", ","] | None,
+            "header": bool | None,
+            "encoding": Text | None,
+            "missing": Literal["stop", "drop", "fill"],
+            "missing_words": list[Text],
+            "drop": list[Text],
+            "keep": list[Text],
+            "group": Text | None,
+            "valid_size": CountOrPart,
+            "test_size": CountOrPart,
+        }
+        for name in ("table", "labelled_table")
+    },
     ("dataset", "images"): {
         "size": SizeOrNull,
-        "valid_size": CountOrPart,
-        "test_size": CountOrPart,
+        "valid_size": CountOrPartOrNull,
+        "test_size": CountOrPartOrNull,
     },
     ("dataset", "folder"): {"classes": Annotated[list[Text], Field(min_length=2)]},
     ("dataset", "cifar10n"): {"labels": Literal["worse", "aggre", "random1", "random2", "random3"]},
