@@ -143,9 +143,9 @@ def check(file: object, columns: Sequence[Column], keep: Collection[str], missin
         rows = len(lacking[0].cells)
         without = int(pd.concat([each.cells.isna() for each in lacking], axis=1).any(axis=1).sum())
         raise ValueError(
-            f"{without} of {rows} rows of {file} lack a value, {lacking[0].missing} of them in {lacking[0].name}: leave "
-            "such rows out with dataset.missing=drop, or fill the gaps with dataset.missing=fill (the median, and a "
-            "column that says where)."
+            f"{without} of {rows} rows of {file} lack a value, {lacking[0].missing} of them in {lacking[0].name}: "
+            "leave such rows out with dataset.missing=drop, or fill the gaps with dataset.missing=fill (the median and "
+            "a column that says where)."
         )
 
 

@@ -222,8 +222,8 @@ def labels(target: Column, path: str) -> list[str]:
         found = [str(cell) for cell in cells]
     if len(set(found)) > max(2, len(found) // 2):
         raise ValueError(
-            f"the column {target.name} of {path} has {len(set(found))} different values in {len(found)} rows, which are "
-            "no classes: for numbers to predict use task=regression dataset=table."
+            f"the column {target.name} of {path} has {len(set(found))} different values in {len(found)} rows, which "
+            "are no classes: for numbers to predict use task=regression dataset=table."
         )
     return found
 

@@ -110,8 +110,8 @@ def _of_classes(counts: Mapping[str, Sequence[int]]) -> list[str]:
     if training[commonest] > IMBALANCED * training[rarest]:
         ratio = training[commonest] / max(1, training[rarest])
         found.append(
-            f"{commonest} is {ratio:.0f} times as frequent as {rarest}: judge by G-mean or macro-F1 (metric=test.gmean), not "
-            "by accuracy alone."
+            f"{commonest} is {ratio:.0f} times as frequent as {rarest}: judge by G-mean or macro-F1 "
+            "(metric=test.gmean), not by accuracy alone."
         )
     if scarce := [name for name, parts in counts.items() if parts[2] < FEW]:
         found.append(
