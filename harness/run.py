@@ -155,10 +155,13 @@ def _carry_out(job: Job) -> dict:
 
     from harness import records
     from harness.records import lease, room
-    from harness.training.job import ELSEWHERE, Stopped, carry_out, check
+    from harness.training.job import ELSEWHERE, Stopped, carry_out, check, notes
 
     room.check(records.RESULTS, 1)
-    if problem := check(job):
+    problem = check(job)
+    for note in notes():
+        print(f"data: {note}", flush=True)
+    if problem:
         raise UsageError(problem)
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))

@@ -35,8 +35,7 @@ Size = Annotated[list[Count], Field(min_length=2, max_length=2)]
 CountOrNull = Count | None
 PositiveOrNull = Positive | None
 SizeOrNull = Size | None
-CountOrPart = Count | Part
-CountOrPartOrNull = Count | Part | None
+CountOrPart = Count | Part | None
 Precision = Literal["bf16", "fp32"]
 PrecisionOrNull = Precision | None
 
@@ -183,8 +182,10 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("dataset", "images"): {
         "size": SizeOrNull,
-        "valid_size": CountOrPartOrNull,
-        "test_size": CountOrPartOrNull,
+        "range": Annotated[list[Number], Field(min_length=2, max_length=2)] | None,
+        "duplicates": Literal["warn", "drop", "allow"],
+        "valid_size": CountOrPart,
+        "test_size": CountOrPart,
     },
     ("dataset", "folder"): {"classes": Annotated[list[Text], Field(min_length=2)]},
     ("dataset", "cifar10n"): {"labels": Literal["worse", "aggre", "random1", "random2", "random3"]},

@@ -304,7 +304,7 @@ def _work(pipe: Connection, gpu: str | None) -> None:
 
 
 def _carry_out(job: Job, pipe: Connection, stopping: threading.Event) -> tuple[str, dict[str, Any]]:
-    from harness.training.job import Stopped, carry_out, check, failed
+    from harness.training.job import Stopped, carry_out, check, failed, notes
 
     owner = os.getpid()
 
@@ -317,7 +317,9 @@ def _carry_out(job: Job, pipe: Connection, stopping: threading.Event) -> tuple[s
         pipe.send(("epoch", {"epoch": epoch, "epochs": epochs, **row}))
 
     try:
-        return ("checked", {"problem": check(job)}) if job.only_check else ("finished", carry_out(job, stop, report))
+        if job.only_check:
+            return "checked", {"problem": check(job), "notes": notes()}
+        return "finished", carry_out(job, stop, report)
     except Stopped:
         sys.exit(0)
     except KeyboardInterrupt as error:  # workers are deaf to Ctrl-C, so that the run itself has raised it

@@ -223,7 +223,12 @@ def check(pool: LocalEngine, jobs: Sequence[Job], known: Set[Names] = frozenset(
     """
     distinct = {_combination(job): replace(job, only_check=True) for job in reversed(jobs)}
     distinct = {each: job for each, job in reversed(distinct.items()) if each not in known}
+    said: set[str] = set()
     for event in pool.run(list(distinct.values())):
+        for note in event.content.get("notes", ()):  # every worker reads the data
+            if note not in said:
+                said.add(note)
+                print(f"data: {note}", flush=True)
         if event.kind == "checked" and event.content["problem"]:
             raise UsageError(str(event.content["problem"]))
         if event.kind == "timeout":

@@ -88,6 +88,13 @@ def check(job: Job) -> str | None:
     return None
 
 
+def notes() -> list[str]:
+    """Return, once, what data sets that were read say of themselves: sentences for the terminal."""
+    from harness import feeds
+
+    return [visible(note) for note in feeds.notes()]
+
+
 def _in_short(error: BaseException) -> str:
     """Return what was raised in one line, the first, of bounded length."""
     line = f"{type(error).__name__}: {str(error)[:LONGEST]}".strip().removesuffix(":").splitlines()[0]
