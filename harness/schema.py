@@ -165,6 +165,22 @@ GROUPS: dict[str, dict[str, Any]] = {
 }
 """By config group and name."""
 OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
+    **{
+        ("dataset", name): {
+            "separator": Literal[",", ";", "|", "tab"] | None,
+            "decimal": Literal[".", ","] | None,
+            "header": bool | None,
+            "encoding": Text | None,
+            "missing": Literal["stop", "drop", "fill"],
+            "missing_words": list[Text],
+            "drop": list[Text],
+            "keep": list[Text],
+            "group": Text | None,
+            "valid_size": CountOrPart,
+            "test_size": CountOrPart,
+        }
+        for name in ("table", "labelled_table")
+    },
     ("dataset", "images"): {
         "size": SizeOrNull,
         "range": Annotated[list[Number], Field(min_length=2, max_length=2)] | None,

@@ -48,6 +48,7 @@ LAW = {
     "tracking": "analysis errors paths records mlflow",
     "report": "analysis compose errors hardware metrics.declared paths plan records selection text tracking.store",
     "catalogue": "compose paths records report tasks hydra losses omegaconf torch",
+    "look": "compose errors feeds plan tasks text datasets torch",
     "run": "address compose errors paths plan records schema studies training hydra omegaconf",
     "__main__": "analysis compose errors paths plan records report schema studies tracking",
 }
