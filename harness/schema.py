@@ -38,6 +38,7 @@ SizeOrNull = Size | None
 CountOrPart = Count | Part | None
 Precision = Literal["bf16", "fp32"]
 PrecisionOrNull = Precision | None
+Network = Literal["cnn", "transformer", "mlp"]
 
 
 class Strict(BaseModel):
@@ -154,7 +155,7 @@ GROUPS: dict[str, dict[str, Any]] = {
     "model": {
         "lr": Positive,
         "precision": Precision,
-        "network": Literal["cnn", "transformer", "mlp"],
+        "network": Network,
         "layer_scale": PositiveOrNull,
         "mlp_ratio": Positive,
         "position_std": Positive,
@@ -163,7 +164,10 @@ GROUPS: dict[str, dict[str, Any]] = {
     "loss": {},
 }
 """By config group and name."""
+BY_NAME: dict[str, Any] = {"network": Network | None, "arguments": dict[str, Any]}
+"""Settings of models that another library makes, or a builder of one's own."""
 OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
+    **{("model", name): BY_NAME for name in ("timm", "torchvision", "smp", "torchvision_segmentation", "own")},
     ("dataset", "images"): {
         "size": SizeOrNull,
         "valid_size": CountOrPart,
