@@ -51,8 +51,20 @@ class Named(nn.Module):
         return self.net(images)
 
 
+def built(library: str, name: str, make: Callable[..., nn.Module]) -> nn.Module:
+    """Return a model that a library makes.
+
+    Raises:
+        UsageError: it refuses its arguments.
+    """
+    try:
+        return make()
+    except (TypeError, ValueError, AssertionError, RuntimeError, KeyError) as error:
+        raise UsageError(f"{library} cannot build {name}: {' '.join(str(error).split())[:200]}.") from error
+
+
 def features_of(
-    name: str, net: nn.Module, channels: int, size: tuple[int, int], smallest: Callable[[], int | None]
+    name: str, net: nn.Module, channels: int, size: tuple[int, int], smallest: Callable[[], int | None] = lambda: None
 ) -> int:
     """Return how many features a model gives for images of this size, by giving it one.
 

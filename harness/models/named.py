@@ -31,6 +31,7 @@ from harness.models import weights
 from harness.models.libraries import (
     SMALL,
     Named,
+    built,
     crowded,
     example,
     features_of,
@@ -86,7 +87,7 @@ def timm_model(
         if not config.has_weights:
             raise UsageError(f"timm has no weights for {name}: set model.pretrained=false, or give a file of them.")
         weights.fetched(name, lambda: weights.timm_weights_reachable(config))
-    net = weights.fetched(name, lambda: make(pretrained=True)) if from_network else _made("timm", name, make)
+    net = weights.fetched(name, lambda: make(pretrained=True)) if from_network else built("timm", name, make)
     notes = _stem(name, net, image_size, stem, bool(pretrained))
     if isinstance(pretrained, str):
         notes += weights.fill(name, net, _for_timm(net, weights.read(pretrained), config, in_channels), pretrained)
@@ -125,18 +126,6 @@ def _for_timm(net: nn.Module, found: Mapping[str, Tensor], config: Any, channels
     for first in firsts:
         found = weights.adapted(found, first, channels)
     return dict(found)
-
-
-def _made(library: str, name: str, make: Callable[..., nn.Module]) -> nn.Module:
-    """Return a model that a library makes.
-
-    Raises:
-        UsageError: it refuses its arguments.
-    """
-    try:
-        return make()
-    except (TypeError, ValueError, AssertionError, RuntimeError, KeyError) as error:
-        raise UsageError(f"{library} cannot build {name}: {' '.join(str(error).split())[:200]}.") from error
 
 
 def _stem(name: str, net: nn.Module, size: Size, stem: Stem, weighted: bool) -> list[str]:
@@ -203,7 +192,7 @@ def torchvision_model(
     fitted = {**_torchvision_arguments(name, image_size), **arguments}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        net = _made("torchvision", name, functools.partial(make, **fitted))
+        net = built("torchvision", name, functools.partial(make, **fitted))
     head = _without_classifier(name, net)
     weights.take_channels(net, in_channels)
     notes = _stem(name, net, image_size, stem, bool(pretrained))
