@@ -35,16 +35,19 @@ class Named(nn.Module):
     """A model of a library without its classifier.
 
     Args:
+        name: its name there.
         net: the library's model, from images (N, C, H, W) to features (N, F), or, dense, (N, F, h, w).
         num_features: F.
         notes: what a reader of its results should know, a sentence each.
         dense: whether features keep their place in the image.
     """
 
-    def __init__(self, net: nn.Module, num_features: int, notes: Iterable[str] = (), *, dense: bool = False) -> None:
+    def __init__(
+        self, name: str, net: nn.Module, num_features: int, notes: Iterable[str] = (), *, dense: bool = False
+    ) -> None:
         super().__init__()
         self.net, self.num_features, self.dense = net, num_features, dense
-        self.notes = tuple(notes)
+        self.notes = tuple(f"{name}: {note}" for note in notes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) to features."""

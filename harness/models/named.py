@@ -18,7 +18,7 @@ from typing import Any, Literal
 import timm
 import torch
 import torchvision
-from timm.models import get_pretrained_cfg, model_entrypoint
+from timm.models import PretrainedCfg, get_pretrained_cfg, model_entrypoint
 from timm.models.beit import Beit
 from timm.models.eva import Eva
 from timm.models.swin_transformer import SwinTransformer
@@ -75,11 +75,7 @@ def timm_model(
     Raises:
         UsageError: there is no such model or argument, it cannot take such images, or its weights cannot be had.
     """
-    if not timm.is_model(name):
-        raise unknown("timm model", name, timm.list_models())
-    config = get_pretrained_cfg(name)
-    if config is None:
-        raise unknown("timm model", name, timm.list_pretrained(f"{name.partition('.')[0]}.*"))
+    config = _timm_config(name)
     fitted = {**_timm_arguments(name, image_size, stem), **arguments}
     make = functools.partial(timm.create_model, name, num_classes=0, in_chans=in_channels, **fitted)
     from_network = pretrained is True
@@ -96,7 +92,21 @@ def timm_model(
     least = functools.partial(smallest_size, plain, in_channels, min(image_size), native)
     count = features_of(name, net, in_channels, image_size, least)
     left = _left(net, functools.partial(net.forward_features, example(net, in_channels, image_size)), count)
-    return Named(net, count, [*notes, *crowded(image_size, native, left)])
+    return Named(name, net, count, [*notes, *crowded(image_size, native, left)])
+
+
+def _timm_config(name: str) -> Any:
+    """Return what timm knows of a model and the set of weights that its name may name: where they lie, its native size.
+
+    Raises:
+        UsageError: there is no such model, or no such weights; with the nearest names.
+    """
+    if not timm.is_model(name):
+        raise unknown("timm model", name, timm.list_models())
+    try:
+        return get_pretrained_cfg(name) or PretrainedCfg()
+    except RuntimeError as error:
+        raise unknown("timm model", name, timm.list_pretrained(f"{name.partition('.')[0]}.*")) from error
 
 
 def _timm_arguments(name: str, size: Size, stem: Stem) -> dict[str, Any]:
@@ -210,7 +220,7 @@ def torchvision_model(
     least = functools.partial(smallest_size, plain, in_channels, min(image_size), native)
     count = features_of(name, net, in_channels, image_size, least)
     left = _left(net, functools.partial(_last_map, net, example(net, in_channels, image_size)), count)
-    return Named(net, count, [*notes, *crowded(image_size, native, left)])
+    return Named(name, net, count, [*notes, *crowded(image_size, native, left)])
 
 
 def _torchvision_arguments(name: str, size: Size) -> dict[str, Any]:

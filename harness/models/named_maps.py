@@ -67,7 +67,7 @@ def smp_model(
     if isinstance(pretrained, str):
         notes = weights.fill(name, body, weights.read(pretrained), pretrained)
     _check_stride(name, image_size, int(getattr(net.encoder, "output_stride", 32)))
-    return Named(body, features_of(name, body, in_channels, image_size), notes, dense=True)
+    return Named(name, body, features_of(name, body, in_channels, image_size), notes, dense=True)
 
 
 def _sized(arch: str, encoder: str) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def torchvision_map(
     if pretrained:
         notes = _filled(name, net, pretrained, tuple(heads), in_channels)
     body = _Out(net)
-    return Named(body, features_of(name, body, in_channels, image_size), notes, dense=True)
+    return Named(name, body, features_of(name, body, in_channels, image_size), notes, dense=True)
 
 
 def _filled(name: str, net: nn.Module, pretrained: bool | str, heads: tuple[str, ...], channels: int) -> list[str]:

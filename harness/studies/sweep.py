@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -223,9 +224,14 @@ def check(pool: LocalEngine, jobs: Sequence[Job], known: Set[Names] = frozenset(
     """
     distinct = {_combination(job): replace(job, only_check=True) for job in reversed(jobs)}
     distinct = {each: job for each, job in reversed(distinct.items()) if each not in known}
+    said: set[str] = set()
     for event in pool.run(list(distinct.values())):
         if event.kind == "checked" and event.content["problem"]:
             raise UsageError(str(event.content["problem"]))
+        for note in event.content.get("notes", ()):
+            if note not in said:
+                said.add(note)
+                print(note, file=sys.stderr, flush=True)
         if event.kind == "timeout":
             raise UsageError(
                 f"{describe(event.job)}: it was not built within {event.content['seconds']:.0f} s; where that is not "
