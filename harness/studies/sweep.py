@@ -228,7 +228,7 @@ def check(pool: LocalEngine, jobs: Sequence[Job], known: Set[Names] = frozenset(
         for note in event.content.get("notes", ()):  # every worker reads the data
             if note not in said:
                 said.add(note)
-                print(f"data: {note}", flush=True)
+                print(note, flush=True)
         if event.kind == "checked" and event.content["problem"]:
             raise UsageError(str(event.content["problem"]))
         if event.kind == "timeout":
