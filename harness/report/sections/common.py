@@ -45,6 +45,25 @@ def loss_entry(a: Analysis, label: str) -> Entry:
     return Entry(a.display(label), note=known)
 
 
+def name_of(a: Analysis, label: str) -> str:
+    """Return what people call a loss, with the settings that its label gives; the label where nobody named it, or
+    where two losses have one name.
+    """
+    names = _names(a)
+    return names[label] if list(names.values()).count(names[label]) == 1 else a.display(label)
+
+
+@functools.lru_cache(maxsize=1)
+def _names(a: Analysis) -> dict[str, str]:
+    found = {}
+    for label in a.labels:
+        facts, settings = a.loss_facts[label], label.partition(" ")[2]
+        word = " (reconstruction)" if facts.reconstruction and "reconstruction" not in facts.name else ""
+        name = facts.name[:1].upper() + facts.name[1:]
+        found[label] = f"{name}{word} {settings}".strip() if name else a.display(label)
+    return found
+
+
 def cell_entry(cell: Cell) -> Entry:
     """Return the entry that names a cell."""
     return Entry(cell.short, note=cell.title)

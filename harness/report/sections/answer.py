@@ -1,0 +1,295 @@
+"""The answer, ahead of all else: what to use, which losses may be the best, and what that means for who must choose."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from harness.analysis import advice, stats
+from harness.analysis.advice import Advice
+from harness.analysis.cells import Analysis, Cell
+from harness.analysis.frames import numbers
+from harness.analysis.stats import Comparison
+from harness.report.items import Column, Entry, Item, Notice, Point, Points, Prose, Row, Section, Table
+from harness.report.sections import best, controls
+from harness.report.sections.common import TONES, dash, loss_filters, name_of, reason
+from harness.report.sections.results import scale_of
+from harness.text import count, joined, mid_sentence, number
+
+NAMED = 3  # losses to avoid that are named with their effects
+WIDE = 20  # rows from which a matrix of one or two cells stands in several parts side by side
+UNUSABLE = 0.1  # an error of calibration greater by this much makes probabilities unusable as they are
+WORDS = {"not decidable": "undecided"}
+
+
+def section(a: Analysis) -> Section:
+    """Return the confidence set, the losses worth considering, and every verdict with its effect; the sentence itself
+    (:func:`sentence`) stands below the title of the report.
+    """
+    items: list[Item] = [Notice(text, "alarm") for text in controls.alarms(a)]
+    items.append(Prose(tuple(best.in_short(a))))
+    if lines := choices(a):
+        tones = [TONES.get(_common_verdict(a, label), "") for label, _ in lines]
+        items.append(
+            Points(
+                tuple(
+                    Point(name_of(a, label), tone, (("", text),), (loss_filters(a, label),))
+                    for (label, text), tone in zip(lines, tones, strict=True)
+                ),
+                title="If you must choose now",
+            )
+        )
+    if a.comparisons:
+        items.append(matrix(a))
+    return Section("answer", "The answer", tuple(items))
+
+
+def sentence(a: Analysis) -> str:
+    """Return the answer in one sentence that a person can act on."""
+    found = advice.advice(a)
+    if not found or not a.comparisons:
+        return "No answer yet: it takes completed runs of the baseline and of another loss."
+    parts = [_advised(a, each, last=each is found[-1] and len(found) > 1) for each in found]
+    if avoid := _avoid(a):
+        parts.append(avoid)
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _advised(a: Analysis, piece: Advice, last: bool) -> str:
+    """Return one piece of advice as a clause."""
+    where = _where(a, piece.cells, last)
+    base = mid_sentence(name_of(a, a.baseline))
+    held = sum(a.comparisons[at].verdict == "withheld" for at in a.comparisons if at[0] in piece.cells)
+    if piece.kind == "silent":
+        kinds = dict.fromkeys(
+            (why.kind.what, why.kind.remedy) for at, c in a.comparisons.items() if at[0] in piece.cells
+            for why in c.because
+        )  # fmt: skip
+        if not kinds:
+            return f"no advice{where}: no pair of runs to compare"
+        what, remedy = next(iter(kinds))
+        more = f", and {count(len(kinds) - 1, 'further reason')}" if len(kinds) > 1 else ""
+        return f"no advice{where}: every verdict is withheld, because {what}{more} (remedy: {remedy})"
+    if piece.kind == "better":
+        also = [mid_sentence(name_of(a, label)) for label in piece.also]
+        more = f" or {joined(also, 'or')}" if 0 < len(also) <= NAMED else ""
+        more = f" or one of {len(also)} others" if len(also) > NAMED else more
+        return f"use {mid_sentence(name_of(a, piece.use))} ({effect(a, piece.use, piece.cells)}){more}{where}"
+    n = sum(any((cell, label) in a.comparisons for cell in piece.cells) for label in a.challengers)
+    alternatives = f"none of {n} alternatives" if n > 1 else "the alternative"
+    text = f"{'keep' if last else 'use'} {base}{where}: {alternatives} is {'' if n > 1 else 'not '}shown to be better"
+    open_ = [label for label in a.challengers if _among(a, label, piece.cells, ("equivalent", "not decidable"))]
+    if open_ and n > 1:
+        text += f", {f'all {n}' if len(open_) == n else len(open_)} may be as good"
+    if held:
+        text += f", and {count(held, 'verdict is', 'verdicts are')} withheld"
+    return text
+
+
+def _avoid(a: Analysis) -> str:
+    """Return which losses to avoid, the worst first, with their effects; empty where there is none."""
+    labels = advice.to_avoid(a)
+    named = []
+    for label in labels[:NAMED]:
+        cells = [cell for cell in a.cells if (c := a.comparisons.get((cell, label))) and c.verdict == "worse"]
+        named.append(f"{mid_sentence(name_of(a, label))} ({effect(a, label, cells)})")
+    if len(labels) > NAMED:
+        named.append(f"{len(labels) - NAMED} more")
+    return f"avoid {joined(named)}" if named else ""
+
+
+def effect(a: Analysis, label: str, cells: Sequence[Cell]) -> str:
+    """Return the difference of a loss from the baseline with its unit: from the least to the greatest of the cells."""
+    found = sorted(a.comparisons[cell, label].difference for cell in cells)
+    ends = dict.fromkeys(a.metric.number(value, sign=True) for value in (found[0], found[-1]))
+    return f"{' to '.join(ends)} {a.metric.difference_unit}".strip()
+
+
+def _where(a: Analysis, cells: Sequence[Cell], last: bool) -> str:
+    """Return where a clause holds, as words to follow it; empty where it holds in every cell."""
+    if len(cells) == len(a.cells):
+        return ""
+    if last and len(cells) > 1:
+        return " elsewhere"
+    shared = len({cell.values[:2] for cell in a.cells}) == 1
+    return f" {'with' if shared else 'on'} {joined(cell.short for cell in cells)}"
+
+
+def _among(a: Analysis, label: str, cells: Sequence[Cell], verdicts: Sequence[str]) -> bool:
+    found = [c.verdict for cell in cells if (c := a.comparisons.get((cell, label)))]
+    return bool(found) and all(verdict in verdicts for verdict in found)
+
+
+def _common_verdict(a: Analysis, label: str) -> str:
+    found = {c.verdict for cell in a.cells if (c := a.comparisons.get((cell, label)))}
+    return found.pop() if len(found) == 1 else ""
+
+
+# ---------------------------------------------------------------------------- who must choose now
+
+
+def choices(a: Analysis) -> list[tuple[str, str]]:
+    """Return the few losses worth considering, each with what it means to choose it: quality, calibration, cost of a
+    step and runs lost, as far as the records show any of them.
+    """
+    found = []
+    for label in advice.contenders(a):
+        parts = [_quality(a, label), _calibration(a, label), _cost(a, label), _lost(a, label)]
+        text = "; ".join(filter(None, parts))
+        found.append((label, f"{text[0].upper()}{text[1:]}"))
+    return found
+
+
+def _quality(a: Analysis, label: str) -> str:
+    """Return how good a loss is: as the baseline the value itself, otherwise its verdicts with their effects."""
+    if label == a.baseline:
+        values = [(cell, a.outcomes[cell, label].values) for cell in a.cells if (cell, label) in a.outcomes]
+        known = [(cell, value) for cell, value in values if value.n]
+        ends = sorted(value.mean for _, value in known)
+        if not ends:
+            return "the baseline, of which no run completed"
+        shown = dict.fromkeys(a.metric.number(end) for end in (ends[0], ends[-1]))
+        return f"the baseline: {a.metric.title} {' to '.join(shown)} {a.metric.unit}".strip()
+    words = {"better": "better", "worse": "worse", "equivalent": "as good", "not decidable": "may be as good",
+             "withheld": "withheld"}  # fmt: skip
+    parts = []
+    for verdict, word in words.items():
+        cells = [cell for cell in a.cells if (c := a.comparisons.get((cell, label))) and c.verdict == verdict]
+        if not cells:
+            continue
+        one = a.comparisons[cells[0], label]
+        how = a.metric.difference(one) if len(cells) == 1 and one.n else _effects(a, label, cells)
+        extent = "" if len(cells) == len(a.cells) else _where(a, cells, last=False) if len(cells) <= 2 else (
+            f" in {len(cells)} of {len(a.cells)} cells")  # fmt: skip
+        parts.append(f"{word}{extent} ({how})" if how else f"{word}{extent}")
+    return ", ".join(parts)
+
+
+def _effects(a: Analysis, label: str, cells: Sequence[Cell]) -> str:
+    known = [cell for cell in cells if a.comparisons[cell, label].n]
+    return effect(a, label, known) if known else ""
+
+
+def _calibration(a: Analysis, label: str) -> str:
+    """Return how far a loss's probabilities can be taken at their word, beside the baseline's, if recorded."""
+    key = f"{a.metric.key.partition('.')[0]}.ece"
+    if key == a.metric.key or not numbers(a.main, key).notna().any():
+        return ""
+    metric = a.metric_of(key)
+    link = a.loss_facts[label].link
+    pairs = [pair for cell in a.cells for pair in _pairs(a, cell, label, key)]
+    if link not in metric.links:
+        return "its scores are not probabilities"
+    if not pairs:
+        return ""
+    own, base = (statistics.fmean(side) for side in zip(*pairs, strict=True))
+    if label == a.baseline:
+        return f"calibration error {metric.number(own)} %"
+    beside = f"calibration error {metric.number(own)} beside {metric.number(base)} %"
+    found = stats.compare([x - y for x, y in pairs], stats.Scale(higher_is_better=False), family=len(a.challengers))
+    if found.verdict == "worse" and found.low > UNUSABLE:
+        return f"but its probabilities are unusable as they are ({beside})"
+    words = {"better": "better calibrated", "worse": "less well calibrated"}
+    return f"{words.get(found.verdict, 'calibration not shown to differ')} ({beside})"
+
+
+def _pairs(a: Analysis, cell: Cell, label: str, key: str) -> list[tuple[float, float]]:
+    """Return a metric of a loss and of the baseline, seed by seed, where both completed in a cell."""
+    sides = []
+    for each in (label, a.baseline):
+        outcome = a.outcomes.get((cell, each))
+        if outcome is None:
+            return []
+        seeds = a.measured(outcome, "seed")
+        sides.append({int(seed): float(v) for seed, v in zip(seeds, a.measured(outcome, key), strict=True)})
+    own, base = sides
+    shared = sorted(own.keys() & base.keys())
+    return [(own[s], base[s]) for s in shared if math.isfinite(own[s]) and math.isfinite(base[s])]
+
+
+def _cost(a: Analysis, label: str) -> str:
+    """Return how much longer a step takes than the baseline's, where that is beyond what the baseline's own times vary
+    by; empty otherwise.
+    """
+    ratios: list[float] = []
+    spread = 1.0
+    for cell in a.cells:
+        pairs = [(own, base) for own, base in _pairs(a, cell, label, "cost.step_ms") if own > 0 and base > 0]
+        ratios += [own / base for own, base in pairs]
+        spread = max(spread, _spread(a, cell))
+    if label == a.baseline or not ratios:
+        return ""
+    ratio = statistics.median(ratios)
+    if 1 / spread <= ratio <= spread:
+        return ""
+    return f"a step takes {number(ratio, 1)} times as long"
+
+
+def _spread(a: Analysis, cell: Cell) -> float:
+    outcome = a.outcomes.get((cell, a.baseline))
+    times = a.measured(outcome, "cost.step_ms").dropna() if outcome else ()
+    return float(times.max() / times.min()) if len(times) > 1 and times.min() > 0 else math.inf
+
+
+def _lost(a: Analysis, label: str) -> str:
+    """Return how many runs did not end well; empty where all did."""
+    outcomes = [a.outcomes[cell, label] for cell in a.cells if (cell, label) in a.outcomes]
+    planned = sum(outcome.planned for outcome in outcomes)
+    counts = {
+        "did not learn": sum(outcome.unlearnt for outcome in outcomes),
+        "diverged": sum(outcome.diverged for outcome in outcomes),
+        "failed": sum(outcome.failed for outcome in outcomes),
+    }
+    return ", ".join(f"{n} of {planned} runs {what}" for what, n in counts.items() if n)
+
+
+# ---------------------------------------------------------------------------- every verdict
+
+
+def matrix(a: Analysis) -> Table:
+    """Return every loss by every cell: verdict, effect and interval; the baseline first, then the best mean effect."""
+    several = len(a.cells) > 1
+    compared = [c for c in a.comparisons.values() if c.n]
+    scale = scale_of(a, compared) if len(a.cells) == 1 and len(a.labels) < WIDE else None
+    columns = [
+        Column(f"cell_{i + 1}", cell.short if several else "verdict and difference", note=cell.title, scale=scale)
+        for i, cell in enumerate(a.cells)
+    ]
+    order = sorted(a.challengers, key=lambda label: -advice.gain(a, label, a.cells))
+    rows = [_matrix_row(a, label) for label in (a.baseline, *order)]
+    unit = a.metric.difference_unit or a.metric.title
+    caption = (
+        f"Difference from {name_of(a, a.baseline)} ({unit}) with its interval; ▲ better, ▼ worse, "
+        + (f"■ equivalent (within ±{a.metric.with_unit(a.margin)}), " if a.margin else "")
+        + "○ undecided with these seeds, ◇ withheld."
+    )
+    parts = 3 if len(a.cells) == 1 and len(rows) > WIDE else 2 if len(a.cells) == 2 and len(rows) > WIDE else 1
+    head = (Column("loss", "loss"), Column("id", "name on the command line", "code", detail=True))
+    return Table("verdicts", "Every loss", (*head, *columns), tuple(rows), caption, parts=parts)
+
+
+def _matrix_row(a: Analysis, label: str) -> Row:
+    facts = a.loss_facts[label]
+    known = " · ".join(part for part in (label, facts.paper) if part)
+    entries = [Entry(name_of(a, label), note=known), Entry(label)]
+    for cell in a.cells:
+        outcome, found = a.outcomes.get((cell, label)), a.comparisons.get((cell, label))
+        if outcome is None:
+            entries.append(dash("not planned here"))
+        elif found is None:
+            values = outcome.values
+            text = f"baseline: {a.metric.interval(values)} {a.metric.unit}".strip() if values.n else "baseline"
+            entries.append(Entry(text, runs=outcome.keys))
+        else:
+            entries.append(_verdict(a, found, outcome.paired_keys))
+    return Row(tuple(entries), reference=label == a.baseline, filters=loss_filters(a, label))
+
+
+def _verdict(a: Analysis, found: Comparison, runs: tuple[str, ...]) -> Entry:
+    word = WORDS.get(found.verdict, found.verdict)
+    text = f"{word} {a.metric.difference(found)}" if found.n else word
+    low, high = (found.low, found.high) if found.n and math.isfinite(found.low) else (None, None)
+    value = found.difference if found.n else None
+    return Entry(text, value, low, high, runs, reason(found), TONES[found.verdict])
