@@ -41,7 +41,8 @@ def advice(a: Analysis) -> tuple[Advice, ...]:
         )
         cells = tuple(cell for cell in left if use in better[cell])
         left = [cell for cell in left if cell not in cells]
-        also = (label for label in a.challengers if label != use and all(label in better[cell] for cell in cells))
+        also = [label for label in a.challengers if label != use and all(label in better[cell] for cell in cells)]
+        also.sort(key=lambda label: -gain(a, label, cells))
         found.append(Advice("better", use, cells, tuple(also)))
     rest = [cell for cell in a.cells if not better[cell]]
     kept = tuple(cell for cell in rest if any(verdict not in ("", "withheld") for verdict in _verdicts(a, cell)))

@@ -11,13 +11,14 @@ from harness.analysis.advice import Advice
 from harness.analysis.cells import Analysis, Cell
 from harness.analysis.frames import numbers
 from harness.analysis.stats import Comparison
+from harness.metrics.declared import Metric
 from harness.report.items import Column, Entry, Item, Notice, Point, Points, Prose, Row, Section, Table
 from harness.report.sections import best, controls
 from harness.report.sections.common import TONES, dash, loss_filters, name_of, reason
 from harness.report.sections.results import scale_of
 from harness.text import count, joined, mid_sentence, number
 
-NAMED = 3  # losses to avoid that are named with their effects
+NAMED = 3  # losses to use, and to avoid, that are named with their effects
 WIDE = 20  # rows from which a matrix of one or two cells stands in several parts side by side
 UNUSABLE = 0.1  # an error of calibration greater by this much makes probabilities unusable as they are
 WORDS = {"not decidable": "undecided"}
@@ -73,10 +74,11 @@ def _advised(a: Analysis, piece: Advice, last: bool) -> str:
         more = f", and {count(len(kinds) - 1, 'further reason')}" if len(kinds) > 1 else ""
         return f"no advice{where}: every verdict is withheld, because {what}{more} (remedy: {remedy})"
     if piece.kind == "better":
-        also = [mid_sentence(name_of(a, label)) for label in piece.also]
-        more = f" or {joined(also, 'or')}" if 0 < len(also) <= NAMED else ""
-        more = f" or one of {len(also)} others" if len(also) > NAMED else more
-        return f"use {mid_sentence(name_of(a, piece.use))} ({effect(a, piece.use, piece.cells)}){more}{where}"
+        named = [
+            f"{mid_sentence(name_of(a, label))} ({effect(a, label, piece.cells)})" for label in (piece.use, *piece.also)
+        ]
+        more = [f"one of {len(named) - NAMED} others"] if len(named) > NAMED else []
+        return f"use {joined([*named[:NAMED], *more], 'or')}{where}"
     n = sum(any((cell, label) in a.comparisons for cell in piece.cells) for label in a.challengers)
     alternatives = f"none of {n} alternatives" if n > 1 else "the alternative"
     text = f"{'keep' if last else 'use'} {base}{where}: {alternatives} is {'' if n > 1 else 'not '}shown to be better"
@@ -134,8 +136,11 @@ def choices(a: Analysis) -> list[tuple[str, str]]:
     """Return the few losses worth considering, each with what it means to choose it: quality, calibration, cost of a
     step and runs lost, as far as the records show any of them.
     """
+    labels = advice.contenders(a)
+    if labels in ((), (a.baseline,)) and len(a.challengers) > 0:
+        return []  # every verdict is withheld: there is nothing to choose from
     found = []
-    for label in advice.contenders(a):
+    for label in labels:
         parts = [_quality(a, label), _calibration(a, label), _cost(a, label), _lost(a, label)]
         text = "; ".join(filter(None, parts))
         found.append((label, f"{text[0].upper()}{text[1:]}"))
@@ -145,13 +150,11 @@ def choices(a: Analysis) -> list[tuple[str, str]]:
 def _quality(a: Analysis, label: str) -> str:
     """Return how good a loss is: as the baseline the value itself, otherwise its verdicts with their effects."""
     if label == a.baseline:
-        values = [(cell, a.outcomes[cell, label].values) for cell in a.cells if (cell, label) in a.outcomes]
-        known = [(cell, value) for cell, value in values if value.n]
-        ends = sorted(value.mean for _, value in known)
-        if not ends:
+        values = [a.outcomes[cell, label].values for cell in a.cells if (cell, label) in a.outcomes]
+        known = [value.mean for value in values if value.n]
+        if not known:
             return "the baseline, of which no run completed"
-        shown = dict.fromkeys(a.metric.number(end) for end in (ends[0], ends[-1]))
-        return f"the baseline: {a.metric.title} {' to '.join(shown)} {a.metric.unit}".strip()
+        return f"the baseline: {a.metric.title} {_span(a.metric, known)} {a.metric.unit}".strip()
     words = {"better": "better", "worse": "worse", "equivalent": "as good", "not decidable": "may be as good",
              "withheld": "withheld"}  # fmt: skip
     parts = []
@@ -178,21 +181,27 @@ def _calibration(a: Analysis, label: str) -> str:
     if key == a.metric.key or not numbers(a.main, key).notna().any():
         return ""
     metric = a.metric_of(key)
-    link = a.loss_facts[label].link
-    pairs = [pair for cell in a.cells for pair in _pairs(a, cell, label, key)]
-    if link not in metric.links:
+    if a.loss_facts[label].link not in metric.links:
         return "its scores are not probabilities"
+    pairs = [found for cell in a.cells if (found := _pairs(a, cell, label, key))]
     if not pairs:
         return ""
-    own, base = (statistics.fmean(side) for side in zip(*pairs, strict=True))
+    own, base = (_span(metric, [statistics.fmean(p[side] for p in found) for found in pairs]) for side in (0, 1))
     if label == a.baseline:
-        return f"calibration error {metric.number(own)} %"
-    beside = f"calibration error {metric.number(own)} beside {metric.number(base)} %"
-    found = stats.compare([x - y for x, y in pairs], stats.Scale(higher_is_better=False), family=len(a.challengers))
-    if found.verdict == "worse" and found.low > UNUSABLE:
-        return f"but its probabilities are unusable as they are ({beside})"
+        return f"calibration error {own} %"
+    family, scale = len(a.challengers) * len(pairs), stats.Scale(higher_is_better=False)
+    compared = [stats.compare([x - y for x, y in found], scale, family=family) for found in pairs]
+    beside = f"calibration error {own} beside {base} %"
+    verdicts = {each.verdict for each in compared}
+    if verdicts == {"worse"} and min(each.low for each in compared) > UNUSABLE:
+        return f"its probabilities are unusable as they are ({beside})"
     words = {"better": "better calibrated", "worse": "less well calibrated"}
-    return f"{words.get(found.verdict, 'calibration not shown to differ')} ({beside})"
+    return f"{words[verdicts.pop()]} ({beside})" if verdicts in ({"better"}, {"worse"}) else beside
+
+
+def _span(metric: Metric, values: Sequence[float]) -> str:
+    """Return the least and the greatest of some values as a range, one number where they read alike."""
+    return " to ".join(dict.fromkeys(metric.number(value) for value in (min(values), max(values))))
 
 
 def _pairs(a: Analysis, cell: Cell, label: str, key: str) -> list[tuple[float, float]]:
@@ -261,7 +270,7 @@ def matrix(a: Analysis) -> Table:
     rows = [_matrix_row(a, label) for label in (a.baseline, *order)]
     unit = a.metric.difference_unit or a.metric.title
     caption = (
-        f"Difference from {name_of(a, a.baseline)} ({unit}) with its interval; ▲ better, ▼ worse, "
+        f"Difference from {mid_sentence(name_of(a, a.baseline))} ({unit}) with its interval; ▲ better, ▼ worse, "
         + (f"■ equivalent (within ±{a.metric.with_unit(a.margin)}), " if a.margin else "")
         + "○ undecided with these seeds, ◇ withheld."
     )
