@@ -80,8 +80,8 @@ def _method(decisions: Sequence[Decision]) -> tuple[str, ...]:
         "sentence says so. Nothing is averaged over cases.",
         "It is supported if it holds in every case, contradicted if it is contradicted in every case, and depends on "
         "what separates the cases that disagree. A case is decided by its interval: a claim of a difference holds "
-        "if the interval lies on its side of 0 and not inside the margin, and is contradicted if it lies on the other side "
-        "or inside the margin; a claim of being no worse holds if the interval does not fall short by a margin. "
+        "if the interval lies on its side of 0 and not inside the margin, and is contradicted if it lies on the other "
+        "side or inside the margin; a claim of being no worse holds if the interval does not fall short by a margin. "
         f"The intervals of all tested claims of one publication{levels} hold simultaneously at 95 % (Bonferroni).",
         "A verdict is withheld where its evidence cannot carry one, whatever the interval: no runs, a failed control, "
         "a search that ended at its edge. Exploratory: the test was written after its first run had started. "
@@ -222,8 +222,8 @@ def _least(found: Evidence) -> str:
 def _table(decisions: Sequence[Decision], one_study: bool) -> Table:
     first = decisions[0].claim
     columns = (
-        Column("claim", "claim", note="in our words, and what is compared here; the words of the publication, the claim's "
-               "name and what it expects show on hover"),
+        Column("claim", "claim", note="in our words, and what is compared here; the words of the publication, the "
+               "claim's name and what it expects show on hover"),
         Column("source", "where"),
         Column("verdict", "verdict"),
         _effect_column(),
@@ -247,8 +247,8 @@ def _table(decisions: Sequence[Decision], one_study: bool) -> Table:
     ranked = sorted(decisions, key=lambda d: (order.index(d.verdict), bool(d.same_as)))
     caption = (
         "Triangle up: supported; down: contradicted; the band is the claim's margin. A pointer at the edge stands for "
-        "an effect of more than six margins. Where there are several cases the bar spans all their intervals; the table of cases has "
-        "each of them."
+        "an effect of more than six margins. Where there are several cases the bar spans all their intervals; the table of "
+        "cases has each of them."
     )
     return Table(f"claims-{slug(first.short)}", first.document, columns, tuple(map(_row, ranked)), caption)
 
