@@ -247,8 +247,8 @@ def _table(decisions: Sequence[Decision], one_study: bool) -> Table:
     ranked = sorted(decisions, key=lambda d: (order.index(d.verdict), bool(d.same_as)))
     caption = (
         "Triangle up: supported; down: contradicted; the band is the claim's margin. A pointer at the edge stands for "
-        "an effect of more than six margins. Where there are several cases the bar spans all their intervals; the table of "
-        "cases has each of them."
+        "an effect of more than six margins. Where there are several cases the bar spans all their intervals; the "
+        "table of cases has each of them."
     )
     return Table(f"claims-{slug(first.short)}", first.document, columns, tuple(map(_row, ranked)), caption)
 

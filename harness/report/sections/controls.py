@@ -39,9 +39,9 @@ def section(a: Analysis) -> Section:
         ),
         tuple(_row(a, control) for control in a.controls),
         "Cells are corrected for each other within each kind of control: simultaneous 95 % intervals, p times their "
-        "number. The repeated baseline fails only if it differs by more than the margin. A failed control withholds the "
-        "verdicts of its cell; the baseline less one margin withholds nothing: it shows whether a difference of one "
-        "margin could be detected.",
+        "number. The repeated baseline fails only if it differs by more than the margin. A failed control withholds "
+        "the verdicts of its cell; the baseline less one margin withholds nothing: it shows whether a difference of "
+        "one margin could be detected.",
     )
     return Section("controls", "Controls", (*items, table))
 
