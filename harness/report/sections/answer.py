@@ -84,7 +84,8 @@ def _advised(a: Analysis, piece: Advice, last: bool) -> str:
     text = f"{'keep' if last else 'use'} {base}{where}: {alternatives} is {'' if n > 1 else 'not '}shown to be better"
     open_ = [label for label in a.challengers if _among(a, label, piece.cells, ("equivalent", "not decidable"))]
     if open_ and n > 1:
-        text += f", {f'all {n}' if len(open_) == n else len(open_)} may be as good"
+        every = "both" if n == 2 else f"all {n}"
+        text += f", {every if len(open_) == n else len(open_)} may be as good"
     if held:
         text += f", and {count(held, 'verdict is', 'verdicts are')} withheld"
     return text
