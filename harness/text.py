@@ -191,9 +191,18 @@ def axis_value(column: str, value: str) -> str:
 
     >>> axis_value("axis.stress.rate", "0.4"), axis_value("axis.stress.rate", "0"), axis_value("axis.loss.gamma", "2")
     ('40 % wrong labels', 'clean labels', 'gamma 2')
+    >>> axis_value("axis.stress.ratio", "50"), axis_value("axis.stress.profile", "tail")
+    ('imbalance 1:50', 'tail profile')
     """
-    if column == "axis.stress.rate" and re.fullmatch(r"[0-9.]+", value):
-        return f"{100 * float(value):g} % wrong labels" if float(value) else "clean labels"
+    if column == "axis.stress.profile":
+        return f"{value} profile"
+    if re.fullmatch(r"[0-9.]+", value):
+        if column == "axis.stress.rate":
+            return f"{100 * float(value):g} % wrong labels" if float(value) else "clean labels"
+        if column == "axis.stress.ratio":
+            return f"imbalance 1:{value}" if float(value) > 1 else "balanced classes"
+        if column == "axis.stress.share":
+            return f"{100 * float(value):g} % of the images"
     return f"{axis_title(column)} {value}"
 
 

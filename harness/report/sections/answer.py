@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 
 from harness.analysis import advice, stats
 from harness.analysis.advice import Advice
@@ -12,15 +13,27 @@ from harness.analysis.cells import Analysis, Cell
 from harness.analysis.frames import numbers
 from harness.analysis.stats import Comparison
 from harness.metrics.declared import Metric
-from harness.report.items import Column, Entry, Item, Notice, Point, Points, Prose, Row, Section, Table
+from harness.report.items import Column, Entry, Item, Notice, Point, Points, Prose, Row, Section, Table, Tone
 from harness.report.sections import best, controls
-from harness.report.sections.common import TONES, dash, loss_filters, name_of, reason
+from harness.report.sections.common import TONES, dash, loss_filters, name_of, reason, where_words
 from harness.report.sections.results import scale_of
-from harness.text import count, joined, mid_sentence, number
+from harness.text import DASH, count, joined, mid_sentence, number
 
 NAMED = 3  # losses to use, and to avoid, that are named with their effects
 WIDE = 20  # rows from which a matrix of one or two cells stands in several parts side by side
 UNUSABLE = 0.1  # an error of calibration greater by this much makes probabilities unusable as they are
+QUALITY = {
+    "better": "better",
+    "worse": "worse",
+    "equivalent": "as good",
+    "not decidable": "may be as good",
+    "withheld": "withheld",
+}
+CALIBRATION = {
+    "unusable": "its probabilities are unusable as they are",
+    "worse": "less well calibrated",
+    "better": "better calibrated",
+}
 WORDS = {"not decidable": "undecided"}
 
 
@@ -31,16 +44,10 @@ def section(a: Analysis) -> Section:
     items: list[Item] = [Notice(text, "alarm") for text in controls.alarms(a)]
     items.append(Prose(tuple(best.in_short(a))))
     if lines := choices(a):
-        tones = [TONES.get(_common_verdict(a, label), "") for label, _ in lines]
-        items.append(
-            Points(
-                tuple(
-                    Point(name_of(a, label), tone, (("", text),), (loss_filters(a, label),))
-                    for (label, text), tone in zip(lines, tones, strict=True)
-                ),
-                title="If you must choose now",
-            )
+        points = (
+            Point(name_of(a, label), _tone(a, label), (("", text),), (loss_filters(a, label),)) for label, text in lines
         )
+        items.append(Points(tuple(points), "If you must choose now"))
     if a.comparisons:
         items.append(matrix(a))
     return Section("answer", "The answer", tuple(items))
@@ -60,7 +67,7 @@ def sentence(a: Analysis) -> str:
 
 def _advised(a: Analysis, piece: Advice, last: bool) -> str:
     """Return one piece of advice as a clause."""
-    where = _where(a, piece.cells, last)
+    where = " elsewhere" if last and 1 < len(piece.cells) < len(a.cells) else where_words(a, piece.cells)
     base = mid_sentence(name_of(a, a.baseline))
     held = sum(a.comparisons[at].verdict == "withheld" for at in a.comparisons if at[0] in piece.cells)
     if piece.kind == "silent":
@@ -82,10 +89,13 @@ def _advised(a: Analysis, piece: Advice, last: bool) -> str:
     n = sum(any((cell, label) in a.comparisons for cell in piece.cells) for label in a.challengers)
     alternatives = f"none of {n} alternatives" if n > 1 else "the alternative"
     text = f"{'keep' if last else 'use'} {base}{where}: {alternatives} is {'' if n > 1 else 'not '}shown to be better"
-    open_ = [label for label in a.challengers if _among(a, label, piece.cells, ("equivalent", "not decidable"))]
-    if open_ and n > 1:
-        every = "both" if n == 2 else f"all {n}"
-        text += f", {every if len(open_) == n else len(open_)} may be as good"
+    equal = sum(_among(a, label, piece.cells, ("equivalent",)) for label in a.challengers)
+    good = sum(_among(a, label, piece.cells, ("equivalent", "not decidable")) for label in a.challengers)
+    every = {1: "it", 2: "both"}.get(n, f"all {n}")
+    if equal == n:
+        text += f", {every} {'is' if n == 1 else 'are'} as good (within ±{brief(a).with_unit(a.margin)})"
+    elif good and n > 1:
+        text += f", {every if good == n else good} may be as good"
     if held:
         text += f", and {count(held, 'verdict is', 'verdicts are')} withheld"
     return text
@@ -106,18 +116,15 @@ def _avoid(a: Analysis) -> str:
 def effect(a: Analysis, label: str, cells: Sequence[Cell]) -> str:
     """Return the difference of a loss from the baseline with its unit: from the least to the greatest of the cells."""
     found = sorted(a.comparisons[cell, label].difference for cell in cells)
-    ends = dict.fromkeys(a.metric.number(value, sign=True) for value in (found[0], found[-1]))
+    ends = dict.fromkeys(brief(a).number(value, sign=True) for value in (found[0], found[-1]))
     return f"{' to '.join(ends)} {a.metric.difference_unit}".strip()
 
 
-def _where(a: Analysis, cells: Sequence[Cell], last: bool) -> str:
-    """Return where a clause holds, as words to follow it; empty where it holds in every cell."""
-    if len(cells) == len(a.cells):
-        return ""
-    if last and len(cells) > 1:
-        return " elsewhere"
-    shared = len({cell.values[:2] for cell in a.cells}) == 1
-    return f" {'with' if shared else 'on'} {joined(cell.short for cell in cells)}"
+def extent(a: Analysis, cells: Sequence[Cell]) -> str:
+    """Return where something holds, in few words: which one or two cells, how many of more, nothing for all."""
+    if len(cells) <= 2 or len(cells) == len(a.cells):
+        return where_words(a, cells)
+    return f" in {len(cells)} of {len(a.cells)} cells"
 
 
 def _among(a: Analysis, label: str, cells: Sequence[Cell], verdicts: Sequence[str]) -> bool:
@@ -125,9 +132,12 @@ def _among(a: Analysis, label: str, cells: Sequence[Cell], verdicts: Sequence[st
     return bool(found) and all(verdict in verdicts for verdict in found)
 
 
-def _common_verdict(a: Analysis, label: str) -> str:
+def _tone(a: Analysis, label: str) -> Tone:
+    """Return how a loss is marked: by the verdict that all cells share, else as better where it is so in some."""
     found = {c.verdict for cell in a.cells if (c := a.comparisons.get((cell, label)))}
-    return found.pop() if len(found) == 1 else ""
+    if len(found) == 1:
+        return TONES[found.pop()]
+    return "better" if "better" in found and "worse" not in found else ""
 
 
 # ---------------------------------------------------------------------------- who must choose now
@@ -155,19 +165,15 @@ def _quality(a: Analysis, label: str) -> str:
         known = [value.mean for value in values if value.n]
         if not known:
             return "the baseline, of which no run completed"
-        return f"the baseline: {a.metric.title} {_span(a.metric, known)} {a.metric.unit}".strip()
-    words = {"better": "better", "worse": "worse", "equivalent": "as good", "not decidable": "may be as good",
-             "withheld": "withheld"}  # fmt: skip
+        return f"the baseline: {a.metric.title} {_span(brief(a), known)} {a.metric.unit}".strip()
     parts = []
-    for verdict, word in words.items():
+    for verdict, word in QUALITY.items():
         cells = [cell for cell in a.cells if (c := a.comparisons.get((cell, label))) and c.verdict == verdict]
         if not cells:
             continue
         one = a.comparisons[cells[0], label]
-        how = a.metric.difference(one) if len(cells) == 1 and one.n else _effects(a, label, cells)
-        extent = "" if len(cells) == len(a.cells) else _where(a, cells, last=False) if len(cells) <= 2 else (
-            f" in {len(cells)} of {len(a.cells)} cells")  # fmt: skip
-        parts.append(f"{word}{extent} ({how})" if how else f"{word}{extent}")
+        how = brief(a).difference(one) if len(a.cells) == 1 and one.n else _effects(a, label, cells)
+        parts.append(f"{word}{extent(a, cells)} ({how})" if how else f"{word}{extent(a, cells)}")
     return ", ".join(parts)
 
 
@@ -177,27 +183,39 @@ def _effects(a: Analysis, label: str, cells: Sequence[Cell]) -> str:
 
 
 def _calibration(a: Analysis, label: str) -> str:
-    """Return how far a loss's probabilities can be taken at their word, beside the baseline's, if recorded."""
+    """Return how far a loss's probabilities can be taken at their word, beside the baseline's, if recorded: where that
+    differs in one or two cells, otherwise the range over cells.
+    """
     key = f"{a.metric.key.partition('.')[0]}.ece"
     if key == a.metric.key or not numbers(a.main, key).notna().any():
         return ""
-    metric = a.metric_of(key)
+    metric = replace(a.metric_of(key), digits=1)
     if a.loss_facts[label].link not in metric.links:
         return "its scores are not probabilities"
-    pairs = [found for cell in a.cells if (found := _pairs(a, cell, label, key))]
+    pairs = {cell: found for cell in a.cells if (found := _pairs(a, cell, label, key))}
     if not pairs:
         return ""
-    own, base = (_span(metric, [statistics.fmean(p[side] for p in found) for found in pairs]) for side in (0, 1))
     if label == a.baseline:
-        return f"calibration error {own} %"
+        return (
+            f"calibration error {_span(metric, [statistics.fmean(y for _, y in found) for found in pairs.values()])} %"
+        )
     family, scale = len(a.challengers) * len(pairs), stats.Scale(higher_is_better=False)
-    compared = [stats.compare([x - y for x, y in found], scale, family=family) for found in pairs]
-    beside = f"calibration error {own} beside {base} %"
-    verdicts = {each.verdict for each in compared}
-    if verdicts == {"worse"} and min(each.low for each in compared) > UNUSABLE:
-        return f"its probabilities are unusable as they are ({beside})"
-    words = {"better": "better calibrated", "worse": "less well calibrated"}
-    return f"{words[verdicts.pop()]} ({beside})" if verdicts in ({"better"}, {"worse"}) else beside
+    compared = {cell: stats.compare([x - y for x, y in found], scale, family=family) for cell, found in pairs.items()}
+    words: dict[str, list[Cell]] = {}
+    for cell, each in compared.items():
+        unusable = each.verdict == "worse" and each.low > UNUSABLE
+        words.setdefault("unusable" if unusable else each.verdict, []).append(cell)
+    parts = [
+        f"{CALIBRATION[word]}{extent(a, cells)} ({_beside(metric, [pairs[cell] for cell in cells])})"
+        for word, cells in words.items()
+        if word in CALIBRATION
+    ]
+    return ", ".join(parts) or _beside(metric, list(pairs.values()))
+
+
+def _beside(metric: Metric, pairs: Sequence[Sequence[tuple[float, float]]]) -> str:
+    own, base = (_span(metric, [statistics.fmean(p[side] for p in found) for found in pairs]) for side in (0, 1))
+    return f"calibration error {own} beside {base} %"
 
 
 def _span(metric: Metric, values: Sequence[float]) -> str:
@@ -260,7 +278,7 @@ def _lost(a: Analysis, label: str) -> str:
 
 def matrix(a: Analysis) -> Table:
     """Return every loss by every cell: verdict, effect and interval; the baseline first, then the best mean effect."""
-    several = len(a.cells) > 1
+    several, metric = len(a.cells) > 1, brief(a)
     compared = [c for c in a.comparisons.values() if c.n]
     scale = scale_of(a, compared) if len(a.cells) == 1 and len(a.labels) < WIDE else None
     columns = [
@@ -268,7 +286,7 @@ def matrix(a: Analysis) -> Table:
         for i, cell in enumerate(a.cells)
     ]
     order = sorted(a.challengers, key=lambda label: -advice.gain(a, label, a.cells))
-    rows = [_matrix_row(a, label) for label in (a.baseline, *order)]
+    rows = [_matrix_row(a, metric, label) for label in (a.baseline, *order)]
     unit = a.metric.difference_unit or a.metric.title
     caption = (
         f"Difference from {mid_sentence(name_of(a, a.baseline))} ({unit}) with its interval; ▲ better, ▼ worse, "
@@ -280,26 +298,31 @@ def matrix(a: Analysis) -> Table:
     return Table("verdicts", "Every loss", (*head, *columns), tuple(rows), caption, parts=parts)
 
 
-def _matrix_row(a: Analysis, label: str) -> Row:
+def brief(a: Analysis) -> Metric:
+    """Return the metric as the first screen writes it: percentages with one decimal."""
+    return replace(a.metric, digits=1) if a.metric.scale == 100 else a.metric
+
+
+def _matrix_row(a: Analysis, metric: Metric, label: str) -> Row:
     facts = a.loss_facts[label]
     known = " · ".join(part for part in (label, facts.paper) if part)
-    entries = [Entry(name_of(a, label), note=known), Entry(label)]
+    name = f"{name_of(a, label)} (baseline)" if label == a.baseline else name_of(a, label)
+    entries = [Entry(name, note=known), Entry(label)]
     for cell in a.cells:
         outcome, found = a.outcomes.get((cell, label)), a.comparisons.get((cell, label))
         if outcome is None:
             entries.append(dash("not planned here"))
         elif found is None:
-            values = outcome.values
-            text = f"baseline: {a.metric.interval(values)} {a.metric.unit}".strip() if values.n else "baseline"
+            text = f"{metric.interval(outcome.values)} {metric.unit}".strip() if outcome.values.n else DASH
             entries.append(Entry(text, runs=outcome.keys))
         else:
-            entries.append(_verdict(a, found, outcome.paired_keys))
+            entries.append(_verdict(metric, found, outcome.paired_keys))
     return Row(tuple(entries), reference=label == a.baseline, filters=loss_filters(a, label))
 
 
-def _verdict(a: Analysis, found: Comparison, runs: tuple[str, ...]) -> Entry:
+def _verdict(metric: Metric, found: Comparison, runs: tuple[str, ...]) -> Entry:
     word = WORDS.get(found.verdict, found.verdict)
-    text = f"{word} {a.metric.difference(found)}" if found.n else word
+    text = f"{word} {metric.difference(found)}" if found.n else word
     low, high = (found.low, found.high) if found.n and math.isfinite(found.low) else (None, None)
     value = found.difference if found.n else None
     return Entry(text, value, low, high, runs, reason(found), TONES[found.verdict])

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from harness.analysis.best import Candidate
 from harness.analysis.cells import Analysis
 from harness.report.items import Column, Entry, Filters, Item, Prose, Row, Section, Table
-from harness.report.sections.common import cell_filters, dash, loss_entry, loss_filters, name_of
+from harness.report.sections.common import cell_filters, dash, loss_entry, loss_filters, name_of, where_words
 from harness.text import count, joined, mid_sentence
 
 EVERYWHERE = "over all cells"
@@ -48,18 +48,18 @@ def sentences(a: Analysis) -> list[str]:
 
 
 def in_short(a: Analysis) -> list[str]:
-    """Return the confidence set in a sentence or two, with few names: over all cells, and of each of two."""
+    """Return the confidence set in a sentence, with few names: that of each of two cells, else over all cells."""
     places = {where: found for where, found in _places(a).items() if found}
     if not places or _open(places):
         return sentences(a)
-    shown = [where for where in places if where == EVERYWHERE or len(a.cells) <= 2]
+    shown = [where for where in places if (where == EVERYWHERE) != (len(a.cells) <= 2)]
     return [_set_in_short(a, where, places[where]) for where in shown or list(places)[:1]]
 
 
 def _set_in_short(a: Analysis, where: str, found: Sequence[Candidate]) -> str:
     kept = [each for each in found if each.may_be_best]
     held = [each for each in kept if each.beaten_by]
-    place = _at(where) if len(a.cells) > 1 else ""
+    place = next((where_words(a, [cell]) for cell in a.cells if cell.title == where), EVERYWHERE).strip()
     start = f"{place[0].upper()}{place[1:]}, " if place else ""
     size = f"{len(kept)} of {count(len(found), 'loss', 'losses')}"
     if len(kept) == len(found) > 1:

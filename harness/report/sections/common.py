@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from harness.analysis.cells import Analysis, Cell, Outcome
 from harness.analysis.frames import column
@@ -43,6 +43,14 @@ def loss_entry(a: Analysis, label: str) -> Entry:
     facts = a.loss_facts[label]
     known = " · ".join(part for part in (facts.name, facts.paper) if part)
     return Entry(a.display(label), note=known)
+
+
+def where_words(a: Analysis, cells: Sequence[Cell]) -> str:
+    """Return where something holds, as words that follow it; empty where it holds in every cell."""
+    if len(cells) == len(a.cells):
+        return ""
+    shared = len({cell.values[:2] for cell in a.cells}) == 1  # only what makes training harder differs
+    return f" {'with' if shared else 'on'} {joined(cell.short for cell in cells)}"
 
 
 def name_of(a: Analysis, label: str) -> str:
