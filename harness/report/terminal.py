@@ -42,12 +42,14 @@ def summary_of(a: Analysis) -> str:
 
 
 def _answer(a: Analysis) -> list[str]:
-    """Return the question, the answer, the confidence set and the losses worth considering, a block each."""
+    """Return the answer with its question, the losses worth considering, and what to try next: a block each."""
     lines = [f"Question: {question}"] if (question := a.study.spec.get("question")) and not asked(a.study) else []
     lines += [f"Answer: {answer.sentence(a)}", *(f"! {alarm}" for alarm in controls.alarms(a)), *best.in_short(a)]
     found = answer.choices(a)
     choices = [filled(f"{name_of(a, label)} (loss={label.partition(' ')[0]}): {text}") for label, text in found]
-    return ["\n".join(map(filled, lines)), "\n".join(["If you must choose now:", *choices]) if choices else ""]
+    steps = [filled(step, "    ") for step in answer.next_steps(a).splitlines()]
+    blocks = (lines and map(filled, lines), choices and ["If you must choose now:", *choices], ["Next:", *steps])
+    return ["\n".join(block) for block in blocks if block]
 
 
 def _block(a: Analysis, cell: Cell) -> str:

@@ -13,14 +13,15 @@ from harness.analysis.cells import Analysis, Cell
 from harness.analysis.frames import numbers
 from harness.analysis.stats import Comparison
 from harness.metrics.declared import Metric
-from harness.report.items import Column, Entry, Item, Notice, Point, Points, Prose, Row, Section, Table, Tone
-from harness.report.sections import best, controls
+from harness.report.items import Code, Column, Entry, Item, Notice, Point, Points, Prose, Row, Section, Table, Tone
+from harness.report.sections import best, controls, reproduce
 from harness.report.sections.common import TONES, dash, loss_filters, name_of, reason, where_words
 from harness.report.sections.results import scale_of
 from harness.text import DASH, count, joined, mid_sentence, number
 
 NAMED = 3  # losses to use, and to avoid, that are named with their effects
 WIDE = 20  # rows from which a matrix of one or two cells stands in several parts side by side
+MOST_SEEDS = 20  # that are suggested where something is undecided
 UNUSABLE = 0.1  # an error of calibration greater by this much makes probabilities unusable as they are
 QUALITY = {
     "better": "better",
@@ -50,6 +51,7 @@ def section(a: Analysis) -> Section:
         items.append(Points(tuple(points), "If you must choose now"))
     if a.comparisons:
         items.append(matrix(a))
+    items.append(Code(next_steps(a), "What to try next"))
     return Section("answer", "The answer", tuple(items))
 
 
@@ -271,6 +273,18 @@ def _lost(a: Analysis, label: str) -> str:
         "failed": sum(outcome.failed for outcome in outcomes),
     }
     return ", ".join(f"{n} of {planned} runs {what}" for what, n in counts.items() if n)
+
+
+def next_steps(a: Analysis) -> str:
+    """Return commands to try next, a line each: more seeds where something is undecided, then the reader's own data."""
+    lines = {
+        "python -m harness.look data=DIR": "what your own images, masks or table are understood to be",
+        "python -m harness choose data=DIR budget=1h": "which losses may be the best for them",
+    }
+    if not a.sequential and any(c.verdict == "not decidable" and c.n > 1 for c in a.comparisons.values()):
+        more = f"{reproduce.command(a.study)} until=decided max_seeds={max(MOST_SEEDS, 2 * len(a.seeds))}"
+        lines = {more: "more seeds, where it is undecided"} | lines
+    return "\n".join(f"{command}  # {why}" for command, why in lines.items())
 
 
 # ---------------------------------------------------------------------------- every verdict
