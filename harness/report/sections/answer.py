@@ -304,7 +304,7 @@ def matrix(a: Analysis) -> Table:
     unit = a.metric.difference_unit or a.metric.title
     caption = (
         f"Difference from {mid_sentence(name_of(a, a.baseline))} ({unit}) with its interval; ▲ better, ▼ worse, "
-        + (f"■ equivalent (within ±{a.metric.with_unit(a.margin)}), " if a.margin else "")
+        + (f"■ equivalent (within ±{brief(a).with_unit(a.margin)}), " if a.margin else "")
         + "○ undecided with these seeds, ◇ withheld."
     )
     parts = 3 if len(a.cells) == 1 and len(rows) > WIDE else 2 if len(a.cells) == 2 and len(rows) > WIDE else 1
