@@ -302,11 +302,12 @@ def matrix(a: Analysis) -> Table:
     order = sorted(a.challengers, key=lambda label: -advice.gain(a, label, a.cells))
     rows = [_matrix_row(a, metric, label) for label in (a.baseline, *order)]
     unit = a.metric.difference_unit or a.metric.title
-    caption = (
-        f"Difference from {mid_sentence(name_of(a, a.baseline))} ({unit}) with its interval; ▲ better, ▼ worse, "
-        + (f"■ equivalent (within ±{brief(a).with_unit(a.margin)}), " if a.margin else "")
-        + "○ undecided with these seeds, ◇ withheld."
-    )
+    caption = f"Difference from {mid_sentence(name_of(a, a.baseline))} ({unit}) with its interval."
+    if a.margin:
+        caption += f" Equivalent: within ±{metric.with_unit(a.margin)}, the margin declared before the runs."
+    words = {c.verdict for c in a.comparisons.values()}
+    caption += " Undecided: with these seeds." if "not decidable" in words else ""
+    caption += " Withheld: more seeds would not help; the reasons stand below." if "withheld" in words else ""
     parts = 3 if len(a.cells) == 1 and len(rows) > WIDE else 2 if len(a.cells) == 2 and len(rows) > WIDE else 1
     head = (Column("loss", "loss"), Column("id", "name on the command line", "code", detail=True))
     return Table("verdicts", "Every loss", (*head, *columns), tuple(rows), caption, parts=parts)
