@@ -47,7 +47,7 @@ LAW = {
     "analysis": "compose errors metrics.declared paths records selection text",
     "tracking": "analysis errors paths records mlflow",
     "report": "analysis compose errors hardware metrics.declared paths plan records selection text tracking.store",
-    "catalogue": "compose paths records report tasks hydra losses omegaconf torch",
+    "catalogue": "analysis compose paths records report tasks text hydra losses omegaconf torch",
     "run": "address compose errors paths plan records schema studies training hydra omegaconf",
     "__main__": "analysis compose errors paths plan records report schema studies tracking",
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,13 @@ from markupsafe import Markup
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from harness.catalogue import costs, curves, entries, figures
+from harness.analysis import found
+from harness.analysis.found import Found, Measured
+from harness.catalogue import costs, curves, entries, figures, tasks
 from harness.catalogue.entries import LossEntry
 from harness.records.store import write_text
 from harness.report import figures as style
+from harness.text import count
 from losses.loss import Link
 
 HERE = Path(__file__).parent
@@ -35,45 +40,94 @@ LINKS: dict[Link, str] = {
 }
 
 
-def write(path: Path) -> Path:
-    """Write the page and return its path."""
-    found = entries.entries()
+@functools.cache
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    css = (HERE.parent / "report" / "templates" / "page.css").read_text()
-    measured = costs.table().set_index("loss")
-    text = environment.get_template("page.html.j2").render(
-        families={family: [e for e in found if e.about.family == family] for family in _families(found)},
-        count=len(found),
-        formula=lambda entry: svg(formula(entry.formula), entry.formula),
-        number=lambda value: f"{value:.3g}" if value == value else "",  # NaN where nothing was measured
-        curve=_curve,
-        methods=_methods,
-        references=entries.references,
-        cost=lambda name: measured.loc[name].to_dict() if name in measured.index else {},
-        measured=measured.reset_index().to_dict("records"),
-        agreements=costs.agreements(),
-        rankings=[
-            svg(figures.cost_ranking(costs.ranked(one.aspect), *costs.ASPECTS[one.aspect]), f"measured {one.aspect}")
-            for one in costs.agreements()
-        ],
-        evidence=EVIDENCE,
-        links=LINKS,
-        overview=[
-            ("The survey's taxonomy", svg(figures.taxonomy(entries.taxonomy()), "tree of losses by task and family")),
-            ("When they appeared", svg(figures.timeline(entries.taxonomy()), "years of the losses' papers by family")),
-            (
-                "Which task uses which loss",
-                svg(figures.task_map(entries.methods()), "number of methods in the review by task and loss"),
-            ),
-        ],
-        style=Markup(css + (HERE / "page.css").read_text()),
-        script=Markup((HERE / "page.js").read_text()),
+    environment.globals |= {
+        "formula": lambda entry: svg(formula(entry.formula), entry.formula),
+        "number": number,
+        "curve": _curve,
+        "methods": _methods,
+        "references": entries.references,
+        "evidence": EVIDENCE,
+        "links": LINKS,
+        "count": count,
+    }
+    return environment
+
+
+def write(path: Path, facts: Sequence[Found] | None = None) -> Path:
+    """Write the page and return its path.
+
+    Args:
+        path: the file.
+        facts: what studies found; None: what results/found.json says of the published ones.
+    """
+    losses = entries.entries()
+    known = found.published() if facts is None else facts
+    text = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            families={family: [e for e in losses if e.about.family == family] for family in _families(losses)},
+            count_of_losses=len(losses),
+            tasks=tasks.tasks(losses, known),
+            verdicts=("better", "worse", "equivalent", "not decidable", "withheld"),
+            card=lambda entry: card(entry, found.by_loss(known).get(entry.id, ())),
+            measured=costs.table().to_dict("records"),
+            agreements=costs.agreements(),
+            rankings=[
+                svg(
+                    figures.cost_ranking(costs.ranked(one.aspect), *costs.ASPECTS[one.aspect]), f"measured {one.aspect}"
+                )
+                for one in costs.agreements()
+            ],
+            overview=_overview(),
+            style=Markup(stylesheet()),
+            script=Markup((HERE / "page.js").read_text()),
+        )
     )
     write_text(path, text)
     return path
+
+
+def stylesheet() -> str:
+    """Return the style of pages with cards: that of reports, and what cards add."""
+    return (HERE.parent / "report" / "templates" / "page.css").read_text() + (HERE / "page.css").read_text()
+
+
+def card(entry: LossEntry, measured: Sequence[tuple[Found, Measured]] = ()) -> Markup:
+    """Return all that the catalogue says of a loss but its name, as part of a page.
+
+    Args:
+        entry: the loss.
+        measured: where it was measured; its verdicts are counted.
+    """
+    table = costs.measured().set_index("loss")
+    cost = table.loc[entry.id].to_dict() if entry.id in table.index else {}
+    verdicts = Counter(one.verdict for _, one in measured if one.verdict != "baseline")
+    text = _environment().get_template("card.html.j2").render(entry=entry, cost=cost, verdicts=verdicts)
+    return Markup(text)
+
+
+def number(value: float) -> str:
+    """Return a number to three digits; empty where nothing was measured (nan)."""
+    return f"{value:.3g}" if value == value else ""
+
+
+def _overview() -> list[tuple[str, Markup]]:
+    sections, methods = entries.taxonomy(), entries.methods()
+    return [
+        ("The survey's taxonomy", svg(figures.taxonomy(sections), "tree of losses by task and family")),
+        ("When they appeared", svg(figures.timeline(sections), "years of the losses' papers by family")),
+        (
+            "Which task uses which loss",
+            svg(figures.task_map(methods), "number of methods in the review by task and loss"),
+        ),
+    ]
 
 
 def _families(found: Sequence[LossEntry]) -> list[str]:
