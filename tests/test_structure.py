@@ -48,6 +48,8 @@ LAW = {
     "tracking": "analysis errors paths records mlflow",
     "report": "analysis compose errors hardware metrics.declared paths plan records selection text tracking.store",
     "catalogue": "analysis compose paths records report tasks text hydra losses omegaconf torch",
+    "site": "analysis catalogue paths records report text",
+    "report.__main__": "analysis errors records report site text",
     "run": "address compose errors paths plan records schema studies training hydra omegaconf",
     "__main__": "analysis compose errors paths plan records report schema studies tracking",
 }

@@ -227,10 +227,11 @@ def as_text(found: Iterable[Found]) -> str:
 
 def from_text(text: str) -> tuple[Found, ...]:
     """Return the facts that :func:`as_text` wrote."""
-    return tuple(_found(content) for content in json.loads(text))
+    return tuple(map(from_dict, json.loads(text)))
 
 
-def _found(content: dict[str, Any]) -> Found:
+def from_dict(content: Mapping[str, Any]) -> Found:
+    """Return the facts that were written as a JSON object."""
     measured = tuple(Measured(**{**each, "because": tuple(each["because"])}) for each in content["measured"])
     return Found(**{**content, "tasks": tuple(content["tasks"]), "measured": measured})
 
@@ -250,7 +251,7 @@ class Standing:
     Attributes:
         loss: its name in conf/loss.
         name: what people call it.
-        by_verdict: where it has each verdict, as pairs of study and facts; the verdicts that it has nowhere are left out.
+        by_verdict: where it has each verdict, as pairs of study and facts, without verdicts that it has nowhere.
         baseline: whether other losses were compared with it.
     """
 

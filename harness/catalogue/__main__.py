@@ -1,4 +1,4 @@
-"""python -m harness.catalogue: print which loss is for which task and the table of losses; write the page about them."""
+"""python -m harness.catalogue: print which loss is for which task, and the table of losses; write their page."""
 
 from __future__ import annotations
 

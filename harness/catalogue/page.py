@@ -119,13 +119,13 @@ def number(value: float) -> str:
 
 
 def _overview() -> list[tuple[str, Markup]]:
-    sections, methods = entries.taxonomy(), entries.methods()
+    sections, uses = entries.taxonomy(), "number of methods in the review by task and loss"
     return [
         ("The survey's taxonomy", svg(figures.taxonomy(sections), "tree of losses by task and family")),
         ("When they appeared", svg(figures.timeline(sections), "years of the losses' papers by family")),
         (
             "Which task uses which loss",
-            svg(figures.task_map(methods), "number of methods in the review by task and loss"),
+            svg(figures.task_map(entries.methods()), uses),
         ),
     ]
 
