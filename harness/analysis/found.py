@@ -109,6 +109,11 @@ class Found:
         """Titles of its cells."""
         return tuple(dict.fromkeys(each.cell for each in self.measured))
 
+    @property
+    def settings(self) -> tuple[tuple[str, str], ...]:
+        """Titles of its cells, each with what distinguishes it from the others."""
+        return tuple(dict.fromkeys((each.cell, each.where) for each in self.measured))
+
     def of(self, verdict: str) -> tuple[Measured, ...]:
         """Return the losses with a verdict, in every cell."""
         return tuple(each for each in self.measured if each.verdict == verdict)

@@ -35,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     for task in tasks.tasks(losses, found.published()):
         fitting = count(len(task.fits), "loss fits", "losses fit")
-        console.print(f"[bold]{task.task}[/bold]: {fitting}. {' '.join(task.advice())}", highlight=False)
+        console.print(
+            f"[bold]{task.task}[/bold]: {fitting}. {' '.join(task.advice()).replace('`', '')}", highlight=False
+        )
     console.print()
     shown = Table(box=None, header_style="bold")
     for name in ("loss", "family", "input kind", "tasks", "settings", "paper", "evidence", "documents"):

@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 import matplotlib as mpl
 import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -47,14 +47,15 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     environment.globals |= {
-        "formula": lambda entry: svg(formula(entry.formula), entry.formula),
+        "formula": lambda entry: _formula(entry.formula),
         "number": number,
-        "curve": _curve,
+        "curve": lambda entry: _curve(entry.id, entry.about.name),
         "methods": _methods,
         "references": entries.references,
         "evidence": EVIDENCE,
         "links": LINKS,
         "count": count,
+        "linked": linked,
     }
     return environment
 
@@ -113,6 +114,21 @@ def card(entry: LossEntry, measured: Sequence[tuple[Found, Measured]] = ()) -> M
     return Markup(text)
 
 
+def linked(text: str, before: str, after: str = "") -> Markup:
+    """Return a text with every loss in backticks as a link to its page.
+
+    Args:
+        text: of one or several sentences.
+        before, after: what stands before and after a loss's name in its address.
+    """
+    parts = text.split("`")
+    found = (
+        Markup('<a href="{0}{1}{2}">{1}</a>').format(before, part, after) if inside % 2 else escape(part)
+        for inside, part in enumerate(parts)
+    )
+    return Markup("").join(found)
+
+
 def number(value: float) -> str:
     """Return a number to three digits; empty where nothing was measured (nan)."""
     return f"{value:.3g}" if value == value else ""
@@ -138,10 +154,16 @@ def _methods(name: str) -> pd.DataFrame:
     return entries.methods().query("loss == @name")
 
 
-def _curve(entry: LossEntry) -> Markup:
+@functools.cache  # the site shows every drawing twice
+def _curve(loss: str, name: str) -> Markup:
     """Return the drawing of a loss, empty if it cannot be drawn."""
-    found = curves.sampled(entries.build(entry.id))
-    return svg(curves.draw(*found), f"value and slope of {entry.about.name}") if found else Markup("")
+    sampled = curves.sampled(entries.build(loss))
+    return svg(curves.draw(*sampled), f"value and slope of {name}") if sampled else Markup("")
+
+
+@functools.cache
+def _formula(tex: str) -> Markup:
+    return svg(formula(tex), tex)
 
 
 def formula(tex: str) -> Figure:

@@ -48,11 +48,11 @@ class TaskFacts:
         return [each for each in self.standings if each.by_verdict and set(each.by_verdict) <= set(verdicts)]
 
     def advice(self) -> list[str]:
-        """Return what to do and why, in a few sentences that rest on decided verdicts alone."""
+        """Return what to do and why, in sentences that rest on decided verdicts alone; losses stand in backticks."""
         if not self.studies:
             return ["No study of this task is published yet."]
         decided = [each for each in self.studies if any(each.of(verdict) for verdict in found.DECIDED)]
-        baselines = joined(dict.fromkeys(each.baseline for each in decided or self.studies), "or")
+        baselines = joined(dict.fromkeys(f"`{each.baseline}`" for each in decided or self.studies), "or")
         compared = sum(found.counted(self.studies).values())
         if not decided:
             why = joined(f"{what} ({n})" for what, n in found.obstacles(self.studies)[:2])
@@ -66,7 +66,7 @@ class TaskFacts:
             said.append(f"Shown to be better, each in the setting named: {where}.")
         else:
             said.append("No other loss is shown to be better.")
-        if avoid := [each.loss for each in worse if each not in better]:
+        if avoid := [f"`{each.loss}`" for each in worse if each not in better]:
             said.append(f"Shown to be worse somewhere, and better nowhere: {joined(avoid)}.")
         return said
 
@@ -76,7 +76,7 @@ def _by_setting(standings: Sequence[Standing]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for standing in standings:
         for cell in dict.fromkeys(one.cell for _, one in standing.of("better")):
-            found.setdefault(cell, []).append(standing.loss)
+            found.setdefault(cell, []).append(f"`{standing.loss}`")
     return found
 
 

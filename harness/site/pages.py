@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from harness.analysis import found
+from harness.analysis import found, gates
 from harness.analysis.found import Found, Measured
 from harness.catalogue import entries, tasks
 from harness.catalogue import page as catalogue
@@ -21,6 +22,7 @@ from harness.text import count, joined
 
 HERE = Path(__file__).parent / "templates"
 VERDICTS = ("better", "worse", "equivalent", "not decidable", "withheld")
+ORDER = ("baseline", *VERDICTS)
 TONES = {"not decidable": "undecided"}
 
 
@@ -50,7 +52,7 @@ def write(folder: Path, facts: Sequence[Found], claims: Sequence[ClaimFacts]) ->
     render("losses.html", "losses.html.j2")
     render("studies.html", "studies.html.j2")
     for entry in losses:
-        pairs = site["measured"].get(entry.id, ())
+        pairs = sorted(site["measured"].get(entry.id, ()), key=lambda pair: ORDER.index(pair[1].verdict))
         own = [claim for claim in claims if entry.id in claim.losses]
         render(
             f"loss/{entry.id}.html", "loss.html.j2", entry=entry, pairs=pairs, own=own, calibrations=_calibration(pairs)
@@ -76,6 +78,7 @@ def way_back(root: str) -> str:
     return _templates().get_template("way_back.html.j2").render(root=root)
 
 
+@functools.cache
 def _templates() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader([HERE, Path(catalogue.__file__).parent]), autoescape=True, trim_blocks=True,
@@ -90,6 +93,7 @@ def _environment() -> dict[str, Any]:
         "verdicts": VERDICTS,
         "tone": lambda verdict: TONES.get(verdict, verdict),
         "card": catalogue.card,
+        "linked": catalogue.linked,
         "counted": found.counted,
         "obstacles": found.obstacles,
         "why": _why,
@@ -100,7 +104,7 @@ def _why(measured: Measured) -> str:
     """Return what a reader must know beside a verdict: why it is withheld, or what would decide; failures."""
     said = []
     if measured.because:
-        said.append("; ".join(measured.because))
+        said.append(gates.summary(measured.because))
     elif measured.verdict == "not decidable":
         needed = measured.seeds_needed
         said.append(f"about {needed:,} seeds would decide" if needed else "more than 10,000 seeds would be needed")
