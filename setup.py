@@ -1,7 +1,7 @@
 """Builds the losses as a package that can be installed beside anything: `losses` becomes `lossbench_losses`.
 
-In the checkout they are `losses`, which configs and recorded runs name; as a top-level package that name might belong to
-somebody else. So the build copies them under a name of their own and rewrites the imports among them, and nothing else.
+In the checkout they are `losses`, which configs and recorded runs name; as a top-level package that name might belong
+to somebody else. So the build copies them under a name of their own and rewrites the imports among them, nothing else.
 """
 
 import re
