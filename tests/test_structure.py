@@ -1,6 +1,7 @@
 """Imports point one way, names lead to files, and nothing is installed over other people's packages."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,23 @@ def test_the_lock_holds_names_and_versions_only():
         assert name.strip()
         assert version.strip()
         assert "/" not in line
+
+
+def test_the_lock_for_cpus_is_the_lock_without_cuda():
+    def pinned(name):
+        lines = (ROOT / name).read_text().splitlines()
+        return {
+            line for line in lines if not line.startswith(("nvidia-", "cuda-", "triton=", "torch=", "torchvision="))
+        }
+
+    assert pinned("requirements-cpu.lock") == pinned("requirements.lock")
+    lock = dict(re.findall(r"^(torch|torchvision)==(\S+)$", (ROOT / "requirements.lock").read_text(), flags=re.M))
+    for name, version in lock.items():
+        lines = [
+            line for line in (ROOT / "requirements-cpu.lock").read_text().splitlines() if line.startswith(f"{name}==")
+        ]
+        assert lines == [
+            f"{name}=={version}+cpu ; sys_platform != 'darwin'",
+            f"{name}=={version} ; sys_platform == 'darwin'",
+        ]
+    assert len(lock) == 2

@@ -74,7 +74,7 @@ def write(path: Path, facts: Sequence[Found] | None = None) -> Path:
         .get_template("page.html.j2")
         .render(
             families={family: [e for e in losses if e.about.family == family] for family in _families(losses)},
-            count_of_losses=len(losses),
+            names={entry.id for entry in losses},
             tasks=tasks.tasks(losses, known),
             verdicts=("better", "worse", "equivalent", "not decidable", "withheld"),
             card=lambda entry: card(entry, found.by_loss(known).get(entry.id, ())),
