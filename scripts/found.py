@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from harness.text import count, joined
 
 README = ROOT / "README.md"
 BLOCK = re.compile(r"(<!-- found: .*? -->\n).*?(<!-- /found -->)", re.DOTALL)
-NAMED = 4  # losses that a cell of the table names; the others are counted
+NAMED = 3  # losses that a cell of the table names; the others are counted
 
 
 def main() -> int:
@@ -38,41 +39,60 @@ def with_table(readme: str, facts: Sequence[Found]) -> str:
 
 
 def table(facts: Sequence[Found]) -> str:
-    """Return what the studies found as Markdown: those with a decided verdict a row each, the others in a sentence."""
-    decided = [each for each in facts if any(each.of(verdict) for verdict in found.DECIDED)]
+    """Return what the studies found as Markdown: a row for each that shows a difference, and the others in sentences."""
+    differing = [each for each in facts if each.of("better") or each.of("worse")]
     rows = [
-        "| study | better than the baseline | worse | equivalent | not decided |",
+        "| asked, in the study | shown to be better than | the baseline | shown to be worse | other comparisons |",
         "|---|---|---|---|---|",
-        *(_row(each) for each in decided),
+        *(_row(each) for each in differing),
     ]
-    rest = [f"`{each.study}`" for each in facts if each not in decided]
+    losses = {one.loss for each in facts for one in each.measured}
     runs = sum(each.runs for each in facts)
-    text = f"{runs:,} runs in {count(len(facts), 'study', 'studies')}."
-    if rest:
-        text += f" Every verdict of {joined(rest)} is withheld: their reports say why."
-    return "\n".join([*rows, "", text, ""])
+    text = [f"In all, {runs:,} runs of {len(losses)} losses in {count(len(facts), 'study', 'studies')}."]
+    alike = [each for each in facts if each not in differing and (each.of("equivalent") or each.of("not decidable"))]
+    if alike:
+        text.append(f"Of {_names(alike)} no difference is decided.")
+    if withheld := [each for each in facts if each not in (*differing, *alike)]:
+        whose = "All verdicts of" if len(withheld) > 1 else "Every verdict of"
+        text.append(f"{whose} {_names(withheld)} are withheld: each report says why, and what would mend it.")
+    return "\n".join([*rows, "", *text, ""])
+
+
+def _names(facts: Sequence[Found]) -> str:
+    return joined(f"`{each.study}`" for each in facts)
 
 
 def _row(each: Found) -> str:
-    undecided = {"open": len(each.of("not decidable")), "withheld": len(each.of("withheld"))}
+    rest = {verdict: len(each.of(verdict)) for verdict in ("equivalent", "not decidable", "withheld")}
     cells = [
-        f"`{each.study}`: {each.question}",
-        _named(each, each.of("better"), effect=True),
-        _named(each, each.of("worse"), effect=True),
-        str(len(each.of("equivalent")) or "none"),
-        ", ".join(f"{n} {word}" for word, n in undecided.items() if n) or "none",
+        f"{each.question} `{each.study}`",
+        _better(each),
+        f"`{each.baseline}`",
+        _worse(each.of("worse")),
+        ", ".join(f"{n} {verdict}" for verdict, n in rest.items() if n) or "none",
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def _named(each: Found, measured: Sequence[Measured], *, effect: bool) -> str:
-    """Return losses by name with their effects, the largest first, and where, if the study has several cells."""
-    largest = sorted(measured, key=lambda one: -abs(one.difference or 0))
-    texts = [
-        f"`{one.label}` {one.effect}" + (f" ({one.where})" if len(each.cells) > 1 else "") for one in largest[:NAMED]
-    ]
-    more = [f"{len(largest) - NAMED} more"] if len(largest) > NAMED else []
-    return "; ".join([*texts, *more]) or "none"
+def _better(each: Found) -> str:
+    """Return the losses that are better with the largest effects first, and where, if the study has several settings."""
+    by_setting: dict[str, list[Measured]] = {}
+    for one in sorted(each.of("better"), key=lambda one: -abs(one.difference or 0)):
+        by_setting.setdefault(one.where if len(each.cells) > 1 else "", []).append(one)
+    texts = []
+    for where, own in by_setting.items():
+        named = [f"`{one.label}` {one.effect}" for one in own[:NAMED]]
+        more = [f"{len(own) - NAMED} more"] if len(own) > NAMED else []
+        texts.append((f"{where}: " if where else "") + ", ".join([*named, *more]))
+    return "; ".join(texts) or "none"
+
+
+def _worse(measured: Sequence[Measured]) -> str:
+    """Return the losses that are worse, those that are so in most settings first."""
+    numbers = Counter(one.label for one in measured)
+    named = [f"`{label}`" + (f" ({n} settings)" if n > 1 else "") for label, n in numbers.most_common(NAMED)]
+    more = [f"{len(numbers) - NAMED} more"] if len(numbers) > NAMED else []
+    return ", ".join([*named, *more]) or "none"
 
 
 if __name__ == "__main__":
