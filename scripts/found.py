@@ -39,10 +39,10 @@ def with_table(readme: str, facts: Sequence[Found]) -> str:
 
 
 def table(facts: Sequence[Found]) -> str:
-    """Return what the studies found as Markdown: a row for each that shows a difference, and the others in sentences."""
+    """Return what the studies found as Markdown: a row for each that shows a difference; sentences on the others."""
     differing = [each for each in facts if each.of("better") or each.of("worse")]
     rows = [
-        "| asked, in the study | shown to be better than | the baseline | shown to be worse | other comparisons |",
+        "| question, and study | baseline, and metric | shown to be better | shown to be worse | other comparisons |",
         "|---|---|---|---|---|",
         *(_row(each) for each in differing),
     ]
@@ -51,7 +51,7 @@ def table(facts: Sequence[Found]) -> str:
     text = [f"In all, {runs:,} runs of {len(losses)} losses in {count(len(facts), 'study', 'studies')}."]
     alike = [each for each in facts if each not in differing and (each.of("equivalent") or each.of("not decidable"))]
     if alike:
-        text.append(f"Of {_names(alike)} no difference is decided.")
+        text.append(f"No difference is shown in {_names(alike)}.")
     if withheld := [each for each in facts if each not in (*differing, *alike)]:
         whose = "All verdicts of" if len(withheld) > 1 else "Every verdict of"
         text.append(f"{whose} {_names(withheld)} are withheld: each report says why, and what would mend it.")
@@ -66,8 +66,8 @@ def _row(each: Found) -> str:
     rest = {verdict: len(each.of(verdict)) for verdict in ("equivalent", "not decidable", "withheld")}
     cells = [
         f"{each.question} `{each.study}`",
+        f"`{each.baseline}`, {each.metric.removeprefix('test ')}",
         _better(each),
-        f"`{each.baseline}`",
         _worse(each.of("worse")),
         ", ".join(f"{n} {verdict}" for verdict, n in rest.items() if n) or "none",
     ]
@@ -75,7 +75,7 @@ def _row(each: Found) -> str:
 
 
 def _better(each: Found) -> str:
-    """Return the losses that are better with the largest effects first, and where, if the study has several settings."""
+    """Return the losses that are better, the largest effects first, and where, if the study has several settings."""
     by_setting: dict[str, list[Measured]] = {}
     for one in sorted(each.of("better"), key=lambda one: -abs(one.difference or 0)):
         by_setting.setdefault(one.where if len(each.cells) > 1 else "", []).append(one)
