@@ -11,6 +11,15 @@ from harness.analysis.found import Found, Standing
 from harness.catalogue.entries import LossEntry
 from harness.text import count, joined
 
+GROUPS = {
+    "better": "Better somewhere",
+    "worse": "Worse somewhere",
+    "equivalent": "Equivalent somewhere",
+    "not decidable": "Not decidable",
+    "withheld": "Withheld",
+}
+"""What a loss stands under, in this order: by its first verdict that is listed here."""
+
 
 @dataclass(frozen=True)
 class TaskFacts:
@@ -43,9 +52,18 @@ class TaskFacts:
         """Return the losses that have a verdict anywhere in this task."""
         return [standing for standing in self.standings if standing.of(verdict)]
 
-    def only(self, *verdicts: str) -> list[Standing]:
-        """Return the losses that have these verdicts and no other."""
-        return [each for each in self.standings if each.by_verdict and set(each.by_verdict) <= set(verdicts)]
+    def groups(self) -> list[tuple[str, str, list[Standing]]]:
+        """Return every loss that was compared once, by the most that was found of it: a title, the verdict that it
+        stands for, and the losses; empty groups are left out.
+        """
+        rest = [each for each in self.standings if each.by_verdict]
+        found = []
+        for verdict, title in GROUPS.items():
+            own = [each for each in rest if each.of(verdict)]
+            rest = [each for each in rest if not each.of(verdict)]
+            if own:
+                found.append((title, verdict, own))
+        return found
 
     def advice(self) -> list[str]:
         """Return what to do and why, in sentences that rest on decided verdicts alone; losses stand in backticks."""
