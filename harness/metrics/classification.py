@@ -31,7 +31,7 @@ class ClassificationMetrics:
 
     def __init__(self, classes: int, link: Link, counts: Tensor, device: torch.device, *, keep: bool = False) -> None:
         self.classes, self.link, self.counts, self.keep = classes, link, counts, keep
-        self.kept: list[Tensor] = []
+        self.kept = Rows()
         self.confusion = torch.zeros(classes**2, dtype=torch.int64, device=device)
         self.sums = {name: torch.zeros((), dtype=torch.float64, device=device) for name in ("top5", "nll")}
         self.bins = torch.zeros(3, CALIBRATION_BINS + 1, dtype=torch.float64, device=device)
@@ -48,7 +48,7 @@ class ClassificationMetrics:
             scores = logits.softmax(1) if self.link == "softmax" else logits.sigmoid()
             self._calibrate(scores.amax(1), best[:, 0] == target)
         if self.keep:
-            self.kept.append(torch.stack([target, best[:, 0] == target]))
+            self.kept.add(torch.stack([target, (best[:, 0] == target).to(target)], 1))
         self.ranking.add(logits.sigmoid() if self.link == "sigmoid" else logits.softmax(1), target)
 
     def _calibrate(self, confidence: Tensor, correct: Tensor) -> None:
@@ -65,7 +65,7 @@ class ClassificationMetrics:
         Args:
             index: (N,) position of each in the official file.
         """
-        target, correct = torch.cat(self.kept, 1).cpu().numpy()
+        target, correct = self.kept.values.T.cpu().numpy()
         return items.of_classes(index.numpy(), target, correct.astype(bool))
 
     def scores(self) -> dict[str, Any]:
@@ -104,6 +104,45 @@ class ClassificationMetrics:
         return dict(zip(found, values, strict=False)) | absent | {"per_class": values[len(found) :]}
 
 
+class Rows:
+    """Rows that are added batch by batch, in one tensor that doubles when it is full.
+
+    A list of small tensors that live as long as the evaluation lies between those of each batch, and leaves holes in
+    memory when they go.
+
+    Attributes:
+        count: rows so far.
+    """
+
+    LEAST = 1024
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._held: Tensor | None = None
+
+    def add(self, rows: Tensor) -> None:
+        """Append rows (N, ...), of the shape and dtype of those before."""
+        count = self.count + len(rows)
+        if self._held is None or count > len(self._held):
+            grown = rows.new_empty(max(self.LEAST, 2 * count), *rows.shape[1:])
+            if self._held is not None:
+                grown[: self.count] = self._held[: self.count]
+            self._held = grown
+        self._held[self.count : count] = rows
+        self.count = count
+
+    @property
+    def values(self) -> Tensor:
+        """All rows so far, (count, ...), a view.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if self._held is None:
+            raise ValueError("nothing was added")
+        return self._held[: self.count]
+
+
 TRIVIAL = ("top1", "macro_f1", "balanced_accuracy", "gmean", "minority_recall")
 
 
@@ -137,18 +176,18 @@ class AreaUnderCurve:
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
-        self.kept: list[tuple[Tensor, Tensor]] = []
+        self.scores, self.target = Rows(), Rows()
         self.histogram: Tensor | None = None  # (2, C, bins): items of the class, and others
 
     def add(self, scores: Tensor, target: Tensor) -> None:
         """Count a batch: scores (N, C) in [0, 1], comparable over items, and classes (N,)."""
         if self.histogram is None:
-            self.kept.append((scores, target))
-            if sum(len(seen) for _, seen in self.kept) * self.classes > EXACT_SCORES:
+            self.scores.add(scores)
+            self.target.add(target)
+            if self.scores.count * self.classes > EXACT_SCORES:
                 self.histogram = torch.zeros(2, self.classes, self.BINS, dtype=torch.float64, device=scores.device)
-                for batch in self.kept:
-                    self._count(*batch)
-                self.kept = []
+                self._count(self.scores.values, self.target.values)
+                self.scores, self.target = Rows(), Rows()
         else:
             self._count(scores, target)
 
@@ -163,8 +202,7 @@ class AreaUnderCurve:
     def value(self) -> Tensor:
         """Return the mean area in [0, 1]; NaN if no class and its rest both occur."""
         if self.histogram is None:
-            scores, target = (torch.cat(parts) for parts in zip(*self.kept, strict=True))
-            return area_under_curve(scores, target)
+            return area_under_curve(self.scores.values, self.target.values)
         own, others = self.histogram
         below = others.cumsum(1) - others
         members, rest = own.sum(1), others.sum(1)
