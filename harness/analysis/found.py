@@ -150,7 +150,7 @@ def _measured(a: Analysis, cell: Cell, label: str) -> Measured:
     outcome, facts = a.outcomes[cell, label], a.loss_facts[label]
     compared = a.comparisons.get((cell, label))
     candidate = next((each for each in a.best[cell] if each.label == label), None)
-    shown = compared is not None and compared.n > 0
+    shown = compared if compared is not None and compared.n else None
     because = dict.fromkeys(reason.kind.what for reason in compared.because) if compared else ()
     return Measured(
         loss=_option(a, outcome),
@@ -160,10 +160,10 @@ def _measured(a: Analysis, cell: Cell, label: str) -> Measured:
         where=cell.short,
         verdict=compared.verdict if compared else "baseline",
         score=f"{a.metric.interval(outcome.values)} {a.metric.unit}".strip() if outcome.values.n else "",
-        effect=f"{a.metric.difference(compared)} {a.metric.difference_unit}".strip() if shown else "",
-        difference=_finite(compared.difference) if shown else None,
-        low=_finite(compared.low) if shown else None,
-        high=_finite(compared.high) if shown else None,
+        effect=f"{a.metric.difference(shown)} {a.metric.difference_unit}".strip() if shown else "",
+        difference=_finite(shown.difference) if shown else None,
+        low=_finite(shown.low) if shown else None,
+        high=_finite(shown.high) if shown else None,
         n=compared.n if compared else outcome.values.n,
         seeds_needed=compared.seeds_needed if compared else None,
         because=tuple(because),
