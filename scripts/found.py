@@ -66,7 +66,7 @@ def _row(each: Found) -> str:
     rest = {verdict: len(each.of(verdict)) for verdict in ("equivalent", "not decidable", "withheld")}
     cells = [
         f"{each.question} `{each.study}`",
-        f"`{each.baseline}`, {each.metric.removeprefix('test ')}",
+        f"`{each.baseline}`, {each.metric}",
         _better(each),
         _worse(each.of("worse")),
         ", ".join(f"{n} {verdict}" for verdict, n in rest.items() if n) or "none",

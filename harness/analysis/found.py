@@ -79,7 +79,7 @@ class Found:
         study: its name.
         question: what it asks.
         tasks: the tasks of its runs, options of conf/task.
-        metric: title of the metric that decides.
+        metric: title of the metric that decides, on test data.
         unit: of differences in it.
         margin: below which a difference does not matter, as text with its unit.
         baseline: the loss that the others are compared with.
@@ -131,7 +131,7 @@ def summarise(a: Analysis, digest: str = "") -> Found:
         study=a.study.name,
         question=str(a.study.spec.get("question") or ""),
         tasks=tuple(dict.fromkeys(plain(value) for value in column(a.main, "task"))),
-        metric=a.metric.title,
+        metric=a.metric.title.removeprefix("test "),
         unit=a.metric.difference_unit,
         margin=a.metric.with_unit(a.margin),
         baseline=a.baseline,
