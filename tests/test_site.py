@@ -118,6 +118,9 @@ def test_pages_say_what_was_measured(site, pages):
     assert worse.verdict == "worse"
     for name in ("loss/mae_prob.html", "study/made_up.html", "task/classification.html"):
         assert worse.effect.removesuffix(" points") in pages[(folder / name).resolve()].text, name
+    for name in ("report/made_up/index.html", "ledger/index.html", "catalogue.html"):  # pages of their own elsewhere
+        root = "../" * name.count("/")
+        assert f"{root}losses.html" in pages[(folder / name).resolve()].links, name
     assert "No published study measures this loss." in pages[(folder / "loss/dice.html").resolve()].text
 
 
