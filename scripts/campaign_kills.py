@@ -3,8 +3,8 @@
 Parts: run, sweep, search, mirror, report, publication. Each command is killed again and again, at moments drawn from
 the time that it takes undisturbed, until it comes to its end; then it begins anew, until it was killed N times.
 
-A victim is forked from a server that has imported everything and has one thread, as are the workers of its sweep: most
-of a command's seconds are the start of Python, in which there is nothing to lose. With --cold each is a new process.
+A victim is forked from a server that has imported everything, as are the workers of its sweep: most of a command's
+seconds are the start of Python, in which there is nothing to lose. With --cold each is a new process.
 
 lost: what is missing at the end. repeated: records written twice. wrong: numbers or files that differ from undisturbed
 ones. tracebacks: of commands that were let to their end. Exit code: 1 if there is any of them.
@@ -63,8 +63,8 @@ WARM = (
     "statsmodels.stats.multitest",
 )
 """What the server imports before it forks a victim."""
-ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
-"""Settings by which these imports start no thread: a process that has several is not safe to fork."""
+ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Settings by which these imports start no thread that computes: a process that has some is not safe to fork."""
 HEAD = ("", "kills", "ends", "lost", "repeated", "wrong", "tracebacks", "seconds")
 ENOUGH = 8
 """Kills after which a command is let to its end: else a slow machine would never see one."""
