@@ -18,6 +18,7 @@ from harness import hardware, plan, records
 from harness.address import Addresses, canonical
 from harness.engines.local import Event, LocalEngine
 from harness.errors import UsageError
+from harness.metrics.declared import BY_TASK, check_metric
 from harness.paths import MEASURED, RESULTS
 from harness.plan import Run, Setting, Study, Values
 from harness.records import lease, room
@@ -425,6 +426,9 @@ def _likes(setting: Setting) -> tuple[tuple[str, ...], ...]:
 def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
     """Return what a sweep would do: how many runs at least and at most, how many are done, and how long it may take."""
     settings, here = plan.settings(study), records.finished(results)
+    for setting in settings:
+        if metrics := BY_TASK.get(setting.spec.task["_target_"]):
+            check_metric(study.metric, [metric.key for metric in metrics], setting.spec.shift or {})
     addresses = Addresses(Path(options["data"]["root"]), results)
     search, waits = Search(settings, study, addresses), False
     while not waits and (trials := search.ask()):

@@ -14,7 +14,8 @@ from typing import Any
 
 from harness.address import Addresses, RunSpec
 from harness.behaviour import Behaviours, Part
-from harness.errors import UsageError, unknown
+from harness.errors import UsageError
+from harness.metrics.declared import check_metric
 from harness.text import visible
 
 LONGEST, LONGEST_TRACE = 500, 20_000
@@ -92,7 +93,7 @@ def _problem(job: Job, say: Callable[[str], Any]) -> str | None:
         learner = build.learner(job)
         learner.try_out()
         if job.metric:
-            _check_metric(job, [metric.key for metric in learner.task.metrics])
+            check_metric(job.metric, [metric.key for metric in learner.task.metrics], job.spec.shift or {})
         for note in notes(learner):
             say(f"model: {visible(note)}")
     except (UsageError, MissingData, ValueError) as error:
@@ -113,14 +114,6 @@ def _in_short(error: BaseException) -> str:
     """Return what was raised in one line, the first, of bounded length."""
     line = f"{type(error).__name__}: {str(error)[:LONGEST]}".strip().removesuffix(":").splitlines()[0]
     return visible(line if len(str(error)) <= LONGEST else f"{line} ...")
-
-
-def _check_metric(job: Job, names: Sequence[str]) -> None:
-    """Raise a UsageError with the nearest metrics unless the run will record the one that the study compares."""
-    splits = ["test", "valid", *(f"shifted.{shift}" for shift in job.spec.shift or {})]
-    known = [f"{split}.{name}" for split in splits for name in names]
-    if job.metric not in known:
-        raise unknown("metric", job.metric, known)
 
 
 def carry_out(job: Job, stop: Callable[[], bool], report: Report) -> dict[str, Any]:
