@@ -1,0 +1,182 @@
+"""Which losses are out of a race: bounds that hold at every look, over all losses, from two or three seeds on.
+
+Losses run seed by seed, and one is out when another is shown to be better. With two or three seeds the spread of one
+comparison is hardly known, but many comparisons together say how large spreads are and how much they differ. So every
+spread is drawn towards the common one by as much as they are alike (Smyth 2004, Statistical Applications in Genetics
+and Molecular Biology 3(1), for genes): a spread of v degrees of freedom borrows d more from the others, none where
+spreads differ widely or losses are few.
+
+A loss is out if the bound of any other against it lies above 0 at the one-sided level alpha / (k - 1), for k losses
+at the start. The best is out wrongly only if one of its own k - 1 comparisons fails, at whatever look; the bound of each
+holds at all looks at once (`estimates.e_value`). ``python -m scripts.simulate_race`` measures the error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, special
+
+from harness.analysis.estimates import ALPHA, LEAST, ROUNDING, critical
+
+Scores = Mapping[str, Mapping[int, float]]
+"""Of every loss, its score by seed; the higher, the better."""
+Array = NDArray[np.float64]
+MOST_BORROWED = 1e6  # degrees of freedom of a variance that is as good as known
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How one loss stands in a race; differences are in the metric's unit.
+
+    Attributes:
+        label: the loss.
+        n: seeds with a score.
+        mean: its mean score.
+        behind: by how much it is worse than the leader, on the seeds that both have; 0 for the leader.
+        beaten_by: the loss that beats it by the widest bound; empty: it is in the race.
+        by: the least by which it is beaten.
+        trails: the most by which it may be worse than any loss in the race; infinite while nothing is known.
+    """
+
+    label: str
+    n: int
+    mean: float
+    behind: float
+    beaten_by: str
+    by: float
+    trails: float
+
+    @property
+    def open(self) -> bool:
+        """Whether it may be the best."""
+        return not self.beaten_by
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What variances of many comparisons have in common: their typical value, and how many degrees of freedom that is
+    worth to each of them (0: they have nothing in common; infinite: they are one).
+    """
+
+    variance: float
+    freedom: float
+
+
+def shared(variances: Array, freedoms: Array) -> Shared:
+    """Return what sample variances have in common, by the moments of their logarithms.
+
+    Args:
+        variances: (m,), above 0.
+        freedoms: degrees of freedom of each, (m,).
+
+    >>> found = shared(np.array([1.0, 1.1, 0.9, 1.0]), np.full(4, 2.0))
+    >>> found.freedom
+    inf
+    """
+    if variances.size < 2:
+        return Shared(1.0, 0.0)
+    logs = np.log(variances) - special.digamma(freedoms / 2) + np.log(freedoms / 2)
+    mean = float(logs.mean())
+    excess = float(logs.var(ddof=1) - special.polygamma(1, freedoms / 2).mean())
+    half = _inverse_trigamma(excess) if excess > 0 else math.inf
+    if not math.isfinite(half):
+        return Shared(math.exp(mean), math.inf)
+    return Shared(math.exp(mean + float(special.digamma(half)) - math.log(half)), 2 * half)
+
+
+def _inverse_trigamma(value: float) -> float:
+    """Return x with trigamma(x) = ``value``; infinity below what matters."""
+    if value < 1 / MOST_BORROWED:
+        return math.inf
+    return float(optimize.brentq(lambda x: special.polygamma(1, x) - value, 1e-4, 2 * MOST_BORROWED))
+
+
+def standings(
+    scores: Scores, *, alpha: float = ALPHA, grain: float = 0.0, noise: Array | None = None
+) -> list[Standing]:
+    """Return how all losses of a race stand, the best mean first.
+
+    Args:
+        scores: of all losses that began, those that are out included, at least two.
+        alpha: probability that the best is out, at any look.
+        grain: the smallest step of a score; 0: it has none.
+        noise: how large the variance of each difference is expected to be beside the others, (k, k), in the order of
+            ``scores``; None: alike.
+    """
+    labels, table = _table(scores)
+    bounds = _Bounds(table, alpha, grain, np.ones((len(labels),) * 2) if noise is None else noise)
+    lows = np.where(np.isfinite(bounds.low), bounds.low, -math.inf)  # of row over column
+    winners = lows.argmax(axis=0)
+    beaten = lows.max(axis=0) > 0
+    means = np.array([np.nanmean(row) if np.isfinite(row).any() else -math.inf for row in table])
+    still = np.flatnonzero(~beaten)
+    leader = int(still[means[still].argmax()])
+    found = [
+        Standing(
+            label,
+            int(np.isfinite(table[i]).sum()),
+            float(means[i]),
+            _difference(table[leader], table[i]),
+            labels[int(winners[i])] if beaten[i] else "",
+            float(lows[winners[i], i]) if beaten[i] else 0.0,
+            float(max((bounds.high[j, i] for j in still if j != i), default=0.0)),
+        )
+        for i, label in enumerate(labels)
+    ]
+    return sorted(found, key=lambda each: -each.mean)
+
+
+def equivalent(found: Sequence[Standing], margin: float) -> bool:
+    """Return whether every loss in the race is within the margin of the best, with the certainty of the race."""
+    return margin > 0 and all(each.trails < margin for each in found if each.open)
+
+
+def _table(scores: Scores) -> tuple[list[str], Array]:
+    """Return the losses and their scores, (k, seeds); nan where there is none."""
+    seeds = sorted({seed for each in scores.values() for seed in each})
+    return list(scores), np.array([[each.get(seed, math.nan) for seed in seeds] for each in scores.values()])
+
+
+def _difference(first: Array, second: Array) -> float:
+    both = np.isfinite(first) & np.isfinite(second)
+    return float((first[both] - second[both]).mean()) if both.any() else math.nan
+
+
+class _Bounds:
+    """Intervals of the improvement of every loss (row) over every other (column), ``low`` and ``high``, (k, k)."""
+
+    def __init__(self, table: Array, alpha: float, grain: float, noise: Array) -> None:
+        k = len(table)
+        self.low, self.high = np.full((k, k), -math.inf), np.full((k, k), math.inf)
+        mean, variance, n = _pairs(table)
+        least = max(grain * ROUNDING, LEAST * max(1.0, float(np.nanmax(np.abs(table), initial=0.0)))) ** 2
+        variance = np.maximum(variance, least)
+        known = (n >= 2) & ~np.eye(k, dtype=bool)
+        upper = known & np.triu(np.ones((k, k), dtype=bool))
+        common = shared((variance / noise)[upper], n[upper] - 1.0)
+        counts = np.isfinite(table).sum(axis=1)
+        independent = float(np.maximum(counts - 1, 0).sum() - max(counts.max() - 1, 0))
+        level = min(1.0, 2 * alpha / max(1, k - 1))
+        for pairs in np.unique(n[known]).tolist():
+            here = known & (n == pairs)
+            borrowed = max(0.0, min(common.freedom, independent - (pairs - 1)))
+            own = (pairs - 1) * variance[here] + borrowed * common.variance * noise[here]
+            error = np.sqrt(np.maximum(own / (pairs - 1 + borrowed), least) / pairs)
+            half = critical(pairs - 1, level, sequential_pairs=pairs, borrowed=borrowed) * error
+            self.low[here], self.high[here] = mean[here] - half, mean[here] + half
+
+
+def _pairs(table: Array) -> tuple[Array, Array, NDArray[np.int64]]:
+    """Return mean, variance (nan below two) and number of the differences of every two rows, each (k, k)."""
+    present = np.isfinite(table)
+    both = (present[:, None, :] & present[None, :, :]).astype(float)
+    d = np.where(both > 0, np.nan_to_num(table)[:, None, :] - np.nan_to_num(table)[None, :, :], 0.0)
+    n = both.sum(axis=2)
+    mean = d.sum(axis=2) / np.maximum(n, 1)
+    squares = (both * (d - mean[:, :, None]) ** 2).sum(axis=2)
+    return mean, np.where(n >= 2, squares / np.maximum(n - 1, 1), math.nan), n.astype(np.int64)
