@@ -26,7 +26,13 @@ from harness.analysis.estimates import ALPHA, LEAST, ROUNDING, critical
 Scores = Mapping[str, Mapping[int, float]]
 """Of every loss, its score by seed; the higher, the better."""
 Array = NDArray[np.float64]
-MOST_BORROWED = 1e6  # degrees of freedom of a variance that is as good as known
+MOST = 4.0
+"""Degrees of freedom that a spread borrows at most: with more, a best loss that spreads several times more than the
+others is dropped too often (``scripts.simulate_race``)."""
+PRIOR = 25.0
+"""Variance of the standardised effect that the bound has in mind: differences of five deviations are found soonest,
+those of one later by a tenth than with `estimates.PRIOR`."""
+KNOWN = 1e6  # degrees of freedom of a variance that is as good as known
 
 
 @dataclass(frozen=True)
@@ -91,9 +97,9 @@ def shared(variances: Array, freedoms: Array) -> Shared:
 
 def _inverse_trigamma(value: float) -> float:
     """Return x with trigamma(x) = ``value``; infinity below what matters."""
-    if value < 1 / MOST_BORROWED:
+    if value < 1 / KNOWN:
         return math.inf
-    return float(optimize.brentq(lambda x: special.polygamma(1, x) - value, 1e-4, 2 * MOST_BORROWED))
+    return float(optimize.brentq(lambda x: special.polygamma(1, x) - value, 1e-4, 2 * KNOWN))
 
 
 def standings(
@@ -164,10 +170,10 @@ class _Bounds:
         level = min(1.0, 2 * alpha / max(1, k - 1))
         for pairs in np.unique(n[known]).tolist():
             here = known & (n == pairs)
-            borrowed = max(0.0, min(common.freedom, independent - (pairs - 1)))
+            borrowed = max(0.0, min(common.freedom, MOST, independent - (pairs - 1)))
             own = (pairs - 1) * variance[here] + borrowed * common.variance * noise[here]
             error = np.sqrt(np.maximum(own / (pairs - 1 + borrowed), least) / pairs)
-            half = critical(pairs - 1, level, sequential_pairs=pairs, borrowed=borrowed) * error
+            half = critical(pairs - 1, level, sequential_pairs=pairs, borrowed=borrowed, prior=PRIOR) * error
             self.low[here], self.high[here] = mean[here] - half, mean[here] + half
 
 
