@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.analysis.race import Standing, standings
+from harness.analysis.race import FIRST, Standing, standings
 from harness.paths import MEASURED
 from harness.records.store import write_text
 
 FILE = MEASURED / "race_simulations.csv"
-FIRST, MOST = 2, 20
-"""Seeds of the first look, and of the last."""
+MOST = 20
+"""Seeds of the last look."""
 SHAPES = ("normal", "coarse grain", "heavy tails", "skewed", "unequal spreads", "the best spreads most", "bad seeds")
 GAPS = ("equal", "close", "spread out")
 Array = NDArray[np.float64]

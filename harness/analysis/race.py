@@ -4,16 +4,18 @@ Losses run seed by seed, and one is out when another is shown to be better. With
 comparison is hardly known, but many comparisons together say how large spreads are and how much they differ. So every
 spread is drawn towards the common one by as much as they are alike (Smyth 2004, Statistical Applications in Genetics
 and Molecular Biology 3(1), for genes): a spread of v degrees of freedom borrows d more from the others, none where
-spreads differ widely or losses are few.
+spreads differ widely or losses are few. Where scores of test items are known, spreads are compared with what drawing
+items alone would give, which explains most of how they differ.
 
 A loss is out if the bound of any other against it lies above 0 at the one-sided level alpha / (k - 1), for k losses
-at the start. The best is out wrongly only if one of its own k - 1 comparisons fails, at whatever look; the bound of each
-holds at all looks at once (`estimates.e_value`). ``python -m scripts.simulate_race`` measures the error.
+at the start. The best is out wrongly only if one of its own k - 1 comparisons fails, at whatever look; the bound of
+each holds at all looks at once (`estimates.e_value`). ``python -m scripts.simulate_race`` measures the error.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,9 +31,17 @@ Array = NDArray[np.float64]
 MOST = 4.0
 """Degrees of freedom that a spread borrows at most: with more, a best loss that spreads several times more than the
 others is dropped too often (``scripts.simulate_race``)."""
+MOST_OF_ITEMS = 16.0
+"""The same where scores of test items are known, which foretell spreads well: in the published studies what is left to
+explain is worth more than twenty degrees of freedom among the better losses (``scripts.replay_race``)."""
+UNUSUAL = 0.05
+"""A loss borrows nothing where so large a spread would be so improbable among the others."""
+POOLED = 5  # losses whose spreads are looked at, at least; else the better half
 PRIOR = 25.0
 """Variance of the standardised effect that the bound has in mind: differences of five deviations are found soonest,
 those of one later by a tenth than with `estimates.PRIOR`."""
+FIRST = 2
+"""Seeds before the first look."""
 KNOWN = 1e6  # degrees of freedom of a variance that is as good as known
 
 
@@ -111,11 +121,11 @@ def standings(
         scores: of all losses that began, those that are out included, at least two.
         alpha: probability that the best is out, at any look.
         grain: the smallest step of a score; 0: it has none.
-        noise: how large the variance of each difference is expected to be beside the others, (k, k), in the order of
-            ``scores``; None: alike.
+        noise: how large a variance of each difference the test items alone would give, (k, k), in the order of
+            ``scores`` (:func:`item_noise`); None: not known.
     """
     labels, table = _table(scores)
-    bounds = _Bounds(table, alpha, grain, np.ones((len(labels),) * 2) if noise is None else noise)
+    bounds = _Bounds(table, alpha, grain, noise)
     lows = np.where(np.isfinite(bounds.low), bounds.low, -math.inf)  # of row over column
     winners = lows.argmax(axis=0)
     beaten = lows.max(axis=0) > 0
@@ -156,25 +166,72 @@ def _difference(first: Array, second: Array) -> float:
 class _Bounds:
     """Intervals of the improvement of every loss (row) over every other (column), ``low`` and ``high``, (k, k)."""
 
-    def __init__(self, table: Array, alpha: float, grain: float, noise: Array) -> None:
+    def __init__(self, table: Array, alpha: float, grain: float, noise: Array | None) -> None:
         k = len(table)
         self.low, self.high = np.full((k, k), -math.inf), np.full((k, k), math.inf)
         mean, variance, n = _pairs(table)
         least = max(grain * ROUNDING, LEAST * max(1.0, float(np.nanmax(np.abs(table), initial=0.0)))) ** 2
         variance = np.maximum(variance, least)
         known = (n >= 2) & ~np.eye(k, dtype=bool)
-        upper = known & np.triu(np.ones((k, k), dtype=bool))
-        common = shared((variance / noise)[upper], n[upper] - 1.0)
-        counts = np.isfinite(table).sum(axis=1)
-        independent = float(np.maximum(counts - 1, 0).sum() - max(counts.max() - 1, 0))
+        expected = np.ones((k, k)) if noise is None else np.maximum(noise, least)
+        most = MOST if noise is None else MOST_OF_ITEMS
+        better = _better(mean, known)
+        pooled = known & np.triu(better[:, None] & better[None, :])
+        common = shared((variance / expected)[pooled], n[pooled] - 1.0)
+        usual = common.variance * expected
+        counts = np.isfinite(table).sum(axis=1)[better]
+        independent = float(np.maximum(counts - 1, 0).sum() - max(counts.max(initial=1) - 1, 0))
+        odd = _unusual(np.where(known & better[None, :], variance / usual, math.nan), n.max(axis=1), common.freedom)
         level = min(1.0, 2 * alpha / max(1, k - 1))
         for pairs in np.unique(n[known]).tolist():
-            here = known & (n == pairs)
-            borrowed = max(0.0, min(common.freedom, MOST, independent - (pairs - 1)))
-            own = (pairs - 1) * variance[here] + borrowed * common.variance * noise[here]
-            error = np.sqrt(np.maximum(own / (pairs - 1 + borrowed), least) / pairs)
-            half = critical(pairs - 1, level, sequential_pairs=pairs, borrowed=borrowed, prior=PRIOR) * error
-            self.low[here], self.high[here] = mean[here] - half, mean[here] + half
+            borrowed = max(0.0, min(common.freedom, most, independent - (pairs - 1)))
+            for here, more in ((known & ~odd, borrowed), (known & odd, 0.0)):
+                at = here & (n == pairs)
+                own = (pairs - 1) * variance[at] + more * usual[at]
+                error = np.sqrt(np.maximum(own / (pairs - 1 + more), least) / pairs)
+                half = critical(pairs - 1, level, sequential_pairs=pairs, borrowed=more, prior=PRIOR) * error
+                self.low[at], self.high[at] = mean[at] - half, mean[at] + half
+
+
+def _better(mean: Array, known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which losses are the better half, (k,), by their mean improvement over all that they share seeds with."""
+    k = len(mean)
+    rank = np.where(known, mean, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    found = np.zeros(k, dtype=bool)
+    found[np.argsort(-rank)[: max(POOLED, (k + 1) // 2)]] = True
+    return found
+
+
+def _unusual(ratios: Array, n: NDArray[np.int64], freedom: float) -> NDArray[np.bool_]:
+    """Return which pairs, (k, k), have a loss whose spread beside the usual one is larger than chance explains."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a loss without any pair
+        typical = np.nanmedian(ratios, axis=1)
+    limit = special.fdtri(np.maximum(n - 1.0, 1.0), max(min(freedom, KNOWN), 1e-3), 1 - UNUSUAL)
+    odd = np.nan_to_num(typical) > limit
+    return odd[:, None] | odd[None, :]
+
+
+def item_noise(items: Mapping[str, Mapping[int, Array]]) -> Array | None:
+    """Return how large a variance of the difference of every two losses the test items alone would give, (k, k), the
+    mean over the seeds that both have; None where scores of items are unknown, or not of the same items.
+
+    Args:
+        items: of every loss, by seed, its scores on the test items of that seed.
+    """
+    k = len(items)
+    total, n = np.zeros((k, k)), np.zeros((k, k))
+    for seed in sorted({seed for each in items.values() for seed in each}):
+        having = [(i, each[seed]) for i, each in enumerate(items.values()) if seed in each]
+        if len({len(scores) for _, scores in having}) > 1:
+            return None
+        at = np.ix_([i for i, _ in having], [i for i, _ in having])
+        centred = np.array([scores - scores.mean() for _, scores in having])
+        products = centred @ centred.T / centred.shape[1] ** 2
+        own = np.diag(products)
+        total[at] += own[:, None] + own[None, :] - 2 * products
+        n[at] += 1
+    return total / np.maximum(n, 1) if n.min(initial=0) > 0 else None
 
 
 def _pairs(table: Array) -> tuple[Array, Array, NDArray[np.int64]]:
