@@ -31,11 +31,11 @@ Array = NDArray[np.float64]
 MOST = 4.0
 """Degrees of freedom that a spread borrows at most: with more, a best loss that spreads several times more than the
 others is dropped too often (``scripts.simulate_race``)."""
-MOST_OF_ITEMS = 16.0
+MOST_OF_ITEMS = 8.0
 """The same where scores of test items are known, which foretell spreads well: in the published studies what is left to
 explain is worth more than twenty degrees of freedom among the better losses (``scripts.replay_race``)."""
 UNUSUAL = 0.05
-"""A loss borrows nothing where so large a spread would be so improbable among the others."""
+"""A loss keeps to its own spread where so large a one would be so improbable among the others."""
 POOLED = 5  # losses whose spreads are looked at, at least; else the better half
 PRIOR = 25.0
 """Variance of the standardised effect that the bound has in mind: differences of five deviations are found soonest,
@@ -185,9 +185,9 @@ class _Bounds:
         level = min(1.0, 2 * alpha / max(1, k - 1))
         for pairs in np.unique(n[known]).tolist():
             borrowed = max(0.0, min(common.freedom, most, independent - (pairs - 1)))
-            for here, more in ((known & ~odd, borrowed), (known & odd, 0.0)):
+            for here, more, typical in ((known & ~odd, borrowed, usual), (known & odd, min(borrowed, MOST), variance)):
                 at = here & (n == pairs)
-                own = (pairs - 1) * variance[at] + more * usual[at]
+                own = (pairs - 1) * variance[at] + more * typical[at]
                 error = np.sqrt(np.maximum(own / (pairs - 1 + more), least) / pairs)
                 half = critical(pairs - 1, level, sequential_pairs=pairs, borrowed=more, prior=PRIOR) * error
                 self.low[at], self.high[at] = mean[at] - half, mean[at] + half
