@@ -18,13 +18,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from harness import records
 from harness.analysis.cells import Analysis, Cell
-from harness.analysis.race import FIRST, Standing, equivalent, item_noise, standings
+from harness.analysis.race import FIRST, Scores, Standing, equivalent, noise_of, scores_of, standings
 from harness.paths import MEASURED
 from harness.records.store import write_text
 
@@ -32,7 +30,6 @@ FILE = MEASURED / "race_replays.csv"
 DEEPENED = 4
 """Runs by which the search of a loss goes on that is not out after the first look: two rates on two further seeds."""
 SHARE = 0.2
-Scores = dict[str, dict[int, float]]
 
 
 @dataclass(frozen=True)
@@ -66,31 +63,6 @@ class Replay:
     held_at_fifth: bool
 
 
-def scores_of(a: Analysis, cell: Cell) -> Scores:
-    """Return the score of every loss by seed, the higher the better, of the runs that a report compares."""
-    sign = 1 if a.metric.higher_is_better else -1
-    found: Scores = {}
-    for label in a.labels:
-        if (cell, label) in a.done:
-            runs = a.compared(cell, label)
-            if len(runs) > 1:
-                found[label] = {int(s): sign * float(v) for s, v in zip(runs["seed"], runs["value"], strict=True)}
-    return found
-
-
-def noise_of(a: Analysis, cell: Cell, labels: Sequence[str]) -> NDArray[np.float64] | None:
-    """Return what test items alone make of the spreads of differences (`race.item_noise`), from all seeds."""
-    found: dict[str, dict[int, NDArray[np.float64]]] = {}
-    for label in labels:
-        runs = a.compared(cell, label)
-        found[label] = {}
-        for key, seed in zip(runs["key"], runs["seed"], strict=True):
-            if (scores := a.study.item_scores(str(key), a.metric.key)) is None:
-                return None
-            found[label][int(seed)] = scores[1]
-    return item_noise(found)
-
-
 def best_of(scores: Scores, baseline: str) -> str:
     """Return the loss with the best mean difference from the baseline, seed by seed."""
     base = scores[baseline]
@@ -110,14 +82,14 @@ def rates_of(a: Analysis, cell: Cell, label: str) -> int:
 
 def replay(a: Analysis, cell: Cell, study: str) -> Replay | None:
     """Return what a race would have come to in a cell; None where it has no two losses, or no baseline."""
-    scores = scores_of(a, cell)
+    scores = {label: each for label, each in scores_of(a, cell).items() if len(each) > 1}
     if len(scores) < 2 or a.baseline not in scores:
         return None
     rates = {label: rates_of(a, cell, label) for label in scores}
     seeds = sorted({seed for each in scores.values() for seed in each})
     best, grain, noise = best_of(scores, a.baseline), a.grain(cell), noise_of(a, cell, list(scores))
     recorded = int((a.all["cell"] == cell.values).sum())
-    seen: Scores = {label: {} for label in scores}
+    seen: dict[str, dict[int, float]] = {label: {} for label in scores}
     going, runs, ended = list(scores), sum(rates.values()), "seeds spent"
     least = runs + FIRST * len(scores)
     found: list[Standing] = []

@@ -16,14 +16,18 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
 from harness.analysis.estimates import ALPHA, LEAST, ROUNDING, critical
+
+if TYPE_CHECKING:
+    from harness.analysis.cells import Analysis, Cell
 
 Scores = Mapping[str, Mapping[int, float]]
 """Of every loss, its score by seed; the higher, the better."""
@@ -150,6 +154,35 @@ def standings(
 def equivalent(found: Sequence[Standing], margin: float) -> bool:
     """Return whether every loss in the race is within the margin of the best, with the certainty of the race."""
     return margin > 0 and all(each.trails < margin for each in found if each.open)
+
+
+def scores_of(a: Analysis, cell: Cell) -> dict[str, dict[int, float]]:
+    """Return the score of every loss in a cell by seed, the higher the better, of the runs that a report compares."""
+    sign = 1 if a.metric.higher_is_better else -1
+    found: dict[str, dict[int, float]] = {}
+    for label in a.labels:
+        runs = a.compared(cell, label) if (cell, label) in a.done else None
+        if runs is not None and len(runs):
+            found[label] = {int(s): sign * float(v) for s, v in zip(runs["seed"], runs["value"], strict=True)}
+    return found
+
+
+def noise_of(a: Analysis, cell: Cell, labels: Iterable[str]) -> Array | None:
+    """Return what test items alone make of the spreads of differences (:func:`item_noise`), in the order of labels."""
+    found: dict[str, dict[int, Array]] = {}
+    for label in labels:
+        runs, found[label] = a.compared(cell, label), {}
+        for key, seed in zip(runs["key"], runs["seed"], strict=True):
+            if (scores := a.study.item_scores(str(key), a.metric.key)) is None:
+                return None
+            found[label][int(seed)] = scores[1]
+    return item_noise(found)
+
+
+def of_cell(a: Analysis, cell: Cell) -> list[Standing]:
+    """Return how the losses of a cell stand, the best mean first; none where fewer than two have a score."""
+    scores = scores_of(a, cell)
+    return standings(scores, grain=a.grain(cell), noise=noise_of(a, cell, scores)) if len(scores) > 1 else []
 
 
 def _table(scores: Scores) -> tuple[list[str], Array]:
