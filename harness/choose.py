@@ -257,8 +257,9 @@ def _race_and_report(asked: Asked) -> int:
 def _undecided(ended: Ended, study: Study) -> str:
     raced = len(study.axes["loss"]) - len(ended.refused)
     return (
-        f"Nothing is decided yet: {count(raced, 'loss', 'losses')} need about {LEAST_RUNS * raced} runs before the first "
-        f"judgement, and {ended.runs} are made. Give a larger budget, and the same command goes on; or fewer losses=[...]."
+        f"Nothing is decided yet: {count(raced, 'loss', 'losses')} need about {LEAST_RUNS * raced} runs before the "
+        f"first judgement, and {ended.runs} are made. Give a larger budget, and the same command goes on; or fewer "
+        "losses=[...]."
     )
 
 

@@ -264,7 +264,7 @@ def item_noise(items: Mapping[str, Mapping[int, Array]]) -> Array | None:
         own = np.diag(products)
         total[at] += own[:, None] + own[None, :] - 2 * products
         n[at] += 1
-    return total / np.maximum(n, 1) if n.min(initial=0) > 0 else None
+    return total / np.maximum(n, 1) if n.size and n.min() > 0 else None
 
 
 def _pairs(table: Array) -> tuple[Array, Array, NDArray[np.int64]]:
