@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ class Seen(NamedTuple):
         whole: whether such values are integers.
         digest: SHA-256 of its bytes.
         look: what is kept to find copies.
+        frames: how many images the file has, of which the first is used.
         problem: why it cannot be used; then nothing else is known.
     """
 
@@ -31,6 +32,7 @@ class Seen(NamedTuple):
     whole: bool = True
     digest: bytes = b""
     look: duplicates.Look | None = None
+    frames: int = 1
     problem: str | None = None
 
 
@@ -44,9 +46,9 @@ def decoded(entries: Sequence[Entry]) -> list[Seen]:
     return _each(entries, _decoded)
 
 
-def _each(entries: Sequence[Entry], see: "type[Seen] | object") -> list[Seen]:
+def _each(entries: Sequence[Entry], see: Callable[[Entry], Seen]) -> list[Seen]:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(see, entries, chunksize=64))  # pyright: ignore[reportArgumentType]
+        return list(pool.map(see, entries))
 
 
 def _header(entry: Entry) -> Seen:
@@ -72,7 +74,7 @@ def _decoded(entry: Entry) -> Seen:
     except OSError as error:
         return Seen(problem=f"{entry.path} cannot be read ({error.strerror or error}); mend or remove it.")
     digest = hashlib.sha256(content).digest()
-    return Seen((size[1], size[0]), span, whole, digest, duplicates.look(shown))
+    return Seen((size[1], size[0]), span, whole, digest, duplicates.look(shown), image.info["frames"])
 
 
 def span_of_all(seen: Sequence[Seen]) -> tuple[pixels.Span, bool] | None:
@@ -95,8 +97,16 @@ def one_size(seen: Sequence[Seen]) -> tuple[int, int]:
     if len(found) == 1:
         return next(iter(found))
     heights, widths = zip(*(each.size for each in seen), strict=True)
-    small = 32 * max(1, min(7, round(float(np.median(np.minimum(heights, widths))) / 32)))
+    side = usual_side(seen)
     raise MissingData(
         f"the images have {len(found)} sizes, from {min(heights)}x{min(widths)} to {max(heights)}x{max(widths)} pixels "
-        f"(height x width): name one for all, such as dataset.size=[{small},{small}]."
+        f"(height x width): name one for all, such as dataset.size=[{side},{side}]."
     )
+
+
+def usual_side(seen: Sequence[Seen]) -> int:
+    """Return the side of a square that suits images of several sizes: a multiple of 32 near the shorter side of most,
+    224 at most.
+    """
+    shorter = float(np.median([min(each.size) for each in seen]))
+    return 32 * max(1, min(7, round(shorter / 32)))

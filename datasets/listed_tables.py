@@ -312,7 +312,7 @@ def _columns(table: Table, at_hand: _Files, file: str | None, label: str | Seque
 
 
 def _is_split(values: list[Any]) -> bool:
-    return sum(bool(part_named(value)) for value in values if isinstance(value, str)) * 2 > len(values)
+    return sum(bool(part_named(value)) for value in values if isinstance(value, str)) * 2 >= len(values)
 
 
 def _file_column(table: Table, at_hand: _Files) -> str:

@@ -49,7 +49,8 @@ def some(names: Iterable[object], most: int = 3) -> str:
 def opened(path: Path, content: bytes | None = None, *, load: bool = True, least: int | None = None) -> Image.Image:
     """Return an image in the mode of its file, turned as its EXIF entry says, of several frames the first.
 
-    Use it for masks too, so that a mask and its image are turned alike. Several threads may call it at once.
+    Use it for masks too, so that a mask and its image are turned alike. Several threads may call it at once. ``info``
+    of a decoded image has the number of ``frames``.
 
     Args:
         path: of the file; messages name it.
@@ -61,13 +62,17 @@ def opened(path: Path, content: bytes | None = None, *, load: bool = True, least
         MissingData: the file is missing, damaged, or has more than `MOST_PIXELS`; the sentence names it.
     """
     try:
-        with Image.open(path if content is None else io.BytesIO(content)) as image:
+        # not by its name: Pillow then maps TIFF files into memory, where it confuses width and height of turned ones
+        with path.open("rb") if content is None else io.BytesIO(content) as file, Image.open(file) as image:
             if load:
                 if least is not None:
                     image.draft(None, (least, least))
+                frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: a photograph and previews
                 image.load()
-                return ImageOps.exif_transpose(image)
-            quarter = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+                ImageOps.exif_transpose(image, in_place=True)
+                image.info["frames"] = frames
+                return image
+            quarter = image.format != "TIFF" and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return Image.new("1", (image.height, image.width)) if quarter else image
     except FileNotFoundError:
         raise MissingData(f"there is no file {path}.") from None

@@ -1,22 +1,23 @@
-"""Images of your own with a class each: a folder for each class, a table of files and labels, or packed in parquet."""
+"""Images of your own with a class each, or several: in folders, listed in a table, or packed in parquet."""
 
 import functools
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import NamedTuple, TypedDict, Unpack
 
 import numpy as np
+import torch
 from PIL import Image
 
 from datasets import duplicates, inspection, listed_tables, listings, pixels
 from datasets.decoded import Decoded
 from datasets.files import reads
-from datasets.grouped import OwnSplits, deal, entries, numbers
+from datasets.grouped import OwnSplits, deal, entries, numbers, strata
 from datasets.inspection import Seen
 from datasets.listings import NONE, Entry, Listing
-from datasets.splits import Images, MissingData, check_size, numbered, split, stratified_order
+from datasets.splits import Images, MissingData, check_size, numbered, stratified_order
+from datasets.tagged import TaggedImages, TaggedSplits
 
 SHARE = 0.2
 """Of the images that are left, where a part has no folder of its own and no size."""
@@ -89,32 +90,48 @@ def images(
         MissingData: There is no such folder, it is organised in another way, or a file is missing or damaged.
         ValueError: A setting is out of its range.
     """
-    _check(channels, size, range, damaged, duplicates)
-    home = root / path
-    listing = listings.grouped(_listed(home, table, file, label, damaged == "skip"), group)
+    form = Form(channels, size, range, damaged, duplicates)
+    _check(form)
+    listing = listings.grouped(_listed(root / path, table, file, label, damaged == "skip"), group)
     if listing.several:
         raise ValueError(
             f"{path} has any number of labels for each image: name one column of classes in dataset.label."
         )
-    seen = (inspection.headers if duplicates == "allow" else inspection.decoded)(listing.entries)
-    listing, seen, skipped = _usable(listing, seen, damaged)
+    return _read(path, listing, form, group is not None, sizes)
+
+
+class Form(NamedTuple):
+    """What images are brought to, and what is done with those that cannot be used, or stand twice; see `images`."""
+
+    channels: int
+    size: Sequence[int] | None
+    range: Sequence[float] | None
+    damaged: str
+    duplicates: str
+
+
+def _read(name: str, listing: Listing, form: Form, groups: bool, sizes: Sizes) -> OwnSplits:
+    """Return the splits of a data set of which all images are listed."""
+    seen = (inspection.headers if form.duplicates == "allow" else inspection.decoded)(listing.entries)
+    listing, seen, skipped = _usable(listing, seen, form.damaged)
     notes = [*listing.notes, *skipped[:1]]
-    if duplicates != "allow":
-        listing, seen, said = _without_copies(listing, seen, duplicates == "drop")
+    if form.duplicates != "allow":
+        listing, seen, said = _without_copies(listing, seen, form.duplicates == "drop")
         notes += said
-    deep, wanted = inspection.span_of_all(seen), tuple(size) if size is not None else inspection.one_size(seen)
-    if deep is not None and range is None:
-        notes.append(_about_depth(*deep))
-    span = (float(range[0]), float(range[1])) if range is not None else deep[0] if deep else (0.0, 65535.0)
-    read = functools.partial(read_image, channels=channels, size=(wanted[0], wanted[1]), span=span)
-    given = _parts(listing, read, (channels, wanted[0], wanted[1]))
-    splits = _divided(path, given, listing, group is not None, sizes)
-    if duplicates == "warn":
-        notes += _across(splits, listing, seen)
-    return replace(splits, notes=(*notes, *_few(splits)), skipped=tuple(skipped[1:]))
+    wanted = tuple(form.size) if form.size is not None else inspection.one_size(seen)
+    span, said = _span(seen, form.range)
+    read = functools.partial(read_image, channels=form.channels, size=(wanted[0], wanted[1]), span=span)
+    parts = _parts(listing, read, (form.channels, wanted[0], wanted[1]))
+    splits = _divided(name, parts, listing, groups, sizes)
+    if form.duplicates == "warn":
+        said += _across(splits, listing, seen)
+    if moving := [entry.path.name for entry, each in zip(listing.entries, seen, strict=True) if each.frames > 1]:
+        said.append(f"{len(moving)} files have several images, of which the first is used: {pixels.some(moving)}.")
+    return replace(splits, notes=(*notes, *said, *_few(splits)), skipped=tuple(skipped[1:]))
 
 
-def _check(channels: int, size: Sequence[int] | None, span: Sequence[float] | None, damaged: str, copies: str) -> None:
+def _check(form: Form) -> None:
+    channels, size, span = form.channels, form.size, form.range
     sized = size is None or (not isinstance(size, int) and len(size) == 2 and min(size) > 0)
     if channels not in (1, 3) or not sized:
         raise ValueError(
@@ -123,7 +140,7 @@ def _check(channels: int, size: Sequence[int] | None, span: Sequence[float] | No
         )
     if span is not None and (len(span) != 2 or span[0] >= span[1]):
         raise ValueError(f"dataset.range is {list(span)}; it must be the values that become 0 and 255, or null.")
-    for name, value, known in (("damaged", damaged, DAMAGED), ("duplicates", copies, DUPLICATES)):
+    for name, value, known in (("damaged", form.damaged, DAMAGED), ("duplicates", form.duplicates, DUPLICATES)):
         if value not in known:
             raise ValueError(f"dataset.{name} is {value}; it must be {' or '.join(known)}.")
 
@@ -202,10 +219,17 @@ def _sets(seen: Sequence[Seen]) -> np.ndarray:
     return duplicates.sets([each.digest for each in seen], [each.look for each in seen if each.look is not None])
 
 
-def _about_depth(span: pixels.Span, whole: bool) -> str:
+def _span(seen: Sequence[Seen], given: Sequence[float] | None) -> tuple[pixels.Span, list[str]]:
+    """Return the values that become 0 and 255 in images of more than 8 bits, and what is to be said of them."""
+    if given is not None:
+        return (float(given[0]), float(given[1])), []
+    found = inspection.span_of_all(seen)
+    if found is None:
+        return (0.0, 65535.0), []
+    (low, high), whole = found
     what = "have more than 8 bits" if whole else "hold floating-point numbers"
-    low, high = (int(value) if whole else round(value, 6) for value in span)
-    return f"some images {what}: {low} to {high} become 0 to 255; dataset.range=[{low},{high}] would say so."
+    shown = f"{low:g} to {high:g}"
+    return found[0], [f"images {what}: {shown} become 0 to 255; dataset.range=[{low:g},{high:g}] keeps it so."]
 
 
 def _parts(listing: Listing, read: functools.partial[np.ndarray], shape: tuple[int, ...]) -> dict[str, Images]:
@@ -214,41 +238,52 @@ def _parts(listing: Listing, read: functools.partial[np.ndarray], shape: tuple[i
     for entry in listing.entries:
         found.setdefault(entry.part or "train", []).append(entry)
     position = {label: place for place, label in enumerate(listing.classes)}
-    return {
-        name: numbered(Decoded(tuple(some), read, shape), [position[entry.labels[0]] for entry in some])
-        for name, some in found.items()
-    }
+    parts: dict[str, Images] = {}
+    for name, listed in found.items():
+        pixels_of = Decoded(tuple(listed), read, shape)
+        if listing.several:
+            marks = torch.zeros(len(listed), len(position), dtype=torch.uint8)
+            for row, entry in enumerate(listed):
+                marks[row, [position[label] for label in entry.labels]] = 1
+            parts[name] = TaggedImages(pixels_of, marks, torch.arange(len(listed)))
+        else:
+            parts[name] = numbered(pixels_of, [position[entry.labels[0]] for entry in listed])
+    return parts
 
 
 def _divided(name: str, parts: dict[str, Images], listing: Listing, groups: bool, sizes: Sizes) -> OwnSplits:
-    classes, seed = listing.classes, sizes["split_seed"]
+    """Return the splits; what is drawn comes from the beginning of a stratified order, and training from its end."""
+    classes, seed, given = listing.classes, sizes["split_seed"], set(parts)
+    least = 1 if groups or listing.several else len(classes)
     if groups:
-        given, parts = parts, _dealt(name, parts, len(classes), sizes)
-        sizes = {**sizes, **{f"{drawn}_size": None for drawn in ("valid", "test") if drawn not in given}}
-    pool, valid, test, test_size = parts["train"], parts.get("valid"), parts.get("test"), sizes["test_size"]
-    if test is None:
-        count = _count(test_size, len(pool), SHARE)
-        check_size(name, "test_size", count, len(classes), len(pool) - 2 * len(classes))
-        order = stratified_order(pool.labels.numpy(), seed)
-        test, pool, test_size = pool.take(order[:count]), pool.take(order[count:]), None
-    if lacking := [label for label, count in zip(classes, pool.class_counts(len(classes)), strict=True) if not count]:
-        raise ValueError(f"{name} has no training image of the class {lacking[0]}.")
-    test_count = _count(test_size, len(test), 1)
-    if valid is None:
-        counts = {"train_size": sizes["train_size"], "valid_size": _count(sizes["valid_size"], len(pool), SHARE)}
-        plain = split(name, pool, test, classes, split_seed=seed, test_size=test_count, **counts)
-        return OwnSplits(plain.train, plain.valid, plain.test, classes)
-    least = 1 if groups else len(classes)
-    chosen = [
-        images.take(stratified_order(images.labels.numpy(), seed)[:count])
-        for setting, images, count in (
-            ("train_size", pool, len(pool) if sizes["train_size"] is None else sizes["train_size"]),
-            ("valid_size", valid, _count(sizes["valid_size"], len(valid), 1)),
-            ("test_size", test, test_count),
+        parts = _dealt(name, parts, len(classes), sizes)
+    elif len(parts["train"]) < (drawn := 4 - len(given)) * least:
+        raise MissingData(
+            f"{name} has {len(parts['train'])} images of {len(classes)} classes, to train on and to draw the other "
+            f"parts from; there must be {drawn * least} at least, {drawn} of each class."
         )
-        if check_size(name, setting, count, least if setting != "train_size" else len(classes), len(images)) is None
-    ]
-    return OwnSplits(chosen[0], chosen[1], chosen[2], classes, groups=groups)
+    pool, chosen = parts["train"], {}
+    for part in ("test", "valid"):
+        setting, size = f"{part}_size", sizes["test_size" if part == "test" else "valid_size"]
+        if part in given:
+            count = _count(size, len(parts[part]), 1)
+            check_size(name, setting, count, least, len(parts[part]))
+            chosen[part] = parts[part].take(stratified_order(strata(parts[part]), seed)[:count])
+        elif groups:
+            chosen[part] = parts[part]
+        else:
+            count = _count(size, len(pool), SHARE, least)
+            check_size(name, setting, count, least, len(pool) - (1 if "valid" in given or chosen else 2) * least)
+            order = stratified_order(strata(pool), seed)
+            chosen[part], pool = pool.take(order[:count]), pool.take(order[count:])
+    if sizes["train_size"] is not None:
+        check_size(name, "train_size", sizes["train_size"], len(classes), len(pool))
+        order = stratified_order(strata(pool), seed)
+        pool = pool.take(order[: sizes["train_size"]])
+    if lacking := [label for label, count in zip(classes, pool.class_counts(len(classes)), strict=True) if not count]:
+        raise ValueError(f"{name} has no training image of {pixels.some(lacking)}: add some, or remove the others.")
+    kind = TaggedSplits if listing.several else OwnSplits
+    return kind(pool, chosen["valid"], chosen["test"], classes, groups=groups)
 
 
 def _dealt(name: str, parts: dict[str, Images], classes: int, sizes: Sizes) -> dict[str, Images]:
@@ -265,9 +300,9 @@ def _dealt(name: str, parts: dict[str, Images], classes: int, sizes: Sizes) -> d
     of_group = numbers(entries([pool]))
     if of_group.max() < len(shares):
         raise MissingData(f"{name} has {of_group.max() + 1} groups for {len(shares) + 1} parts; there must be more.")
-    where = deal(of_group, pool.labels.numpy(), (left, *shares.values()), sizes["split_seed"])
+    where = deal(of_group, strata(pool), (left, *shares.values()), sizes["split_seed"])
     drawn = [pool.take(np.flatnonzero(where == number)) for number in np.arange(len(shares) + 1)]
-    if not all(map(len, drawn)) or len(np.unique(drawn[0].labels)) < classes:
+    if not all(map(len, drawn)) or not drawn[0].class_counts(classes).all():
         raise MissingData(
             f"the {of_group.max() + 1} groups of {name} cannot be divided so that every part has images and training "
             "has every class: a class may stand in one group alone."
@@ -275,9 +310,11 @@ def _dealt(name: str, parts: dict[str, Images], classes: int, sizes: Sizes) -> d
     return {**parts, "train": drawn[0], **dict(zip(shares, drawn[1:], strict=True))}
 
 
-def _count(size: float | None, available: int, share: float) -> int:
-    """Return a number of images from a number, a share below 1, or None for a given share."""
-    size = share * available if size is None else size * available if 0 < size < 1 else size
+def _count(size: float | None, available: int, share: float, least: int = 0) -> int:
+    """Return a number of images from a number, a share below 1, or None for a given share, but no fewer than least."""
+    if size is None:
+        return max(least, round(share * available))
+    size = size * available if 0 < size < 1 else size
     return round(size)
 
 
@@ -339,11 +376,15 @@ def proposed(path: Path) -> dict[str, object] | None:
         if table is None and not listed_tables.find(home, None):
             return None
         raise
-    found = Counter(each.size for each in inspection.headers(listing.entries) if not each.problem)
-    settings: dict[str, object] = {"task": "classification", "dataset": "images", "dataset.path": str(home.resolve())}
+    seen = [each for each in inspection.headers(listing.entries) if not each.problem]
+    settings: dict[str, object] = {
+        "task": "multilabel" if listing.several else "classification",
+        "dataset": "images",
+        "dataset.path": str(home.resolve()),
+    }
     if table is not None:
         settings["dataset.table"] = table
     settings |= {f"dataset.{name}": value for name, value in listing.settings}
-    if len(found) > 1:
-        settings["dataset.size"] = [64, 64]
+    if len({each.size for each in seen}) > 1:
+        settings["dataset.size"] = [inspection.usual_side(seen)] * 2
     return settings
