@@ -62,7 +62,8 @@ class OwnSplits(Splits):
             return redrawn(self, seed)
         parts = list(self.parts.values())
         pool, sizes = pooled(parts), tuple(map(float, map(len, parts)))
-        where = deal(numbers(entries(parts)), pool.labels.numpy(), sizes, combined(seed, 0))
+        labels = pool.labels.numpy() if pool.targets.ndim == 1 else np.zeros(len(pool), dtype=np.int64)
+        where = deal(numbers(entries(parts)), labels, sizes, combined(seed, 0))
         train, valid, test = (pool.take(np.flatnonzero(where == part)) for part in range(3))
         return replace(self, train=train, valid=valid, test=test)
 

@@ -31,6 +31,7 @@ SomeShare = Annotated[Number, Field(gt=0, le=1)]
 PartShare = Annotated[Number, Field(ge=0, lt=1)]
 Part = Annotated[Number, Field(gt=0, lt=1)]
 Text = Annotated[str, Field(min_length=1)]
+Level = Annotated[int, Field(ge=0, le=255)]
 Size = Annotated[list[Count], Field(min_length=2, max_length=2)]
 CountOrNull = Count | None
 PositiveOrNull = Positive | None
@@ -187,7 +188,23 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
         "valid_size": CountOrPart,
         "test_size": CountOrPart,
     },
-    ("dataset", "folder"): {"classes": Annotated[list[Text], Field(min_length=2)]},
+    ("dataset", "folder"): {
+        "images": Text | None,
+        "masks_in": Text | None,
+        "mask_suffix": Text | None,
+        "group": Text | None,
+        "classes": Annotated[list[Text], Field(min_length=2)] | None,
+        "colours": dict[str, Level | Annotated[list[Level], Field(min_length=3, max_length=3)]] | None,
+        "tolerance": Amount | None,
+        "valid_size": CountOrPart,
+        "test_size": CountOrPart,
+    },
+    ("dataset", "boxes"): {
+        "group": Text | None,
+        "classes": Annotated[list[Text], Field(min_length=1)] | None,
+        "valid_size": CountOrPart,
+        "test_size": CountOrPart,
+    },
     ("dataset", "cifar10n"): {"labels": Literal["worse", "aggre", "random1", "random2", "random3"]},
     ("dataset", "coco"): {"annotations": Literal["panoptic", "stuff"]},
     ("dataset", "voc"): {"training_list": Literal["official", "augmented"]},
@@ -275,6 +292,7 @@ NO_EFFECT: tuple[tuple[str, str, Callable[[Group], bool]], ...] = (
     ("trainer.patience", "trainer.schedule=plateau", lambda trainer: trainer.get("schedule") == "plateau"),
     ("task.images_per_class", "task.sampler=balanced", lambda task: task.get("sampler") == "balanced"),
     ("task.overlap", "a task.crop", lambda task: task.get("crop") is not None),
+    ("dataset.tolerance", "dataset.colours", lambda dataset: bool(dataset.get("colours"))),
     ("dataset.outlier_size", "dataset.outliers above 0", lambda dataset: bool(dataset.get("outliers"))),
     ("model.weights", "model.pretrained=true", lambda model: bool(model.get("pretrained"))),
     ("stress.kind", "stress.rate above 0", lambda stress: bool(stress.get("rate"))),

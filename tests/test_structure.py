@@ -35,8 +35,8 @@ LAW = {
     "plan": "address compose errors paths schema hydra",
     "records": "address behaviour errors journal metrics.declared metrics.items paths plan text",
     "training": (
-        "address behaviour errors feeds hardware models records.lease records.store tasks text datasets.splits hydra losses "
-        "torch"
+        "address behaviour errors feeds hardware models records.lease records.store tasks text datasets.splits hydra "
+        "losses torch"
     ),
     "engines": "errors hardware training.isolation training.job",
     "studies": (
