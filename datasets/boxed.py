@@ -18,6 +18,8 @@ from datasets.splits import MissingData
 
 LISTS = ("", "ImageSets/Main", "ImageSets", "splits", "split", "lists")
 """Folders in which a list of each part may lie."""
+OBJECTS = "instances"
+"""In the name of COCO's own list of objects."""
 DEEP = 3
 """Folders below which no list of COCO's is looked for."""
 NAME_FILES = ("classes.txt", "labels/classes.txt", "obj.names", "data/obj.names")
@@ -115,16 +117,18 @@ def coco(home: Path) -> Found | None:
     by_part: dict[str, Path] = {}
     for file in read:
         part = _part_of_list(file, home) or "train"
+        if part in by_part and OBJECTS in by_part[part].name and OBJECTS not in file.name:
+            continue  # beside it lies one of key points, say, of the same images
         if part in by_part:
             both = f"{by_part[part].relative_to(home)} and {file.relative_to(home)}"
             raise MissingData(f"{both} both list images of the part {part}; take one of them away.")
         by_part[part] = file
     names: dict[Any, str] = {}
-    for content in read.values():
+    for content in (read[file] for file in by_part.values()):
         names |= {entry["id"]: str(entry["name"]) for entry in content["categories"]}
     known, classes = tails(home, image_files(home)), tuple(dict.fromkeys(names[number] for number in sorted(names)))
     parts = {part: _coco_images(file, read[file], names, known) for part, file in by_part.items()}
-    crowds = sum(bool(entry.get("iscrowd")) for content in read.values() for entry in content["annotations"])
+    crowds = sum(bool(entry.get("iscrowd")) for file in by_part.values() for entry in read[file]["annotations"])
     notes = [f"{crowds} crowds are left out, as their boxes hold no single object."] if crowds else []
     return Found("COCO", parts, classes, notes)
 

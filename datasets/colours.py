@@ -195,7 +195,7 @@ def understood(found: Contents, known: Mapping[str, Any]) -> dict[str, Any]:
     if len(values) == 2 and values[0] == 0:
         return {"classes": _names(names, 2), **({"binary": True} if values[1] > 1 else {})}
     classes = values if values[-1] != VOID or values[-2] > MOST else values[:-1]
-    if classes == list(range(len(classes))):
+    if classes == list(range(len(classes))) and len(classes) <= VOID:
         return {"classes": _names(names, len(classes))}
     if len(values) > MOST:
         raise ValueError(

@@ -62,10 +62,18 @@ class OwnSplits(Splits):
             return redrawn(self, seed)
         parts = list(self.parts.values())
         pool, sizes = pooled(parts), tuple(map(float, map(len, parts)))
-        labels = pool.labels.numpy() if pool.targets.ndim == 1 else np.zeros(len(pool), dtype=np.int64)
-        where = deal(numbers(entries(parts)), labels, sizes, combined(seed, 0))
+        where = deal(numbers(entries(parts)), strata(pool), sizes, combined(seed, 0))
         train, valid, test = (pool.take(np.flatnonzero(where == part)) for part in range(3))
         return replace(self, train=train, valid=valid, test=test)
+
+
+def strata(images: Any) -> np.ndarray:
+    """Return what parts are to have the same shares of, int64 (N,): classes, or what images of several labels say
+    themselves; all 0 for images with masks or boxes.
+    """
+    if (found := getattr(images, "strata", None)) is not None:
+        return found
+    return images.labels.numpy() if images.targets.ndim == 1 else np.zeros(len(images), dtype=np.int64)
 
 
 def entries(parts: list[Any]) -> list[Any]:

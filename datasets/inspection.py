@@ -97,8 +97,16 @@ def one_size(seen: Sequence[Seen]) -> tuple[int, int]:
     if len(found) == 1:
         return next(iter(found))
     heights, widths = zip(*(each.size for each in seen), strict=True)
-    small = 32 * max(1, min(7, round(float(np.median(np.minimum(heights, widths))) / 32)))
+    side = usual_side(seen)
     raise MissingData(
         f"the images have {len(found)} sizes, from {min(heights)}x{min(widths)} to {max(heights)}x{max(widths)} pixels "
-        f"(height x width): name one for all, such as dataset.size=[{small},{small}]."
+        f"(height x width): name one for all, such as dataset.size=[{side},{side}]."
     )
+
+
+def usual_side(seen: Sequence[Seen]) -> int:
+    """Return the side of a square that suits images of several sizes: a multiple of 32 near the shorter side of most,
+    224 at most.
+    """
+    shorter = float(np.median([min(each.size) for each in seen]))
+    return 32 * max(1, min(7, round(shorter / 32)))

@@ -4,7 +4,7 @@ import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 import numpy as np
 
@@ -19,14 +19,34 @@ SHARE = 0.2
 """Of the training images, that a part gets which has no files and no size of its own."""
 
 
+class OwnSettings(TypedDict):
+    """What the settings of data sets of one's own, whose targets lie in files, have in common.
+
+    Attributes:
+        group: ``regex:`` and an expression on the names of images: what it finds names what must not stand in two
+            parts. None: there are no groups.
+        grey: Whether images have one channel instead of three.
+        size: Height and width in pixels to which all images are brought; images are averaged down.
+        damaged: What an image does that is missing or broken, or whose target is: `stop` raises, `skip` leaves it out.
+        train_size: Number of training images; None takes all that are left.
+        valid_size: Number of validation images, or their share (below 1); None takes all of the part, or a fifth of the
+            training images where there is none.
+        test_size: Number of test images, or their share, likewise.
+        split_seed: Chooses which images; at least 0.
+    """
+
+    group: str | None
+    grey: bool
+    size: Sequence[int]
+    damaged: str
+    train_size: int | None
+    valid_size: float | None
+    test_size: float | None
+    split_seed: int
+
+
 def divided(
-    title: str,
-    found: Mapping[str, Sequence[T]],
-    train_size: int | None,
-    valid_size: float | None,
-    test_size: float | None,
-    seed: int,
-    group: Callable[[T], str] | None = None,
+    title: str, found: Mapping[str, Sequence[T]], settings: OwnSettings, group: Callable[[T], str] | None = None
 ) -> dict[str, list[T]]:
     """Return the items of the three parts, each in the order that it was given in.
 
@@ -36,17 +56,14 @@ def divided(
     Args:
         title: what an error message calls the data set.
         found: items by part; `train` at least.
-        train_size: how many; None: all that the others leave.
-        valid_size, test_size: how many, or a share below 1 of what there is; None: all, or where the part was not
-            found, a fifth of what there is to draw from. With groups, as nearly as they allow.
-        seed: chooses which.
+        settings: sizes, which groups meet as nearly as they can, and what chooses.
         group: what an item belongs to that must not stand in two parts.
 
     Raises:
         ValueError: a size cannot be had, or there are too few groups.
     """
-    train, parts, sizes = list(found["train"]), {}, {"test": test_size, "valid": valid_size}
-    for name, size in sizes.items():
+    train, parts, seed = list(found["train"]), {}, settings["split_seed"]
+    for name, size in (("test", settings["test_size"]), ("valid", settings["valid_size"])):
         own = found.get(name)
         pool = train if own is None else list(own)
         count = _count(size, len(pool), SHARE if own is None else 1)
@@ -57,12 +74,11 @@ def divided(
                 f"{title}: it must leave 1 or more for every part, so {max(most, 0)} at most here."
             )
         if own is None and group is not None:
-            chosen, others = _whole(pool, count, seed, group, name)
+            parts[name], train = _whole(pool, count, seed, group, name)
         else:
-            chosen, others = _taken(pool, count, seed)
-        parts[name] = chosen
-        train = others if own is None else train
-    count = len(train) if train_size is None else train_size
+            parts[name], others = _taken(pool, count, seed)
+            train = others if own is None else train
+    count = len(train) if settings["train_size"] is None else settings["train_size"]
     if not 1 <= count <= len(train):
         raise ValueError(f"dataset.train_size is {count}, but {title} has {len(train)} training images.")
     return {"train": _taken(train, count, seed)[0], "valid": parts["valid"], "test": parts["test"]}

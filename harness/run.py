@@ -155,13 +155,10 @@ def _carry_out(job: Job) -> dict:
 
     from harness import records
     from harness.records import lease, room
-    from harness.training.job import ELSEWHERE, Stopped, carry_out, check, notes
+    from harness.training.job import ELSEWHERE, Stopped, carry_out, check
 
     room.check(records.RESULTS, 1)
-    problem = check(job)
-    for note in notes():
-        print(f"data: {note}", flush=True)
-    if problem:
+    if problem := check(job, lambda note: print(note, flush=True)):
         raise UsageError(problem)
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))

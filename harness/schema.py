@@ -39,6 +39,7 @@ SizeOrNull = Size | None
 CountOrPart = Count | Part | None
 Precision = Literal["bf16", "fp32"]
 PrecisionOrNull = Precision | None
+Network = Literal["cnn", "transformer", "mlp"]
 
 
 class Strict(BaseModel):
@@ -155,7 +156,7 @@ GROUPS: dict[str, dict[str, Any]] = {
     "model": {
         "lr": Positive,
         "precision": Precision,
-        "network": Literal["cnn", "transformer", "mlp"],
+        "network": Network,
         "layer_scale": PositiveOrNull,
         "mlp_ratio": Positive,
         "position_std": Positive,
@@ -164,6 +165,10 @@ GROUPS: dict[str, dict[str, Any]] = {
     "loss": {},
 }
 """By config group and name."""
+MISSING = "???"
+"""What a yaml has where a value must be given."""
+BY_NAME: dict[str, Any] = {"network": Network | None, "arguments": dict[str, Any]}
+"""Settings of models that another library makes, or a builder of one's own."""
 OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     **{
         ("dataset", name): {
@@ -181,6 +186,7 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
         }
         for name in ("table", "labelled_table")
     },
+    **{("model", name): BY_NAME for name in ("timm", "torchvision", "smp", "torchvision_segmentation", "own")},
     ("dataset", "images"): {
         "size": SizeOrNull,
         "range": Annotated[list[Number], Field(min_length=2, max_length=2)] | None,
@@ -343,12 +349,20 @@ def check_group(
 ) -> None:
     """Raise a UsageError unless every setting of a config group's option is what it may be.
 
+    Where another ``_target_`` takes the place of the option's own, its parameters are settings too.
+
     Args:
         group, option: such as ``trainer`` and ``short``.
         content: the settings, as composed.
         default: those of the option's own file.
         path: what settings are called after; the group's name by default.
     """
+    target = content.get("_target_")
+    if target == MISSING:
+        raise UsageError(f"{path or group}={option} needs a builder: {group}._target_=MODULE.FUNCTION.")
+    if target != default.get("_target_"):
+        more = _code().signature(str(target)) or {}
+        default = {**default, "_target_": target} | {name: content[name] for name in more if name in content}
     _check(_group_model(group, option, json.dumps(default)), path or group, content)
 
 

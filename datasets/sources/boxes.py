@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from datasets import boxed
 from datasets.boxes import BoxSplits
 from datasets.decoded import Decoded
 from datasets.files import reads
-from datasets.parts import divided, groups_of, span_of
+from datasets.parts import OwnSettings, divided, groups_of, span_of
 from datasets.pixels import Span, eight_bit, opened, some
 from datasets.splits import Images, MissingData
 
@@ -23,7 +23,6 @@ OUTSIDE = 0.01
 """How far a box may reach over the edge of its image, as a share of it, beside a pixel: rounding. It is cut there."""
 SMALL = 2.0
 """Side in pixels, at the size of the data set, below which a box can hardly be found."""
-DAMAGED = ("stop", "skip")
 Sized = tuple[boxed.Boxed, np.ndarray]
 """An image and its boxes (M, 4), in shares of its width and height."""
 
@@ -37,19 +36,7 @@ class Item(NamedTuple):
 
 @reads("{path}")
 def boxes(
-    root: Path,
-    *,
-    download: bool = False,
-    path: str,
-    group: str | None,
-    classes: Sequence[str] | None,
-    size: Sequence[int],
-    grey: bool,
-    damaged: str,
-    train_size: int | None,
-    valid_size: float | None,
-    test_size: float | None,
-    split_seed: int,
+    root: Path, *, download: bool = False, path: str, classes: Sequence[str] | None, **common: Unpack[OwnSettings]
 ) -> BoxSplits:
     """Images of one size, averaged down, and their boxes, scaled with them; an image may have none.
 
@@ -59,54 +46,35 @@ def boxes(
         root: Folder of all data sets.
         download: Not used.
         path: Folder of this data set, below `root` or absolute.
-        group: ``regex:`` and an expression on the names of images: what it finds names what must not stand in two
-            parts. None: there are no groups.
         classes: Names of the classes, in the order of their numbers; boxes of others are left out. None: all that have
             a training box.
-        size: Height and width in pixels to which all images are brought.
-        grey: Whether images have one channel instead of three.
-        damaged: What an image does that is missing or broken, or whose boxes are wrong: `stop` raises, `skip` leaves it
-            out.
-        train_size: Number of training images; None takes all that are left.
-        valid_size, test_size: Number of images, or their share (below 1); None takes all of the part, or a fifth of the
-            training images where there is none.
-        split_seed: Chooses which images; at least 0.
+        common: See `datasets.parts.OwnSettings`.
 
     Raises:
         MissingData: There is no such folder, it holds no boxes, or a file is missing, broken or wrong.
         ValueError: A setting is out of its range, or a class has no training box.
     """
-    if damaged not in DAMAGED:
-        raise ValueError(f"dataset.damaged is {damaged}; it must be {' or '.join(DAMAGED)}.")
     found = boxed.find(root / path)
-    parts, skipped = _usable(found, skip=damaged == "skip")
+    parts, skipped = _usable(found, skip=common["damaged"] == "skip")
     paths = {name: [each.image for each, _ in part] for name, part in parts.items()}
-    groups, said = groups_of(paths, group)
-    belongs = (lambda item: groups[item[0].image]) if groups else None
-    parts = divided(path, parts, train_size, valid_size, test_size, split_seed, belongs)
+    groups, said = groups_of(paths, common["group"])
+    parts = divided(path, parts, common, (lambda item: groups[item[0].image]) if groups else None)
     names = _names(found, [each for each, _ in parts["train"]], classes, path)
+    size, channels = (common["size"][0], common["size"][1]), 1 if common["grey"] else 3
     rows = {name: [_target(each, names, size) for each in part] for name, part in parts.items()}
     most = max(1, *(len(row) for part in rows.values() for row in part))
-    read = functools.partial(
-        _read,
-        size=(size[0], size[1]),
-        channels=1 if grey else 3,
-        span=span_of([each.image for each, _ in parts["train"]]),
-    )
+    span = span_of([each.image for each, _ in parts["train"]])
+    read = functools.partial(_read, size=size, channels=channels, span=span)
     made = {
         name: Images(
-            Decoded(
-                tuple(Item(each.image, groups.get(each.image, "")) for each, _ in part),
-                read,
-                (1 if grey else 3, size[0], size[1]),
-            ),
+            Decoded(tuple(Item(each.image, groups.get(each.image, "")) for each, _ in part), read, (channels, *size)),
             _padded(rows[name], most),
             torch.arange(len(part)),
         )
         for name, part in parts.items()
     }
-    boxes_there = sum(map(len, rows["train"]))
-    notes = [f"{found.form} boxes: {len(names)} classes, {boxes_there} boxes to train on.", *found.notes, *said]
+    there = sum(map(len, rows["train"]))
+    notes = [f"{found.form} boxes: {len(names)} classes, {there} boxes to train on.", *found.notes, *said]
     notes += _small(rows["train"], size)
     return BoxSplits(**made, classes=names, skipped=tuple(skipped), notes=tuple(notes), groups=bool(groups))
 
@@ -133,7 +101,8 @@ def _usable(found: boxed.Found, skip: bool) -> tuple[dict[str, list[Sized]], lis
             "with dataset.damaged=skip."
         )
     if lacking := [name for name in found.parts if name not in usable]:
-        raise MissingData(f"no image of the part {lacking[0]} can be used: {some(wrong)}; mend them.")
+        why = f": {some(wrong)}; mend them." if wrong else ", as its list is empty; fill it or remove it."
+        raise MissingData(f"no image of the part {lacking[0]} can be used{why}")
     if wrong:
         found.notes.append(f"dataset.damaged=skip left out {len(wrong)} of {count} images: {some(wrong)}.")
     return usable, wrong

@@ -4,13 +4,13 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from datasets import colours as coloured
 from datasets import masks, paired
 from datasets.files import reads
 from datasets.grouped import OwnSplits
-from datasets.parts import divided, groups_of, span_of
+from datasets.parts import OwnSettings, divided, groups_of, span_of
 from datasets.pixels import opened, some
 from datasets.splits import VOID, Images, MissingData, Splits
 
@@ -29,19 +29,12 @@ def folder(
     images: str | None,
     masks_in: str | None,
     mask_suffix: str | None,
-    group: str | None,
     classes: Sequence[str] | None,
     colours: Mapping[str, int | Sequence[int]] | None,
     tolerance: float | None,
-    grey: bool,
     binary: bool,
     void: Sequence[int],
-    size: Sequence[int],
-    damaged: str,
-    train_size: int | None,
-    valid_size: float | None,
-    test_size: float | None,
-    split_seed: int,
+    **common: Unpack[OwnSettings],
 ) -> OwnSplits:
     """Images and their masks, in folders of parts, divided by lists, or drawn.
 
@@ -55,59 +48,58 @@ def folder(
         images: Folder of the images, below `path` or its parts; None: as its name says.
         masks_in: Folder of the masks, likewise.
         mask_suffix: What the name of a mask has after that of its image, such as `_mask.png`; None: any.
-        group: ``regex:`` and an expression on the names of images: what it finds names what must not stand in two
-            parts. None: there are no groups.
         classes: Name of each class, from 0 on; None: what the masks hold, or the table names.
         colours: Colour (red, green, blue, or a grey value) of each class in the masks, by its name; `void` belongs to
             none. None: masks hold class numbers.
         tolerance: How far a pixel may be from the colour of its class (Euclidean distance); None: not at all, in JPEG
             files up to half of the least distance between two classes; what is further off is void.
-        grey: Whether images have one channel instead of three.
         binary: Whether every value of a mask but 0 means class 1.
         void: Further values of masks that mean void.
-        size, damaged, split_seed: See `datasets.masks.MaskSettings`.
-        train_size: Number of training images; None takes all that are left.
-        valid_size, test_size: Number of images, or their share (below 1); None takes all of the part, or a fifth of the
-            training images where there is none.
+        common: See `datasets.parts.OwnSettings`.
 
     Raises:
         MissingData: There is no such folder, or a file is missing, broken or wrong.
         ValueError: A setting is out of its range, masks hold what cannot be classes, or a class has no training pixel.
     """
-    home = root / path
+    home, skip = root / path, common["damaged"] == "skip"
     found = paired.find(home, images, masks_in, mask_suffix)
-    skipped = _unusable(found, skip=damaged == "skip")
+    skipped = _unusable(found, skip)
     names, form = _meaning(found, home, classes, colours, binary, void)
-    groups, said = groups_of({name: [each.image for each in part] for name, part in found.parts.items()}, group)
+    form |= {"void": tuple(void), "tolerance": tolerance}
+    read, grouped = _read(found, home, names, form, common)
+    _check_classes(read, path)
+    skipped += read.skipped
+    if skipped:
+        count = len(found.pairs) + len(found.alone)
+        found.notes.append(f"dataset.damaged=skip left out {len(skipped)} of {count} images: {some(skipped)}.")
+    return OwnSplits(**read.parts, classes=names, skipped=tuple(skipped), notes=tuple(found.notes), groups=grouped)
+
+
+def _read(
+    found: paired.Found, home: Path, names: tuple[str, ...], form: Mapping[str, Any], common: OwnSettings
+) -> tuple[Splits, bool]:
+    """Return the three parts, and whether they keep groups together."""
+    images = {name: [each.image for each in part] for name, part in found.parts.items()}
+    groups, said = groups_of(images, common["group"])
+    found.notes += said
     belongs = (lambda each: groups[each.image]) if groups else None
-    parts = divided(path, found.parts, train_size, valid_size, test_size, split_seed, belongs)
-    pairs = {name: [_pair(each, home, names, groups) for each in part] for name, part in parts.items()}
-    splits = masks.read_splits(
-        path,
-        pairs["train"],
-        pairs["valid"],
-        pairs["test"],
+    parts = divided(home.name, found.parts, common, belongs)
+    read = masks.read_splits(
+        home.name,
+        *([_pair(each, home, names, groups) for each in parts[name]] for name in ("train", "valid", "test")),
         names,
-        size=size,
-        damaged=damaged,
+        size=common["size"],
+        damaged=common["damaged"],
         train_size=None,
         valid_size=None,
         test_size=None,
-        split_seed=split_seed,
-        channels=1 if grey else 3,
-        void=tuple(void),
-        tolerance=tolerance,
+        split_seed=common["split_seed"],
+        channels=1 if common["grey"] else 3,
         own=True,
         span=span_of([each.image for each in parts["train"]]),
         **form,
     )
-    _check_classes(splits, path)
-    skipped += splits.skipped
-    if skipped:
-        count = len(found.pairs) + len(found.alone)
-        found.notes.append(f"dataset.damaged=skip left out {len(skipped)} of {count} images: {some(skipped)}.")
-    notes = (*found.notes, *said)
-    return OwnSplits(**splits.parts, classes=names, skipped=tuple(skipped), notes=notes, groups=bool(groups))
+    return read, bool(groups)
 
 
 def _unusable(found: paired.Found, skip: bool) -> list[str]:
@@ -176,6 +168,10 @@ def _meaning(
     held = coloured.contents([pair.masks[0][1] for pair in found.pairs])
     for value in void:
         held.numbers.pop(value, None)
+    if held.blurred:
+        found.notes.append(
+            "masks are JPEG files, which blur values: each pixel takes the nearest one, and is void if that is far off."
+        )
     if binary:
         names = tuple(classes or ("background", "object"))
         if len(names) != 2:

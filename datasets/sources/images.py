@@ -1,22 +1,23 @@
-"""Images of your own with a class each: a folder for each class, a table of files and labels, or packed in parquet."""
+"""Images of your own with a class each, or several: in folders, listed in a table, or packed in parquet."""
 
 import functools
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypedDict, Unpack
 
 import numpy as np
+import torch
 from PIL import Image
 
 from datasets import duplicates, inspection, listed_tables, listings, pixels
 from datasets.decoded import Decoded
 from datasets.files import reads
-from datasets.grouped import OwnSplits, deal, entries, numbers
+from datasets.grouped import OwnSplits, deal, entries, numbers, strata
 from datasets.inspection import Seen
 from datasets.listings import NONE, Entry, Listing
-from datasets.splits import Images, MissingData, check_size, numbered, split, stratified_order
+from datasets.splits import Images, MissingData, check_size, numbered, stratified_order
+from datasets.tagged import TaggedImages, TaggedSplits
 
 SHARE = 0.2
 """Of the images that are left, where a part has no folder of its own and no size."""
@@ -237,50 +238,52 @@ def _parts(listing: Listing, read: functools.partial[np.ndarray], shape: tuple[i
     for entry in listing.entries:
         found.setdefault(entry.part or "train", []).append(entry)
     position = {label: place for place, label in enumerate(listing.classes)}
-    return {
-        name: numbered(Decoded(tuple(some), read, shape), [position[entry.labels[0]] for entry in some])
-        for name, some in found.items()
-    }
+    parts: dict[str, Images] = {}
+    for name, listed in found.items():
+        pixels_of = Decoded(tuple(listed), read, shape)
+        if listing.several:
+            marks = torch.zeros(len(listed), len(position), dtype=torch.uint8)
+            for row, entry in enumerate(listed):
+                marks[row, [position[label] for label in entry.labels]] = 1
+            parts[name] = TaggedImages(pixels_of, marks, torch.arange(len(listed)))
+        else:
+            parts[name] = numbered(pixels_of, [position[entry.labels[0]] for entry in listed])
+    return parts
 
 
 def _divided(name: str, parts: dict[str, Images], listing: Listing, groups: bool, sizes: Sizes) -> OwnSplits:
-    classes, seed = listing.classes, sizes["split_seed"]
+    """Return the splits; what is drawn comes from the beginning of a stratified order, and training from its end."""
+    classes, seed, given = listing.classes, sizes["split_seed"], set(parts)
+    least = 1 if groups or listing.several else len(classes)
     if groups:
-        given, parts = parts, _dealt(name, parts, len(classes), sizes)
-        sizes = {**sizes, **{f"{drawn}_size": None for drawn in ("valid", "test") if drawn not in given}}
-    pool, valid, test, test_size = parts["train"], parts.get("valid"), parts.get("test"), sizes["test_size"]
-    drawn = 1 + (valid is None) + (test is None)
-    if len(pool) < drawn * len(classes):
+        parts = _dealt(name, parts, len(classes), sizes)
+    elif len(parts["train"]) < (drawn := 4 - len(given)) * least:
         raise MissingData(
-            f"{name} has {len(pool)} images of {len(classes)} classes, to train on and to draw the other parts from; "
-            f"there must be {drawn * len(classes)} at least, {drawn} of each class."
+            f"{name} has {len(parts['train'])} images of {len(classes)} classes, to train on and to draw the other "
+            f"parts from; there must be {drawn * least} at least, {drawn} of each class."
         )
-    if test is None:
-        count = _count(test_size, len(pool), SHARE, len(classes))
-        check_size(name, "test_size", count, len(classes), len(pool) - 2 * len(classes))
-        order = stratified_order(pool.labels.numpy(), seed)
-        test, pool, test_size = pool.take(order[:count]), pool.take(order[count:]), None
+    pool, chosen = parts["train"], {}
+    for part in ("test", "valid"):
+        setting, size = f"{part}_size", sizes["test_size" if part == "test" else "valid_size"]
+        if part in given:
+            count = _count(size, len(parts[part]), 1)
+            check_size(name, setting, count, least, len(parts[part]))
+            chosen[part] = parts[part].take(stratified_order(strata(parts[part]), seed)[:count])
+        elif groups:
+            chosen[part] = parts[part]
+        else:
+            count = _count(size, len(pool), SHARE, least)
+            check_size(name, setting, count, least, len(pool) - (1 if "valid" in given or chosen else 2) * least)
+            order = stratified_order(strata(pool), seed)
+            chosen[part], pool = pool.take(order[:count]), pool.take(order[count:])
+    if sizes["train_size"] is not None:
+        check_size(name, "train_size", sizes["train_size"], len(classes), len(pool))
+        order = stratified_order(strata(pool), seed)
+        pool = pool.take(order[: sizes["train_size"]])
     if lacking := [label for label, count in zip(classes, pool.class_counts(len(classes)), strict=True) if not count]:
-        raise ValueError(f"{name} has no training image of the class {lacking[0]}.")
-    test_count = _count(test_size, len(test), 1)
-    if valid is None:
-        counts = {
-            "train_size": sizes["train_size"],
-            "valid_size": _count(sizes["valid_size"], len(pool), SHARE, len(classes)),
-        }
-        plain = split(name, pool, test, classes, split_seed=seed, test_size=test_count, **counts)
-        return OwnSplits(plain.train, plain.valid, plain.test, classes)
-    least = 1 if groups else len(classes)
-    chosen = [
-        images.take(stratified_order(images.labels.numpy(), seed)[:count])
-        for setting, images, count in (
-            ("train_size", pool, len(pool) if sizes["train_size"] is None else sizes["train_size"]),
-            ("valid_size", valid, _count(sizes["valid_size"], len(valid), 1)),
-            ("test_size", test, test_count),
-        )
-        if check_size(name, setting, count, least if setting != "train_size" else len(classes), len(images)) is None
-    ]
-    return OwnSplits(chosen[0], chosen[1], chosen[2], classes, groups=groups)
+        raise ValueError(f"{name} has no training image of {pixels.some(lacking)}: add some, or remove the others.")
+    kind = TaggedSplits if listing.several else OwnSplits
+    return kind(pool, chosen["valid"], chosen["test"], classes, groups=groups)
 
 
 def _dealt(name: str, parts: dict[str, Images], classes: int, sizes: Sizes) -> dict[str, Images]:
@@ -297,9 +300,9 @@ def _dealt(name: str, parts: dict[str, Images], classes: int, sizes: Sizes) -> d
     of_group = numbers(entries([pool]))
     if of_group.max() < len(shares):
         raise MissingData(f"{name} has {of_group.max() + 1} groups for {len(shares) + 1} parts; there must be more.")
-    where = deal(of_group, pool.labels.numpy(), (left, *shares.values()), sizes["split_seed"])
+    where = deal(of_group, strata(pool), (left, *shares.values()), sizes["split_seed"])
     drawn = [pool.take(np.flatnonzero(where == number)) for number in np.arange(len(shares) + 1)]
-    if not all(map(len, drawn)) or len(np.unique(drawn[0].labels)) < classes:
+    if not all(map(len, drawn)) or not drawn[0].class_counts(classes).all():
         raise MissingData(
             f"the {of_group.max() + 1} groups of {name} cannot be divided so that every part has images and training "
             "has every class: a class may stand in one group alone."
@@ -373,11 +376,15 @@ def proposed(path: Path) -> dict[str, object] | None:
         if table is None and not listed_tables.find(home, None):
             return None
         raise
-    found = Counter(each.size for each in inspection.headers(listing.entries) if not each.problem)
-    settings: dict[str, object] = {"task": "classification", "dataset": "images", "dataset.path": str(home.resolve())}
+    seen = [each for each in inspection.headers(listing.entries) if not each.problem]
+    settings: dict[str, object] = {
+        "task": "multilabel" if listing.several else "classification",
+        "dataset": "images",
+        "dataset.path": str(home.resolve()),
+    }
     if table is not None:
         settings["dataset.table"] = table
     settings |= {f"dataset.{name}": value for name, value in listing.settings}
-    if len(found) > 1:
-        settings["dataset.size"] = [64, 64]
+    if len({each.size for each in seen}) > 1:
+        settings["dataset.size"] = [inspection.usual_side(seen)] * 2
     return settings
