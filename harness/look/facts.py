@@ -117,8 +117,9 @@ def _of_numbers(splits: TableSplits, facts: list[str]) -> Iterator[str]:
     gross = int((np.abs(splits.clean.values - middle) > FAR * spread).sum()) if spread > 0 else 0
     if gross:
         yield (
-            f"{count(gross, 'number')} to train on {'lies' if gross == 1 else 'lie'} more than {FAR} standard deviations "
-            "from the median: losses that gross errors move little (huber, mae, log_cosh) are worth comparing."
+            f"{count(gross, 'number')} to train on {'lies' if gross == 1 else 'lie'} more than {FAR} deviations from "
+            "the median (as quartiles give them): losses that gross errors move little (huber, mae, log_cosh) are worth "
+            "comparing."
         )
     if len(splits.test) < 50:
         yield _small(len(splits.test), "rows")
