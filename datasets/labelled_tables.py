@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from datasets.splits import check_classes, stratified_order
-from datasets.tables import grouped_parts, part_sizes
+from datasets.tables import dealt_rows, ends, part_sizes
 
 
 @dataclass(frozen=True)
@@ -83,20 +83,20 @@ class LabelledTableSettings(TypedDict):
 
     Attributes:
         train_size: Number of training rows; None takes all that the others leave.
-        valid_size: Number of validation rows, or their share (below 1).
-        test_size: Number of test rows, or their share, likewise.
+        valid_size: Number of validation rows, their share (below 1), or None: a fifth.
+        test_size: Number of test rows, likewise.
         split_seed: Chooses which rows; at least 0.
     """
 
     train_size: int | None
-    valid_size: float
-    test_size: float
+    valid_size: float | None
+    test_size: float | None
     split_seed: int
 
 
 def split(
     name: str, features: np.ndarray, labels: Sequence[object], names: tuple[str, ...],
-    groups: np.ndarray | None = None, rows: np.ndarray | None = None, **settings: Unpack[LabelledTableSettings],
+    dealt: np.ndarray | None = None, **settings: Unpack[LabelledTableSettings],
 ) -> LabelledTable:  # fmt: skip
     """Divide a table at random, with the same share of every class in each part.
 
@@ -107,8 +107,8 @@ def split(
         features: (N, F) numbers.
         labels: (N,) class of each row; classes are numbered in the order of their names.
         names: Name of each feature.
-        groups: int64 (N,), number of the group of each row, nothing of which is in two parts; None: there are none.
-        rows: int64 (N,), position of each row in its file; None: they are in order.
+        dealt: int64 (N,), the part of each row: 0 trains, 1 is for validation, 2 for the test, others for nothing;
+            None: drawn by the split seed.
         settings: Sizes of the parts.
 
     Raises:
@@ -122,13 +122,10 @@ def split(
         name, len(words), settings["train_size"], settings["valid_size"], settings["test_size"], len(classes),
         f"each of them needs {len(classes)}, one for each class, or more",
     )  # fmt: skip
-    index = torch.arange(len(targets)) if rows is None else torch.from_numpy(rows)
-    whole = LabelledRows(torch.from_numpy(features.astype(np.float32)), torch.from_numpy(targets), index)
-    if groups is None:
-        order = stratified_order(targets, settings["split_seed"])
-        chosen = order[len(order) - sizes[0] :], order[sizes[2] : sizes[2] + sizes[1]], order[: sizes[2]]
-    else:
-        chosen = grouped_parts(name, groups, targets, sizes, settings["split_seed"])
+    whole = LabelledRows(
+        torch.from_numpy(features.astype(np.float32)), torch.from_numpy(targets), torch.arange(len(targets))
+    )
+    chosen = ends(stratified_order(targets, settings["split_seed"]), sizes) if dealt is None else dealt_rows(dealt)
     train, valid, test = map(whole.take, chosen)
     for what, part in (("training", train), ("validation", valid), ("test", test)):
         for label, count in enumerate(torch.bincount(part.targets, minlength=len(classes)).tolist()):

@@ -81,10 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_studies() -> None:
-    from harness.paths import CONF
+    from harness import compose
 
     print("Studies:")
-    for path in sorted((CONF / "study").glob("*.yaml")):
+    for name in compose.options("study"):
+        path = compose.file_of("study", name)
         question = next(
             (line[9:].strip() for line in path.read_text().splitlines() if line.startswith("question:")), ""
         )

@@ -16,7 +16,7 @@ from harness import address, compose, schema
 from harness.address import Addresses, RunSpec
 from harness.compose import GROUPS, Composed
 from harness.errors import UsageError, unknown
-from harness.paths import CONF, ROOT
+from harness.paths import ROOT
 
 REPEAT_SEEDS_FROM = 1000  # the baseline's other seeds, in the control "baseline repeated", are seed + 1000
 SEARCH: Mapping[str, tuple[str, ...]] = {  # what of a study's field search each track uses
@@ -129,9 +129,7 @@ def read_study(name: str, overrides: Iterable[str] = ()) -> Study:
     Raises:
         UsageError: unknown study or field, or a value that does not fit.
     """
-    if name not in compose.options("study"):
-        raise unknown("study", name, compose.options("study"))
-    content: dict[str, Any] = compose.loaded(CONF / "study" / f"{name}.yaml")
+    content: dict[str, Any] = compose.loaded(compose.file_of("study", name))
     known = {entry.name for entry in fields(Study)} - {"study", "overrides"}
     overrides = list(overrides)
     given = list(map(parsed, overrides))

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from harness import schema
 from harness.compose import (
     GROUPS,
+    add_own_configs,
     alternatives,
     check_groups,
     check_others,
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed with a traceback
+    add_own_configs()
     sys.argv[1:] = for_hydra(given)
     statuses: list[str] = []
 

@@ -13,8 +13,8 @@ import losses
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"losses", "datasets", "torch", "timm", "mlflow", "hydra", "omegaconf"}
 LAW = {
-    "harness": "",
     "paths": "",
+    "harness": "paths",
     "text": "",
     "errors": "text",
     "hardware": "errors torch",
@@ -51,6 +51,7 @@ LAW = {
     "catalogue": "analysis compose paths records report tasks text hydra losses omegaconf torch",
     "site": "analysis catalogue paths records report text",
     "report.__main__": "analysis errors records report site text",
+    "project": "errors",
     "look": "compose errors feeds plan tasks text datasets torch",
     "run": "address compose errors paths plan records schema studies training hydra omegaconf",
     "__main__": "analysis compose errors paths plan records report schema studies tracking",
