@@ -1,4 +1,4 @@
-# make demo   train and compare a dozen losses on real images, and write the report
+# make demo   train and compare five losses on real images, with clean and with wrong labels, and write the report
 # make test   run the whole test suite
 # make check  ruff and type checker
 # make report STUDY=demo   rebuild a report from its records

@@ -148,7 +148,7 @@ def read_study(name: str, overrides: Iterable[str] = ()) -> Study:
     schema.check_study(name, content)
     content["search"] = _search() | content.get("search", {})
     own = str(content.pop("name", name))
-    own = _checked_name(own) if "name" in dict(given) else _default_name(own, overrides)
+    own = checked_name(own) if "name" in dict(given) else _default_name(own, overrides)
     study = _checked(Study(name=own, study=name, overrides=overrides, **content))
     _check_track(study, [path for path, _ in given])
     return study
@@ -164,7 +164,7 @@ def _default_name(study: str, overrides: Iterable[str]) -> str:
     return f"{study}-{hashlib.sha256(chr(10).join(asked).encode()).hexdigest()[:6]}" if asked else study
 
 
-def _checked_name(name: str) -> str:
+def checked_name(name: str) -> str:
     """Return the name that a sweep is to have, if it can name a folder of results/ that is nobody else's."""
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise UsageError(f"name={name} cannot name a folder: use letters, digits, dots and hyphens.")

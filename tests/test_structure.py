@@ -25,19 +25,19 @@ LAW = {
     "schema": "code errors",
     "compose": "errors paths schema hydra omegaconf",
     "metrics": "datasets losses torch",
-    "models": "hydra timm torch",
+    "models": "errors text hydra timm torch",
     "feeds": "errors datasets hydra torch",
     "tasks": "errors feeds metrics datasets losses torch",
     "journal": "",
     "content": "journal paths",
     "fingerprints": "feeds models tasks hydra losses torch",
     "behaviour": "fingerprints journal paths",
-    "address": "behaviour code compose content hardware paths schema hydra",
+    "address": "behaviour code compose content errors hardware paths schema hydra",
     "plan": "address compose errors paths schema hydra",
     "records": "address behaviour errors journal metrics.declared metrics.items paths plan text",
     "training": (
-        "address behaviour errors hardware models records.lease records.store tasks text datasets.splits hydra losses "
-        "torch"
+        "address behaviour errors feeds hardware metrics.declared models records.lease records.store tasks text "
+        "datasets.splits hydra losses torch"
     ),
     "engines": "errors hardware training.isolation training.job",
     "studies": (
@@ -51,6 +51,7 @@ LAW = {
     "catalogue": "analysis compose paths records report tasks text hydra losses omegaconf torch",
     "site": "analysis catalogue paths records report text",
     "report.__main__": "analysis errors records report site text",
+    "look": "compose errors feeds plan tasks text datasets torch",
     "run": "address compose errors paths plan records schema studies training hydra omegaconf",
     "__main__": "analysis compose errors paths plan records report schema studies tracking",
 }

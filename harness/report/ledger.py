@@ -105,7 +105,7 @@ def _properties(decisions: Sequence[Decision]) -> Section:
     columns = (
         Column("loss", "loss"),
         Column("side", "listed as"),
-        Column("property", "what the review says"),
+        Column("property", "what it is said to be"),
         Column("verdicts", "measured", note="verdicts of the claims that stand for it, with effect and study"),
     )
     rows = []
