@@ -158,7 +158,7 @@ def _carry_out(job: Job) -> dict:
     from harness.training.job import ELSEWHERE, Stopped, carry_out, check
 
     room.check(records.RESULTS, 1)
-    if problem := check(job):
+    if problem := check(job, lambda note: print(note, flush=True)):
         raise UsageError(problem)
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))

@@ -30,7 +30,7 @@ from harness.analysis.stats import Comparison, Interval, Rate, Scale
 from harness.metrics.declared import KNOWN, Metric, metric_of
 from harness.records import FAILED
 from harness.records.study import StudyData
-from harness.text import DASH, axis_title, plain
+from harness.text import DASH, axis_title, axis_value, plain
 
 COMPARED = ("run", "baseline_repeat", "negative_control")  # roles that answer the question; search runs never do
 
@@ -171,13 +171,21 @@ class Analysis:
 
     @functools.cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """All cells, in the order of the records."""
+        """All cells, in the study's own order; what its axes do not name follows in the order of the records."""
         columns = self.cell_columns
-        found: list[Any] = distinct(self.main["cell"])
+        found: list[Any] = sorted(distinct(self.main["cell"]), key=self._place)
         shared = {i for i in range(len(columns)) if len({values[i] for values in found}) == 1}
         return tuple(
             Cell(values, *(_cell_title(columns, values, skip) for skip in (set(), shared if len(found) > 1 else set())))
             for values in found
+        )
+
+    def _place(self, values: Sequence[str]) -> tuple[int, ...]:
+        """Return where a cell comes among others: its place on each axis of the study, the outermost axis first."""
+        own = {name.removeprefix("axis."): value for name, value in zip(self.cell_columns, values, strict=True)}
+        axes = {name: [plain(value) for value in given] for name, given in self.study.spec.get("axes", {}).items()}
+        return tuple(
+            given.index(own[name]) if own[name] in given else len(given) for name, given in axes.items() if name in own
         )
 
     @functools.cached_property
@@ -542,7 +550,7 @@ def _cell_title(columns: Sequence[str], values: Sequence[str], skip: set[int]) -
     parts = []
     for i, (name, value) in enumerate(zip(columns, values, strict=True)):
         if i not in skip and value != DASH:
-            parts.append(f"{axis_title(name)} {value}" if name.startswith("axis.") else value)
+            parts.append(axis_value(name, value) if name.startswith("axis.") else value)
     return " · ".join(parts) or " · ".join(values[:2])
 
 

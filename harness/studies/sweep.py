@@ -18,6 +18,7 @@ from harness import hardware, plan, records
 from harness.address import Addresses, canonical
 from harness.engines.local import Event, LocalEngine
 from harness.errors import UsageError
+from harness.metrics.declared import BY_TASK, check_metric
 from harness.paths import MEASURED, RESULTS
 from harness.plan import Run, Setting, Study, Values
 from harness.records import lease, room
@@ -244,7 +245,12 @@ def check(pool: LocalEngine, jobs: Sequence[Job], known: Set[Names] = frozenset(
     """
     distinct = {_combination(job): replace(job, only_check=True) for job in reversed(jobs)}
     distinct = {each: job for each, job in reversed(distinct.items()) if each not in known}
+    said: set[str] = set()
     for event in pool.run(list(distinct.values())):
+        for note in event.content.get("notes", ()):  # every worker reads the data
+            if note not in said:
+                said.add(note)
+                print(note, flush=True)
         if event.kind == "checked" and event.content["problem"]:
             raise UsageError(str(event.content["problem"]))
         if event.kind == "timeout":
@@ -441,6 +447,9 @@ def _likes(setting: Setting) -> tuple[tuple[str, ...], ...]:
 def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
     """Return what a sweep would do: how many runs at least and at most, how many are done, and how long it may take."""
     settings, here = plan.settings(study), records.finished(results)
+    for setting in settings:
+        if metrics := BY_TASK.get(setting.spec.task["_target_"]):
+            check_metric(study.metric, [metric.key for metric in metrics], setting.spec.shift or {})
     addresses = Addresses(Path(options["data"]["root"]), results)
     search, waits = Search(settings, study, addresses), False
     while not waits and (trials := search.ask()):
