@@ -170,8 +170,7 @@ def contents(files: Sequence[Path], most: int = LOOKED_AT) -> Contents:
     """
     rows = np.unique(np.linspace(0, len(files) - 1, min(len(files), most)).round().astype(int))
     chosen = [files[row] for row in rows]
-    found = _contents(chosen, pixels)
-    return _contents(chosen, coloured) if found is None else found
+    return _contents(chosen, pixels) or _contents(chosen, coloured) or Contents()
 
 
 def _contents(files: Sequence[Path], read: Callable[[Image.Image], np.ndarray]) -> Contents | None:

@@ -348,12 +348,12 @@ def _label_columns(table: Table, file: str, split: str | None) -> tuple[str, ...
 
 def _labels(tables: Sequence[Table], columns: Columns) -> tuple[list[tuple[str, ...]], tuple[str, ...], bool, str]:
     """Return the labels of every row, the classes in order, whether a row may have several, and how they were read."""
-    if len(columns.labels) > 1:
+    name, *others = columns.labels
+    if others:
         rows = [_marked(table, row, columns.labels) for table in tables for row in range(len(table))]
         several = any(len(row) != 1 for row in rows)
         how = "any number in" if several else "one for each image, marked in"
         return rows, columns.labels, several, f"labels, {how} {len(columns.labels)} columns of 0 and 1"
-    name = columns.labels[0]
     values = [(table, row, table.columns[name][row]) for table in tables for row in range(len(table))]
     names = next((table.names[name] for table in tables if name in table.names), [])
     separator = None if names else _between([value for _, _, value in values if isinstance(value, str)])

@@ -115,10 +115,10 @@ def _with_data(path: object, base: dict[str, Any]) -> dict[str, Any]:
         if not base.keys() & {"task", "dataset"}:
             raise UsageError("give data=PATH, or dataset=NAME for a data set that lossbench knows.")
         return base
-    from harness.look.understood import settings_for
+    from harness.look.understood import overrides_for
 
     known = {key: value for key, value in base.items() if key.startswith("dataset.")}
-    return {**settings_for(Path(str(path)).expanduser(), base.get("task"), known), **base}
+    return {**overrides_for(Path(str(path)).expanduser(), base.get("task"), known), **base}
 
 
 def _composed(base: Mapping[str, Any], more: Sequence[str]) -> compose.Composed:
@@ -136,9 +136,9 @@ def _budget(own: Mapping[str, Any]) -> Budget:
     given, runs = own.get("budget"), own.get("runs")
     if runs is not None and (not isinstance(runs, int) or runs < 1):
         raise UsageError(f"runs={runs} is no number of runs: write runs=500.")
-    if given is None and runs is None:
-        raise UsageError("say what the answer may cost: budget=1h (or 20m, 300s), or runs=500.")
     if given is None:
+        if runs is None:
+            raise UsageError("say what the answer may cost: budget=1h (or 20m, 300s), or runs=500.")
         return Budget(runs=float(runs))
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|min|h)", str(given))
     if not found or not float(found[1]):

@@ -34,8 +34,14 @@ Text = Annotated[str, Field(min_length=1)]
 Level = Annotated[int, Field(ge=0, le=255)]
 Size = Annotated[list[Count], Field(min_length=2, max_length=2)]
 CountOrNull = Count | None
+TextOrNull = Text | None
+AmountOrNull = Amount | None
 PositiveOrNull = Positive | None
 SizeOrNull = Size | None
+RangeOrNull = Annotated[list[Number], Field(min_length=2, max_length=2)] | None
+NamesOrNull = Annotated[list[Text], Field(min_length=1)] | None
+TwoNamesOrNull = Annotated[list[Text], Field(min_length=2)] | None
+ColoursOrNull = dict[str, Level | Annotated[list[Level], Field(min_length=3, max_length=3)]] | None
 CountOrPart = Count | Part | None
 Precision = Literal["bf16", "fp32"]
 PrecisionOrNull = Precision | None
@@ -175,12 +181,12 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
             "separator": Literal[",", ";", "|", "tab"] | None,
             "decimal": Literal[".", ","] | None,
             "header": bool | None,
-            "encoding": Text | None,
+            "encoding": TextOrNull,
             "missing": Literal["stop", "drop", "fill"],
             "missing_words": list[Text],
             "drop": list[Text],
             "keep": list[Text],
-            "group": Text | None,
+            "group": TextOrNull,
             "valid_size": CountOrPart,
             "test_size": CountOrPart,
         }
@@ -189,25 +195,25 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     **{("model", name): BY_NAME for name in ("timm", "torchvision", "smp", "torchvision_segmentation", "own")},
     ("dataset", "images"): {
         "size": SizeOrNull,
-        "range": Annotated[list[Number], Field(min_length=2, max_length=2)] | None,
+        "range": RangeOrNull,
         "duplicates": Literal["warn", "drop", "allow"],
         "valid_size": CountOrPart,
         "test_size": CountOrPart,
     },
     ("dataset", "folder"): {
-        "images": Text | None,
-        "masks_in": Text | None,
-        "mask_suffix": Text | None,
-        "group": Text | None,
-        "classes": Annotated[list[Text], Field(min_length=2)] | None,
-        "colours": dict[str, Level | Annotated[list[Level], Field(min_length=3, max_length=3)]] | None,
-        "tolerance": Amount | None,
+        "images": TextOrNull,
+        "masks_in": TextOrNull,
+        "mask_suffix": TextOrNull,
+        "group": TextOrNull,
+        "classes": TwoNamesOrNull,
+        "colours": ColoursOrNull,
+        "tolerance": AmountOrNull,
         "valid_size": CountOrPart,
         "test_size": CountOrPart,
     },
     ("dataset", "boxes"): {
-        "group": Text | None,
-        "classes": Annotated[list[Text], Field(min_length=1)] | None,
+        "group": TextOrNull,
+        "classes": NamesOrNull,
         "valid_size": CountOrPart,
         "test_size": CountOrPart,
     },

@@ -227,7 +227,7 @@ class _Warm:
         context.set_forkserver_preload(list(WARM))
         self.process = context.Process(target=_carry_out, args=(tuple(command), str(output)))
         self.process.start()
-        self.pid = self.process.pid
+        self.pid = self.process.pid or 0  # it has started
 
     def ended(self, limit: float | None) -> int | None:
         """Return the exit code of the process once it ends; None if it has not within ``limit`` seconds."""
@@ -246,7 +246,8 @@ def _carry_out(command: Sequence[str], output: str) -> None:
             os.dup2(file.fileno(), stream)
     name, *arguments = command
     sys.argv = [name, *arguments]
-    if importlib.util.find_spec(name).submodule_search_locations:
+    found = importlib.util.find_spec(name)
+    if found is not None and found.submodule_search_locations:
         name += ".__main__"
     sys.exit(importlib.import_module(name).main(arguments))
 

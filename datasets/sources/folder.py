@@ -86,9 +86,14 @@ def _read(
     found.notes += said
     belongs = (lambda each: groups[each.image]) if groups else None
     parts = divided(home.name, found.parts, common, belongs)
+    train, valid, test = (
+        [_pair(each, home, names, groups) for each in parts[name]] for name in ("train", "valid", "test")
+    )
     read = masks.read_splits(
         home.name,
-        *([_pair(each, home, names, groups) for each in parts[name]] for name in ("train", "valid", "test")),
+        train,
+        valid,
+        test,
         names,
         size=common["size"],
         damaged=common["damaged"],

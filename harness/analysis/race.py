@@ -18,7 +18,7 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,7 +113,8 @@ def _inverse_trigamma(value: float) -> float:
     """Return x with trigamma(x) = ``value``; infinity below what matters."""
     if value < 1 / KNOWN:
         return math.inf
-    return float(optimize.brentq(lambda x: special.polygamma(1, x) - value, 1e-4, 2 * KNOWN))
+    root: Any = optimize.brentq(lambda x: special.polygamma(1, x) - value, 1e-4, 2 * KNOWN)
+    return float(root)
 
 
 def standings(
@@ -210,7 +211,7 @@ class _Bounds:
         most = MOST if noise is None else MOST_OF_ITEMS
         better = _better(mean, known)
         pooled = known & np.triu(better[:, None] & better[None, :])
-        common = shared((variance / expected)[pooled], n[pooled] - 1.0)
+        common = shared((variance / expected)[pooled], (n[pooled] - 1).astype(float))
         usual = common.variance * expected
         counts = np.isfinite(table).sum(axis=1)[better]
         independent = float(np.maximum(counts - 1, 0).sum() - max(counts.max(initial=1) - 1, 0))

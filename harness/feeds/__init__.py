@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -119,7 +119,8 @@ _unsaid: list[str] = []
 
 def _notes(splits: Any) -> list[str]:
     """Return what a data set says of itself, or that files were left out of it."""
-    notes, skipped = list(getattr(splits, "notes", ())), getattr(splits, "skipped", ())
+    notes: list[str] = list(getattr(splits, "notes", ()))
+    skipped: Sequence[str] = getattr(splits, "skipped", ())
     if skipped and not notes:
         shown = " ".join(skipped[:3]) + (f" And {len(skipped) - 3} more." if len(skipped) > 3 else "")
         notes.append(f"{len(skipped)} images were left out: {shown}")

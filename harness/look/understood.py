@@ -105,7 +105,7 @@ def overrides_for(path: Path, task: str | None, given: Mapping[str, Any]) -> Set
                 continue
             raise UsageError(str(error)) from error
         if found is not None:
-            return _overrides(source, task, path, found) | given
+            return _overrides(source, task, path, found) | dict(given)
     raise UsageError(f"{path} holds nothing that is understood{f' for task={task}' if task else ''}: {LAYOUTS}")
 
 

@@ -83,8 +83,8 @@ def _average_precision(scores: np.ndarray, truth: np.ndarray) -> list[np.ndarray
 
 def _ranked(scores: np.ndarray) -> np.ndarray:
     """Return scores of which all are finite, in the same order; what is no number comes last."""
-    bounds = np.finfo(np.float32)
-    return np.nan_to_num(scores, nan=bounds.min, neginf=bounds.min, posinf=bounds.max)
+    least, most = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
+    return np.nan_to_num(scores, nan=least, neginf=least, posinf=most)
 
 
 def average_precision_of_items(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:

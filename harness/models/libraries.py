@@ -176,7 +176,8 @@ def small_stem(net: nn.Module) -> bool:
         return False
     stem = getattr(body, first)
     if isinstance(stem, nn.Sequential):
-        stem[0].stride = (1, 1)
+        convolution: Any = stem[0]
+        convolution.stride = (1, 1)
     else:
         conv = nn.Conv2d(stem.in_channels, stem.out_channels, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")

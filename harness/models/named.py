@@ -91,7 +91,8 @@ def timm_model(
     plain = functools.partial(timm.create_model, name, num_classes=0, in_chans=in_channels, **arguments)
     least = functools.partial(smallest_size, plain, in_channels, min(image_size), native)
     count = features_of(name, net, in_channels, image_size, least)
-    left = _left(net, functools.partial(net.forward_features, example(net, in_channels, image_size)), count)
+    made: Any = net
+    left = _left(net, functools.partial(made.forward_features, example(net, in_channels, image_size)), count)
     return Named(name, net, count, [*notes, *crowded(image_size, native, left)])
 
 
@@ -117,7 +118,8 @@ def _timm_arguments(name: str, size: Size, stem: Stem) -> dict[str, Any]:
     if stem == "original" or not issubclass(made, VisionTransformer | Beit | Eva | SwinTransformer | SwinTransformerV2):
         return found
     with torch.device("meta"):
-        patch = timm.create_model(name, num_classes=0).patch_embed.patch_size[0]
+        plain: Any = timm.create_model(name, num_classes=0)
+        patch = plain.patch_embed.patch_size[0]
     if not issubclass(made, SwinTransformer | SwinTransformerV2):
         return found | {"patch_size": patch_for(size, patch)}
     if min(size) >= 2 * SMALL:
@@ -163,7 +165,8 @@ def _left(net: nn.Module, features: Callable[[], Any], count: int) -> Size | Non
             if isinstance(found, Tensor) and found.ndim == 4:
                 channels = {count, getattr(net, "num_features", count)}
                 channels_last = found.shape[-1] in channels and found.shape[1] not in channels
-                return tuple(found.shape[1:3] if channels_last else found.shape[2:])
+                height, width = found.shape[1:3] if channels_last else found.shape[2:]
+                return height, width
         return None
     finally:
         net.train(training)

@@ -120,7 +120,7 @@ def torchvision_map(
         last = len(net.classifier) - 1
         net.classifier[last] = nn.Identity()
         heads += [f"classifier.{last}."]
-    net.aux_classifier = None
+    net.register_module("aux_classifier", None)
     weights.take_channels(net, in_channels)
     notes = []
     if pretrained:
@@ -148,7 +148,8 @@ class _Out(nn.Module):
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
-        self.backbone, self.classifier, self.scales = net.backbone, net.classifier, isinstance(net, LRASPP)
+        self.backbone, self.scales = net.get_submodule("backbone"), isinstance(net, LRASPP)
+        self.classifier = net.get_submodule("classifier")
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) to features (N, F, h, w)."""
