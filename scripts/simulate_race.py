@@ -95,9 +95,7 @@ def simulate(repetitions: int, losses: Sequence[int]) -> pd.DataFrame:
 def main() -> None:
     """Simulate, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--repetitions", type=int, default=1000, help="with five losses; fewer with more"
-    )
+    parser.add_argument("--repetitions", type=int, default=1000, help="with five losses; fewer with more")
     parser.add_argument("--losses", type=int, nargs="+", default=[2, 5, 20, 55], help="how many race")
     parser.add_argument("--out", type=Path, default=FILE, help="CSV to write")
     given = parser.parse_args()

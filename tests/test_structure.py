@@ -54,7 +54,8 @@ LAW = {
     "project": "errors",
     "look": "compose errors feeds plan tasks text datasets torch",
     "run": "address compose errors paths plan records schema studies training hydra omegaconf",
-    "__main__": "analysis compose errors paths plan records report schema studies tracking",
+    "choose": "placeholder",
+    "__main__": "analysis choose compose errors plan records report schema studies tracking",
 }
 """What each room of the harness may import, of the harness and of `HEAVY`; a room knows none that stands below it."""
 FORMULAS = ("losses", "torch")
