@@ -112,8 +112,6 @@ def coco(home: Path) -> Found | None:
     """
     files = [file for deep in range(DEEP) for file in sorted(home.glob("*/" * deep + "*.json"))]
     read = {file: content for file in files if (content := _coco_content(file)) is not None}
-    if not read:
-        return None
     by_part: dict[str, Path] = {}
     for file in read:
         part = _part_of_list(file, home) or "train"
@@ -123,19 +121,28 @@ def coco(home: Path) -> Found | None:
             both = f"{by_part[part].relative_to(home)} and {file.relative_to(home)}"
             raise MissingData(f"{both} both list images of the part {part}; take one of them away.")
         by_part[part] = file
-    names: dict[Any, str] = {}
-    for content in (read[file] for file in by_part.values()):
-        names |= {entry["id"]: str(entry["name"]) for entry in content["categories"]}
-    known, classes = tails(home, image_files(home)), tuple(dict.fromkeys(names[number] for number in sorted(names)))
-    parts = {part: _coco_images(file, read[file], names, known) for part, file in by_part.items()}
-    crowds = sum(bool(entry.get("iscrowd")) for file in by_part.values() for entry in read[file]["annotations"])
+    if not by_part:
+        return None
+    known, names, crowds, parts = tails(home, image_files(home)), {}, 0, {}
+    for part, file in by_part.items():
+        content = read[file]
+        try:
+            names |= {entry["id"]: str(entry["name"]) for entry in content["categories"]}
+            crowds += sum(bool(entry.get("iscrowd")) for entry in content["annotations"])
+            parts[part] = _coco_images(file, content, names, known)
+        except KeyError as error:
+            raise MissingData(f"{file} has an entry without {error}, which the format of COCO asks for.") from None
+    classes = tuple(dict.fromkeys(names[number] for number in sorted(names)))
     notes = [f"{crowds} crowds are left out, as their boxes hold no single object."] if crowds else []
     return Found("COCO", parts, classes, notes)
 
 
 def _coco_content(file: Path) -> dict[str, Any] | None:
+    text = file.read_text(encoding="utf-8-sig", errors="replace")
+    if '"annotations"' not in text:
+        return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        content = json.loads(text)
     except ValueError as error:
         raise MissingData(f"{file} cannot be read as JSON ({error}); mend or remove it.") from None
     wanted = ("images", "annotations", "categories")
@@ -218,8 +225,11 @@ def voc(home: Path) -> Found | None:
 
 
 def _voc_root(file: Path) -> ElementTree.Element | None:
+    content = file.read_bytes()
+    if b"<annotation" not in content:
+        return None
     try:
-        root = ElementTree.parse(file).getroot()
+        root = ElementTree.fromstring(content)
     except ElementTree.ParseError as error:
         raise MissingData(f"{file} cannot be read as XML ({error}); mend or remove it.") from None
     return root if root.tag == "annotation" else None

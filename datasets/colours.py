@@ -4,7 +4,7 @@ import itertools
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,12 +80,18 @@ def is_blurred(path: Path) -> bool:
 def pixels(mask: Image.Image) -> np.ndarray:
     """Return the values of a mask: int64 (H, W) of numbers, or uint8 (H, W, 3) of colours that are not all grey.
 
-    A palette is not looked up, as its indices are class numbers. What is transparent is 0, or black.
+    A palette is not looked up, as its indices are class numbers; but one that is grey throughout is, as it holds values
+    that were packed (which GIF does). What is transparent is 0, or black.
 
     Raises:
         ValueError: values are not whole numbers.
     """
-    if mask.mode in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L"):
+    if mask.mode == "P":
+        values, palette = np.asarray(mask).astype(np.int64), palette_of(mask)
+        used = palette[np.unique(values).clip(0, len(palette) - 1)]
+        packed = (palette == palette[:, :1]).all() and len(np.unique(used[:, 0])) == len(used)
+        return palette[values.clip(0, len(palette) - 1), 0] if packed else values
+    if mask.mode in ("1", "L", "I", "I;16", "I;16B", "I;16L"):
         return np.asarray(mask).astype(np.int64)
     if mask.mode == "F":
         values = np.asarray(mask)
@@ -94,6 +100,11 @@ def pixels(mask: Image.Image) -> np.ndarray:
         return values.astype(np.int64)
     seen = coloured(mask)
     return seen[..., 0].astype(np.int64) if (seen == seen[..., :1]).all() else seen
+
+
+def palette_of(mask: Image.Image) -> np.ndarray:
+    """Return the colours of a palette, int64 (256 at most, 3)."""
+    return np.array(mask.getpalette("RGB") or [0, 0, 0], dtype=np.int64).reshape(-1, 3)
 
 
 def coloured(mask: Image.Image) -> np.ndarray:
@@ -153,22 +164,37 @@ class Contents:
 
 
 def contents(files: Sequence[Path], most: int = LOOKED_AT) -> Contents:
-    """Return what evenly spaced masks hold; one that cannot be read is passed over, for the reader to complain of."""
-    found = Contents()
-    for row in np.unique(np.linspace(0, len(files) - 1, min(len(files), most)).round().astype(int)):
+    """Return what evenly spaced masks hold; one that cannot be read is passed over, for the reader to complain of.
+
+    Masks with palettes hold the colours of these where an index means one colour here and another there.
+    """
+    rows = np.unique(np.linspace(0, len(files) - 1, min(len(files), most)).round().astype(int))
+    chosen = [files[row] for row in rows]
+    found = _contents(chosen, pixels)
+    return _contents(chosen, coloured) if found is None else found
+
+
+def _contents(files: Sequence[Path], read: Callable[[Image.Image], np.ndarray]) -> Contents | None:
+    """Return what masks hold, None where indices of their palettes are no numbers of classes."""
+    found, meaning = Contents(), {}
+    for file in files:
         try:
-            values = pixels(opened(files[row]))
+            mask = opened(file)
+            values = read(mask)
         except (MissingData, ValueError):
             continue
         found.files += 1
-        found.blurred |= is_blurred(files[row])
-        if values.ndim == 2:
-            numbers, counts = np.unique(values, return_counts=True)
-            found.numbers.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
-        else:
+        found.blurred |= is_blurred(file)
+        if values.ndim == 3:
             packed, counts = np.unique(values.astype(np.int64) @ np.array([65536, 256, 1]), return_counts=True)
-            colours = map(_colour, _unpacked(packed))
-            found.colours.update(dict(zip(colours, counts.tolist(), strict=True)))
+            found.colours.update(dict(zip(map(_colour, _unpacked(packed)), counts.tolist(), strict=True)))
+            continue
+        numbers, counts = np.unique(values, return_counts=True)
+        found.numbers.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
+        if mask.mode == "P" and len(palette := palette_of(mask)) > numbers[-1]:
+            colours = {number: _colour(palette[number]) for number in numbers.tolist()}
+            if any(meaning.setdefault(number, colour) != colour for number, colour in colours.items()):
+                return None
     if found.colours:  # grey masks among coloured ones
         found.colours.update({(value, value, value): count for value, count in found.numbers.items()})
         found.numbers.clear()

@@ -196,6 +196,8 @@ def _matched(pictures: Sequence[File], masks: Sequence[File], mask_suffix: str |
         keyed = pictures
     matches: list[Match] = []
     for end in (None, True, False):
+        if len({match.picture.path for match in matches}) == len(pictures):
+            break
         found = _by_names(keyed, masks, end, exact=mask_suffix is not None)
         if len({match.picture.path for match in found}) > len({match.picture.path for match in matches}):
             matches = found

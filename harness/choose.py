@@ -87,34 +87,44 @@ def read(given: Sequence[str]) -> Asked:
     Raises:
         UsageError: something in it does not exist, or has a value that it cannot have.
     """
+    from harness.look.facts import told
+
     of_sweep = [entry for entry in given if entry.startswith(OF_SWEEP)]
     pairs = dict(plan.parsed(entry) for entry in given if entry not in of_sweep)
     own = {key: pairs.pop(key) for key in OWN if key in pairs}
     base = {key.removeprefix("base."): value for key, value in pairs.items()}
-    options = compose.compose_run(of_sweep).config
+    options, budget = compose.compose_run(of_sweep).config, _budget(own)
     base |= {key: options[key] for key in ("device", "threads") if any(e.startswith(f"{key}=") for e in of_sweep)}
-    base, facts, warnings = _with_data(own.get("data"), base)
-    composed = compose.compose_run([f"{key}={_written(value)}" for key, value in base.items()])
+    base = _with_data(own.get("data"), base)
+    of_data = [entry for entry in of_sweep if entry.startswith("data.")]
+    composed = _composed(base, of_data)
     if "split" in composed.config["dataset"] and "dataset.split" not in base:
         base["dataset.split"] = "by_seed"
+        composed = _composed(base, of_data)
+    known = told(composed.config)
     task = composed.choices["task"]
     losses, left_out = _losses(task, own.get("losses"), composed)
     study = _study(given, own, base, composed, losses)
     schema.check_study("choose", _as_file(study))
-    return Asked(study, options, _budget(own), (*facts, *left_out), warnings)
+    return Asked(study, options, budget, (*known.facts, *left_out), known.warnings)
 
 
-def _with_data(path: object, base: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
-    """Return the settings with those that the user's own data ask for, and what is worth knowing of them."""
+def _with_data(path: object, base: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings with those that the user's own data ask for."""
     if path is None:
         if not base.keys() & {"task", "dataset"}:
             raise UsageError("give data=PATH, or dataset=NAME for a data set that lossbench knows.")
-        return base, (), ()
-    from harness.look.understood import understand
+        return base
+    from harness.look.understood import settings_for
 
     known = {key: value for key, value in base.items() if key.startswith("dataset.")}
-    found = understand(Path(str(path)).expanduser(), base.get("task"), known)
-    return {**found.overrides, **base}, found.facts, found.warnings
+    return {**settings_for(Path(str(path)).expanduser(), base.get("task"), known), **base}
+
+
+def _composed(base: Mapping[str, Any], more: Sequence[str]) -> compose.Composed:
+    from harness.look.facts import written
+
+    return compose.compose_run([*(f"{key}={written(value)}" for key, value in base.items()), *more])
 
 
 def _budget(own: Mapping[str, Any]) -> Budget:
@@ -210,15 +220,6 @@ def _as_file(study: Study) -> dict[str, Any]:
     """Return the fields of a study as a file of conf/study/ would have them, to be checked as one."""
     fields = ("question", "axes", "baseline", "metric", "margin", "track", "base", "controls", "search")
     return {name: getattr(study, name) for name in fields}
-
-
-def _written(value: object) -> str:
-    """Return a value as Hydra reads it."""
-    import json
-
-    if isinstance(value, str) and re.fullmatch(r"[\w./-]+", value):
-        return value
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 # ---------------------------------------------------------------- the race
@@ -392,6 +393,7 @@ def write_choice(a: Analysis, study: Study, file: Path, say: Callable[[str], Non
     import yaml
 
     from harness.analysis.race import of_cell
+    from harness.look.facts import written
 
     left = [each for each in of_cell(a, a.cells[0]) if each.open]
     if not left:
@@ -409,7 +411,7 @@ def write_choice(a: Analysis, study: Study, file: Path, say: Callable[[str], Non
             for part in parts:
                 place = place.setdefault(part, {})
             place[last] = value
-    words = [f"{key}={_written(value)}" for key, value in chosen.items()]
+    words = [f"{key}={written(value)}" for key, value in chosen.items()]
     line = " ".join(["python -m harness.run", *map(shlex.quote, words)])
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     folder = os.path.relpath(file.parent)

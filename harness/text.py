@@ -176,11 +176,15 @@ PROPER = ("Dice", "Jaccard", "Tversky", "Huber", "Wasserstein", "Poly", "Gaussia
 
 
 def mid_sentence(name: str) -> str:
-    """Return a name as it stands within a sentence: a capital stays in proper names and abbreviations alone.
+    """Return a name as it stands within a sentence: a capital stays in proper names and abbreviations alone, and what
+    follows a comma is put in brackets, so that names can be listed.
 
     >>> mid_sentence("Cross-entropy"), mid_sentence("ArcFace"), mid_sentence("Dice"), mid_sentence("Poly-1")
     ('cross-entropy', 'ArcFace', 'Dice', 'Poly-1')
+    >>> mid_sentence("Hinge, one-vs-rest + Dice")
+    'hinge (one-vs-rest) + Dice'
     """
+    name = re.sub(r", ([^+,]+?)(?= \+|$)", r" (\1)", name)
     first = re.split("[^A-Za-zÀ-ž]", name, maxsplit=1)[0]
     proper = first in PROPER or len(first) < 2 or any(letter.isupper() for letter in first[1:])
     return name if proper else f"{name[:1].lower()}{name[1:]}"

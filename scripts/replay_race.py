@@ -44,6 +44,8 @@ class Replay:
         least: runs without which no race can begin: the rates and the first seeds of every loss.
         runs: that the race made.
         left: losses left at its end.
+        left_by_study: losses that the study itself cannot tell from the best, by its own bounds.
+        runs_to_that: after how many runs the race had left no more than that; all of the race's where it never had.
         held: whether the best is among them.
         ended: why it ended.
         left_at_fifth, held_at_fifth: the same when a fifth of the recorded runs was spent.
@@ -57,6 +59,8 @@ class Replay:
     least: int
     runs: int
     left: int
+    left_by_study: int
+    runs_to_that: int
     held: bool
     ended: str
     left_at_fifth: int
@@ -92,6 +96,8 @@ def replay(a: Analysis, cell: Cell, study: str) -> Replay | None:
     seen: dict[str, dict[int, float]] = {label: {} for label in scores}
     going, runs, ended = list(scores), sum(rates.values()), "seeds spent"
     least = runs + FIRST * len(scores)
+    unbeaten = sum(not each.beaten_by for each in a.best[cell])
+    to_that = 0
     found: list[Standing] = []
     fifth: list[str] | None = None
     for number, seed in enumerate(seeds, 1):
@@ -105,6 +111,7 @@ def replay(a: Analysis, cell: Cell, study: str) -> Replay | None:
         if fifth is None and runs > SHARE * recorded:
             fifth = going if number > FIRST else [each.label for each in found if each.open]
         going = [each.label for each in found if each.open and each.label in going]
+        to_that = to_that or (runs if len(going) <= unbeaten else 0)
         if number == FIRST:
             runs += sum(min(DEEPENED, 2 * (rates[label] > 1) * 2) for label in going) if len(going) > 1 else 0
         if len(going) == 1 or equivalent(found, a.margin):
@@ -112,8 +119,8 @@ def replay(a: Analysis, cell: Cell, study: str) -> Replay | None:
             break
     at_fifth = going if fifth is None else fifth
     return Replay(
-        study, cell.short, len(scores), best, recorded, least, runs, len(going), best in going, ended,
-        len(at_fifth), best in at_fifth,
+        study, cell.short, len(scores), best, recorded, least, runs, len(going), unbeaten, to_that or runs,
+        best in going, ended, len(at_fifth), best in at_fifth,
     )  # fmt: skip
 
 
@@ -131,13 +138,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table = pd.DataFrame([asdict(each) for each in found])
     write_text(given.out, table.to_csv(index=False))
     print(table.drop(columns=["ended"]).to_string(index=False))
-    totals = table.groupby("study", sort=False)[["recorded", "least", "runs"]].sum()
+    totals = table.groupby("study", sort=False)[["recorded", "least", "runs_to_that", "runs"]].sum()
     shares = totals.div(totals["recorded"], axis=0)
     print(shares.to_string(float_format=lambda value: f"{value:.0%}"))
     print(
         f"{len(table)} cells of {len(totals)} studies: the best loss is left in {table['held'].mean():.1%}, "
         f"at a fifth of the runs in {table['held_at_fifth'].mean():.1%}; runs, median over studies: "
-        f"{shares['runs'].median():.0%} (of which cannot be saved: {shares['least'].median():.0%})"
+        f"{shares['runs'].median():.0%}, {shares['runs_to_that'].median():.0%} for a set no larger than the study's "
+        f"own ({shares['least'].median():.0%} before the first look)"
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.analysis.race import FIRST, Standing, standings
+from harness.analysis.race import FIRST, Standing, item_noise, standings
 from harness.paths import MEASURED
 from harness.records.store import write_text
 
@@ -25,6 +25,9 @@ FILE = MEASURED / "race_simulations.csv"
 MOST = 20
 """Seeds of the last look."""
 SHAPES = ("normal", "coarse grain", "heavy tails", "skewed", "unequal spreads", "the best spreads most", "bad seeds")
+TESTED = 300
+OF_ITEMS = ("test items", "test items, unequal spreads")
+"""Shapes of accuracies on so many test items, drawn anew for every seed; what each item scores is known."""
 GAPS = ("equal", "close", "spread out")
 Array = NDArray[np.float64]
 
@@ -55,7 +58,25 @@ def drawn(rng: np.random.Generator, mean: Array, seeds: int, shape: str) -> Arra
     return np.round(scores) if shape == "coarse grain" else scores
 
 
-def race(scores: Array, grain: float, first: int = FIRST) -> tuple[list[Standing], int]:
+def tested(rng: np.random.Generator, mean: Array, seeds: int, shape: str) -> tuple[Array, Array]:
+    """Return accuracies (k, seeds) and what test items alone make of their spreads (k, k).
+
+    A level of 0 is right on nineteen items in twenty, and one deviation is about what 300 items make.
+    """
+    k = len(mean)
+    luck = 0.1 * np.exp(rng.normal(size=k)) if shape.endswith("unequal spreads") else np.full(k, 0.1)
+    items: dict[str, dict[int, Array]] = {str(i): {} for i in range(k)}
+    for seed in range(seeds):
+        hardness = 2 * rng.normal(size=TESTED)
+        drive = 1.645 * math.sqrt(5) + 0.12 * mean[:, None] + luck[:, None] * rng.normal(size=(k, 1)) + hardness
+        for i, right in enumerate(drive + rng.normal(size=(k, TESTED)) > 0):
+            items[str(i)][seed] = right.astype(float)
+    noise = item_noise(items)
+    assert noise is not None
+    return np.array([[each[seed].mean() for seed in range(seeds)] for each in items.values()]), noise
+
+
+def race(scores: Array, grain: float, noise: Array | None = None) -> tuple[list[Standing], int]:
     """Return how the losses of a table (k, seeds) stand at the end of their race, and how many runs that took."""
     seen: dict[str, dict[int, float]] = {str(i): {} for i in range(len(scores))}
     going, runs, found = list(seen), 0, []
@@ -63,12 +84,22 @@ def race(scores: Array, grain: float, first: int = FIRST) -> tuple[list[Standing
         for name in going:
             seen[name][seed] = float(scores[int(name), seed])
         runs += len(going)
-        if seed + 1 >= first:
-            found = standings(seen, grain=grain)
+        if seed + 1 >= FIRST:
+            found = standings(seen, grain=grain, noise=noise)
             going = [each.label for each in found if each.open and each.label in going]
         if len(going) == 1:
             break
     return [each for each in found if each.label in going], runs
+
+
+def _once(rng: np.random.Generator, mean: Array, shape: str) -> tuple[float, float, float]:
+    """Return of one race whether the best was lost, how many losses were left, and the share of all runs."""
+    if shape in OF_ITEMS:
+        scores, noise = tested(rng, mean, MOST, shape)
+        ended, made = race(scores, 1 / TESTED, noise)
+    else:
+        ended, made = race(drawn(rng, mean, MOST, shape), float(shape == "coarse grain"))
+    return float("0" not in {each.label for each in ended}), float(len(ended)), made / (len(mean) * MOST)
 
 
 def simulate(repetitions: int, losses: Sequence[int]) -> pd.DataFrame:
@@ -77,17 +108,11 @@ def simulate(repetitions: int, losses: Sequence[int]) -> pd.DataFrame:
     for k in losses:
         count = max(50, repetitions * 5 // max(k, 5))
         for gaps in GAPS:
-            for number, shape in enumerate(SHAPES):
+            for number, shape in enumerate((*SHAPES, *OF_ITEMS)):
                 rng = np.random.default_rng([18, k, number, GAPS.index(gaps)])
-                lost, left, runs = [], [], []
-                for _ in range(count):
-                    ended, made = race(drawn(rng, levels(k, gaps), MOST, shape), float(shape == "coarse grain"))
-                    lost.append("0" not in {each.label for each in ended})
-                    left.append(len(ended))
-                    runs.append(made / (k * MOST))
-                rate = float(np.mean(lost))
-                error = math.sqrt(rate * (1 - rate) / count)
-                rows.append((k, gaps, shape, rate, error, float(np.mean(left)), float(np.mean(runs)), count))
+                found = pd.DataFrame([_once(rng, levels(k, gaps), shape) for _ in range(count)])
+                lost, left, share = (float(each) for each in found.mean())
+                rows.append((k, gaps, shape, lost, math.sqrt(lost * (1 - lost) / count), left, share, count))
     names = ["losses", "gaps", "shape", "best_dropped", "standard_error", "left", "share_of_runs", "repetitions"]
     return pd.DataFrame(rows, columns=names)
 

@@ -121,17 +121,17 @@ def of_results(folder):
 
 
 def test_a_race_drops_what_is_worse_and_spends_the_rest_on_what_is_left(raced, tmp_path):
-    ended, ran, said = raced(Budget(runs=200), "max_seeds=6")
+    ended, ran, said = raced(Budget(runs=200), "max_seeds=4")
     listed = of_results(tmp_path)
     seeds = listed[listed["role"] == "run"].groupby("label")["seed"].nunique()
     assert ended.why == "seeds"
     assert ended.judgement.left == {"cross_entropy", "focal", "label_smoothing"}
     assert (seeds[["brier", "ngl"]] < seeds["focal"]).all()
-    assert set(seeds[list(ended.judgement.left)]) == {6}
+    assert set(seeds[list(ended.judgement.left)]) == {4}
     searched = listed[listed["role"] == "search"].groupby("label")["seed"].nunique()
     assert (searched[["brier", "ngl"]] == 1).all(), "further seeds are for the rates of what is left"
     assert len(ran) == len(set(ran))
-    assert len(said) >= 5
+    assert len(said) >= 3
 
 
 def test_a_loss_whose_rate_changes_begins_again(raced, tmp_path):
@@ -165,17 +165,17 @@ def test_time_counts_what_earlier_runs_took(raced):
 
 
 def test_the_answer_names_what_is_left_and_what_was_dropped(raced, tmp_path):
-    ended, _, _ = raced(Budget(runs=200), "max_seeds=6")
+    ended, _, _ = raced(Budget(runs=200), "max_seeds=4")
     a = Analysis(records.load_study("raced", tmp_path))
     text = "\n".join(choose.answer(a, ended, ended.study))
-    assert "3 of 5 losses may be the best after 6 seeds" in text
+    assert "3 of 5 losses may be the best after 4 seeds" in text
     assert "Dropped: " in text
     assert "to focal" in text or "to cross_entropy" in text or "to label_smoothing" in text
     assert {each.label for each in a.best[a.cells[0]] if each.may_be_best} == ended.judgement.left
 
 
 def test_what_is_chosen_can_be_trained_as_it_is_written(raced, tmp_path):
-    ended, _, _ = raced(Budget(runs=200), "max_seeds=4", "trainer.epochs=7")
+    ended, _, _ = raced(Budget(runs=200), "max_seeds=3", "trainer.epochs=7")
     said: list[str] = []
     a = Analysis(records.load_study("raced", tmp_path))
     choose.write_choice(a, ended.study, tmp_path / "choice.yaml", said.append)

@@ -54,8 +54,10 @@ LAW = {
     "project": "errors",
     "look": "compose errors feeds plan tasks text datasets torch",
     "run": "address compose errors paths plan records schema studies training hydra omegaconf",
-    "choose": "placeholder",
-    "__main__": "analysis choose compose errors plan records report schema studies tracking",
+    "choose": (
+        "analysis catalogue compose errors fingerprints look plan records report schema studies text tracking hydra"
+    ),
+    "__main__": "analysis choose compose errors paths plan records report schema studies tracking",
 }
 """What each room of the harness may import, of the harness and of `HEAVY`; a room knows none that stands below it."""
 FORMULAS = ("losses", "torch")

@@ -16,6 +16,8 @@ from datasets.splits import VOID, Images, MissingData, Splits
 
 SIDE = 128
 """The shorter side of the size that is proposed, in pixels."""
+LARGEST = 8192
+"""Side beyond which masks are not looked at ahead of training: whether they fit into memory is for a feed to say."""
 STEP = 32
 """Of proposed sides, so that models can halve them."""
 
@@ -218,6 +220,8 @@ def _pair(each: paired.Paired, home: Path, names: tuple[str, ...], groups: Mappi
 
 def _check_classes(splits: Splits, path: str) -> None:
     """Raise a ValueError if a class has no pixel to be trained on."""
+    if max(splits.train.shape[1:]) > LARGEST:
+        return
     counts = splits.train.class_counts(len(splits.classes)).tolist()
     absent = [name for name, count in zip(splits.classes, counts, strict=True) if not count]
     if not absent:

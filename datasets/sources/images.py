@@ -93,10 +93,6 @@ def images(
     form = Form(channels, size, range, damaged, duplicates)
     _check(form)
     listing = listings.grouped(_listed(root / path, table, file, label, damaged == "skip"), group)
-    if listing.several:
-        raise ValueError(
-            f"{path} has any number of labels for each image: name one column of classes in dataset.label."
-        )
     return _read(path, listing, form, group is not None, sizes)
 
 

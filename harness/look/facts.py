@@ -116,10 +116,10 @@ def _of_numbers(splits: TableSplits, facts: list[str]) -> Iterator[str]:
     spread = (third - first) / 1.349
     gross = int((np.abs(splits.clean.values - middle) > FAR * spread).sum()) if spread > 0 else 0
     if gross:
-        verb = "lies" if gross == 1 else "lie"
         yield (
-            f"{count(gross, 'number')} to train on {verb} more than {FAR} deviations from the median (by quartiles"
-            "): losses that gross errors move little (huber, mae, log_cosh) are worth comparing."
+            f"{count(gross, 'number')} to train on {'lies' if gross == 1 else 'lie'} more than {FAR} deviations from "
+            "the median (as quartiles give them): losses that gross errors move little (huber, mae, log_cosh) are "
+            "worth comparing."
         )
     if len(splits.test) < 50:
         yield _small(len(splits.test), "rows")

@@ -170,6 +170,15 @@ def test_a_box_that_reaches_out_by_rounding_is_cut_at_the_edge(home):
     assert min(box[0] for part in rows.parts.values() for box in part.targets.flatten(0, 1)) == 0
 
 
+def test_an_entry_that_lacks_something_is_said_with_its_file(home):
+    file = write_coco(home, parts=False)
+    content = json.loads(file.read_text())
+    del content["annotations"][1]["bbox"], content["annotations"][2]["image_id"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(MissingData, match=r"instances_all2017\.json has an entry without 'image_id'"):
+        read(home)
+
+
 def test_missing_and_resized_images_are_counted(home):
     write_coco(home, parts=False)
     (home / "images" / "0001.png").unlink()
@@ -237,6 +246,8 @@ def test_what_is_no_such_folder_is_said(home):
     with pytest.raises(MissingData, match=r"there is no folder .*name one in dataset\.path"):
         read(home / "nowhere")
     (home / "broken.json").write_text("{")
+    assert proposed(home) is None
+    (home / "broken.json").write_text('{"annotations": [')
     with pytest.raises(MissingData, match=r"broken\.json cannot be read as JSON"):
         read(home)
     (home / "broken.json").write_text(json.dumps({"images": [], "annotations": [], "categories": []}))

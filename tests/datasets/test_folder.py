@@ -122,6 +122,30 @@ def test_every_coding_is_understood(code, suffix, options, home):
     check(splits, lambda values: np.array(order)[values])
 
 
+def test_palettes_that_differ_are_looked_up(home):
+    """Programs that pack colours number them anew in every file."""
+    write_all(home, "images/{:02}.png", "masks/{:02}.png")
+    for number in range(COUNT):
+        order = [number % 3, (number + 1) % 3, (number + 2) % 3]
+        packed = Image.fromarray(np.argsort(order).astype(np.uint8)[mask(number)], mode="P")
+        packed.putpalette(COLOURS[order].tobytes())
+        packed.save(home / "masks" / f"{number:02}.png")
+    splits = read(home)
+    check(splits, lambda values: np.array([0, 2, 1])[values])  # colours are sorted
+    check(read(home, colours=NAMED))
+    with pytest.raises(ValueError, match="masks hold colours"):
+        read(home, classes=["background", "road", "sky"])
+
+
+def test_a_gif_that_is_all_object_is_not_background(home):
+    def code(values):
+        return 255 * np.full_like(values, (values[-1] == 1).sum() % 2)
+
+    write_all(home, "images/{:02}.png", "masks/{:02}.gif", code)
+    check(read(home), lambda values: code(values) > 0)
+    check(read(home, binary=True), lambda values: code(values) > 0)
+
+
 def test_colours_are_named_by_a_table(home):
     write_all(home, "images/{:02}.png", "masks/{:02}.png", lambda values: COLOURS[values])
     splits = read(home, colours=NAMED)
