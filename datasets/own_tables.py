@@ -205,12 +205,16 @@ def read(root: Path, path: str, target: str, given: FileSettings) -> Table:
     return Table(numbers, names, replace(found, cells=found.cells.iloc[rows]), group, tuple(notes))
 
 
-OF_FILES = tuple(FileSettings.__annotations__)
+AS_FOUND: FileSettings = {
+    "separator": None, "decimal": None, "header": None, "encoding": None, "missing": "stop", "missing_words": (),
+    "drop": (), "keep": (), "group": None,
+}  # fmt: skip
+"""Settings that nobody gave."""
 
 
 def divided(settings: Any) -> tuple[FileSettings, Any]:
-    """Return the settings of a file, and the others."""
-    given = {name: settings[name] for name in OF_FILES}
+    """Return the settings of a file, those of `AS_FOUND` where they are not given, and the others."""
+    given = {name: settings.get(name, default) for name, default in AS_FOUND.items()}
     return cast(FileSettings, given), {name: value for name, value in settings.items() if name not in given}
 
 
@@ -265,14 +269,7 @@ def proposed(path: Path, given: Mapping[str, Any]) -> Proposal | None:
     """
     if path.suffix.lower() not in table_files.SUFFIXES or not path.is_file():
         return None
-    defaults: dict[str, Any] = {
-        "separator": None,
-        "decimal": None,
-        "header": None,
-        "encoding": None,
-        "missing_words": [],
-    }
-    known = {**defaults, **given}
+    known = {**AS_FOUND, **given}
     frame, _ = cells(path, cast(FileSettings, known))
     target = known.get("target") or next((n for n in frame.columns if n.lower() in TARGETS), frame.columns[-1])
     if target not in frame.columns:

@@ -66,7 +66,7 @@ def test_a_csv_file_with_words_has_its_classes_sorted_by_name(tmp_path):
             "test_size is 1, but toy has 50 rows in all",
         ),
         (["a"] * 30 + ["b"] * 20, {"valid_size": 45}, "train_size is -5"),
-        (["a"] * 49 + ["b"], {}, "the class b of toy is so rare that no training row has it"),
+        (["a"] * 49 + ["b"], {}, r"the class b of toy is so rare \(1 rows\) that no training row has it"),
     ],
 )
 def test_tables_that_cannot_be_split_are_refused(labels, changes, message):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
+import pandas as pd
 
 from datasets import own_tables, tables
 from datasets.files import reads
@@ -34,7 +35,7 @@ def table(root: Path, *, download: bool = False, path: str, target: str, **setti
     found = own_tables.read(root, path, target, given)
     if found.target.kind in ("odd", "date", "nested"):
         raise ValueError(f"the column {target} of {path}, which is to be predicted, {found.target.problem}: mend it.")
-    if not np.issubdtype(found.target.cells.dtype, np.number):  # pyright: ignore[reportArgumentType]
+    if not pd.api.types.is_numeric_dtype(found.target.cells):
         raise ValueError(f"the column {target} of {path} holds words, not numbers to predict: use labelled_table.")
     name, values = Path(path).name, found.target.cells.to_numpy(dtype=np.float64)
     parts = own_tables.dealt(name, found, np.zeros(len(values), dtype=np.int64), common, 2)

@@ -71,7 +71,7 @@ def understand(path: Path, task: str | None = None, given: Mapping[str, Any] | N
     Raises:
         UsageError: nothing there is understood, or the data cannot be split; one sentence.
     """
-    overrides = overrides_for(path, task, given or {})
+    overrides = settings_for(path, task, given or {})
     told = facts.told(composed(overrides))
     return Understood(overrides["task"], overrides, told.facts, told.warnings)
 
@@ -85,7 +85,7 @@ def composed(overrides: Mapping[str, Any]) -> compose.Config:
     return compose.compose_run([f"{key}={facts.written(value)}" for key, value in overrides.items()]).config
 
 
-def overrides_for(path: Path, task: str | None, given: Mapping[str, Any]) -> Settings:
+def settings_for(path: Path, task: str | None, given: Mapping[str, Any]) -> Settings:
     """Return the overrides that choose a data set and its settings.
 
     Raises:
