@@ -29,7 +29,7 @@ def smp_model(
     arch: str,
     encoder: str,
     pretrained: bool | str,
-    arguments: Mapping[str, Any],
+    arguments: Mapping[str, Any] | None,
 ) -> Named:
     """Any architecture of segmentation-models-pytorch with any of its encoders.
 
@@ -55,7 +55,13 @@ def smp_model(
     if encoder not in (names := get_encoder_names()) and not encoder.startswith("tu-"):
         raise unknown("smp encoder", encoder, names)
     make = functools.partial(
-        smp.create_model, arch, encoder, in_channels=in_channels, classes=1, **_sized(arch, encoder), **arguments
+        smp.create_model,
+        arch,
+        encoder,
+        in_channels=in_channels,
+        classes=1,
+        **_sized(arch, encoder),
+        **(arguments or {}),
     )
     name = f"{arch} with {encoder}"
     if pretrained is True:
@@ -91,7 +97,7 @@ def torchvision_map(
     image_size: Size,
     name: str,
     pretrained: bool | str,
-    arguments: Mapping[str, Any],
+    arguments: Mapping[str, Any] | None,
 ) -> Named:
     """Any segmentation model of torchvision by its name there, without its auxiliary classifier.
 
@@ -109,7 +115,7 @@ def torchvision_map(
     names = models.list_models(module=models.segmentation)
     if name not in names:
         raise unknown("torchvision segmentation model", name, names)
-    make = functools.partial(models.get_model, name, weights=None, weights_backbone=None, **arguments)
+    make = functools.partial(models.get_model, name, weights=None, weights_backbone=None, **(arguments or {}))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         net: Any = built("torchvision", name, lambda: make(num_classes=LRASPP_FEATURES))

@@ -101,10 +101,14 @@ def fetched(name: str, fetch: Callable[[], Any]) -> Any:
     """Return what fetches weights gives.
 
     Raises:
-        UsageError: they could not be fetched; the sentence says what to do without a connection.
+        UsageError: they could not be had; the sentence says what to do without a connection.
     """
     try:
         return fetch()
+    except (TypeError, KeyError) as error:  # an argument that the model does not know, or no such weights
+        raise UsageError(
+            f"{name} cannot be built with pretrained weights: {' '.join(str(error).split())[:200]}."
+        ) from error
     except Exception as error:  # the libraries below raise a dozen kinds when a host cannot be reached
         raise UsageError(
             f"the pretrained weights of {name} could not be fetched ({type(error).__name__}): connect to the internet "
