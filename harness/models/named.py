@@ -82,7 +82,7 @@ def timm_model(
     if from_network:
         if not config.has_weights:
             raise UsageError(f"timm has no weights for {name}: set model.pretrained=false, or give a file of them.")
-        weights.fetched(name, lambda: weights.timm_weights_reachable(config))
+        weights.fetched(name, lambda: weights.reachable(config.hf_hub_id))
     net = weights.fetched(name, lambda: make(pretrained=True)) if from_network else built("timm", name, make)
     notes = _stem(name, net, image_size, stem, bool(pretrained))
     if isinstance(pretrained, str):

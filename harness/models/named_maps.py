@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import timm
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.segmentation import LRASPP
@@ -65,6 +66,7 @@ def smp_model(
     )
     name = f"{arch} with {encoder}"
     if pretrained is True:
+        weights.fetched(encoder, lambda: weights.reachable(_repository(encoder)))
         net = weights.fetched(encoder, lambda: make(encoder_weights="imagenet"))
     else:
         net = built("segmentation-models-pytorch", name, lambda: make(encoder_weights=None))
@@ -74,6 +76,17 @@ def smp_model(
         notes = weights.fill(name, body, weights.read(pretrained), pretrained)
     _check_stride(name, image_size, int(getattr(net.encoder, "output_stride", 32)))
     return Named(name, body, features_of(name, body, in_channels, image_size), notes, dense=True)
+
+
+def _repository(encoder: str) -> str | None:
+    """Return where on the Hugging Face hub the ImageNet weights of an encoder lie, None if that is not known."""
+    from segmentation_models_pytorch.encoders import encoders
+
+    if encoder.startswith("tu-"):
+        known = timm.is_model(encoder.removeprefix("tu-"))
+        config = timm.get_pretrained_cfg(encoder.removeprefix("tu-")) if known else None
+        return config.hf_hub_id if config else None
+    return encoders[encoder].get("pretrained_settings", {}).get("imagenet", {}).get("repo_id")
 
 
 def _sized(arch: str, encoder: str) -> dict[str, Any]:
