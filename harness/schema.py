@@ -173,7 +173,7 @@ GROUPS: dict[str, dict[str, Any]] = {
 """By config group and name."""
 MISSING = "???"
 """What a yaml has where a value must be given."""
-BY_NAME: dict[str, Any] = {"network": Network | None, "arguments": dict[str, Any]}
+BY_NAME: dict[str, Any] = {"network": Network | None, "arguments": dict[str, Any] | None}
 """Settings of models that another library makes, or a builder of one's own."""
 OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     **{

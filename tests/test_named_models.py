@@ -177,18 +177,27 @@ def test_weights_of_another_model_are_refused(tmp_path):
         build(TIMM, name="resnet10t", pretrained=path)
 
 
-@pytest.mark.parametrize(("target", "name"), [(TIMM, "resnet10t"), (VISION, "resnet18"), (MAPS, "fcn_resnet50")])
-def test_without_a_connection_one_sentence_says_what_to_do(target, name, monkeypatch):
+@pytest.mark.parametrize(
+    ("target", "settings"),
+    [
+        (TIMM, {"name": "resnet10t"}),
+        (VISION, {"name": "resnet18"}),
+        (SMP, {"arch": "unet", "encoder": "resnet18"}),
+        (SMP, {"arch": "unet", "encoder": "tu-resnet10t"}),
+        (MAPS, {"name": "fcn_resnet50"}),
+    ],
+)
+def test_without_a_connection_one_sentence_says_what_to_do(target, settings, monkeypatch):
     def unreachable(*_):
         raise OSError("no route")
 
-    monkeypatch.setattr(weights, "timm_weights_reachable", unreachable)
+    monkeypatch.setattr(weights, "reachable", unreachable)
     monkeypatch.setattr(weights, "torchvision_weights", unreachable)
     with (
         torch.device("meta"),
         pytest.raises(UsageError, match=r"could not be fetched \(OSError\): connect to the internet"),
     ):
-        build(target, name=name, pretrained=True)
+        build(target, pretrained=True, **settings)
 
 
 # ---------------------------------------------------------------- what a run is

@@ -59,7 +59,7 @@ def timm_model(
     name: str,
     pretrained: bool | str,
     stem: Stem,
-    arguments: Mapping[str, Any],
+    arguments: Mapping[str, Any] | None,
 ) -> Named:
     """Any classifier of timm by its name there.
 
@@ -76,19 +76,19 @@ def timm_model(
         UsageError: there is no such model or argument, it cannot take such images, or its weights cannot be had.
     """
     config = _timm_config(name)
-    fitted = {**_timm_arguments(name, image_size, stem), **arguments}
+    fitted = {**_timm_arguments(name, image_size, stem), **(arguments or {})}
     make = functools.partial(timm.create_model, name, num_classes=0, in_chans=in_channels, **fitted)
     from_network = pretrained is True
     if from_network:
         if not config.has_weights:
             raise UsageError(f"timm has no weights for {name}: set model.pretrained=false, or give a file of them.")
-        weights.fetched(name, lambda: weights.timm_weights_reachable(config))
+        weights.fetched(name, lambda: weights.reachable(config.hf_hub_id))
     net = weights.fetched(name, lambda: make(pretrained=True)) if from_network else built("timm", name, make)
     notes = _stem(name, net, image_size, stem, bool(pretrained))
     if isinstance(pretrained, str):
         notes += weights.fill(name, net, _for_timm(net, weights.read(pretrained), config, in_channels), pretrained)
     native = config.input_size[-1]
-    plain = functools.partial(timm.create_model, name, num_classes=0, in_chans=in_channels, **arguments)
+    plain = functools.partial(timm.create_model, name, num_classes=0, in_chans=in_channels, **(arguments or {}))
     least = functools.partial(smallest_size, plain, in_channels, min(image_size), native)
     count = features_of(name, net, in_channels, image_size, least)
     made: Any = net
@@ -183,7 +183,7 @@ def torchvision_model(
     name: str,
     pretrained: bool | str,
     stem: Stem,
-    arguments: Mapping[str, Any],
+    arguments: Mapping[str, Any] | None,
 ) -> Named:
     """Any classifier of torchvision by its name there; Inception and GoogLeNet without their auxiliary classifiers.
 
@@ -202,7 +202,7 @@ def torchvision_model(
     if name not in names:
         raise unknown("torchvision model", name, names)
     make = functools.partial(torchvision.models.get_model_builder(name), weights=None)
-    fitted = {**_torchvision_arguments(name, image_size), **arguments}
+    fitted = {**_torchvision_arguments(name, image_size), **(arguments or {})}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         net = built("torchvision", name, functools.partial(make, **fitted))
@@ -215,7 +215,7 @@ def torchvision_model(
     native = entry.transforms.keywords["crop_size"]
 
     def plain() -> nn.Module:
-        made = make(**{**_torchvision_arguments(name, (native, native)), **arguments})
+        made = make(**{**_torchvision_arguments(name, (native, native)), **(arguments or {})})
         _without_classifier(name, made)
         weights.take_channels(made, in_channels)
         return made

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import timm
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.segmentation import LRASPP
@@ -29,7 +30,7 @@ def smp_model(
     arch: str,
     encoder: str,
     pretrained: bool | str,
-    arguments: Mapping[str, Any],
+    arguments: Mapping[str, Any] | None,
 ) -> Named:
     """Any architecture of segmentation-models-pytorch with any of its encoders.
 
@@ -55,10 +56,17 @@ def smp_model(
     if encoder not in (names := get_encoder_names()) and not encoder.startswith("tu-"):
         raise unknown("smp encoder", encoder, names)
     make = functools.partial(
-        smp.create_model, arch, encoder, in_channels=in_channels, classes=1, **_sized(arch, encoder), **arguments
+        smp.create_model,
+        arch,
+        encoder,
+        in_channels=in_channels,
+        classes=1,
+        **_sized(arch, encoder),
+        **(arguments or {}),
     )
     name = f"{arch} with {encoder}"
     if pretrained is True:
+        weights.fetched(encoder, lambda: weights.reachable(_repository(encoder)))
         net = weights.fetched(encoder, lambda: make(encoder_weights="imagenet"))
     else:
         net = built("segmentation-models-pytorch", name, lambda: make(encoder_weights=None))
@@ -68,6 +76,17 @@ def smp_model(
         notes = weights.fill(name, body, weights.read(pretrained), pretrained)
     _check_stride(name, image_size, int(getattr(net.encoder, "output_stride", 32)))
     return Named(name, body, features_of(name, body, in_channels, image_size), notes, dense=True)
+
+
+def _repository(encoder: str) -> str | None:
+    """Return where on the Hugging Face hub the ImageNet weights of an encoder lie, None if that is not known."""
+    from segmentation_models_pytorch.encoders import encoders
+
+    if encoder.startswith("tu-"):
+        known = timm.is_model(encoder.removeprefix("tu-"))
+        config = timm.get_pretrained_cfg(encoder.removeprefix("tu-")) if known else None
+        return config.hf_hub_id if config else None
+    return encoders[encoder].get("pretrained_settings", {}).get("imagenet", {}).get("repo_id")
 
 
 def _sized(arch: str, encoder: str) -> dict[str, Any]:
@@ -91,7 +110,7 @@ def torchvision_map(
     image_size: Size,
     name: str,
     pretrained: bool | str,
-    arguments: Mapping[str, Any],
+    arguments: Mapping[str, Any] | None,
 ) -> Named:
     """Any segmentation model of torchvision by its name there, without its auxiliary classifier.
 
@@ -109,7 +128,7 @@ def torchvision_map(
     names = models.list_models(module=models.segmentation)
     if name not in names:
         raise unknown("torchvision segmentation model", name, names)
-    make = functools.partial(models.get_model, name, weights=None, weights_backbone=None, **arguments)
+    make = functools.partial(models.get_model, name, weights=None, weights_backbone=None, **(arguments or {}))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         net: Any = built("torchvision", name, lambda: make(num_classes=LRASPP_FEATURES))

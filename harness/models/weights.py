@@ -101,10 +101,14 @@ def fetched(name: str, fetch: Callable[[], Any]) -> Any:
     """Return what fetches weights gives.
 
     Raises:
-        UsageError: they could not be fetched; the sentence says what to do without a connection.
+        UsageError: they could not be had; the sentence says what to do without a connection.
     """
     try:
         return fetch()
+    except (TypeError, KeyError) as error:  # an argument that the model does not know, or no such weights
+        raise UsageError(
+            f"{name} cannot be built with pretrained weights: {' '.join(str(error).split())[:200]}."
+        ) from error
     except Exception as error:  # the libraries below raise a dozen kinds when a host cannot be reached
         raise UsageError(
             f"the pretrained weights of {name} could not be fetched ({type(error).__name__}): connect to the internet "
@@ -112,13 +116,12 @@ def fetched(name: str, fetch: Callable[[], Any]) -> Any:
         ) from error
 
 
-def timm_weights_reachable(config: Any) -> None:
-    """Raise unless the weights that timm's config of a model names lie here, or their host answers within 10 seconds,
-    where timm would ask for a minute.
+def reachable(repository: str | None) -> None:
+    """Raise unless the weights in a repository of the Hugging Face hub lie here, or the hub answers within 10 seconds,
+    where the libraries would ask for a minute. None: nothing is asked.
     """
-    hub = config.hf_hub_id
-    if hub and not isinstance(try_to_load_from_cache(hub, "model.safetensors"), str):
-        HfApi().model_info(hub, timeout=10)
+    if repository and not isinstance(try_to_load_from_cache(repository, "model.safetensors"), str):
+        HfApi().model_info(repository, timeout=10)
 
 
 def torchvision_weights(weights: Any) -> dict[str, Tensor]:
