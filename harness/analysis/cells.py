@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from harness import selection
-from harness.analysis import controls, effects, gates, learning, stats
+from harness.analysis import controls, effects, gates, learning, race, stats
 from harness.analysis.best import Candidate, confidence_set
 from harness.analysis.effects import Heterogeneity
 from harness.analysis.estimates import Estimate, Items, estimate
@@ -148,7 +148,7 @@ class Analysis:
         self.metric = self.metric_of(str(study.spec.get("metric", "test.top1")))
         self.baseline = str(study.spec.get("baseline", "cross_entropy"))
         self.margin = float(study.spec.get("margin") or 0.0)
-        self.sequential = study.spec.get("until") == "decided" or bool(study.spec.get("looks"))
+        self.sequential = study.spec.get("until") in ("decided", "chosen") or bool(study.spec.get("looks"))
         self.all = _with_cells(study.runs)
         self.cell_columns = cell_columns(self.all)
         kept = pd.Series(True, index=self.all.index) if mix else largest_group(self.all)
@@ -453,6 +453,8 @@ class Analysis:
 
     def _best(self, cell: Cell) -> list[Candidate]:
         labels = [label for label in self.labels if self._may_compare(cell, label)]
+        if self.study.spec.get("until") == "chosen":  # a race has its own bounds, and ends where it is spent
+            return [Candidate(each.label, each.beaten_by, each.by) for each in race.of_cell(self, cell)]
         withheld = {label: gates.of_runs(self, cell, label) for label in labels}
         better = functools.partial(self._improvement, cell)
         return confidence_set(labels, better, sequential=self.sequential, withheld=withheld)

@@ -317,7 +317,10 @@ def _carry_out(job: Job, pipe: Connection, stopping: threading.Event) -> tuple[s
         pipe.send(("epoch", {"epoch": epoch, "epochs": epochs, **row}))
 
     try:
-        return ("checked", {"problem": check(job)}) if job.only_check else ("finished", carry_out(job, stop, report))
+        if job.only_check:
+            notes: list[str] = []
+            return "checked", {"problem": check(job, notes.append), "notes": notes}
+        return "finished", carry_out(job, stop, report)
     except Stopped:
         sys.exit(0)
     except KeyboardInterrupt as error:  # workers are deaf to Ctrl-C, so that the run itself has raised it
