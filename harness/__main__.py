@@ -132,10 +132,10 @@ def _sweep_and_report(study: Study, options: dict[str, Any]) -> int:
             print(f"{study.name}: all {outcome.planned} runs are finished, nothing is missing.", flush=True)
         else:
             print(f"{study.name}: {outcome.planned - outcome.done} runs in {outcome.seconds:.0f} s.", flush=True)
-        for mirror in mirrors:
-            mirror.finish()  # the last round goes on while the report is written
         data = records.load_study(study.name)
         page = report.build(data, records.RESULTS / study.name / "report")
+        for mirror in mirrors:
+            mirror.finish()  # the last round, which takes the report along, goes on in the background
     print(report.summary(data))
     print(f"Report:    {os.path.relpath(page)}")
     print("Dashboard: make ui" + "".join(f"  ({mirror.outcome})" for mirror in mirrors))

@@ -992,7 +992,9 @@ def test_a_filter_hides_what_is_about_something_else(page):
 def test_losses_are_searched_by_part_of_their_name(page):
     chooser(page, "loss").fill("FOCAL")
     assert sorted(visible_rows(page, RESULTS)) == ["cross_entropy", "focal", "focal gamma=5"]  # the baseline stays
-    assert "focal gamma=5" in page.locator(".points li:visible").first.inner_text()
+    assert "focal gamma=5" in page.locator("#verdicts .points li:visible").first.inner_text()
+    assert page.locator("#answer .points dt:visible").all_inner_texts() == ["Focal loss"]
+    assert len(visible_rows(page, "#table-verdicts")) == 3
     chooser(page, "loss").fill("no such loss")
     assert page.get_by_text("none that fits the filter").count() > 1
 
@@ -1133,7 +1135,8 @@ def test_cells_that_differ_in_a_number_have_figures_of_their_own(study, tmp_path
     both = dataclasses.replace(study, runs=runs.reset_index(drop=True), history=history.reset_index(drop=True))
     report.build(both, tmp_path)
     drawn = [path.stem for path in (tmp_path / "figures").glob("curves-valid-*.svg")]
-    assert sum(name.endswith("-0.4") for name in drawn) == sum(name.endswith("-0") for name in drawn) > 0
+    ends = ("-40-wrong-labels", "-clean-labels")
+    assert sum(name.endswith(ends[0]) for name in drawn) == sum(name.endswith(ends[1]) for name in drawn) > 0
 
 
 def test_losses_are_ranked_where_there_are_eight_data_sets(tmp_path):

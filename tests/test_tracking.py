@@ -14,6 +14,7 @@ import threading
 import time
 import types
 import urllib.parse
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -131,6 +132,26 @@ def compared(*more, seeds=(1, 2, 3, 4), **changes):
     base = [run_row("cross_entropy", seed, top1=0.90 + seed / 1000, **{"data.test": 1000}) for seed in seeds]
     own = [run_row("focal", seed, top1=0.93 + seed / 1000 + seed % 2 / 500, **changes) for seed in seeds]
     return study_of(*base, *own, *more)
+
+
+def test_inputs_mean_curves_and_the_report_are_in_the_store(uri, tmp_path):
+    rows = [run_row(seed=seed, **{"data.checksum": "abc"}) for seed in (1, 2)]
+    history = [*history_rows(rows[0], (4.0, 2.0)), *history_rows(rows[1], (2.0, 1.0))]
+    page = tmp_path / "index.html"
+    page.write_text("<h1>first</h1>")
+    mirror(study_of(*rows, history=history), uri, page)
+    page.write_text("<h1>second</h1>")
+    assert mirror(study_of(*rows, history=history), uri, page) == Mirrored(unchanged=2)
+    read = Read(uri)
+    assert len(read.parents) == 2
+    written = read.client.download_artifacts(read.parents.pop("report").info.run_id, "index.html", str(tmp_path / "x"))
+    assert Path(written).read_text() == "<h1>second</h1>"
+    (parent,) = read.parents.values()
+    curve = read.client.get_metric_history(parent.info.run_id, "train.loss.mean_of_2")
+    assert [(point.step, point.value) for point in curve] == [(1, 3.0), (2, 1.5)]
+    for run in (parent, *read.children.values()):
+        (used,) = run.inputs.dataset_inputs
+        assert (used.dataset.digest, used.tags[0].value) == ("abc", "training")
 
 
 def test_a_verdict_goes_to_its_setting_and_to_its_seeds(uri):

@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         from harness import records
 
-        done = mirror(records.load_study(given.study, given.results), uri)
+        page = given.results / given.study / "report" / "index.html"
+        done = mirror(records.load_study(given.study, given.results), uri, page)
     except UsageError as error:
         print(error, file=sys.stderr)
         return 2

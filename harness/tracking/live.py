@@ -110,7 +110,8 @@ def follow(name: str, uri: str, results: Path = RESULTS, first_s: float = FIRST_
         here = records.finished(results)
         if ended or here != seen:
             try:
-                done, known = attempt(records.load_study(name, results), uri, known)
+                page = results / name / "report" / "index.html" if ended else None
+                done, known = attempt(records.load_study(name, results), uri, known, page)
             except UsageError as error:
                 done = Mirrored(reason=str(error))
             if ended:

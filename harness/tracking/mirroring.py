@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from harness.errors import UsageError
 from harness.records import FAILED
-from harness.tracking.runs import Point, Row, TrackedRun, Verdict, groups, tracked_seed, tracked_setting
+from harness.tracking.runs import Point, Row, TrackedRun, Verdict, groups, tracked_report, tracked_seed, tracked_setting
 from harness.tracking.store import OPEN_S, Bounded, alone, cut_off, database_of, default_uri, printable, quiet, sentence
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def _view(metric: str) -> str:
     parts = [f"{metric}.{what}" for what in ("mean", "low", "high", "n")]
     shown = [f"metrics.`{name}`" for name in (*parts, metric, "diverged", "cost.step_ms.mean")]
     shown += ["metrics.`difference`", "metrics.`difference.low`", "metrics.`difference.high`"]
+    shown += ["metrics.`difference.p`"]
     shown += ["tags.`lossbench.verdict`", "tags.`lossbench.because`"]
     shown += ["params.`optimizer.lr`", "params.`trainer.epochs`", "tags.`lossbench.seeds`"]
     name = "attributes.`Run Name`"
@@ -97,8 +98,13 @@ class Mirror:
         self.count: Counter[str] = Counter()
         self.reason = ""
 
-    def write(self, study: StudyData) -> None:
-        """Bring the store up to the records; ``count`` says what was done, also if it raises half-way."""
+    def write(self, study: StudyData, page: Path | None = None) -> None:
+        """Bring the store up to the records; ``count`` says what was done, also if it raises half-way.
+
+        Args:
+            study: the records.
+            page: of its report, which becomes an artifact if there is such a file.
+        """
         self.count.clear()
         self.reason = ""
         if not self.experiment:
@@ -113,7 +119,7 @@ class Mirror:
             recorded = [row for row in rows if row["status"] != "missing"]
             verdict = said.get(identity[0], Verdict()) if identity[1] == "run" else Verdict()
             if recorded:
-                self.count["settings"] += self._put(tracked_setting(identity, rows, verdict)) != "unchanged"
+                self.count["settings"] += self._put(tracked_setting(identity, rows, verdict, epochs)) != "unchanged"
             for row in recorded:
                 own = (str(row["key"]), str(row["role"]))
                 if own in self.settled:
@@ -123,6 +129,8 @@ class Mirror:
                     if row["status"] not in FAILED:
                         self.settled.add(own)
                 self._mark(own, verdict.of(own[0]))
+        if page is not None and page.is_file():
+            self._put(tracked_report(study.name, page.read_text()))
 
     def _mark(self, identity: tuple[str, str], marks: dict[str, str]) -> None:
         """Bring the tags of a run up to what is said of it now: a verdict changes where its record does not."""
@@ -191,7 +199,7 @@ class Mirror:
         parent = self.there[tracked.parent].run_id if tracked.parent else ""
         if there and there.digest == tracked.digest and there.parent == parent:
             return "unchanged"
-        if there and not tracked.parent:
+        if there and not tracked.parent and not tracked.files:
             self._update(there, tracked)
         else:
             if there:
@@ -204,6 +212,7 @@ class Mirror:
         tags = tracked.tags | {"lossbench.digest": tracked.digest} | ({"mlflow.parentRunId": parent} if parent else {})
         run_id = self.client.create_run(self.experiment, tracked.start_ms, tags, tracked.name).info.run_id
         self._log(run_id, tracked.points, tracked.params, {})
+        self._input(run_id, tracked.data)
         if tracked.files:
             self._attach(run_id, tracked.files)
         # Last, because a run that is still running is one that a killed mirror left half-written.
@@ -235,6 +244,15 @@ class Mirror:
             last = batch is batches[-1]  # the tags say that everything is there
             self.client.log_batch(run_id, *batch, tags=marks if last else (), synchronous=True)
 
+    def _input(self, run_id: str, data: tuple[str, str] | None) -> None:
+        """Say what a run was trained on, in the words of ``mlflow.data``."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        if data:
+            name, digest = data
+            known = Dataset(name, digest, "local", json.dumps({"name": name}))
+            self.client.log_inputs(run_id, [DatasetInput(known, [InputTag("mlflow.data.context", "training")])])
+
     def _attach(self, run_id: str, files: Mapping[str, str]) -> None:
         """Attach files to a run; a store that takes none (no credentials, say) still gets everything else."""
         if self.reason:
@@ -248,24 +266,27 @@ class Mirror:
                 self.reason = f"MLflow took no files, only tags, params and metrics ({sentence(error)})."
 
 
-def mirror(study: StudyData, uri: str | None = None) -> Mirrored:
+def mirror(study: StudyData, uri: str | None = None, page: Path | None = None) -> Mirrored:
     """Bring a study's experiment in MLflow up to its records; never raises for what is wrong with the store.
 
     Args:
         study: the records, as ``harness.records.study.load_study`` returns them.
         uri: tracking URI; None means MLFLOW_TRACKING_URI, else the project's own store.
+        page: of its report, which becomes an artifact if there is such a file.
     """
-    return attempt(study, uri or default_uri(), None)[0]
+    return attempt(study, uri or default_uri(), None, page)[0]
 
 
-def attempt(study: StudyData, uri: str, known: Mirror | None) -> tuple[Mirrored, Mirror | None]:
+def attempt(
+    study: StudyData, uri: str, known: Mirror | None, page: Path | None = None
+) -> tuple[Mirrored, Mirror | None]:
     """Mirror once, knowing what an earlier attempt knew; return also what the next may know."""
     token = known.token if known else uuid.uuid4().hex
     found = None
     try:
         with alone(uri, token) as undisturbed:
             found = known if known and undisturbed else Mirror(uri, token)
-            found.write(study)
+            found.write(study, page)
         return _mirrored(study, found.count, found.reason), found
     except Exception as error:  # SQL, HTTP, files, plugins: whatever the store's libraries raise
         again = f"no result is lost, python -m harness.tracking {study.name} tries again"

@@ -23,6 +23,7 @@ ROLES = {
     "search": "search",
     "search_repeat": "search, other seeds",
 }
+REPORT = "report"  # role of the run that carries the report
 TRIALS = ("search", "search_repeat")  # roles of runs that differ in what is searched
 Row = Mapping[str, Any]
 
@@ -50,6 +51,7 @@ class TrackedRun:
     start_ms: int | None = None
     end_ms: int | None = None
     files: dict[str, str] = field(default_factory=dict)
+    data: tuple[str, str] | None = None  # name and digest of the data set that it was trained on
 
     @property
     def digest(self) -> str:
@@ -188,6 +190,37 @@ def _tags(row: Row, setting: str, **more: object) -> dict[str, str]:
     return {name: value[:LONGEST_TAG] for name, value in values.items() if value}
 
 
+def _data(row: Row) -> tuple[str, str] | None:
+    """Return name and digest of a run's data set: the checksum of its splits, else the identity of its bytes."""
+    digest = text(row.get("data.checksum")) or text(row.get("identity.data"))
+    return (str(row["dataset"]), digest[:36]) if digest and text(row.get("dataset")) else None
+
+
+def _mean_curves(done: Sequence[Row], epochs: Mapping[str, Sequence[Row]]) -> Iterator[Point]:
+    """Yield the mean over all seeds at every epoch that all of them reached, named after their number: the mean of more
+    seeds is another curve.
+    """
+    values: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for row in done:
+        for epoch in epochs.get(str(row["key"]), ()):
+            for name, value in epoch.items():
+                if name not in ("key", "epoch", "step") and isinstance(value, int | float) and math.isfinite(value):
+                    values[str(name), int(epoch["epoch"])].append(float(value))
+    for (name, epoch), found in values.items():
+        if len(found) == len(done):
+            yield Point(f"{name}.mean_of_{len(done)}", float(f"{statistics.fmean(found):.6g}"), 0, epoch)
+
+
+def tracked_report(study: str, page: str) -> TrackedRun:
+    """Return the run that carries a study's report, the text of its page, as an artifact."""
+    tags = {"lossbench.setting": REPORT, "lossbench.role": REPORT}
+    note = f"The report of the study {study}: the artifact index.html, one file that works offline."
+    return TrackedRun(
+        (REPORT, REPORT), None, "report", "FINISHED", tags | {"mlflow.note.content": note}, {}, [],
+        files={"index.html": page},
+    )  # fmt: skip
+
+
 def tracked_seed(row: Row, history: Sequence[Row], parent: tuple[str, str]) -> TrackedRun:
     """Return what is tracked of one run that is done, diverged or failed; ``history`` has its epochs in order."""
     start_ms, end_ms = (_milliseconds(row.get(name)) for name in ("started", "finished"))
@@ -212,12 +245,21 @@ def tracked_seed(row: Row, history: Sequence[Row], parent: tuple[str, str]) -> T
         files["traceback.txt"] = trace
     return TrackedRun(
         (str(row["key"]), str(row["role"])), parent, name, "FINISHED" if row["status"] == "done" else "FAILED",
-        _tags(row, parent[0], **more) | nonfinite, params, points, start_ms, end_ms, files,
+        _tags(row, parent[0], **more) | nonfinite, params, points, start_ms, end_ms, files, _data(row),
     )  # fmt: skip
 
 
-def tracked_setting(identity: tuple[str, str], rows: Sequence[Row], verdict: Verdict) -> TrackedRun:
-    """Return what is tracked of a setting: its finished seeds taken together, and its comparison with the baseline."""
+def tracked_setting(
+    identity: tuple[str, str], rows: Sequence[Row], verdict: Verdict, epochs: Mapping[str, Sequence[Row]]
+) -> TrackedRun:
+    """Return what is tracked of a setting: its finished seeds taken together, and its comparison with the baseline.
+
+    Args:
+        identity: the setting's hash and the role of its runs.
+        rows: its runs, those not yet made included.
+        verdict: what is said of it.
+        epochs: by key, the history of each run.
+    """
     done = [row for row in rows if row["status"] == "done"]
     count = Counter(str(row["status"]) for row in rows)
     points = [Point(status, float(count[status]), 0, 0) for status in ("diverged", *FAILED)]
@@ -234,6 +276,8 @@ def tracked_setting(identity: tuple[str, str], rows: Sequence[Row], verdict: Ver
     else:
         note = "Metrics over the seeds done: mean, standard deviation (sd), n, 95 % t interval of the mean (low, high)."
         points += [Point(name, value, 0, 0) for name, value in (_averages(done) | verdict.metrics).items()]
+        if not count["missing"]:  # as long as seeds are added, every round would add a curve
+            points += _mean_curves(done, epochs)
     ended = [row for row in rows if row["status"] in ("done", "diverged")]  # others may lack their configuration
     params = [_params(row) for row in ended or rows]
     vary = ("seed", "optimizer.lr") if identity[1] in TRIALS else ("seed",)
@@ -250,6 +294,7 @@ def tracked_setting(identity: tuple[str, str], rows: Sequence[Row], verdict: Ver
         points=points,
         start_ms=min(filter(None, moments[0]), default=None),
         end_ms=max(filter(None, moments[1]), default=None),
+        data=_data(ended[0]) if ended and len({_data(row) for row in ended}) == 1 else None,
     )
 
 
