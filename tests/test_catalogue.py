@@ -110,7 +110,7 @@ def test_the_guide_says_when_to_use_which_loss_and_when_not(found):
 def test_the_page_shows_every_loss_and_needs_no_network(written):
     text = written.read_text()
     for name in NAMES:
-        assert f'<article id="{name}">' in text
+        assert f'<article id="{name}" class="loss">' in text
     assert not re.findall(r"""(?:src|href)=["'](?!#)""", text)
 
 
