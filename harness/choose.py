@@ -115,10 +115,10 @@ def _with_data(path: object, base: dict[str, Any]) -> dict[str, Any]:
         if not base.keys() & {"task", "dataset"}:
             raise UsageError("give data=PATH, or dataset=NAME for a data set that lossbench knows.")
         return base
-    from harness.look.understood import overrides_for
+    from harness.look.understood import settings_for
 
     known = {key: value for key, value in base.items() if key.startswith("dataset.")}
-    return {**overrides_for(Path(str(path)).expanduser(), base.get("task"), known), **base}
+    return {**settings_for(Path(str(path)).expanduser(), base.get("task"), known), **base}
 
 
 def _composed(base: Mapping[str, Any], more: Sequence[str]) -> compose.Composed:
