@@ -68,9 +68,12 @@ class OwnSplits(Splits):
 
 
 def strata(images: Any) -> np.ndarray:
-    """Return what parts are to have the same shares of: classes, or what images of several labels say themselves."""
-    found = getattr(images, "strata", None)
-    return images.labels.numpy() if found is None else found
+    """Return what parts are to have the same shares of, int64 (N,): classes, or what images of several labels say
+    themselves; all 0 for images with masks or boxes.
+    """
+    if (found := getattr(images, "strata", None)) is not None:
+        return found
+    return images.labels.numpy() if images.targets.ndim == 1 else np.zeros(len(images), dtype=np.int64)
 
 
 def entries(parts: list[Any]) -> list[Any]:

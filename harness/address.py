@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -19,6 +20,7 @@ from harness import compose, hardware, schema
 from harness.behaviour import Behaviours, Part
 from harness.code import Code
 from harness.content import Digests
+from harness.errors import UsageError
 from harness.paths import RESULTS
 
 Config = dict[str, Any]
@@ -183,10 +185,28 @@ class Addresses:
         tree = self.code.digest(names, (*READERS, *STOPS.get(component, ())))
         if tree is None:
             return None
+        if component == "model":
+            tree = self._with_libraries(config, tree)
         spec = hashlib.sha256(canonical(config).encode()).hexdigest()[:12]
         data = {"root": str(self.root), "download": False}
         identity = self.behaviours.identity(component, config, spec, tree, data)
         return Part(component, config, spec, tree, identity)
+
+    def _with_libraries(self, config: Config, tree: str) -> str:
+        """Return the tree of a model's code; if libraries make the model, also of their versions and a file of weights.
+
+        Raises:
+            UsageError: there is no such file.
+        """
+        libraries = self.code.declared(config["_target_"], "made_by")
+        if libraries is None:
+            return tree
+        parts = [tree, *(f"{name} {importlib.metadata.version(name)}" for name in libraries)]
+        if isinstance(config.get("pretrained"), str):
+            if not Path(config["pretrained"]).is_file():
+                raise UsageError(f"model.pretrained={config['pretrained']}: there is no such file; give true or false.")
+            parts.append(self.digests.of_path(Path(config["pretrained"])))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def _once(self, what: str, config: Config, find: Callable[[Config], Any]) -> Any:
         key = (what, canonical(config))

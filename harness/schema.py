@@ -31,6 +31,7 @@ SomeShare = Annotated[Number, Field(gt=0, le=1)]
 PartShare = Annotated[Number, Field(ge=0, lt=1)]
 Part = Annotated[Number, Field(gt=0, lt=1)]
 Text = Annotated[str, Field(min_length=1)]
+Level = Annotated[int, Field(ge=0, le=255)]
 Size = Annotated[list[Count], Field(min_length=2, max_length=2)]
 CountOrNull = Count | None
 PositiveOrNull = Positive | None
@@ -38,6 +39,7 @@ SizeOrNull = Size | None
 CountOrPart = Count | Part | None
 Precision = Literal["bf16", "fp32"]
 PrecisionOrNull = Precision | None
+Network = Literal["cnn", "transformer", "mlp"]
 
 
 class Strict(BaseModel):
@@ -154,7 +156,7 @@ GROUPS: dict[str, dict[str, Any]] = {
     "model": {
         "lr": Positive,
         "precision": Precision,
-        "network": Literal["cnn", "transformer", "mlp"],
+        "network": Network,
         "layer_scale": PositiveOrNull,
         "mlp_ratio": Positive,
         "position_std": Positive,
@@ -163,7 +165,28 @@ GROUPS: dict[str, dict[str, Any]] = {
     "loss": {},
 }
 """By config group and name."""
+MISSING = "???"
+"""What a yaml has where a value must be given."""
+BY_NAME: dict[str, Any] = {"network": Network | None, "arguments": dict[str, Any]}
+"""Settings of models that another library makes, or a builder of one's own."""
 OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
+    **{
+        ("dataset", name): {
+            "separator": Literal[",", ";", "|", "tab"] | None,
+            "decimal": Literal[".", ","] | None,
+            "header": bool | None,
+            "encoding": Text | None,
+            "missing": Literal["stop", "drop", "fill"],
+            "missing_words": list[Text],
+            "drop": list[Text],
+            "keep": list[Text],
+            "group": Text | None,
+            "valid_size": CountOrPart,
+            "test_size": CountOrPart,
+        }
+        for name in ("table", "labelled_table")
+    },
+    **{("model", name): BY_NAME for name in ("timm", "torchvision", "smp", "torchvision_segmentation", "own")},
     ("dataset", "images"): {
         "size": SizeOrNull,
         "range": Annotated[list[Number], Field(min_length=2, max_length=2)] | None,
@@ -171,7 +194,23 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
         "valid_size": CountOrPart,
         "test_size": CountOrPart,
     },
-    ("dataset", "folder"): {"classes": Annotated[list[Text], Field(min_length=2)]},
+    ("dataset", "folder"): {
+        "images": Text | None,
+        "masks_in": Text | None,
+        "mask_suffix": Text | None,
+        "group": Text | None,
+        "classes": Annotated[list[Text], Field(min_length=2)] | None,
+        "colours": dict[str, Level | Annotated[list[Level], Field(min_length=3, max_length=3)]] | None,
+        "tolerance": Amount | None,
+        "valid_size": CountOrPart,
+        "test_size": CountOrPart,
+    },
+    ("dataset", "boxes"): {
+        "group": Text | None,
+        "classes": Annotated[list[Text], Field(min_length=1)] | None,
+        "valid_size": CountOrPart,
+        "test_size": CountOrPart,
+    },
     ("dataset", "cifar10n"): {"labels": Literal["worse", "aggre", "random1", "random2", "random3"]},
     ("dataset", "coco"): {"annotations": Literal["panoptic", "stuff"]},
     ("dataset", "voc"): {"training_list": Literal["official", "augmented"]},
@@ -259,6 +298,7 @@ NO_EFFECT: tuple[tuple[str, str, Callable[[Group], bool]], ...] = (
     ("trainer.patience", "trainer.schedule=plateau", lambda trainer: trainer.get("schedule") == "plateau"),
     ("task.images_per_class", "task.sampler=balanced", lambda task: task.get("sampler") == "balanced"),
     ("task.overlap", "a task.crop", lambda task: task.get("crop") is not None),
+    ("dataset.tolerance", "dataset.colours", lambda dataset: bool(dataset.get("colours"))),
     ("dataset.outlier_size", "dataset.outliers above 0", lambda dataset: bool(dataset.get("outliers"))),
     ("model.weights", "model.pretrained=true", lambda model: bool(model.get("pretrained"))),
     ("stress.kind", "stress.rate above 0", lambda stress: bool(stress.get("rate"))),
@@ -309,12 +349,20 @@ def check_group(
 ) -> None:
     """Raise a UsageError unless every setting of a config group's option is what it may be.
 
+    Where another ``_target_`` takes the place of the option's own, its parameters are settings too.
+
     Args:
         group, option: such as ``trainer`` and ``short``.
         content: the settings, as composed.
         default: those of the option's own file.
         path: what settings are called after; the group's name by default.
     """
+    target = content.get("_target_")
+    if target == MISSING:
+        raise UsageError(f"{path or group}={option} needs a builder: {group}._target_=MODULE.FUNCTION.")
+    if target != default.get("_target_"):
+        more = _code().signature(str(target)) or {}
+        default = {**default, "_target_": target} | {name: content[name] for name in more if name in content}
     _check(_group_model(group, option, json.dumps(default)), path or group, content)
 
 

@@ -304,7 +304,7 @@ def _work(pipe: Connection, gpu: str | None) -> None:
 
 
 def _carry_out(job: Job, pipe: Connection, stopping: threading.Event) -> tuple[str, dict[str, Any]]:
-    from harness.training.job import Stopped, carry_out, check, failed, notes
+    from harness.training.job import Stopped, carry_out, check, failed
 
     owner = os.getpid()
 
@@ -318,7 +318,8 @@ def _carry_out(job: Job, pipe: Connection, stopping: threading.Event) -> tuple[s
 
     try:
         if job.only_check:
-            return "checked", {"problem": check(job), "notes": notes()}
+            notes: list[str] = []
+            return "checked", {"problem": check(job, notes.append), "notes": notes}
         return "finished", carry_out(job, stop, report)
     except Stopped:
         sys.exit(0)

@@ -143,6 +143,14 @@ LOCALISATION = (
     share("found75", "boxes found at IoU 0.75", grain="item"),
     error("corner_error", "error of an edge in pixels"),
 )
+BY_TASK: Mapping[str, tuple[Metric, ...]] = {
+    "harness.tasks.classification.Classification": CLASSIFICATION,
+    "harness.tasks.table_classification.TableClassification": CLASSIFICATION,
+    "harness.tasks.segmentation.Segmentation": SEGMENTATION,
+    "harness.tasks.regression.Regression": REGRESSION,
+    "harness.tasks.localisation.Localisation": LOCALISATION,
+}
+"""The metrics of tasks, by their classes, where they are known without importing the task, and torch with it."""
 KNOWN: Mapping[str, Metric] = {
     metric.key: metric for metric in (*MULTILABEL, *CLASSIFICATION, *SEGMENTATION, *REGRESSION, *LOCALISATION)
 }
@@ -163,6 +171,20 @@ FALLBACKS: Mapping[str, str] = {
 TIE_BREAKERS = ("nll", "auc", "miou_image", "dice_image", "iou", "rmse", "mae", "corner_error", "matched_iou")
 """What tells equal trials of a search apart, the first that they recorded first: the likelihood where a loss has one,
 else what is smoother than counts of items."""
+
+
+def check_metric(metric: str, names: Iterable[str], shifts: Iterable[str] = ()) -> None:
+    """Raise a UsageError with the nearest metrics unless ``metric``, with its split, is one that runs record.
+
+    Args:
+        metric: such as ``test.top1``.
+        names: of the metrics of the task, without a split.
+        shifts: the shifts that its runs are also tested under.
+    """
+    splits = ["test", "valid", *(f"shifted.{shift}" for shift in shifts)]
+    known = [f"{split}.{name}" for split in splits for name in names]
+    if metric not in known:
+        raise unknown("metric", metric, known)
 
 
 def metric_of(key: str, declared: Iterable[Metric] = ()) -> Metric:

@@ -14,7 +14,8 @@ from typing import Any
 
 from harness.address import Addresses, RunSpec
 from harness.behaviour import Behaviours, Part
-from harness.errors import UsageError, unknown
+from harness.errors import UsageError
+from harness.metrics.declared import check_metric
 from harness.text import visible
 
 LONGEST, LONGEST_TRACE = 500, 20_000
@@ -69,8 +70,22 @@ class Job:
     only_check: bool = False
 
 
-def check(job: Job) -> str | None:
-    """Build and try out a job without training; return the one sentence that says why it cannot run, or None."""
+def check(job: Job, say: Callable[[str], Any] = lambda note: None) -> str | None:
+    """Build and try out a job without training; return the one sentence that says why it cannot run, or None.
+
+    Args:
+        job: the run.
+        say: called with every note of its data, where they were read just now, and of its model: a line each.
+    """
+    from harness import feeds
+
+    problem = _problem(job, say)
+    for note in feeds.notes():
+        say(f"data: {visible(note)}")
+    return problem
+
+
+def _problem(job: Job, say: Callable[[str], Any]) -> str | None:
     from datasets.splits import MissingData
     from harness.training import build
 
@@ -78,7 +93,9 @@ def check(job: Job) -> str | None:
         learner = build.learner(job)
         learner.try_out()
         if job.metric:
-            _check_metric(job, [metric.key for metric in learner.task.metrics])
+            check_metric(job.metric, [metric.key for metric in learner.task.metrics], job.spec.shift or {})
+        for note in notes(learner):
+            say(f"model: {visible(note)}")
     except (UsageError, MissingData, ValueError) as error:
         return str(error)
     except KeyboardInterrupt:
@@ -88,25 +105,15 @@ def check(job: Job) -> str | None:
     return None
 
 
-def notes() -> list[str]:
-    """Return, once, what data sets that were read say of themselves: sentences for the terminal."""
-    from harness import feeds
-
-    return [visible(note) for note in feeds.notes()]
+def notes(learner: Any) -> list[str]:
+    """Return what the model of a learner has to say of itself to readers of its results, a sentence each."""
+    return list(getattr(getattr(getattr(learner, "model", None), "body", None), "notes", ()))
 
 
 def _in_short(error: BaseException) -> str:
     """Return what was raised in one line, the first, of bounded length."""
     line = f"{type(error).__name__}: {str(error)[:LONGEST]}".strip().removesuffix(":").splitlines()[0]
     return visible(line if len(str(error)) <= LONGEST else f"{line} ...")
-
-
-def _check_metric(job: Job, names: Sequence[str]) -> None:
-    """Raise a UsageError with the nearest metrics unless the run will record the one that the study compares."""
-    splits = ["test", "valid", *(f"shifted.{shift}" for shift in job.spec.shift or {})]
-    known = [f"{split}.{name}" for split in splits for name in names]
-    if job.metric not in known:
-        raise unknown("metric", job.metric, known)
 
 
 def carry_out(job: Job, stop: Callable[[], bool], report: Report) -> dict[str, Any]:
@@ -175,14 +182,19 @@ def failed(job: Job, error: BaseException, started: datetime | None = None) -> d
 
 
 def _run(job: Job, folder: Path, stop: Callable[[], bool], report: Report) -> Any:
-    """Train from the checkpoint, or anew where that is damaged, and return what `Loop.run` does."""
+    """Train from the checkpoint, or anew where that is damaged, and return what `Loop.run` does; the model's ``notes``
+    become part of the record.
+    """
     from harness.training import build, checkpoint
 
+    learner = build.learner(job)
     try:
-        return build.learner(job).run(folder, stop, report)
+        record, *rest = learner.run(folder, stop, report)
     except checkpoint.Damaged as damaged:
         print(damaged, file=sys.stderr, flush=True)
-        return build.learner(job).run(folder, stop, report)
+        learner = build.learner(job)
+        record, *rest = learner.run(folder, stop, report)
+    return record | ({"notes": said} if (said := notes(learner)) else {}), *rest
 
 
 def _check_content(job: Job) -> None:
