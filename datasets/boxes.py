@@ -2,10 +2,11 @@
 
 from torch import Tensor
 
-from datasets.splits import Splits, check_classes
+from datasets.grouped import OwnSplits
+from datasets.splits import check_classes
 
 
-class BoxSplits(Splits):
+class BoxSplits(OwnSplits):
     """Images with boxes: targets are float32 (N, M, 5), x1, y1, x2, y2 in pixels and the class from 0 on.
 
     M is the largest number of boxes in an image; a row whose class is -1 is no box, and holds 0 otherwise.

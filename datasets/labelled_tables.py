@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from datasets.splits import check_classes, stratified_order
+from datasets.tables import dealt_rows, ends, part_sizes
 
 
 @dataclass(frozen=True)
@@ -82,20 +83,20 @@ class LabelledTableSettings(TypedDict):
 
     Attributes:
         train_size: Number of training rows; None takes all that the others leave.
-        valid_size: Number of validation rows.
-        test_size: Number of test rows.
+        valid_size: Number of validation rows, their share (below 1), or None: a fifth.
+        test_size: Number of test rows, likewise.
         split_seed: Chooses which rows; at least 0.
     """
 
     train_size: int | None
-    valid_size: int
-    test_size: int
+    valid_size: float | None
+    test_size: float | None
     split_seed: int
 
 
 def split(
     name: str, features: np.ndarray, labels: Sequence[object], names: tuple[str, ...],
-    **settings: Unpack[LabelledTableSettings],
+    dealt: np.ndarray | None = None, **settings: Unpack[LabelledTableSettings],
 ) -> LabelledTable:  # fmt: skip
     """Divide a table at random, with the same share of every class in each part.
 
@@ -106,6 +107,8 @@ def split(
         features: (N, F) numbers.
         labels: (N,) class of each row; classes are numbered in the order of their names.
         names: Name of each feature.
+        dealt: int64 (N,), the part of each row: 0 trains, 1 is for validation, 2 for the test, others for nothing;
+            None: drawn by the split seed.
         settings: Sizes of the parts.
 
     Raises:
@@ -115,27 +118,26 @@ def split(
     classes, targets = np.unique(words, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"{name} has only one class, {classes[0]}: there is nothing to tell apart.")
-    valid_size, test_size = settings["valid_size"], settings["test_size"]
-    most = len(words) - valid_size - test_size
-    train_size = most if settings["train_size"] is None else settings["train_size"]
-    for what, size in (("train_size", train_size), ("valid_size", valid_size), ("test_size", test_size)):
-        if size < len(classes) or train_size > most:
-            raise ValueError(
-                f"{what} is {size}, but {name} has {len(words)} rows in all, and each part needs {len(classes)}, one "
-                "for each class, or more."
-            )
+    sizes = part_sizes(
+        name, len(words), settings["train_size"], settings["valid_size"], settings["test_size"], len(classes),
+        f"each of them needs {len(classes)}, one for each class, or more",
+    )  # fmt: skip
     whole = LabelledRows(
         torch.from_numpy(features.astype(np.float32)), torch.from_numpy(targets), torch.arange(len(targets))
     )
-    order = stratified_order(targets, settings["split_seed"])
-    train = whole.take(order[len(order) - train_size :])
-    for label, count in enumerate(torch.bincount(train.targets, minlength=len(classes)).tolist()):
-        if not count:
-            raise ValueError(f"the class {classes[label]} of {name} is so rare that no training row has it: remove it.")
+    chosen = ends(stratified_order(targets, settings["split_seed"]), sizes) if dealt is None else dealt_rows(dealt)
+    train, valid, test = map(whole.take, chosen)
+    for what, part in (("training", train), ("validation", valid), ("test", test)):
+        for label, count in enumerate(torch.bincount(part.targets, minlength=len(classes)).tolist()):
+            if not count:
+                raise ValueError(
+                    f"the class {classes[label]} of {name} is so rare ({int((targets == label).sum())} rows) that no "
+                    f"{what} row has it: leave these rows out of the file, or join the class with another."
+                )
     return LabelledTable(
         train=train,
-        valid=whole.take(order[test_size : test_size + valid_size]),
-        test=whole.take(order[:test_size]),
+        valid=valid,
+        test=test,
         names=names,
         classes=tuple(map(str, classes)),
     )

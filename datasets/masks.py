@@ -10,7 +10,10 @@ import numpy as np
 from PIL import Image
 from torch import from_numpy
 
+from datasets import colours
+from datasets.colours import Table
 from datasets.decoded import BROKEN, Decoded
+from datasets.pixels import Span, eight_bit, opened
 from datasets.splits import VOID, Images, MissingData, Splits, stratified_order
 
 DAMAGED = ("stop", "skip")
@@ -25,7 +28,13 @@ class Form:
         classes: Number of classes in the masks, 0 to classes - 1; 255 is void.
         channels: 3 for colour, 1 for grey.
         void: Further values that mean void.
-        binary: True for masks in which every value but 0 is class 1.
+        binary: True for masks in which every value but 0 is class 1, or in files that compression blurred, from 128 on.
+        table: Colours of the classes; None: masks hold numbers.
+        tolerance: How far the colour of a pixel may be from that of a class; None: not at all, or in files that
+            compression blurred, half of the least distance between two, and what is further off is void.
+        own: Whether these are files of one's own: they are turned as their EXIF entries say, transparent images lie on
+            white, and deep ones are brought to 8 bits.
+        span: The values of deep images that become 0 and 255.
     """
 
     size: tuple[int, int]
@@ -33,6 +42,10 @@ class Form:
     channels: int = 3
     void: tuple[int, ...] = ()
     binary: bool = False
+    table: Table | None = None
+    tolerance: float | None = None
+    own: bool = False
+    span: Span = (0.0, 65535.0)
 
     @property
     def wide(self) -> tuple[int, int]:
@@ -47,12 +60,17 @@ class ImageMask:
     Attributes:
         segments: Of a mask in COCO's panoptic colours (id = R + 256 G + 65536 B), the class of each id; what has none
             is void.
+        layers: Where each class has a mask file of its own, the class and the file of each: every value but 0 is of the
+            class, a later one covers an earlier one, and the rest is class 0. ``mask`` is then the first of them.
+        group: What the image belongs to that must not stand in two parts.
     """
 
     image: Path
     mask: Path
     named_by: Path
     segments: Mapping[int, int] | None = None
+    layers: tuple[tuple[int, Path], ...] = ()
+    group: str = ""
 
 
 class MaskSettings(TypedDict):
@@ -186,7 +204,11 @@ def read_image(pair: ImageMask, form: Form) -> np.ndarray:
     Raises:
         MissingData: the file is missing or damaged; the sentence names it.
     """
-    image = _opened(pair.image, pair).convert("RGB" if form.channels == 3 else "L")
+    image = _opened(pair.image, pair, form)
+    if form.own:
+        image = eight_bit(image, form.channels, form.span)
+    else:
+        image = image.convert("RGB" if form.channels == 3 else "L")
     # Pillow's bilinear filter averages over all pixels that become one
     pixels = np.asarray(image.resize(form.wide, Image.Resampling.BILINEAR))
     return pixels.reshape(*form.size, form.channels).transpose(2, 0, 1)
@@ -198,35 +220,79 @@ def read_mask(pair: ImageMask, form: Form) -> np.ndarray:
     Raises:
         MissingData: the file is missing, damaged or wrong; the sentence names it.
     """
-    size, mask = _opened(pair.image, pair, load=False).size, _opened(pair.mask, pair)
+    size = _opened(pair.image, pair, form, load=False).size
+    if pair.layers:
+        values = np.zeros(size[::-1], dtype=np.uint8)
+        for number, file in pair.layers:
+            values[_foreground(colours.pixels(_sized(file, size, pair, form)), file)] = number
+    else:
+        mask = _sized(pair.mask, size, pair, form)
+        if pair.segments is not None:
+            values = _of_segments(mask, pair.segments)
+        elif form.table is not None:
+            values = _of_table(mask, form.table, pair, form)
+        else:
+            values = _of_numbers(mask, pair, form)
+    return np.asarray(Image.fromarray(values.astype(np.uint8)).resize(form.wide, Image.Resampling.NEAREST))
+
+
+def _sized(file: Path, size: tuple[int, int], pair: ImageMask, form: Form) -> Image.Image:
+    """Return a mask that has the size of its image."""
+    mask = _opened(file, pair, form)
     if mask.size != size:
         sizes = " and ".join(f"{width}x{height}" for width, height in (mask.size, size))
-        raise _wrong(pair.mask, f"and its image {pair.image.name} differ in size ({sizes})")
-    if pair.segments is None and mask.mode not in ("P", "L", "1", "I", "I;16"):
-        raise _wrong(pair.mask, f"holds colours ({mask.mode}), but a mask holds one class number for each pixel")
-    return _classes(mask, pair, form)
+        raise _wrong(file, f"and its image {pair.image.name} differ in size ({sizes})")
+    return mask
 
 
-def _classes(mask: Image.Image, pair: ImageMask, form: Form) -> np.ndarray:
-    values = np.asarray(mask).astype(np.int64) if pair.segments is None else _of_segments(mask, pair.segments)
+def _of_numbers(mask: Image.Image, pair: ImageMask, form: Form) -> np.ndarray:
+    """Return the class of each pixel of a mask that holds numbers."""
+    try:
+        values = colours.pixels(mask)
+    except ValueError as error:
+        raise _wrong(pair.mask, str(error)) from None
     if form.binary:
-        values = (values > 0).astype(np.int64)
+        values = _foreground(values, pair.mask).astype(np.int64)
+    elif values.ndim == 3:
+        raise _wrong(pair.mask, f"holds colours ({mask.mode}), but a mask holds one class number for each pixel")
     values[np.isin(values, form.void)] = VOID
     wrong = values[(values != VOID) & ((values < 0) | (values >= form.classes))]
     if wrong.size:
         allowed = f"0 to {form.classes - 1} and {VOID} (void)"
         raise _wrong(pair.mask, f"holds the class {wrong[0]}, allowed are {allowed}")
-    return np.asarray(Image.fromarray(values.astype(np.uint8)).resize(form.wide, Image.Resampling.NEAREST))
+    return values
+
+
+def _foreground(values: np.ndarray, file: Path) -> np.ndarray:
+    """Return which pixels of a mask of one class are of it, bool (H, W)."""
+    values = values.max(2) if values.ndim == 3 else values
+    return values > (VOID // 2 if colours.is_blurred(file) else 0)
+
+
+def _of_table(mask: Image.Image, table: Table, pair: ImageMask, form: Form) -> np.ndarray:
+    """Return the class of each pixel of a mask that holds colours."""
+    blurred = colours.is_blurred(pair.mask)
+    reach = form.tolerance if form.tolerance is not None else table.reach if blurred else 0.0
+    values, stray = colours.numbered(mask, table, reach)
+    if stray is not None and not blurred and form.tolerance is None:
+        raise _wrong(
+            pair.mask,
+            f"holds the colour {list(stray)}, which dataset.colours does not name; add it (void: {list(stray)}"
+            " leaves it out), or take the nearest colour by dataset.tolerance",
+        )
+    return values
 
 
 def _of_segments(mask: Image.Image, segments: Mapping[int, int]) -> np.ndarray:
-    colours = np.asarray(mask.convert("RGB")).astype(np.int64)
-    ids, place = np.unique(colours @ np.array([1, 256, 65536]), return_inverse=True)
-    return np.array([segments.get(int(number), VOID) for number in ids])[place].reshape(colours.shape[:2])
+    pixels = np.asarray(mask.convert("RGB")).astype(np.int64)
+    ids, place = np.unique(pixels @ np.array([1, 256, 65536]), return_inverse=True)
+    return np.array([segments.get(int(number), VOID) for number in ids])[place].reshape(pixels.shape[:2])
 
 
-def _opened(path: Path, pair: ImageMask, *, load: bool = True) -> Image.Image:
+def _opened(path: Path, pair: ImageMask, form: Form, *, load: bool = True) -> Image.Image:
     """Return an image, or only its header, which gives its size."""
+    if form.own:
+        return opened(path, load=load)
     try:
         with Image.open(path) as image:
             if load:

@@ -3,13 +3,12 @@
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TypedDict, Unpack
 
 import numpy as np
-import pandas as pd
 
-from datasets.splits import MissingData
+SHARE = 0.2
+"""Of all rows, that validation and test each take unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class Rows:
 
     Attributes:
         features: float32 (N, F).
-        values: float32 (N,), what is predicted.
+        values: float32 (N,), what is predicted, or float64 where float32 could not hold small differences of it.
         index: int64 (N,), position of each row in the whole table, ascending.
     """
 
@@ -66,7 +65,8 @@ class TableSplits:
         """16 hex digits that change when any split gains, loses or changes a row."""
         digest = hashlib.sha256()
         for part in (self.train, self.valid, self.test):
-            for numbers in (part.index.astype("<i8"), part.values.astype("<f4"), part.features.astype("<f4")):
+            values = part.values.astype(part.values.dtype.newbyteorder("<"))
+            for numbers in (part.index.astype("<i8"), values, part.features.astype("<f4")):
                 digest.update(len(numbers).to_bytes(8, "little"))
                 digest.update(np.ascontiguousarray(numbers).tobytes())
         return digest.hexdigest()[:16]
@@ -77,8 +77,8 @@ class TableSettings(TypedDict):
 
     Attributes:
         train_size: Number of training rows; None takes all that the others leave.
-        valid_size: Number of validation rows.
-        test_size: Number of test rows.
+        valid_size: Number of validation rows, their share (below 1), or None: a fifth.
+        test_size: Number of test rows, likewise.
         split_seed: Chooses which rows; at least 0.
         outliers: Share of training values that are gross errors, at least 0 and below 0.5; a larger share keeps the
             errors of a smaller one.
@@ -86,38 +86,56 @@ class TableSettings(TypedDict):
     """
 
     train_size: int | None
-    valid_size: int
-    test_size: int
+    valid_size: float | None
+    test_size: float | None
     split_seed: int
     outliers: float
     outlier_size: float
 
 
-def read_csv(root: Path, path: str, target: str) -> tuple[np.ndarray, tuple[str, ...], pd.Series]:
-    """Read a CSV file with a header; columns of words become one column of 0 and 1 for each word.
+def part_sizes(
+    name: str, rows: int, train: int | None, valid: float | None, test: float | None, least: int, why: str
+) -> tuple[int, int, int]:
+    """Return how many rows train, validate and test.
 
     Args:
-        root: Where a relative ``path`` is looked for.
-        path: The file.
-        target: Name of the column to predict.
-
-    Returns:
-        Features, float64 (N, F); the name of each; the column to predict, as it is.
+        name: What an error message calls the table.
+        rows: Of the table.
+        train: Number of training rows; None: all that the others leave.
+        valid, test: Numbers, shares of all rows (below 1), or None: `SHARE`.
+        least: Rows that validation and test need.
+        why: What for, as the end of a sentence.
 
     Raises:
-        MissingData: There is no such file.
-        ValueError: It lacks the column, or a value is missing.
+        ValueError: There are too few; the sentence says which sizes would do.
     """
-    file = root / path
-    if not file.is_file():
-        raise MissingData(f"the table {file} does not exist: give dataset.path, relative to data.root or absolute.")
-    frame = pd.read_csv(file)
-    if target not in frame.columns:
-        raise ValueError(f"{file} has no column {target}: set dataset.target to one of {', '.join(frame.columns)}.")
-    if (lacking := int(frame.isna().any(axis=1).sum())) > 0:
-        raise ValueError(f"{lacking} of {len(frame)} rows of {file} lack a value: fill or remove them first.")
-    features = pd.get_dummies(frame.drop(columns=target), dtype=float)
-    return features.to_numpy(dtype=np.float64), tuple(map(str, features.columns)), frame[target]
+    shares = (SHARE if size is None else size for size in (valid, test))
+    valid_size, test_size = (round(size * rows) if 0 < size < 1 else int(size) for size in shares)
+    most = rows - valid_size - test_size
+    train_size = most if train is None else train
+    for what, size, needed in (
+        ("train_size", train_size, 1),
+        ("valid_size", valid_size, least),
+        ("test_size", test_size, least),
+    ):
+        if size < needed or train_size > most:
+            raise ValueError(
+                f"{what} is {size}, but {name} has {rows} rows in all, of which validation takes {valid_size} and the "
+                f"test {test_size}; {why}. Shares fit any table: dataset.valid_size=0.2 dataset.test_size=0.2."
+            )
+    return train_size, valid_size, test_size
+
+
+def ends(order: np.ndarray, sizes: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the rows of training, from the end of an order; of validation; and of the test, from its beginning."""
+    train, valid, test = sizes
+    return order[len(order) - train :], order[test : test + valid], order[:test]
+
+
+def dealt_rows(dealt: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the rows of training, validation and test from the part of each row (0, 1, 2)."""
+    train, valid, test = (np.flatnonzero(dealt == part) for part in range(3))
+    return train, valid, test
 
 
 def split(
@@ -125,6 +143,7 @@ def split(
     features: np.ndarray,
     values: np.ndarray,
     names: tuple[str, ...],
+    dealt: np.ndarray | None = None,
     **common: Unpack[TableSettings],
 ) -> TableSplits:
     """Divide a table at random: test rows from the beginning of one order, then validation, training from its end.
@@ -132,33 +151,31 @@ def split(
     Args:
         name: What an error message calls the table.
         features: (N, F) numbers.
-        values: (N,) numbers to predict.
+        values: (N,) numbers to predict, float32 or float64.
         names: Name of each feature.
+        dealt: int64 (N,), the part of each row: 0 trains, 1 is for validation, 2 for the test, others for nothing;
+            None: drawn by the split seed.
         common: Sizes of the parts and gross errors.
 
     Raises:
         ValueError: A size or a share cannot be had.
     """
-    valid_size, test_size, split_seed = common["valid_size"], common["test_size"], common["split_seed"]
-    outliers = common["outliers"]
-    most = len(values) - valid_size - test_size
-    train_size = most if common["train_size"] is None else common["train_size"]
-    for what, size in (("train_size", train_size), ("valid_size", valid_size), ("test_size", test_size)):
-        if size < 1 or most < 1 or train_size > most:
-            raise ValueError(
-                f"{what} is {size}, but {name} has {len(values)} rows in all; each part needs one or more."
-            )
+    split_seed, outliers = common["split_seed"], common["outliers"]
     if not 0 <= outliers < 0.5:
         raise ValueError(f"outliers is {outliers}; it must be at least 0 and below 0.5.")
     if split_seed < 0:
         raise ValueError(f"split_seed is {split_seed}; it must not be negative.")
-    whole = Rows(features.astype(np.float32), values.astype(np.float32), np.arange(len(values)))
+    sizes = part_sizes(
+        name, len(values), common["train_size"], common["valid_size"], common["test_size"], 2,
+        "a score of validation or test, such as R2, needs two rows at least",
+    )  # fmt: skip
+    whole = Rows(features.astype(np.float32), values, np.arange(len(values)))
     order = np.argsort(np.random.PCG64(split_seed).random_raw(len(values)), kind="stable")
-    train = whole.take(order[len(order) - train_size :])
+    train, valid, test = map(whole.take, ends(order, sizes) if dealt is None else dealt_rows(dealt))
     return TableSplits(
         train=with_outliers(train, outliers, common["outlier_size"], split_seed),
-        valid=whole.take(order[test_size : test_size + valid_size]),
-        test=whole.take(order[:test_size]),
+        valid=valid,
+        test=test,
         names=names,
         clean=train,
         gross=(outliers, common["outlier_size"]),

@@ -19,6 +19,9 @@ Plan a study, run what is missing, report.
   engine.workers=2              how many at once (also engine.per_device, .checkpoint_seconds, .timeout)
   tracking.enabled=false        no MLflow mirror (also tracking.uri=URI)
 
+python -m harness choose data=PATH budget=1h
+                                which loss for your data: all that fit race (python -m harness choose --help)
+
 Finished runs are never repeated: stop with Ctrl-C and start again whenever you like.
 Exit code: 0 all runs finished; 1 some failed (they are listed); 2 the request makes no sense; 130 interrupted.
 """
@@ -43,16 +46,22 @@ RUN_OPTIONS = ("data", "feed", "engine", "tracking", "device", "threads")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out the command line; return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or {"-h", "--help"} & set(given):
+    if not given or (given[0] != "choose" and {"-h", "--help"} & set(given)):
         print(__doc__)
         _print_studies()
         return 0
     from harness.errors import UsageError
 
+    if given[0] == "choose":
+        from harness import choose
+
+        carry_out, given = choose.main, given[1:]
+    else:
+        carry_out = _run
     # a scheduler's stop is a Ctrl-C, also where a shell has made us deaf to that one
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return _run(given)
+        return carry_out(given)
     except UsageError as error:
         print(error, file=sys.stderr)
         return 2
@@ -72,10 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_studies() -> None:
-    from harness.paths import CONF
+    from harness import compose
 
     print("Studies:")
-    for path in sorted((CONF / "study").glob("*.yaml")):
+    for name in compose.options("study"):
+        path = compose.file_of("study", name)
         question = next(
             (line[9:].strip() for line in path.read_text().splitlines() if line.startswith("question:")), ""
         )

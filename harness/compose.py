@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import schema
 from harness.errors import UsageError, unknown
-from harness.paths import CONF
+from harness.paths import CONF, OWN_CONF
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -41,8 +41,24 @@ class Composed:
 
 
 def options(group: str) -> list[str]:
-    """Return the names of all options of a config group."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    """Return the names of all options of a config group, the user's own among them."""
+    return sorted({path.stem for folder in _folders() for path in (folder / group).glob("*.yaml")})
+
+
+def file_of(group: str, name: str) -> Path:
+    """Return the file of an option; one of the checkout goes before the user's own of the same name.
+
+    Raises:
+        UsageError: no such option; the sentence has the nearest names.
+    """
+    for folder in _folders():
+        if (path := folder / group / f"{name}.yaml").is_file() and path.stem == name:
+            return path
+    raise unknown(group.replace("dataset", "data set"), name, options(group))
+
+
+def _folders() -> list[Path]:
+    return [CONF, *([] if OWN_CONF is None else [OWN_CONF])]
 
 
 @functools.cache
@@ -52,9 +68,7 @@ def option(group: str, name: str) -> Config:
     Raises:
         UsageError: no such option; the sentence has the nearest names.
     """
-    if name not in options(group):
-        raise unknown(group.replace("dataset", "data set"), name, options(group))
-    path = CONF / group / f"{name}.yaml"
+    path = file_of(group, name)
     if not any(word in path.read_text() for word in ("defaults:", "@package", "${")):  # Hydra has nothing to compose
         return loaded(path)
     if group == "task":  # its data set, model and losses are options of other groups, which it may override
@@ -176,7 +190,7 @@ def joined_roles(choices: Mapping[str, str], config: Config) -> str:
 @functools.cache
 def roles() -> frozenset[str]:
     """Return the keys ``loss.ROLE`` of all roles that tasks of conf/task/ have for their losses."""
-    texts = (path.read_text() for path in (CONF / "task").glob("*.yaml"))
+    texts = (file_of("task", name).read_text() for name in options("task"))
     return frozenset(name for text in texts for name in re.findall(r"/loss@(loss\.\w+):", text))
 
 
@@ -268,12 +282,31 @@ def explain(error: Exception, overrides: Iterable[str]) -> UsageError:
     return UsageError(f"{first}: see --help for what can be set.")
 
 
+@functools.cache
+def add_own_configs() -> None:
+    """Let Hydra find the user's own options in this process, after those of conf/."""
+    from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    class OwnConfigs(SearchPathPlugin):
+        """Hydra's search path with the user's own folder."""
+
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            """Add the folder behind all others."""
+            search_path.append("own", f"file://{OWN_CONF}")
+
+    if OWN_CONF is not None:
+        Plugins.instance().register(OwnConfigs)
+
+
 @contextlib.contextmanager
 def _hydra() -> Iterator[None]:
     """Let Hydra compose from conf/, also within a command that Hydra itself is carrying out."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
+    add_own_configs()
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:

@@ -16,7 +16,7 @@ from harness import address, compose, schema
 from harness.address import Addresses, RunSpec
 from harness.compose import GROUPS, Composed
 from harness.errors import UsageError, unknown
-from harness.paths import CONF, ROOT
+from harness.paths import ROOT
 
 REPEAT_SEEDS_FROM = 1000  # the baseline's other seeds, in the control "baseline repeated", are seed + 1000
 SEARCH: Mapping[str, tuple[str, ...]] = {  # what of a study's field search each track uses
@@ -129,9 +129,7 @@ def read_study(name: str, overrides: Iterable[str] = ()) -> Study:
     Raises:
         UsageError: unknown study or field, or a value that does not fit.
     """
-    if name not in compose.options("study"):
-        raise unknown("study", name, compose.options("study"))
-    content: dict[str, Any] = compose.loaded(CONF / "study" / f"{name}.yaml")
+    content: dict[str, Any] = compose.loaded(compose.file_of("study", name))
     known = {entry.name for entry in fields(Study)} - {"study", "overrides"}
     overrides = list(overrides)
     given = list(map(parsed, overrides))
@@ -148,7 +146,7 @@ def read_study(name: str, overrides: Iterable[str] = ()) -> Study:
     schema.check_study(name, content)
     content["search"] = _search() | content.get("search", {})
     own = str(content.pop("name", name))
-    own = _checked_name(own) if "name" in dict(given) else _default_name(own, overrides)
+    own = checked_name(own) if "name" in dict(given) else _default_name(own, overrides)
     study = _checked(Study(name=own, study=name, overrides=overrides, **content))
     _check_track(study, [path for path, _ in given])
     return study
@@ -164,7 +162,7 @@ def _default_name(study: str, overrides: Iterable[str]) -> str:
     return f"{study}-{hashlib.sha256(chr(10).join(asked).encode()).hexdigest()[:6]}" if asked else study
 
 
-def _checked_name(name: str) -> str:
+def checked_name(name: str) -> str:
     """Return the name that a sweep is to have, if it can name a folder of results/ that is nobody else's."""
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise UsageError(f"name={name} cannot name a folder: use letters, digits, dots and hyphens.")

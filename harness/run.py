@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from harness import schema
 from harness.compose import (
     GROUPS,
+    add_own_configs,
     alternatives,
     check_groups,
     check_others,
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed with a traceback
+    add_own_configs()
     sys.argv[1:] = for_hydra(given)
     statuses: list[str] = []
 
@@ -158,7 +160,7 @@ def _carry_out(job: Job) -> dict:
     from harness.training.job import ELSEWHERE, Stopped, carry_out, check
 
     room.check(records.RESULTS, 1)
-    if problem := check(job, lambda note: print(f"  {note}", flush=True)):
+    if problem := check(job, lambda note: print(note, flush=True)):
         raise UsageError(problem)
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))

@@ -31,6 +31,7 @@ SomeShare = Annotated[Number, Field(gt=0, le=1)]
 PartShare = Annotated[Number, Field(ge=0, lt=1)]
 Part = Annotated[Number, Field(gt=0, lt=1)]
 Text = Annotated[str, Field(min_length=1)]
+Level = Annotated[int, Field(ge=0, le=255)]
 Size = Annotated[list[Count], Field(min_length=2, max_length=2)]
 CountOrNull = Count | None
 PositiveOrNull = Positive | None
@@ -169,13 +170,47 @@ MISSING = "???"
 BY_NAME: dict[str, Any] = {"network": Network | None, "arguments": dict[str, Any] | None}
 """Settings of models that another library makes, or a builder of one's own."""
 OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
+    **{
+        ("dataset", name): {
+            "separator": Literal[",", ";", "|", "tab"] | None,
+            "decimal": Literal[".", ","] | None,
+            "header": bool | None,
+            "encoding": Text | None,
+            "missing": Literal["stop", "drop", "fill"],
+            "missing_words": list[Text],
+            "drop": list[Text],
+            "keep": list[Text],
+            "group": Text | None,
+            "valid_size": CountOrPart,
+            "test_size": CountOrPart,
+        }
+        for name in ("table", "labelled_table")
+    },
     **{("model", name): BY_NAME for name in ("timm", "torchvision", "smp", "torchvision_segmentation", "own")},
     ("dataset", "images"): {
         "size": SizeOrNull,
+        "range": Annotated[list[Number], Field(min_length=2, max_length=2)] | None,
+        "duplicates": Literal["warn", "drop", "allow"],
         "valid_size": CountOrPart,
         "test_size": CountOrPart,
     },
-    ("dataset", "folder"): {"classes": Annotated[list[Text], Field(min_length=2)]},
+    ("dataset", "folder"): {
+        "images": Text | None,
+        "masks_in": Text | None,
+        "mask_suffix": Text | None,
+        "group": Text | None,
+        "classes": Annotated[list[Text], Field(min_length=2)] | None,
+        "colours": dict[str, Level | Annotated[list[Level], Field(min_length=3, max_length=3)]] | None,
+        "tolerance": Amount | None,
+        "valid_size": CountOrPart,
+        "test_size": CountOrPart,
+    },
+    ("dataset", "boxes"): {
+        "group": Text | None,
+        "classes": Annotated[list[Text], Field(min_length=1)] | None,
+        "valid_size": CountOrPart,
+        "test_size": CountOrPart,
+    },
     ("dataset", "cifar10n"): {"labels": Literal["worse", "aggre", "random1", "random2", "random3"]},
     ("dataset", "coco"): {"annotations": Literal["panoptic", "stuff"]},
     ("dataset", "voc"): {"training_list": Literal["official", "augmented"]},
@@ -263,6 +298,7 @@ NO_EFFECT: tuple[tuple[str, str, Callable[[Group], bool]], ...] = (
     ("trainer.patience", "trainer.schedule=plateau", lambda trainer: trainer.get("schedule") == "plateau"),
     ("task.images_per_class", "task.sampler=balanced", lambda task: task.get("sampler") == "balanced"),
     ("task.overlap", "a task.crop", lambda task: task.get("crop") is not None),
+    ("dataset.tolerance", "dataset.colours", lambda dataset: bool(dataset.get("colours"))),
     ("dataset.outlier_size", "dataset.outliers above 0", lambda dataset: bool(dataset.get("outliers"))),
     ("model.weights", "model.pretrained=true", lambda model: bool(model.get("pretrained"))),
     ("stress.kind", "stress.rate above 0", lambda stress: bool(stress.get("rate"))),

@@ -171,6 +171,45 @@ def axis_title(column: str) -> str:
     return AXES.get(column) or column.removeprefix("axis.").rpartition(".")[2].replace("_", " ")
 
 
+PROPER = ("Dice", "Jaccard", "Tversky", "Huber", "Wasserstein", "Poly", "Gaussian", "Lovász", "Charbonnier", "Brier")
+"""First words of names that keep their capital within a sentence."""
+
+
+def mid_sentence(name: str) -> str:
+    """Return a name as it stands within a sentence: a capital stays in proper names and abbreviations alone, and what
+    follows a comma is put in brackets, so that names can be listed.
+
+    >>> mid_sentence("Cross-entropy"), mid_sentence("ArcFace"), mid_sentence("Dice"), mid_sentence("Poly-1")
+    ('cross-entropy', 'ArcFace', 'Dice', 'Poly-1')
+    >>> mid_sentence("Hinge, one-vs-rest + Dice")
+    'hinge (one-vs-rest) + Dice'
+    """
+    name = re.sub(r", ([^+,]+?)(?= \+|$)", r" (\1)", name)
+    first = re.split("[^A-Za-zÀ-ž]", name, maxsplit=1)[0]
+    proper = first in PROPER or len(first) < 2 or any(letter.isupper() for letter in first[1:])
+    return name if proper else f"{name[:1].lower()}{name[1:]}"
+
+
+def axis_value(column: str, value: str) -> str:
+    """Return a value of an axis of a study as words.
+
+    >>> axis_value("axis.stress.rate", "0.4"), axis_value("axis.stress.rate", "0"), axis_value("axis.loss.gamma", "2")
+    ('40 % wrong labels', 'clean labels', 'gamma 2')
+    >>> axis_value("axis.stress.ratio", "50"), axis_value("axis.stress.profile", "tail")
+    ('imbalance 1:50', 'tail profile')
+    """
+    if column == "axis.stress.profile":
+        return f"{value} profile"
+    if re.fullmatch(r"[0-9.]+", value):
+        if column == "axis.stress.rate":
+            return f"{100 * float(value):g} % wrong labels" if float(value) else "clean labels"
+        if column == "axis.stress.ratio":
+            return f"imbalance 1:{value}" if float(value) > 1 else "balanced classes"
+        if column == "axis.stress.share":
+            return f"{100 * float(value):g} % of the images"
+    return f"{axis_title(column)} {value}"
+
+
 def slug(text: str) -> str:
     """Return a text as a name for files and anchors.
 

@@ -278,7 +278,8 @@ class CurricularFace(ArcFace):
         counted = torch.ones_like(true) if mask is None else mask.to(true.dtype)
         count = counted.sum()
         mean = (true * counted).sum() / count.clamp_min(1)
-        self.seen.copy_(torch.where(count > 0, self.smoothing * mean + (1 - self.smoothing) * self.seen, self.seen))
+        moved = self.smoothing * mean + (1 - self.smoothing) * self.seen
+        self.seen = torch.where(count > 0, moved, self.seen).to(self.seen.dtype)
 
 
 @about(
@@ -348,7 +349,7 @@ class AdaFace(CosineHead):
         new = torch.stack([mean, variance.sqrt()])
         moved = self.smoothing * new + (1 - self.smoothing) * self.norms
         # one item has no deviation
-        self.norms.copy_(torch.where(count > 1, moved, self.norms))
+        self.norms = torch.where(count > 1, moved, self.norms).to(self.norms.dtype)
 
 
 @about(
@@ -464,7 +465,7 @@ class LSoftmax(CosineHead):
         target, mask = masked_labels(target, mask)
         check_features(features, target, self.weight.shape[1], len(self.weight))
         if self.training and len(target):
-            self.steps.add_(1 if mask is None else mask.any())
+            self.steps = self.steps + (1 if mask is None else mask.any())
         logits, true = self.logits(features), functional.normalize(self.weight[target])
         cosines = (unit(features.to(true.dtype)) * true).sum(1, keepdim=True)
         lengths = features.to(logits.dtype).norm(dim=1, keepdim=True)

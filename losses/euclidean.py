@@ -64,7 +64,8 @@ class Center(nn.Module):
         if mask is not None:
             member = member * mask.unsqueeze(1)
         step = member.T @ away / (1 + member.sum(0)).unsqueeze(1)
-        self.centres.add_(step, alpha=self.alpha)
+        # replaced, not changed: a compiled backward pass may read them once more
+        self.centres = torch.add(self.centres, step, alpha=self.alpha).to(self.centres.dtype)
 
 
 # ---------------------------------------------------------------- of all items of a batch

@@ -435,7 +435,7 @@ class MovingGHM(nn.Module):
     def _follow(self, counts: Tensor) -> Tensor:
         moved = self.momentum * self.density + (1 - self.momentum) * counts.to(self.density.dtype)
         if self.training:
-            self.density.copy_(torch.where(counts > 0, moved, self.density))
+            self.density = torch.where(counts > 0, moved, self.density)
         return moved.to(counts.dtype)
 
 

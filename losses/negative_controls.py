@@ -1,9 +1,10 @@
 """Negative controls: losses that are wrong on purpose, to show that a study finds a difference where there is one."""
 
+import torch
 from torch import Tensor
 
 from losses.loss import about
-from losses.probability import entropy_of_classes
+from losses.probability import binary_cross_entropy, entropy_of_classes
 from losses.quantity import quantile
 
 
@@ -45,6 +46,30 @@ def negative_control_blind(logits: Tensor, target: Tensor) -> Tensor:
     tensor([0.6931, 0.0000])
     """
     return entropy_of_classes(logits, target) * (target % 2 == 0)
+
+
+@about(
+    name="Negative control, odd labels",
+    family="control",
+    kind="binary_logits",
+    link="sigmoid",
+    paper="none: a control",
+    evidence="H",
+)
+def negative_control_labels(logits: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy that ignores every second label, so that no model learns it.
+
+    L = -t ln p - (1-t) ln(1-p), p = sigmoid(z), or 0 where the last dimension has an odd position. logits and target (0
+    to 1) of one shape (N,...,K), which is returned; a single dimension holds one label, which is learnt.
+
+    >>> import torch
+    >>> negative_control_labels(torch.zeros(1, 2), torch.tensor([[0.0, 1.0]]))
+    tensor([[0.6931, 0.0000]])
+    """
+    found = binary_cross_entropy(logits, target)
+    if logits.ndim < 2:
+        return found
+    return found * (torch.arange(logits.shape[-1], device=logits.device) % 2 == 0)
 
 
 @about(

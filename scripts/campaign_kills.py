@@ -1,7 +1,10 @@
-"""python -m scripts.campaign_kills [--kills N] [PART ...]: kill -9 at random moments, and what is lost by it.
+"""python -m scripts.campaign_kills [--kills N] [--cold] [PART ...]: kill -9 at random moments, and what is lost by it.
 
 Parts: run, sweep, search, mirror, report, publication. Each command is killed again and again, at moments drawn from
 the time that it takes undisturbed, until it comes to its end; then it begins anew, until it was killed N times.
+
+A victim is forked from a server that has imported everything, as are the workers of its sweep: most of a command's
+seconds are the start of Python, in which there is nothing to lose. With --cold each is a new process.
 
 lost: what is missing at the end. repeated: records written twice. wrong: numbers or files that differ from undisturbed
 ones. tracebacks: of commands that were let to their end. Exit code: 1 if there is any of them.
@@ -11,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
+import multiprocessing
 import os
 import random
 import shutil
@@ -40,6 +45,26 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "publication": ("harness.records", "publish", "tried"),
 }
 TRAINED = ("run", "sweep", "search")
+WARM = (
+    "harness.__main__",
+    "harness.run",
+    "harness.studies.sweep",
+    "harness.training.loop",
+    "harness.training.isolation",
+    "harness.tasks.classification",
+    "harness.report",
+    "harness.report.__main__",
+    "harness.records.__main__",
+    "harness.records.publish",
+    "harness.tracking.__main__",
+    "alembic.command",
+    "mlflow.tracking",
+    "pyarrow.feather",
+    "statsmodels.stats.multitest",
+)
+"""What the server imports before it forks a victim."""
+ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Settings by which these imports start no thread that computes: a process that has some is not safe to fork."""
 HEAD = ("", "kills", "ends", "lost", "repeated", "wrong", "tracebacks", "seconds")
 ENOUGH = 8
 """Kills after which a command is let to its end: else a slow machine would never see one."""
@@ -67,12 +92,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("part", nargs="*", choices=[*COMMANDS, []], default=list(COMMANDS))
     parser.add_argument("--kills", type=int, default=20, help="of every part (default: 20; 170 make a thousand in all)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("--cold", action="store_true", help="start a new Python for every victim")
     given = parser.parse_args(arguments)
     found = {}
     with tempfile.TemporaryDirectory() as folder:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        os.environ |= {"LOSSBENCH_RESULTS": str(Path(folder) / "tried"), "OMP_WAIT_POLICY": "PASSIVE", **ALONE}
         for part in given.part or COMMANDS:
-            found[part] = campaign(part, given.kills, Path(folder) / part, random.Random(f"{given.seed} {part}"))
-            print(f"{part}: {_row(part, found[part])[1:]}", file=sys.stderr, flush=True)
+            found[part] = campaign(
+                part, given.kills, Path(folder), random.Random(f"{given.seed} {part}"), cold=given.cold
+            )
     rows = [HEAD, *(_row(part, counts) for part, counts in found.items())]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
     for row in rows:
@@ -88,68 +117,138 @@ def _row(part: str, c: Counts) -> tuple[str, ...]:
     return (part, *map(str, (c.kills, c.ends, c.lost, c.repeated, c.wrong, c.tracebacks, round(c.seconds))))
 
 
-def campaign(part: str, kills: int, folder: Path, moments: random.Random) -> Counts:
-    """Kill the command of a part so many times, and return what came of it."""
-    began, counts = time.monotonic(), Counts()
-    clean, seconds = _undisturbed(part, folder)
+def campaign(part: str, kills: int, folder: Path, moments: random.Random, cold: bool = False) -> Counts:
+    """Kill the command of a part so many times, and return what came of it.
+
+    It works in the subfolder ``tried``, which is the folder of results of all commands.
+    """
+    began, counts, results = time.monotonic(), Counts(), folder / "tried"
+    seconds = _undisturbed(part, folder, cold)
     while counts.kills < kills:
-        results = folder / "tried"
         shutil.rmtree(results, ignore_errors=True)
         if part not in TRAINED:
             shutil.copytree(folder / "base", results)
         counts.stamps = stamps(results)
         for attempt in range(ENOUGH + 1):
             limit = None if attempt == ENOUGH or counts.kills >= kills else moments.uniform(0, 1.1 * seconds)
-            said = _killed(results, COMMANDS[part], limit)
+            start = time.monotonic()
+            said = _killed(results, COMMANDS[part], limit, cold)
+            taken = time.monotonic() - start
             _check_records(results, counts)
             if said is not None:
+                seconds = max(taken, seconds if attempt else 0)  # what it takes changes with what else runs
                 counts.ends += 1
                 counts.tracebacks += said[0] != 0 or "Traceback (most recent call last)" in said[1]
                 break
             counts.kills += 1
-        _compare(part, clean, results, counts)
-    counts.seconds = time.monotonic() - began
+        _compare(part, folder / "clean", results, counts)
+        counts.seconds = time.monotonic() - began
+        print(f"{part}: {_row(part, counts)[1:]}", file=sys.stderr, flush=True)
     return counts
 
 
-def _undisturbed(part: str, folder: Path) -> tuple[Path, float]:
-    """Carry out a part's command once; return its results folder, and how many seconds it took.
+def _undisturbed(part: str, folder: Path, cold: bool) -> float:
+    """Carry out a part's command and leave what comes of it in the folder ``clean``; return the seconds it takes.
 
-    What the command needs before it stands in the folder base.
+    What the command needs before it stands in the folder ``base``. The first time does not count: it reads files that
+    no one has read before.
     """
-    clean = folder / "clean"
+    results, clean, base = folder / "tried", folder / "clean", folder / "base"
+    for each in (results, clean, base):
+        shutil.rmtree(each, ignore_errors=True)
     if part not in TRAINED:
-        _killed(folder / "base", STUDY, None)
-        shutil.copytree(folder / "base", clean)
-    began = time.monotonic()
-    said = _killed(clean, COMMANDS[part], None)
-    if said is None or said[0]:
-        raise SystemExit(f"{part} does not come to its end undisturbed: {said}")
-    return clean, time.monotonic() - began
+        _killed(results, STUDY, None, cold)
+        shutil.copytree(results, base)
+    seconds = 0.0
+    for _ in range(2):
+        shutil.rmtree(results, ignore_errors=True)
+        if part not in TRAINED:
+            shutil.copytree(base, results)
+        began = time.monotonic()
+        said = _killed(results, COMMANDS[part], None, cold)
+        seconds = time.monotonic() - began
+        if said is None or said[0]:
+            raise SystemExit(f"{part} does not come to its end undisturbed: {said}")
+    shutil.move(results, clean)
+    return seconds
 
 
-def _killed(results: Path, command: Sequence[str], limit: float | None) -> tuple[int, str] | None:
+def _killed(results: Path, command: Sequence[str], limit: float | None, cold: bool) -> tuple[int, str] | None:
     """Run a command and kill it, with nothing else, after ``limit`` seconds; wait until its workers have noticed.
 
     Return its exit code and what it said; None if it was killed.
     """
-    environment = os.environ | {"LOSSBENCH_RESULTS": str(results)}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    more: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    process = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, env=environment, **more)
-    try:
-        said, _ = process.communicate(timeout=limit)
-        return process.returncode, said
-    except subprocess.TimeoutExpired:
-        children = _descendants(process.pid)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        deadline = time.monotonic() + 60
-        while any(Path(f"/proc/{pid}").exists() for pid in children):
-            if time.monotonic() > deadline:
-                raise SystemExit(f"{' '.join(command)}: processes outlive it by a minute") from None
-            time.sleep(0.02)
+    output = results.parent / "said"
+    output.write_bytes(b"")
+    victim = (_Cold if cold else _Warm)(command, output)
+    code = victim.ended(limit)
+    if code is not None:
+        return code, output.read_text(errors="replace")
+    children = victim.workers()
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.ended(None)
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in children):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{' '.join(command)}: processes outlive it by a minute")
+        time.sleep(0.02)
+    return None
+
+
+class _Cold:
+    """A command as a new process.
+
+    Args:
+        command: module and arguments.
+        output: file for what it prints.
+    """
+
+    def __init__(self, command: Sequence[str], output: Path) -> None:
+        with output.open("wb") as file:
+            self.process = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, stdout=file, stderr=file)
+        self.pid = self.process.pid
+
+    def ended(self, limit: float | None) -> int | None:
+        """Return the exit code of the process once it ends; None if it has not within ``limit`` seconds."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(limit)
         return None
+
+    def workers(self) -> list[int]:
+        """Return the processes that it has started."""
+        return _descendants(self.pid)
+
+
+class _Warm:
+    """A command as a process forked from the server; arguments as those of `_Cold`."""
+
+    def __init__(self, command: Sequence[str], output: Path) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(WARM))
+        self.process = context.Process(target=_carry_out, args=(tuple(command), str(output)))
+        self.process.start()
+        self.pid = self.process.pid
+
+    def ended(self, limit: float | None) -> int | None:
+        """Return the exit code of the process once it ends; None if it has not within ``limit`` seconds."""
+        self.process.join(limit)
+        return self.process.exitcode
+
+    def workers(self) -> list[int]:
+        """Return the processes that it has started, or has asked the server for: all that the server has."""
+        return [pid for child in _descendants(os.getpid()) for pid in _descendants(child)]
+
+
+def _carry_out(command: Sequence[str], output: str) -> None:
+    """Be a command: call its module's main, with what it prints going to a file."""
+    with open(output, "ab") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    name, *arguments = command
+    sys.argv = [name, *arguments]
+    if importlib.util.find_spec(name).submodule_search_locations:
+        name += ".__main__"
+    sys.exit(importlib.import_module(name).main(arguments))
 
 
 def _descendants(pid: int) -> list[int]:

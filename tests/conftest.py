@@ -91,7 +91,7 @@ def two_roles(tmp_path, monkeypatch):
     conf = tmp_path / "conf"
     shutil.copytree(paths.CONF, conf)
     (conf / "task" / "two_roles.yaml").write_text(TWO_ROLES)
-    for module in ("harness.compose", "harness.plan", "harness.run"):
+    for module in ("harness.compose", "harness.run"):
         monkeypatch.setattr(f"{module}.CONF", conf)
     caches = (compose.roles, compose.option)
     for cache in caches:

@@ -179,7 +179,7 @@ def test_behaviours_that_are_damaged_are_passed_over(damage, made, tmp_path):
 def test_a_run_whose_record_is_damaged_is_run_again_by_the_same_command(damage, made, nothing_said, tmp_path):
     study, runs, *_ = made
     results, path = damaged_copy(made, tmp_path, "runs/KEY/record.json", damage)
-    work = sweep._Work({}, lambda: None, results, ADDRESSES, study)
+    work = sweep.Work({}, lambda: None, results, ADDRESSES, study)
     assert [run.key for run in work.missing(runs)] == [runs[0].key]
     assert (path.exists(), path.with_name("record.json.damaged").exists()) in [
         (False, True),
@@ -194,7 +194,7 @@ def test_records_that_were_read_are_not_read_by_every_sweep(made, tmp_path, monk
     shutil.copytree(results, tmp_path / "results")
     records.load_study("small", tmp_path / "results")
     monkeypatch.setattr(records, "read", None)
-    assert sweep._Work({}, lambda: None, tmp_path / "results", ADDRESSES, study).missing(runs) == []
+    assert sweep.Work({}, lambda: None, tmp_path / "results", ADDRESSES, study).missing(runs) == []
 
 
 @pytest.fixture(scope="module")

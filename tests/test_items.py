@@ -7,6 +7,7 @@ import torch
 from harness.metrics import items
 from harness.metrics.classification import ClassificationMetrics
 from harness.metrics.localisation import RunningOverlaps
+from harness.metrics.multilabel import MultilabelMetrics
 from harness.metrics.regression import metrics as of_regression
 from harness.metrics.segmentation import ConfusionMetrics
 from harness.records import items as kept_items
@@ -18,6 +19,7 @@ FEW = {
     "segmentation": ("model=fcn_micro", "dataset.train_size=16", "dataset.valid_size=8", "dataset.test_size=12"),
     "localisation": ("dataset.train_size=64", "dataset.valid_size=8", "dataset.test_size=12"),
     "regression": (),
+    "multilabel": ("dataset.train_size=100", "dataset.valid_size=40", "dataset.test_size=50"),
 }
 
 
@@ -78,6 +80,21 @@ def test_item_scores_of_masks(metric):
         scores, made.scores(classes)[metric],
         lambda rows: masked(truth[rows], predicted[rows], keep=False).scores(classes)[metric],
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("metric", ["map", "exact_match", "label_accuracy"])
+def test_item_scores_of_several_labels(metric):
+    rng = np.random.default_rng(0)
+    truth = rng.random((N, 3)) < [0.5, 0.3, 0.2]
+    logits = np.round(rng.normal(size=(N, 3)) + 1.5 * truth - 0.7, 1)  # some are ties
+
+    def made(rows):
+        found = MultilabelMetrics("sigmoid")
+        found.add(torch.from_numpy(logits[rows]), torch.from_numpy(truth[rows]))
+        return found
+
+    scores = items.scores(metric, made(np.arange(N)).items(torch.arange(N)))
+    check(scores, made(np.arange(N)).scores()[metric], lambda rows: made(rows).scores()[metric])
 
 
 @pytest.mark.parametrize("metric", ["r2", "rmse", "mae"])

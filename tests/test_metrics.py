@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torchmetrics.functional as reference
+from hydra.utils import get_class
 from torchmetrics.functional import classification as classes
 from torchvision.ops import box_iou
 
@@ -88,6 +89,12 @@ def test_what_is_declared_is_found_and_within_its_bounds(make, known):
     for metric in known:
         assert metric.low is None or found[metric.key] >= metric.low
         assert metric.high is None or found[metric.key] <= metric.high
+
+
+def test_metrics_known_without_a_task_are_those_of_the_task():
+    assert len(declared.BY_TASK) == 5
+    for target, metrics in declared.BY_TASK.items():
+        assert get_class(target).metrics == metrics
 
 
 def test_classification_is_torchmetrics():

@@ -32,6 +32,7 @@ from harness.report import figures, latex, multiples
 from harness.report.__main__ import main
 from harness.report.items import Column, Entry, Notice, Row, Section, Table
 from harness.report.sections import (
+    answer,
     best,
     classes,
     controls,
@@ -152,9 +153,9 @@ def test_an_average_never_hides_a_reversal(study, tmp_path):
 
 def test_many_cells_get_a_table_of_verdicts_best_loss_first():
     a = Analysis(synthetic.study(seeds=range(1, 8), models=tuple(synthetic.MODELS), mishaps=False, history=False))
-    table = table_of(verdicts.section(a), "verdicts")
-    assert [column.title for column in table.columns] == ["loss", *synthetic.MODELS]
-    assert (texts(table, "loss")[0], texts(table, "loss")[-1]) == ("ngl", "mae_prob")
+    table = table_of(answer.section(a), "verdicts")
+    assert [column.title for column in table.for_reading().columns] == ["loss", *synthetic.MODELS]
+    assert (texts(table, "id")[1], texts(table, "id")[-1]) == ("ngl", "mae_prob")
     assert all(text.startswith("worse −31.") or text.startswith("worse −30.") for text in texts(table, "cell_3")[-1:])
 
 
@@ -424,7 +425,7 @@ def test_a_negative_control_that_is_not_found_is_loud():
     assert "negative control" in words
     assert "was not found" in words
     loud = Analysis(synthetic.study(mishaps=False, history=False, control_shift=0.0))
-    assert verdicts.notices(loud)[0].tone == "alarm"
+    assert answer.section(loud).items[0] == Notice(controls.alarms(loud)[0], "alarm")
 
 
 def test_a_negative_control_that_comes_out_better_is_loud():
@@ -524,7 +525,7 @@ def test_a_withheld_verdict_says_why_wherever_it_is_shown(study, tmp_path):
     counted = next(row for row in read_csv(tmp_path, "withheld") if "edge" in row["reason"])
     assert (counted["verdicts"], counted["cells"], counted["losses"]) == ("2", "2", "ngl")
     summary = report.summary(made)
-    assert re.search(r"^ngl +withheld \[1\]", summary, re.MULTILINE)
+    assert re.search(r"^ngl +◇ withheld \[1\]", summary, re.MULTILINE)
     assert "1 the search ended at the edge of the learning rates tried" in summary
 
 
@@ -552,17 +553,18 @@ def test_every_reason_has_a_kind_and_a_remedy(study):
 
 def test_the_losses_that_may_be_the_best_head_the_report(study, analysis, folder):
     made = compose(study)
-    assert made.sections[0].id == "best"
-    table = table_of(made.sections[0], "best")
+    assert [section.id for section in made.sections[:2]] == ["answer", "best"]
+    table = table_of(made.sections[1], "best")
     assert texts(table, "where")[0] == "over all cells"
     assert texts(table, "size") == ["3 of 10", "3 of 10", "1 of 10"]
     assert texts(table, "unbeaten") == ["ngl"] * 3
     assert texts(table, "withheld")[1] == "bce_ovr and hinge_ww"  # of which runs failed or are missing
-    beaten = by_loss(table_of(made.sections[0], "best-losses"), "beaten_by")
+    beaten = by_loss(table_of(made.sections[1], "best-losses"), "beaten_by")
     assert beaten["mae_prob"].text == "ngl"
-    head = (folder / "report.md").read_text().split("## ")[1]
-    assert "3 of 10 losses may be the best: ngl, which no other beats" in head
-    assert "1 of 10 losses may be the best: ngl." in " ".join(report.summary(study).split())
+    markdown = (folder / "report.md").read_text()
+    assert "On cnn_micro, 3 of 10 losses may be the best (95 % confidence): NGL" in markdown.split("## Which")[0]
+    assert "3 of 10 losses may be the best: ngl, which no other beats" in markdown
+    assert "On vit_nano, 1 of 10 losses is the best (95 % confidence): NGL." in " ".join(report.summary(study).split())
 
 
 def test_where_every_loss_may_be_the_best_one_sentence_says_so():
@@ -827,7 +829,7 @@ def test_the_terminal_gets_a_table_of_at_most_100_columns(study, monkeypatch):
         a.metric.difference(a.comparisons[a.cells[0], "ngl"]),
         a.metric.interval(a.outcomes[a.cells[0], "ngl"].values),
     )
-    assert re.search(rf"^ngl +better +{re.escape(difference)} +{re.escape(mean)} +12$", text, re.MULTILINE)
+    assert re.search(rf"^ngl +▲ better +{re.escape(difference)} +{re.escape(mean)} +12$", text, re.MULTILINE)
     assert "2/12 diverged" in text
     assert "simultaneous 95 % intervals over the 9 losses of a cell" in " ".join(text.split())
 
@@ -837,8 +839,9 @@ def test_the_terminal_is_as_wide_as_it_is(study, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     text = report.summary(study)
     assert max(map(len, text.splitlines())) <= columns
-    assert re.search(r"^ngl +better", text, re.MULTILINE)
-    assert ("mean (%)" in text) == (columns == 120)
+    assert re.search(r"^ngl +▲ better", text, re.MULTILINE)
+    assert ("difference (points)" in text) == (columns >= 60), "the effect stands wherever there is room"
+    assert ("mean (%)" in text) == (columns >= 80)
 
 
 def test_the_report_needs_no_torch(tmp_path):

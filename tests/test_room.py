@@ -42,7 +42,7 @@ def refusing(number):
 
 @pytest.mark.parametrize("number", sorted(store.NO_ROOM))
 def test_a_folder_that_cannot_be_written_is_found_out_first(number, study, runs, tmp_path, monkeypatch):
-    work = sweep._Work({"threads": 1, "engine": {"workers": 1}}, pytest.fail, tmp_path, ADDRESSES, study)
+    work = sweep.Work({"threads": 1, "engine": {"workers": 1}}, pytest.fail, tmp_path, ADDRESSES, study)
     monkeypatch.setattr(room.os, "fsync", refusing(number))
     with pytest.raises(UsageError, match="nothing can be written to") as found:
         work.check(runs)

@@ -1,6 +1,7 @@
 """Imports point one way, names lead to files, and nothing is installed over other people's packages."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ import losses
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"losses", "datasets", "torch", "timm", "mlflow", "hydra", "omegaconf"}
 LAW = {
-    "harness": "",
     "paths": "",
+    "harness": "paths",
     "text": "",
     "errors": "text",
     "hardware": "errors torch",
@@ -35,8 +36,8 @@ LAW = {
     "plan": "address compose errors paths schema hydra",
     "records": "address behaviour errors journal metrics.declared metrics.items paths plan text",
     "training": (
-        "address behaviour errors hardware models records.lease records.store tasks text datasets.splits hydra losses "
-        "torch"
+        "address behaviour errors feeds hardware metrics.declared models records.lease records.store tasks text "
+        "datasets.splits hydra losses torch"
     ),
     "engines": "errors hardware training.isolation training.job",
     "studies": (
@@ -47,9 +48,16 @@ LAW = {
     "analysis": "compose errors metrics.declared paths records selection text",
     "tracking": "analysis errors paths records mlflow",
     "report": "analysis compose errors hardware metrics.declared paths plan records selection text tracking.store",
-    "catalogue": "compose paths records report tasks hydra losses omegaconf torch",
+    "catalogue": "analysis compose paths records report tasks text hydra losses omegaconf torch",
+    "site": "analysis catalogue paths records report text",
+    "report.__main__": "analysis errors records report site text",
+    "project": "errors",
+    "look": "compose errors feeds plan tasks text datasets torch",
     "run": "address compose errors paths plan records schema studies training hydra omegaconf",
-    "__main__": "analysis compose errors paths plan records report schema studies tracking",
+    "choose": (
+        "analysis catalogue compose errors fingerprints look plan records report schema studies text tracking hydra"
+    ),
+    "__main__": "analysis choose compose errors paths plan records report schema studies tracking",
 }
 """What each room of the harness may import, of the harness and of `HEAVY`; a room knows none that stands below it."""
 FORMULAS = ("losses", "torch")
@@ -154,3 +162,23 @@ def test_the_lock_holds_names_and_versions_only():
         assert name.strip()
         assert version.strip()
         assert "/" not in line
+
+
+def test_the_lock_for_cpus_is_the_lock_without_cuda():
+    def pinned(name):
+        lines = (ROOT / name).read_text().splitlines()
+        return {
+            line for line in lines if not line.startswith(("nvidia-", "cuda-", "triton=", "torch=", "torchvision="))
+        }
+
+    assert pinned("requirements-cpu.lock") == pinned("requirements.lock")
+    lock = dict(re.findall(r"^(torch|torchvision)==(\S+)$", (ROOT / "requirements.lock").read_text(), flags=re.M))
+    for name, version in lock.items():
+        lines = [
+            line for line in (ROOT / "requirements-cpu.lock").read_text().splitlines() if line.startswith(f"{name}==")
+        ]
+        assert lines == [
+            f"{name}=={version}+cpu ; sys_platform != 'darwin'",
+            f"{name}=={version} ; sys_platform == 'darwin'",
+        ]
+    assert len(lock) == 2

@@ -265,7 +265,7 @@ def swept(tmp_path, monkeypatch):
             }  # fmt: skip
             records.save(records.run_folder(run.key, tmp_path), record, pd.DataFrame({"epoch": [1]}))
 
-    monkeypatch.setattr(sweep._Work, "carry_out", made_up)
+    monkeypatch.setattr(sweep.Work, "carry_out", made_up)
 
     def call(study, undecided=lambda data: set()):
         ran.clear()

@@ -33,7 +33,7 @@ def diabetes(
     return tables.split(
         "diabetes",
         np.asarray(table["data"]),
-        np.asarray(table["target"]),
+        np.asarray(table["target"], dtype=np.float32),
         tuple(table["feature_names"]),
         **common,
     )

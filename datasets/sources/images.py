@@ -1,26 +1,47 @@
-"""Images of your own with a class each: a folder for each class, or a list of files and labels."""
+"""Images of your own with a class each, or several: in folders, listed in a table, or packed in parquet."""
 
-import csv
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple, TypedDict, Unpack
 
 import numpy as np
-from PIL import Image, ImageOps
+import torch
+from PIL import Image
 
-from datasets.decoded import BROKEN, Decoded
+from datasets import duplicates, inspection, listed_tables, listings, pixels
+from datasets.decoded import Decoded
 from datasets.files import reads
-from datasets.splits import Images, MissingData, Splits, check_size, numbered, part, split, stratified_order
+from datasets.grouped import OwnSplits, deal, entries, numbers, strata
+from datasets.inspection import Seen
+from datasets.listings import NONE, Entry, Listing
+from datasets.splits import Images, MissingData, check_size, numbered, stratified_order
+from datasets.tagged import TaggedImages, TaggedSplits
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-LIST = "labels.csv"
-PARTS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
-"""Folders, and entries of the column `split`, by the part that they stand for."""
 SHARE = 0.2
 """Of the images that are left, where a part has no folder of its own and no size."""
+DAMAGED = ("stop", "skip")
+DUPLICATES = ("warn", "drop", "allow")
+FIRST_KEPT = ("test", "valid", "train", NONE)
+"""In which part an image stays of which others are copies: what is tested stays as it was."""
 
-Labelled = dict[str, list[tuple[Path, str]]]
-"""Files and the names of their classes, by part."""
+
+class Sizes(TypedDict):
+    """How many images each part has.
+
+    Attributes:
+        train_size: Number of training images; None takes all that are left.
+        valid_size: Number of validation images, or their share (below 1); None takes all, or a fifth of the training
+            images where there are none.
+        test_size: Number of test images, or their share, likewise.
+        split_seed: Chooses which images; at least 0.
+    """
+
+    train_size: int | None
+    valid_size: float | None
+    test_size: float | None
+    split_seed: int
 
 
 @reads("{path}")
@@ -29,171 +50,337 @@ def images(
     *,
     download: bool = False,
     path: str,
+    table: str | None,
+    file: str | None,
+    label: str | Sequence[str] | None,
+    group: str | None,
     channels: int,
     size: Sequence[int] | None,
-    train_size: int | None,
-    valid_size: float | None,
-    test_size: float | None,
-    split_seed: int,
-) -> Splits:
-    """Images in files, decoded when they are needed; classes are sorted by name.
+    range: Sequence[float] | None,
+    damaged: str,
+    duplicates: str,
+    **sizes: Unpack[Sizes],
+) -> OwnSplits:
+    """Images in files, decoded when they are needed.
 
-    Three layouts: `CLASS/FILE`; `train/CLASS/FILE` and, if wanted, the same in `valid` (or `val`, `validation`) and
-    `test`; or a table `labels.csv` with the columns file, label and, if wanted, split, whose order is kept. Parts that
-    are not there are drawn from the training images, with the same share of every class.
+    What is found in the folder decides how it is read (`datasets.listings`, `datasets.listed_tables`): a table that
+    is named, or `labels.csv`, or `metadata.csv` or `.jsonl` as the Hugging Face hub has them; parquet files with packed
+    images; folders named after classes, in `train`, `valid` (`val`, `validation`) and `test` or not; else the only
+    table that there is. Parts that are not there are drawn from the training images, with the same share of
+    every class.
 
     Args:
         root: Folder of all data sets.
         download: Not used.
         path: Folder of this data set, below `root` or absolute.
+        table: File of names and labels, below `path`; None: as described.
+        file: Its column of files; None: that whose entries are images of the folder.
+        label: Its column of labels, or the columns of 0 and 1 of all classes; None recognises them by their names.
+        group: What must not stand in two parts: a column of the table, or ``regex:`` and an expression on file names.
         channels: 3 for colour, 1 for grey.
         size: Height and width to which all images are brought (averaged down); None: they have one size already.
-        train_size: Number of training images; None takes all that are left.
-        valid_size: Number of validation images, or their share (below 1); None takes all, or a fifth of the training
-            images where there are none.
-        test_size: Number of test images, or their share, likewise.
-        split_seed: Chooses which images; at least 0.
+        range: Values of images of more than 8 bits that become 0 and 255; None: what they use (see
+            `datasets.pixels.usual_span`).
+        damaged: What a file that cannot be used does: `stop`, or `skip` it and say so.
+        duplicates: What is done where an image, or nearly the same picture, stands in two parts: `warn`, `drop` (one of
+            each set of copies is kept, in the test if it is there), or `allow`, which does not look for them.
+        sizes: Of the parts; see `Sizes`.
 
     Raises:
-        MissingData: There is no such folder, it has another layout, or a file is missing; one that is damaged is
-            reported when it is decoded.
+        MissingData: There is no such folder, it is organised in another way, or a file is missing or damaged.
         ValueError: A setting is out of its range.
     """
+    form = Form(channels, size, range, damaged, duplicates)
+    _check(form)
+    listing = listings.grouped(_listed(root / path, table, file, label, damaged == "skip"), group)
+    return _read(path, listing, form, group is not None, sizes)
+
+
+class Form(NamedTuple):
+    """What images are brought to, and what is done with those that cannot be used, or stand twice; see `images`."""
+
+    channels: int
+    size: Sequence[int] | None
+    range: Sequence[float] | None
+    damaged: str
+    duplicates: str
+
+
+def _read(name: str, listing: Listing, form: Form, groups: bool, sizes: Sizes) -> OwnSplits:
+    """Return the splits of a data set of which all images are listed."""
+    seen = (inspection.headers if form.duplicates == "allow" else inspection.decoded)(listing.entries)
+    listing, seen, skipped = _usable(listing, seen, form.damaged)
+    notes = [*listing.notes, *skipped[:1]]
+    if form.duplicates != "allow":
+        listing, seen, said = _without_copies(listing, seen, form.duplicates == "drop")
+        notes += said
+    wanted = tuple(form.size) if form.size is not None else inspection.one_size(seen)
+    span, said = _span(seen, form.range)
+    read = functools.partial(read_image, channels=form.channels, size=(wanted[0], wanted[1]), span=span)
+    parts = _parts(listing, read, (form.channels, wanted[0], wanted[1]))
+    splits = _divided(name, parts, listing, groups, sizes)
+    if form.duplicates == "warn":
+        said += _across(splits, listing, seen)
+    if moving := [entry.path.name for entry, each in zip(listing.entries, seen, strict=True) if each.frames > 1]:
+        said.append(f"{len(moving)} files have several images, of which the first is used: {pixels.some(moving)}.")
+    return replace(splits, notes=(*notes, *said, *_few(splits)), skipped=tuple(skipped[1:]))
+
+
+def _check(form: Form) -> None:
+    channels, size, span = form.channels, form.size, form.range
     sized = size is None or (not isinstance(size, int) and len(size) == 2 and min(size) > 0)
     if channels not in (1, 3) or not sized:
         raise ValueError(
             f"dataset.channels is {channels} and dataset.size {size}; they must be 3 (colour) or 1 (grey), and a "
             "height and a width in pixels, or null where all images have one size."
         )
-    home = root / path
-    found = _listed(home) if (home / LIST).is_file() else _in_folders(home)
-    classes = tuple(sorted({label for files in found.values() for _, label in files}))
-    first = found["train"][0][0]
-    wanted = (size[0], size[1]) if size is not None else _read(first, channels, None).shape[1:]
-    read = functools.partial(_read, channels=channels, size=wanted, fit=size is not None)
-    parts = {
-        name: numbered(
-            Decoded(tuple(file for file, _ in files), read, (channels, *wanted)),
-            [classes.index(label) for _, label in files],
+    if span is not None and (len(span) != 2 or span[0] >= span[1]):
+        raise ValueError(f"dataset.range is {list(span)}; it must be the values that become 0 and 255, or null.")
+    for name, value, known in (("damaged", form.damaged, DAMAGED), ("duplicates", form.duplicates, DUPLICATES)):
+        if value not in known:
+            raise ValueError(f"dataset.{name} is {value}; it must be {' or '.join(known)}.")
+
+
+def _listed(
+    home: Path, table: str | None, file: str | None, label: str | Sequence[str] | None, skip: bool = False
+) -> Listing:
+    if home.is_file():
+        raise MissingData(
+            f"{home} is a file: give its folder in dataset.path={home.parent} and, if it is a table, its name in "
+            f"dataset.table={home.name}."
         )
-        for name, files in found.items()
-    }
-    return _divided(path, parts, classes, train_size, valid_size, test_size, split_seed)
-
-
-def _divided(
-    name: str,
-    parts: dict[str, Images],
-    classes: tuple[str, ...],
-    train_size: int | None,
-    valid_size: float | None,
-    test_size: float | None,
-    seed: int,
-) -> Splits:
-    pool, valid, test = parts["train"], parts.get("valid"), parts.get("test")
-    if "test" not in parts:
-        count = _count(test_size, len(pool), SHARE)
-        check_size(name, "test_size", count, len(classes), len(pool) - 2 * len(classes))
-        order = stratified_order(pool.labels.numpy(), seed)
-        test, pool, test_size = pool.take(order[:count]), pool.take(order[count:]), None
-    if lacking := [label for label, count in zip(classes, pool.class_counts(len(classes)), strict=True) if not count]:
-        raise ValueError(f"{name} has no training image of the class {lacking[0]}.")
-    assert test is not None
-    test_count = _count(test_size, len(test), 1)
-    if valid is None:
-        sizes = {"train_size": train_size, "valid_size": _count(valid_size, len(pool), SHARE), "test_size": test_count}
-        return split(name, pool, test, classes, split_seed=seed, **sizes)
-    return Splits(
-        part(name, "train_size", pool, train_size, classes, seed),
-        part(name, "valid_size", valid, _count(valid_size, len(valid), 1), classes, seed),
-        part(name, "test_size", test, test_count, classes, seed),
-        classes,
-    )
-
-
-def _count(size: float | None, available: int, share: float) -> int:
-    """Return a number of images from a number, a share below 1, or None for a given share."""
-    size = share * available if size is None else size * available if 0 < size < 1 else size
-    return round(size)
-
-
-def _in_folders(home: Path) -> Labelled:
     if not home.is_dir():
         raise MissingData(f"there is no folder {home.resolve()}; {_LAYOUT}")
-    named = {PARTS[folder.name]: folder for folder in _folders(home) if folder.name in PARTS}
-    if "train" not in named:
-        named = {"train": home}
-    found = {name: [*_files_by_class(folder)] for name, folder in named.items()}
-    if len({label for _, label in found["train"]}) < 2:
-        raise MissingData(f"{named['train'].resolve()} has no folders of two or more classes; {_LAYOUT}")
-    return found
+    tables = listed_tables.find(home, table)
+    in_folders = None if tables else listings.in_folders(home)
+    if in_folders is not None:
+        if file or label:
+            raise ValueError(f"{home} has a folder for each class: dataset.file and dataset.label are for tables.")
+        return in_folders
+    if found := tables or listed_tables.beside(home):
+        return listed_tables.listing(home, found, file, label, skip)
+    raise MissingData(f"{home.resolve()} has no folders of two or more classes, and no table; {_LAYOUT}")
 
 
 _LAYOUT = (
     "dataset.path names a folder, below data.root or absolute, that has a folder of images for each class, or such "
-    f"folders in train, valid and test, or a list of files and labels in {LIST}."
+    "folders in train, valid and test, or a table of files and labels (CSV, JSON lines, parquet), which dataset.table "
+    "may name."
 )
 
 
-def _folders(home: Path) -> list[Path]:
-    return sorted(path for path in home.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _usable(listing: Listing, seen: list[Seen], damaged: str) -> tuple[Listing, list[Seen], list[str]]:
+    """Return what can be used, and of what cannot the sentence for the terminal and all problems."""
+    problems = [each.problem for each in seen if each.problem is not None]
+    if not problems:
+        return listing, seen, []
+    if damaged == "stop":
+        more = f" So it is with {len(problems) - 1} more." if len(problems) > 1 else ""
+        raise MissingData(f"{problems[0]}{more} dataset.damaged=skip leaves such images out.")
+    names = [entry.path.name for entry, each in zip(listing.entries, seen, strict=True) if each.problem]
+    note = f"{len(names)} of {len(seen)} images cannot be read and were left out: {pixels.some(names)}."
+    kept = [place for place, each in enumerate(seen) if not each.problem]
+    return listings.checked(_kept(listing, kept)), [seen[place] for place in kept], [note, *problems]
 
 
-def _files_by_class(home: Path) -> Iterator[tuple[Path, str]]:
-    for folder in _folders(home):
-        files = [file for file in folder.rglob("*") if _is_image(file.relative_to(folder))]
-        if not files:
-            raise MissingData(f"{folder.resolve()} has no image ({', '.join(SUFFIXES)}); remove it, or fill it.")
-        yield from ((file, folder.name) for file in sorted(files))
+def _kept(listing: Listing, rows: Sequence[int]) -> Listing:
+    """Return these images of a listing, and the classes that they have."""
+    kept = tuple(listing.entries[row] for row in rows)
+    found = {label for entry in kept for label in entry.labels}
+    return replace(listing, entries=kept, classes=tuple(label for label in listing.classes if label in found))
 
 
-def _is_image(file: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.parts)  # the ._ files of other systems, too
-    return file.suffix.lower() in SUFFIXES and not hidden
+def _without_copies(listing: Listing, seen: list[Seen], drop: bool) -> tuple[Listing, list[Seen], list[str]]:
+    """Return a listing without copies, if they are to be dropped, and what is to be said of copies."""
+    sets = _sets(seen)
+    labels: dict[int, set[tuple[str, ...]]] = {}
+    for number, entry in zip(sets.tolist(), listing.entries, strict=True):
+        labels.setdefault(number, set()).add(entry.labels)
+    torn = [listing.entries[row].path.name for row, number in enumerate(sets) if len(labels[number]) > 1]
+    said = [f"{len(torn)} images have copies of another class: {pixels.some(torn)}; one of the labels is wrong."]
+    said = said if torn else []
+    if not drop:
+        return listing, seen, said
+    rank = np.array([FIRST_KEPT.index(entry.part) for entry in listing.entries])
+    order = np.lexsort((np.arange(len(sets)), rank, sets))
+    firsts = order[np.flatnonzero(np.diff(sets[order], prepend=-1))]
+    rows = np.sort(firsts).tolist()
+    if dropped := sorted(set(range(len(sets))) - set(rows)):
+        names = pixels.some(listing.entries[row].path.name for row in dropped)
+        said.append(f"{len(dropped)} images are copies of others and were left out: {names}.")
+    return listings.checked(_kept(listing, rows)), [seen[row] for row in rows], said
 
 
-def _listed(home: Path) -> Labelled:
-    with (home / LIST).open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"file", "label"} <= rows[0].keys():
-        raise MissingData(f"{(home / LIST).resolve()} must have the columns file and label, and a row for each image.")
-    found: Labelled = {}
-    for number, row in enumerate(rows, 2):
-        name, where = row.get("split") or "train", f"{(home / LIST).resolve()}, line {number},"
-        if name not in PARTS or not row["label"]:
-            raise MissingData(f"{where} needs a label, and in the column split one of {', '.join(PARTS)} (or nothing).")
-        if not (home / row["file"]).is_file():
-            raise MissingData(f"{where} names {row['file']}, but there is no such file beside the list.")
-        found.setdefault(PARTS[name], []).append((home / row["file"], row["label"]))
-    if len({label for _, label in found.get("train", [])}) < 2:
-        raise MissingData(f"{(home / LIST).resolve()} has no training images of two or more classes.")
-    return found
+def _sets(seen: Sequence[Seen]) -> np.ndarray:
+    return duplicates.sets([each.digest for each in seen], [each.look for each in seen if each.look is not None])
 
 
-def _read(path: Path, channels: int, size: tuple[int, int] | None, fit: bool = False) -> np.ndarray:
-    """Return an image, uint8 (C, H, W), upright, and of this size, if one is given, by averaging if it may.
+def _span(seen: Sequence[Seen], given: Sequence[float] | None) -> tuple[pixels.Span, list[str]]:
+    """Return the values that become 0 and 255 in images of more than 8 bits, and what is to be said of them."""
+    if given is not None:
+        return (float(given[0]), float(given[1])), []
+    found = inspection.span_of_all(seen)
+    if found is None:
+        return (0.0, 65535.0), []
+    (low, high), whole = found
+    what = "have more than 8 bits" if whole else "hold floating-point numbers"
+    shown = f"{low:g} to {high:g}"
+    return found[0], [f"images {what}: {shown} become 0 to 255; dataset.range=[{low:g},{high:g}] keeps it so."]
+
+
+def _parts(listing: Listing, read: functools.partial[np.ndarray], shape: tuple[int, ...]) -> dict[str, Images]:
+    """Return the images of every part that there is; those of none are training images."""
+    found: dict[str, list[Entry]] = {"train": []}
+    for entry in listing.entries:
+        found.setdefault(entry.part or "train", []).append(entry)
+    position = {label: place for place, label in enumerate(listing.classes)}
+    parts: dict[str, Images] = {}
+    for name, listed in found.items():
+        pixels_of = Decoded(tuple(listed), read, shape)
+        if listing.several:
+            marks = torch.zeros(len(listed), len(position), dtype=torch.uint8)
+            for row, entry in enumerate(listed):
+                marks[row, [position[label] for label in entry.labels]] = 1
+            parts[name] = TaggedImages(pixels_of, marks, torch.arange(len(listed)))
+        else:
+            parts[name] = numbered(pixels_of, [position[entry.labels[0]] for entry in listed])
+    return parts
+
+
+def _divided(name: str, parts: dict[str, Images], listing: Listing, groups: bool, sizes: Sizes) -> OwnSplits:
+    """Return the splits; what is drawn comes from the beginning of a stratified order, and training from its end."""
+    classes, seed, given = listing.classes, sizes["split_seed"], set(parts)
+    least = 1 if groups or listing.several else len(classes)
+    if groups:
+        parts = _dealt(name, parts, len(classes), sizes)
+    elif len(parts["train"]) < (drawn := 4 - len(given)) * least:
+        raise MissingData(
+            f"{name} has {len(parts['train'])} images of {len(classes)} classes, to train on and to draw the other "
+            f"parts from; there must be {drawn * least} at least, {drawn} of each class."
+        )
+    pool, chosen = parts["train"], {}
+    for part in ("test", "valid"):
+        setting, size = f"{part}_size", sizes["test_size" if part == "test" else "valid_size"]
+        if part in given:
+            count = _count(size, len(parts[part]), 1)
+            check_size(name, setting, count, least, len(parts[part]))
+            chosen[part] = parts[part].take(stratified_order(strata(parts[part]), seed)[:count])
+        elif groups:
+            chosen[part] = parts[part]
+        else:
+            count = _count(size, len(pool), SHARE, least)
+            check_size(name, setting, count, least, len(pool) - (1 if "valid" in given or chosen else 2) * least)
+            order = stratified_order(strata(pool), seed)
+            chosen[part], pool = pool.take(order[:count]), pool.take(order[count:])
+    if sizes["train_size"] is not None:
+        check_size(name, "train_size", sizes["train_size"], len(classes), len(pool))
+        order = stratified_order(strata(pool), seed)
+        pool = pool.take(order[: sizes["train_size"]])
+    if lacking := [label for label, count in zip(classes, pool.class_counts(len(classes)), strict=True) if not count]:
+        raise ValueError(f"{name} has no training image of {pixels.some(lacking)}: add some, or remove the others.")
+    kind = TaggedSplits if listing.several else OwnSplits
+    return kind(pool, chosen["valid"], chosen["test"], classes, groups=groups)
+
+
+def _dealt(name: str, parts: dict[str, Images], classes: int, sizes: Sizes) -> dict[str, Images]:
+    """Return all three parts, those that were missing dealt out of the training images by whole groups."""
+    pool, shares, left = parts["train"], {}, 1.0
+    for part_name, size in (("test", sizes["test_size"]), ("valid", sizes["valid_size"])):
+        if part_name not in parts:
+            count = _count(size, round(left * len(pool)), SHARE)
+            check_size(name, f"{part_name}_size", count, 1, len(pool) - 1)
+            shares[part_name] = count / len(pool)
+            left -= shares[part_name]
+    if not shares:
+        return parts
+    of_group = numbers(entries([pool]))
+    if of_group.max() < len(shares):
+        raise MissingData(f"{name} has {of_group.max() + 1} groups for {len(shares) + 1} parts; there must be more.")
+    where = deal(of_group, strata(pool), (left, *shares.values()), sizes["split_seed"])
+    drawn = [pool.take(np.flatnonzero(where == number)) for number in np.arange(len(shares) + 1)]
+    if not all(map(len, drawn)) or not drawn[0].class_counts(classes).all():
+        raise MissingData(
+            f"the {of_group.max() + 1} groups of {name} cannot be divided so that every part has images and training "
+            "has every class: a class may stand in one group alone."
+        )
+    return {**parts, "train": drawn[0], **dict(zip(shares, drawn[1:], strict=True))}
+
+
+def _count(size: float | None, available: int, share: float, least: int = 0) -> int:
+    """Return a number of images from a number, a share below 1, or None for a given share, but no fewer than least."""
+    if size is None:
+        return max(least, round(share * available))
+    size = size * available if 0 < size < 1 else size
+    return round(size)
+
+
+def _across(splits: OwnSplits, listing: Listing, seen: Sequence[Seen]) -> list[str]:
+    """Return what is to be said of copies that stand in several parts."""
+    number = dict(zip(map(id, listing.entries), _sets(seen).tolist(), strict=True))
+    trained = {number[id(entry)] for entry in entries([splits.train])}
+    said = []
+    for name, images in (("validation", splits.valid), ("test", splits.test)):
+        if copies := [entry.path.name for entry in entries([images]) if number[id(entry)] in trained]:
+            said.append(
+                f"{len(copies)} of {len(images)} {name} images are nearly the same as training images: "
+                f"{pixels.some(copies)}; dataset.duplicates=drop leaves copies out."
+            )
+    return said
+
+
+def _few(splits: OwnSplits) -> list[str]:
+    """Return what is to be said of classes that a part lacks."""
+    said = []
+    for name, images in (("validation", splits.valid), ("test", splits.test)):
+        counts = images.class_counts(len(splits.classes)).tolist()
+        if lacking := [label for label, count in zip(splits.classes, counts, strict=True) if not count]:
+            said.append(
+                f"{len(lacking)} of {len(splits.classes)} classes have no {name} image ({pixels.some(lacking)}): too "
+                "few images to tell how well they are recognised."
+            )
+    return said
+
+
+def read_image(entry: Entry, channels: int, size: tuple[int, int], span: pixels.Span) -> np.ndarray:
+    """Return an image, uint8 (C, H, W), upright and of this size (height, width), averaged down if it was larger.
 
     Raises:
         MissingData: the file cannot be used; the sentence names it.
     """
-    try:
-        with Image.open(path) as image:
-            image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-        deep = image.mode[0] in "IF"
-        mode = "RGB" if channels == 3 else "L"
-        image = image if image.mode == mode else image.convert(mode)
-    except BROKEN as error:
-        raise MissingData(f"{path} cannot be read as an image ({error}); mend or remove it.") from None
-    if deep:
-        raise MissingData(f"{path} has more than 8 bits a pixel and channel; convert it first.")
-    if fit and size is not None:
+    image = pixels.eight_bit(pixels.opened(entry.path, entry.content and entry.content()), channels, span)
+    if (image.height, image.width) != size:
         # Pillow's bilinear filter averages over all pixels that become one
         image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    height, width = image.height, image.width
-    if size is not None and (height, width) != size:
-        raise MissingData(
-            f"{path} has {height}x{width} pixels, but the first image has {size[0]}x{size[1]}: name one size for all "
-            "in dataset.size."
-        )
-    return np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
+    return np.asarray(image).reshape(*size, channels).transpose(2, 0, 1)
+
+
+def proposed(path: Path) -> dict[str, object] | None:
+    """Return settings of `run.yaml` that train on a folder of images with a class each, None if it is none.
+
+    Args:
+        path: the folder, or a table in it.
+
+    Raises:
+        MissingData: it is one, but something in it is wrong.
+    """
+    home, table = (path.parent, path.name) if path.is_file() else (path, None)
+    if not home.is_dir() or (table and path.suffix.lower() not in listed_tables.SUFFIXES_OF_TABLES):
+        return None
+    try:
+        listing = _listed(home, table, None, None)
+    except MissingData:
+        if table is None and not listed_tables.find(home, None):
+            return None
+        raise
+    seen = [each for each in inspection.headers(listing.entries) if not each.problem]
+    settings: dict[str, object] = {
+        "task": "multilabel" if listing.several else "classification",
+        "dataset": "images",
+        "dataset.path": str(home.resolve()),
+    }
+    if table is not None:
+        settings["dataset.table"] = table
+    settings |= {f"dataset.{name}": value for name, value in listing.settings}
+    if len({each.size for each in seen}) > 1:
+        settings["dataset.size"] = [inspection.usual_side(seen)] * 2
+    return settings

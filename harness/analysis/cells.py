@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from harness import selection
-from harness.analysis import controls, effects, gates, learning, stats
+from harness.analysis import controls, effects, gates, learning, race, stats
 from harness.analysis.best import Candidate, confidence_set
 from harness.analysis.effects import Heterogeneity
 from harness.analysis.estimates import Estimate, Items, estimate
@@ -30,7 +30,7 @@ from harness.analysis.stats import Comparison, Interval, Rate, Scale
 from harness.metrics.declared import KNOWN, Metric, metric_of
 from harness.records import FAILED
 from harness.records.study import StudyData
-from harness.text import DASH, axis_title, plain
+from harness.text import DASH, axis_title, axis_value, plain
 
 COMPARED = ("run", "baseline_repeat", "negative_control")  # roles that answer the question; search runs never do
 
@@ -148,7 +148,7 @@ class Analysis:
         self.metric = self.metric_of(str(study.spec.get("metric", "test.top1")))
         self.baseline = str(study.spec.get("baseline", "cross_entropy"))
         self.margin = float(study.spec.get("margin") or 0.0)
-        self.sequential = study.spec.get("until") == "decided" or bool(study.spec.get("looks"))
+        self.sequential = study.spec.get("until") in ("decided", "chosen") or bool(study.spec.get("looks"))
         self.all = _with_cells(study.runs)
         self.cell_columns = cell_columns(self.all)
         kept = pd.Series(True, index=self.all.index) if mix else largest_group(self.all)
@@ -171,13 +171,21 @@ class Analysis:
 
     @functools.cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """All cells, in the order of the records."""
+        """All cells, in the study's own order; what its axes do not name follows in the order of the records."""
         columns = self.cell_columns
-        found: list[Any] = distinct(self.main["cell"])
+        found: list[Any] = sorted(distinct(self.main["cell"]), key=self._place)
         shared = {i for i in range(len(columns)) if len({values[i] for values in found}) == 1}
         return tuple(
             Cell(values, *(_cell_title(columns, values, skip) for skip in (set(), shared if len(found) > 1 else set())))
             for values in found
+        )
+
+    def _place(self, values: Sequence[str]) -> tuple[int, ...]:
+        """Return where a cell comes among others: its place on each axis of the study, the outermost axis first."""
+        own = {name.removeprefix("axis."): value for name, value in zip(self.cell_columns, values, strict=True)}
+        axes = {name: [plain(value) for value in given] for name, given in self.study.spec.get("axes", {}).items()}
+        return tuple(
+            given.index(own[name]) if own[name] in given else len(given) for name, given in axes.items() if name in own
         )
 
     @functools.cached_property
@@ -445,6 +453,8 @@ class Analysis:
 
     def _best(self, cell: Cell) -> list[Candidate]:
         labels = [label for label in self.labels if self._may_compare(cell, label)]
+        if self.study.spec.get("until") == "chosen":  # a race has its own bounds, and ends where it is spent
+            return [Candidate(each.label, each.beaten_by, each.by) for each in race.of_cell(self, cell)]
         withheld = {label: gates.of_runs(self, cell, label) for label in labels}
         better = functools.partial(self._improvement, cell)
         return confidence_set(labels, better, sequential=self.sequential, withheld=withheld)
@@ -540,7 +550,7 @@ def _cell_title(columns: Sequence[str], values: Sequence[str], skip: set[int]) -
     parts = []
     for i, (name, value) in enumerate(zip(columns, values, strict=True)):
         if i not in skip and value != DASH:
-            parts.append(f"{axis_title(name)} {value}" if name.startswith("axis.") else value)
+            parts.append(axis_value(name, value) if name.startswith("axis.") else value)
     return " · ".join(parts) or " · ".join(values[:2])
 
 

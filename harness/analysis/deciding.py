@@ -159,7 +159,7 @@ def _verdict(
         return "depends on", depends_on(places, strict)
     if any(place.withheld for place in places):
         return "withheld", _reasons(places)
-    everywhere = "" if len(places) == 1 else f"in each of {len(places)} places"
+    everywhere = "" if len(places) == 1 else f"in each of {len(places)} cases"
     if set(answers) == {"yes"}:
         by = f"by {joined(dict.fromkeys(holding))}" if holding else ""
         return "supported", ", ".join(filter(None, [by, everywhere]))
@@ -231,10 +231,10 @@ def _open(evidence: Evidence, answers: Sequence[Answer], level: float) -> str:
     claim, places = evidence.claim, evidence.places
     undecided = [place for place, said in zip(places, answers, strict=True) if said == "open"]
     if not undecided:
-        return "places answer differently, not beyond doubt over all of them"
+        return "cases disagree, but not beyond doubt over all of them"
     if any(isinstance(place.sample, Measures) for place in undecided):
         return "the measures of its cost disagree"
-    texts = [f"open in {len(undecided)} of {len(places)} places"] if len(places) > 1 else []
+    texts = [f"open in {len(undecided)} of {len(places)} cases"] if len(places) > 1 else []
     samples = [place.sample for place in undecided if isinstance(place.sample, Differences)]
     needed = [sample.seeds_needed(level, margin_of(claim)) for sample in samples]
     if needed:

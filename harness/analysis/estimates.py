@@ -176,7 +176,9 @@ def _expected(
     return plain - 2 * once / total + np.outer(sums, sums) / total**2
 
 
-def critical(freedom: float, alpha: float, *, sequential_pairs: int | None = None) -> float:
+def critical(
+    freedom: float, alpha: float, *, sequential_pairs: int | None = None, borrowed: float = 0.0, prior: float = PRIOR
+) -> float:
     """Return the number of standard errors of an interval at level 1 - ``alpha``.
 
     Args:
@@ -184,11 +186,14 @@ def critical(freedom: float, alpha: float, *, sequential_pairs: int | None = Non
         alpha: two-sided.
         sequential_pairs: None: Student's t for a number of seeds fixed before. A number n: the interval holds at every
             number of seeds at once (:func:`e_value`); infinite while n is too small for this level.
+        borrowed: degrees of freedom that the variance has beside those of its n pairs, from like comparisons; only
+            with ``sequential_pairs``.
+        prior: variance of the standardised effect that a sequential interval has in mind (see :data:`PRIOR`).
     """
     if sequential_pairs is None:
         return float(special.stdtrit(freedom, 1 - alpha / 2))
-    n, v = sequential_pairs, sequential_pairs - 1
-    wide = 1 + PRIOR * n
+    n, v = sequential_pairs, sequential_pairs - 1 + borrowed
+    wide = 1 + prior * n
     growth = (math.sqrt(wide) / alpha) ** (2 / (v + 1))
     return math.sqrt(v * (growth - 1) / (1 - growth / wide)) if growth < wide else math.inf
 

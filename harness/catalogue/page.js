@@ -1,6 +1,6 @@
 // hide what does not contain every word of the search
 const find = document.getElementById("find");
-const cards = [...document.querySelectorAll("article")].map(card => [card, card.textContent.toLowerCase()]);
+const cards = [...document.querySelectorAll("article.loss")].map(card => [card, card.textContent.toLowerCase()]);
 find.addEventListener("input", () => {
   const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;

@@ -97,7 +97,8 @@ def _splits(dataset: str, root: str, download: bool, stress: str, seed: int | No
                 f"the data set {function.__name__} has an official test part, which stays what it is: use "
                 "dataset.split=fixed."
             )
-        splits = redrawn(splits, seed)
+        own = getattr(splits, "redrawn", None)  # such as whole groups
+        splits = redrawn(splits, seed) if own is None else own(seed)
     if harder is None:
         return splits
     if seed is not None:
@@ -108,4 +109,25 @@ def _splits(dataset: str, root: str, download: bool, stress: str, seed: int | No
 @functools.lru_cache(maxsize=2)
 def _as_read(dataset: str, root: str, download: bool) -> Any:
     named = json.loads(dataset)
-    return get_method(named.pop("_target_"))(Path(root), download=download, **named)
+    splits = get_method(named.pop("_target_"))(Path(root), download=download, **named)
+    _unsaid.extend(_notes(splits))
+    return splits
+
+
+_unsaid: list[str] = []
+
+
+def _notes(splits: Any) -> list[str]:
+    """Return what a data set says of itself, or that files were left out of it."""
+    notes, skipped = list(getattr(splits, "notes", ())), getattr(splits, "skipped", ())
+    if skipped and not notes:
+        shown = " ".join(skipped[:3]) + (f" And {len(skipped) - 3} more." if len(skipped) > 3 else "")
+        notes.append(f"{len(skipped)} images were left out: {shown}")
+    return notes
+
+
+def notes() -> list[str]:
+    """Return, once, what is to be said of the data sets that this process has read: sentences for the terminal."""
+    said = list(dict.fromkeys(_unsaid))
+    _unsaid.clear()
+    return said

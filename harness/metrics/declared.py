@@ -123,6 +123,14 @@ SEGMENTATION = (
     LIKELIHOOD,
     CALIBRATION,
 )
+MULTILABEL = (
+    share("map", "mean average precision"),
+    share("macro_f1", "macro-F1"),
+    share("micro_f1", "micro-F1"),
+    share("exact_match", "exact matches", grain="item"),
+    share("label_accuracy", "accuracy of labels"),
+    Metric("nll", "negative log-likelihood", "nats", "nats", higher_is_better=False, low=0.0, links=("sigmoid",)),
+)
 REGRESSION = (
     Metric("r2", "R²", high=1.0),
     error("rmse", "root mean squared error"),
@@ -135,8 +143,16 @@ LOCALISATION = (
     share("found75", "boxes found at IoU 0.75", grain="item"),
     error("corner_error", "error of an edge in pixels"),
 )
+BY_TASK: Mapping[str, tuple[Metric, ...]] = {
+    "harness.tasks.classification.Classification": CLASSIFICATION,
+    "harness.tasks.table_classification.TableClassification": CLASSIFICATION,
+    "harness.tasks.segmentation.Segmentation": SEGMENTATION,
+    "harness.tasks.regression.Regression": REGRESSION,
+    "harness.tasks.localisation.Localisation": LOCALISATION,
+}
+"""The metrics of tasks, by their classes, where they are known without importing the task, and torch with it."""
 KNOWN: Mapping[str, Metric] = {
-    metric.key: metric for metric in (*CLASSIFICATION, *SEGMENTATION, *REGRESSION, *LOCALISATION)
+    metric.key: metric for metric in (*MULTILABEL, *CLASSIFICATION, *SEGMENTATION, *REGRESSION, *LOCALISATION)
 }
 
 FALLBACKS: Mapping[str, str] = {
@@ -155,6 +171,20 @@ FALLBACKS: Mapping[str, str] = {
 TIE_BREAKERS = ("nll", "auc", "miou_image", "dice_image", "iou", "rmse", "mae", "corner_error", "matched_iou")
 """What tells equal trials of a search apart, the first that they recorded first: the likelihood where a loss has one,
 else what is smoother than counts of items."""
+
+
+def check_metric(metric: str, names: Iterable[str], shifts: Iterable[str] = ()) -> None:
+    """Raise a UsageError with the nearest metrics unless ``metric``, with its split, is one that runs record.
+
+    Args:
+        metric: such as ``test.top1``.
+        names: of the metrics of the task, without a split.
+        shifts: the shifts that its runs are also tested under.
+    """
+    splits = ["test", "valid", *(f"shifted.{shift}" for shift in shifts)]
+    known = [f"{split}.{name}" for split in splits for name in names]
+    if metric not in known:
+        raise unknown("metric", metric, known)
 
 
 def metric_of(key: str, declared: Iterable[Metric] = ()) -> Metric:

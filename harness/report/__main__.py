@@ -1,4 +1,4 @@
-"""python -m harness.report build NAME | claims | compare A B: reports, the ledger and comparisons, from records."""
+"""python -m harness.report build NAME | claims | compare A B | site: all that is written from records alone."""
 
 from __future__ import annotations
 
@@ -31,11 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("a", metavar="A", help=what)
     command.add_argument("b", metavar="B", help="the other, likewise")
     command.add_argument("--out", type=Path, help="folder of the comparison (default: results/compare/A_B)")
+    command = commands.add_parser("site", help="write a static site of all published evidence")
+    command.add_argument("--out", type=Path, help="folder of the site (default: results/site)")
     given = parser.parse_args(arguments)
     from harness.errors import UsageError  # here, so that --help answers at once
 
     try:
-        page = {"build": _build, "compare": _compare, "claims": _claims}[given.command](given)
+        page = {"build": _build, "compare": _compare, "claims": _claims, "site": _site}[given.command](given)
     except UsageError as error:
         print(error, file=sys.stderr)
         return 2
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     for sentence in records.damaged:
         print(sentence, file=sys.stderr)
-    print(f"\nReport: {os.path.relpath(page)}")
+    print(f"\n{'Site' if given.command == 'site' else 'Report'}: {os.path.relpath(page)}")
     return 0
 
 
@@ -78,6 +80,13 @@ def _build(given: argparse.Namespace) -> Path:
     page = report.build(study, given.out or records.RESULTS / given.study / "report", given.mix)
     print(report.summary(study, given.mix))
     return page
+
+
+def _site(given: argparse.Namespace) -> Path:
+    from harness import records
+    from harness.site import build
+
+    return build.write(given.out or records.RESULTS / "site")
 
 
 def _compare(given: argparse.Namespace) -> Path:

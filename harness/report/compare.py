@@ -339,7 +339,7 @@ def _notice(d: Difference) -> str:
         parts.append(f"{len(d.settings)} of {count(len(d.changes), 'comparison')} are of different settings")
     if changed := [what for what, _, _ in d.environment if what in ("device", "torch", "data checksum")]:
         parts.append(f"the two differ in {joined(changed)}")
-    return f"Not like with like: {' and '.join(parts)}; see below." if parts else ""
+    return f"Not like with like: {' and '.join(parts)}; details follow." if parts else ""
 
 
 def _interval(d: Difference, found: Interval) -> Entry:

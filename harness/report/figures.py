@@ -70,7 +70,7 @@ NOTE: dict[str, Any] = {"ha": "right", "fontsize": 7.5}
 
 @dataclass(frozen=True)
 class Bar:
-    """One line of a forest plot, in the units of the axis."""
+    """One line of a forest plot, in the units of the axis; ``seeds``: the difference of each pair of runs."""
 
     label: str
     value: float
@@ -78,6 +78,7 @@ class Bar:
     high: float
     verdict: str
     text: str
+    seeds: tuple[float, ...] = ()
 
 
 def limit(extents: Sequence[float], margin: float) -> float:
@@ -137,6 +138,8 @@ def _forest_panel(axes: Axes, bars: Sequence[Bar], margin: float, half: float) -
     axes.axvline(0, color=MUTED, lw=0.8)
     for y, bar in enumerate(bars):
         mark = MARKS[bar.verdict]
+        near = [value for value in bar.seeds if abs(value) <= half]
+        axes.plot(near, [y] * len(near), lw=0, marker="o", ms=2.4, mew=0, color=mark["color"], alpha=0.35)
         if abs(bar.value) > half:
             side = math.copysign(1, bar.value)
             axes.plot(side * half * 0.97, y, marker="<" if side < 0 else ">", ms=5, color=mark["color"], clip_on=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def page(report: Report, drawings: Mapping[str, str]) -> str:
         loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    environment.filters["breakable"] = lambda text: escape(text).replace("_", Markup("_<wbr>"))
+    environment.filters["breakable"] = breakable
     environment.filters["kind"] = lambda item: type(item).__name__
     return environment.get_template("page.html.j2").render(
         report=report,
@@ -114,6 +115,16 @@ def page(report: Report, drawings: Mapping[str, str]) -> str:
         style=Markup((HERE / "templates" / "page.css").read_text()),
         script=Markup((HERE / "templates" / "page.js").read_text()),
     )
+
+
+def breakable(text: str) -> Markup:
+    """Return text that a narrow column may break after an underscore, but never within an interval.
+
+    >>> breakable("better +1.2 [+0.3, +2.1]"), breakable("a_b")
+    (Markup('better +1.2 [+0.3,\xa0+2.1]'), Markup('a_<wbr>b'))
+    """
+    whole = re.sub(r"\[(\S+), (\S+)\]", "[\\1,\u00a0\\2]", text)
+    return escape(whole).replace("_", Markup("_<wbr>"))
 
 
 def strip(entry: Entry, scale: Scale) -> Markup:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from matplotlib.figure import Figure as Drawing
 
+FEW = 3  # rows from which on a column that reads alike in all of them is left out
 Tone = Literal["", "better", "worse", "equivalent", "undecided", "withheld", "alarm", "good"]
 Filters = tuple[tuple[str, str], ...]
 """What the reader can filter by, as pairs of kind and value: ("model", "vit_nano"), ("family", "margin")."""
@@ -70,7 +71,8 @@ class Row:
 class Table:
     """A table with a name of its own (``id``: file name and anchor); ``folded`` ones start closed in HTML.
 
-    One ``in_csv_only`` is too long to be read: every other format says where its rows are.
+    One ``in_csv_only`` is too long to be read: every other format says where its rows are. ``parts``: into how many
+    pieces side by side the page cuts it.
     """
 
     id: str
@@ -80,13 +82,31 @@ class Table:
     caption: str = ""
     folded: bool = False
     in_csv_only: bool = False
+    parts: int = 1
 
     def for_reading(self) -> Table:
-        """Return the table without the columns, or rows, that only CSV has."""
-        kept = [i for i, column in enumerate(self.columns) if not column.detail]
+        """Return the table without the columns, or rows, that only CSV has, and without columns that say the same in
+        every row: the caption has what they say.
+        """
         found = () if self.in_csv_only else self.rows
+        same = [i for i, column in enumerate(self.columns) if not column.detail and self._constant(i)]
+        kept = [i for i, column in enumerate(self.columns) if not column.detail and i not in same]
         shown = (replace(row, entries=tuple(row.entries[i] for i in kept)) for row in found)
-        return replace(self, columns=tuple(self.columns[i] for i in kept), rows=tuple(shown))
+        said = [(self.columns[i].title, self.rows[0].entries[i].text) for i in same]
+        words = "; ".join(f"{title} {text}" for title, text in said if text not in ("", "–"))
+        caption = f"{self.caption} In every row: {words}.".strip() if words else self.caption
+        return replace(self, columns=tuple(self.columns[i] for i in kept), rows=tuple(shown), caption=caption)
+
+    def _constant(self, index: int) -> bool:
+        """Return whether a column other than the first reads alike in all of several rows."""
+        if index == 0 or len(self.rows) < FEW or self.columns[index].scale:
+            return False
+        return len({row.entries[index].text for row in self.rows}) == 1
+
+    def cut(self) -> list[tuple[Row, ...]]:
+        """Return the rows of each of its ``parts``, as equal as can be."""
+        size = -(-len(self.rows) // self.parts)
+        return [self.rows[start : start + size] for start in range(0, len(self.rows), max(1, size))]
 
 
 @dataclass(frozen=True)
@@ -121,9 +141,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Points:
-    """A list of terms."""
+    """A list of terms, below a title if it has one."""
 
     points: tuple[Point, ...]
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,7 +178,8 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """The whole report: ``facts`` stand below its title (runs, seeds, dates); ``runs_at`` is where a filter of MLflow,
+    """The whole report: ``answer`` in one sentence and ``facts`` (runs, seeds, dates) stand below its title;
+    ``runs_at`` is where a filter of MLflow,
     appended to it, shows its runs, empty where that is not known.
     """
 
@@ -166,6 +188,7 @@ class Report:
     facts: tuple[str, ...]
     sections: tuple[Section, ...] = field(default_factory=tuple)
     runs_at: str = ""
+    answer: str = ""
 
     def tables(self) -> list[Table]:
         """Return all tables, in order."""

@@ -105,7 +105,7 @@ def _properties(decisions: Sequence[Decision]) -> Section:
     columns = (
         Column("loss", "loss"),
         Column("side", "listed as"),
-        Column("property", "what the review says"),
+        Column("property", "what it is said to be"),
         Column("verdicts", "measured", note="verdicts of the claims that stand for it, with effect and study"),
     )
     rows = []
@@ -144,5 +144,6 @@ def _for_all_studies(item: Item) -> Item:
         at = dict(zip(keys, row.entries, strict=True))
         verdict, study = (at[name].text if name in at else "" for name in ("verdict", "study"))
         filters = (("verdict", verdict.partition(" (")[0]), ("study", study or "none yet")) if verdict else ()
-        rows.append(Row(tuple(replace(entry, runs=()) for entry in row.entries), filters=filters))
+        entries = tuple(replace(entry, runs=()) for entry in row.entries)
+        rows.append(Row(entries, at["id"].text if verdict else "", filters=filters))
     return replace(item, rows=tuple(rows))

@@ -9,7 +9,12 @@ from harness.report.items import Code, Figure, Item, Notice, Points, Prose, Repo
 
 def text(report: Report) -> str:
     """Return the whole report; figures are linked from the folder figures/ beside it."""
-    parts = [f"# {escape(report.title)}", escape(" · ".join(report.facts))]
+    head = [
+        f"# {escape(report.title)}",
+        f"**{escape(report.answer)}**" if report.answer else "",
+        escape(" · ".join(report.facts)),
+    ]
+    parts = [part for part in head if part]
     for section in report.sections:
         parts += [f"## {escape(section.title)}", *(_item(item) for item in section.items)]
     return "\n\n".join(parts) + "\n"
@@ -45,10 +50,13 @@ def _item(item: Item) -> str:
         case Prose():
             return "\n\n".join(escape(paragraph) for paragraph in item.paragraphs)
         case Points():
-            lines = []
+            lines = [f"### {escape(item.title)}\n"] if item.title else []
             for point in item.points:
                 lines.append(f"- **{escape(point.term)}**" + ("" if point.lines else ": none"))
-                lines += [f"  - **{escape(name)}** {escape(words)}" for name, words in point.lines]
+                lines += [
+                    f"  - **{escape(name)}** {escape(words)}" if name else f"  - {escape(words)}"
+                    for name, words in point.lines
+                ]
             return "\n".join(lines)
         case Notice():
             word = "Alarm" if item.tone == "alarm" else "Note"

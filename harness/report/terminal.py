@@ -1,4 +1,4 @@
-"""The results for a terminal: which losses may be the best, then a table for each cell."""
+"""The results for a terminal: a table per cell, what qualifies it, and at the end, before the prompt, the answer."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from collections.abc import Iterator, Sequence
 
 from harness.analysis.cells import Analysis, Cell, Outcome
 from harness.analysis.reasons import Reason
-from harness.report.sections.best import sentences
-from harness.report.sections.common import looking, scopes, simultaneous
+from harness.report.sections import answer, best, controls
+from harness.report.sections.common import looking, name_of, scopes, simultaneous
 from harness.report.sections.reproduce import asked
 from harness.report.sections.verdicts import notices, over_all_cells
 from harness.text import DASH
 
 NARROW, USUAL, WIDE = 40, 100, 120  # letters of a line: the least, those of a file or pipe, the most
+NUMBERS = (2, 3, 4)  # columns that end at the right
+MARKS = {"better": "▲", "worse": "▼", "equivalent": "■", "not decidable": "○", "withheld": "◇"}
 LEAST = 16  # letters of the first column before others are left out
 
 
@@ -24,24 +26,36 @@ def width() -> int:
 
 
 def summary_of(a: Analysis) -> str:
-    """Return which losses may be the best, a block per cell, the best mean first, then what qualifies it."""
+    """Return a block per cell, the best mean first, what qualifies it, and the answer: what stands on the first screen
+    of the page.
+    """
     head = f"{a.study.name} ({changed})" if (changed := asked(a.study)) else a.study.name
     about = (
         f"{head}: {a.metric.title} against {a.baseline}, with {simultaneous(len(a.challengers))}, over "
         f"{scopes(a.comparisons.values())}. {looking(a)}"
     )
-    blocks = [filled(about.strip(), ""), "\n".join(map(filled, sentences(a)))]
-    blocks += [_block(a, cell) for cell in a.cells]
+    blocks = [filled(about.strip(), ""), *(_block(a, cell) for cell in a.cells)]
     if a.across:
         blocks.append("\n".join(map(filled, over_all_cells(a))))
-    marked = (f"{'!' if notice.tone == 'alarm' else '*'} {notice.text}" for notice in notices(a))
-    return "\n\n".join(block for block in (*blocks, "\n".join(map(filled, marked))) if block).strip()
+    blocks.append("\n".join(filled(f"* {notice.text}") for notice in notices(a)))
+    return "\n\n".join(block for block in (*blocks, *_answer(a)) if block).strip()
+
+
+def _answer(a: Analysis) -> list[str]:
+    """Return the answer with its question, the losses worth considering, and what to try next: a block each."""
+    lines = [f"Question: {question}"] if (question := a.study.spec.get("question")) and not asked(a.study) else []
+    lines += [f"Answer: {answer.sentence(a)}", *(f"! {alarm}" for alarm in controls.alarms(a)), *best.in_short(a)]
+    found = answer.choices(a)
+    choices = [filled(f"{name_of(a, label)} (loss={label.partition(' ')[0]}): {text}") for label, text in found]
+    steps = [filled(step, "    ") for step in answer.next_steps(a).splitlines()]
+    blocks = (lines and map(filled, lines), choices and ["If you must choose now:", *choices], ["Next:", *steps])
+    return ["\n".join(block) for block in blocks if block]
 
 
 def _block(a: Analysis, cell: Cell) -> str:
     unit = f" ({a.metric.unit})" if a.metric.unit else ""
     difference_unit = f" ({a.metric.difference_unit})" if a.metric.difference_unit else ""
-    lines = [("loss", "verdict", f"difference{difference_unit}", f"mean{unit}", "n")]
+    lines = [("loss", "verdict", f"difference{difference_unit}", f"mean{unit}", "n", "remarks")]
     outcomes = [a.outcomes[cell, label] for label in a.labels if (cell, label) in a.outcomes]
     sign = -1 if a.metric.higher_is_better else 1
     outcomes.sort(key=lambda o: (o.values.n == 0, sign * o.values.mean if o.values.n else 0.0))
@@ -76,20 +90,20 @@ def _line(a: Analysis, outcome: Outcome, reasons: dict[str, int]) -> tuple[str, 
     """Return a row; reasons that withhold verdicts get numbers, to be explained below the table."""
     found = a.comparisons.get((outcome.cell, outcome.label))
     name, mean = a.display(outcome.label), a.metric.interval(outcome.values)
-    lost = [
+    remarks = [
         f"{n}/{outcome.planned} {what}"
         for n, what in ((outcome.diverged, "diverged"), (outcome.unlearnt, "did not learn"))
         if n
     ]
     if found is None:
-        return (name, ", ".join(["baseline", *lost]), DASH, mean, str(outcome.values.n))
-    word = str(found.verdict)
+        return (name, "baseline", DASH, mean, str(outcome.values.n), ", ".join(remarks))
+    word = f"{MARKS[found.verdict]} {answer.WORDS.get(found.verdict, found.verdict)}"
     if found.because:
         named = dict.fromkeys(_named(reason) for reason in found.because)
         word += f" [{','.join(str(reasons.setdefault(reason, len(reasons) + 1)) for reason in named)}]"
-    elif found.seeds_needed and not lost:
-        word += f" (needs {found.seeds_needed:,})"
-    return (name, ", ".join([word, *lost]), a.metric.difference(found), mean, str(found.n))
+    elif found.seeds_needed and not remarks:
+        remarks.append(f"needs about {found.seeds_needed:,} seeds")
+    return (name, word, a.metric.difference(found), mean, str(found.n), ", ".join(remarks))
 
 
 def _named(reason: Reason) -> str:
@@ -100,4 +114,4 @@ def _named(reason: Reason) -> str:
 def _fitted(words: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
     for i, (word, most) in enumerate(zip(words, widths, strict=True)):
         short = word if len(word) <= most else f"{word[: most - 1]}…"
-        yield short.ljust(most) if i < 2 else short.rjust(most)
+        yield short.rjust(most) if i in NUMBERS else short.ljust(most)

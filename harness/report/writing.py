@@ -11,6 +11,7 @@ from harness.records.study import StudyData
 from harness.report import exhibits, figures, html, latex, markdown, table_csv
 from harness.report.items import Report
 from harness.report.sections import (
+    answer,
     best,
     claims,
     classes,
@@ -33,8 +34,8 @@ from harness.text import count
 from harness.tracking.store import runs_address
 
 SECTIONS = (
-    best, verdicts, withheld, claims, results, differences, ranks, classes, examples, curves, cost, controls, failures,
-    setting, reproduce, runs,
+    answer, best, verdicts, withheld, claims, results, differences, ranks, classes, examples, curves, cost, controls,
+    failures, setting, reproduce, runs,
 )  # fmt: skip
 
 
@@ -86,4 +87,4 @@ def compose(study: StudyData, mix: bool = False) -> Report:
     sections = [section for section in sections if section.items]
     after = 1 + max(i for i, section in enumerate(sections) if section.id in ("verdicts", "withheld", "claims"))
     sections[after:after] = exhibits.sections(a)
-    return Report(study.name, title, tuple(facts), tuple(sections), runs_address(study.name))
+    return Report(study.name, title, tuple(facts), tuple(sections), runs_address(study.name), answer.sentence(a))

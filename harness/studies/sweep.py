@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -19,6 +18,7 @@ from harness import hardware, plan, records
 from harness.address import Addresses, canonical
 from harness.engines.local import Event, LocalEngine
 from harness.errors import UsageError
+from harness.metrics.declared import BY_TASK, check_metric
 from harness.paths import MEASURED, RESULTS
 from harness.plan import Run, Setting, Study, Values
 from harness.records import lease, room
@@ -72,7 +72,7 @@ def sweep(
     settings = plan.settings(study)
     addresses = Addresses(Path(options["data"]["root"]), results, download=options["data"]["download"])
     search = Search(settings, study, addresses)
-    with _Work(options, started, results, addresses, study) as work:
+    with Work(options, started, results, addresses, study) as work:
         while trials := search.ask():
             if work.check(trials):
                 records.write_study(study, search.runs, results)  # an interrupted sweep can be reported
@@ -143,7 +143,7 @@ def _records_of(study: Study, runs: Sequence[Run], results: Path) -> StudyData:
     return replace(data, runs=data.runs[listed].reset_index(drop=True))
 
 
-class _Work:
+class Work:
     """Carries out what has no record yet; the workers start with the first such run and stay warm between rounds."""
 
     def __init__(
@@ -158,7 +158,7 @@ class _Work:
         self.pool: LocalEngine | None = None
         self.checked: set[Names] = set()
 
-    def __enter__(self) -> _Work:
+    def __enter__(self) -> Work:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -185,14 +185,35 @@ class _Work:
             UsageError: one cannot be built, or results cannot be written.
         """
         if missing := self.missing(runs):
-            if not self.written:
-                self.written = True
-                room.check(self.results, len(missing), workers_of(self.options, missing[0].setting.spec.device))
-                if removed := room.tidy(self.results):
-                    print(f"{count(removed, 'leftover')} of processes that were killed removed", flush=True)
+            self._make_room(missing)
             pool, jobs = self._pool(missing[0]), self._jobs(missing)
             self.checked |= check(pool, jobs, self.checked)
         return bool(missing)
+
+    def _make_room(self, missing: Sequence[Run]) -> None:
+        if not self.written:
+            self.written = True
+            room.check(self.results, len(missing), workers_of(self.options, missing[0].setting.spec.device))
+            if removed := room.tidy(self.results):
+                print(f"{count(removed, 'leftover')} of processes that were killed removed", flush=True)
+
+    def refused(self, runs: Sequence[Run]) -> dict[str, str]:
+        """Build and try these runs; return why those cannot be trained that cannot, by the label of their loss.
+
+        Raises:
+            UsageError: not one of them can, or results cannot be written.
+        """
+        self._make_room(runs)
+        jobs = {job.label: replace(job, only_check=True) for job in self._jobs(runs)}
+        problems: dict[str, str] = {}
+        for event in self._pool(runs[0]).run(list(jobs.values())):
+            if event.kind == "checked" and event.content["problem"]:
+                problems[event.job.label] = str(event.content["problem"])
+            elif event.kind == "timeout" or (event.kind == "died" and not event.content["again"]):
+                problems[event.job.label] = "its worker ended while it built this run"
+        if len(problems) == len(jobs):
+            raise UsageError(next(iter(problems.values())))
+        return problems
 
     def carry_out(self, runs: Sequence[Run]) -> None:
         """Run what is missing of ``runs``, all checked; count what was asked, what was there, and what failed."""
@@ -226,12 +247,12 @@ def check(pool: LocalEngine, jobs: Sequence[Job], known: Set[Names] = frozenset(
     distinct = {each: job for each, job in reversed(distinct.items()) if each not in known}
     said: set[str] = set()
     for event in pool.run(list(distinct.values())):
-        if event.kind == "checked" and event.content["problem"]:
-            raise UsageError(str(event.content["problem"]))
-        for note in event.content.get("notes", ()):
+        for note in event.content.get("notes", ()):  # every worker reads the data
             if note not in said:
                 said.add(note)
-                print(note, file=sys.stderr, flush=True)
+                print(note, flush=True)
+        if event.kind == "checked" and event.content["problem"]:
+            raise UsageError(str(event.content["problem"]))
         if event.kind == "timeout":
             raise UsageError(
                 f"{describe(event.job)}: it was not built within {event.content['seconds']:.0f} s; where that is not "
@@ -364,7 +385,7 @@ def checked_only(study: Study, options: Config, results: Path = RESULTS) -> str:
         UsageError: one cannot be built, or a data set is missing.
     """
     addresses = Addresses(Path(options["data"]["root"]), results, download=options["data"]["download"])
-    with _Work(options, lambda: None, results, addresses, study) as work:
+    with Work(options, lambda: None, results, addresses, study) as work:
         work.check(plan.runs(plan.settings(study), study, addresses))
         return f"{study.name}: {count(len(work.checked), 'combination')} of task, data, model and loss can be built."
 
@@ -426,6 +447,9 @@ def _likes(setting: Setting) -> tuple[tuple[str, ...], ...]:
 def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
     """Return what a sweep would do: how many runs at least and at most, how many are done, and how long it may take."""
     settings, here = plan.settings(study), records.finished(results)
+    for setting in settings:
+        if metrics := BY_TASK.get(setting.spec.task["_target_"]):
+            check_metric(study.metric, [metric.key for metric in metrics], setting.spec.shift or {})
     addresses = Addresses(Path(options["data"]["root"]), results)
     search, waits = Search(settings, study, addresses), False
     while not waits and (trials := search.ask()):

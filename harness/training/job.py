@@ -14,7 +14,8 @@ from typing import Any
 
 from harness.address import Addresses, RunSpec
 from harness.behaviour import Behaviours, Part
-from harness.errors import UsageError, unknown
+from harness.errors import UsageError
+from harness.metrics.declared import check_metric
 from harness.text import visible
 
 LONGEST, LONGEST_TRACE = 500, 20_000
@@ -74,8 +75,17 @@ def check(job: Job, say: Callable[[str], Any] = lambda note: None) -> str | None
 
     Args:
         job: the run.
-        say: called with every note of its model.
+        say: called with every note of its data, where they were read just now, and of its model: a line each.
     """
+    from harness import feeds
+
+    problem = _problem(job, say)
+    for note in feeds.notes():
+        say(f"data: {visible(note)}")
+    return problem
+
+
+def _problem(job: Job, say: Callable[[str], Any]) -> str | None:
     from datasets.splits import MissingData
     from harness.training import build
 
@@ -83,9 +93,9 @@ def check(job: Job, say: Callable[[str], Any] = lambda note: None) -> str | None
         learner = build.learner(job)
         learner.try_out()
         if job.metric:
-            _check_metric(job, [metric.key for metric in learner.task.metrics])
+            check_metric(job.metric, [metric.key for metric in learner.task.metrics], job.spec.shift or {})
         for note in notes(learner):
-            say(note)
+            say(f"model: {visible(note)}")
     except (UsageError, MissingData, ValueError) as error:
         return str(error)
     except KeyboardInterrupt:
@@ -104,14 +114,6 @@ def _in_short(error: BaseException) -> str:
     """Return what was raised in one line, the first, of bounded length."""
     line = f"{type(error).__name__}: {str(error)[:LONGEST]}".strip().removesuffix(":").splitlines()[0]
     return visible(line if len(str(error)) <= LONGEST else f"{line} ...")
-
-
-def _check_metric(job: Job, names: Sequence[str]) -> None:
-    """Raise a UsageError with the nearest metrics unless the run will record the one that the study compares."""
-    splits = ["test", "valid", *(f"shifted.{shift}" for shift in job.spec.shift or {})]
-    known = [f"{split}.{name}" for split in splits for name in names]
-    if job.metric not in known:
-        raise unknown("metric", job.metric, known)
 
 
 def carry_out(job: Job, stop: Callable[[], bool], report: Report) -> dict[str, Any]:

@@ -99,7 +99,7 @@ BREAKS = {
         r"differ in size \(40x32 and 48x32\)",
     ),
     "a coloured mask": (
-        lambda home: write(home / "SegmentationClass/val_0.png", np.zeros((32, 48, 3), np.uint8)),
+        lambda home: write(home / "SegmentationClass/val_0.png", np.eye(3, dtype=np.uint8)[np.zeros((32, 48), int)]),
         "holds colours",
     ),
 }
@@ -186,10 +186,11 @@ def test_any_folder(drawn, tmp_path):
         "path": "mine", "images": "pictures", "masks_in": "labels", "mask_suffix": "_mask.png",
         "classes": ["background", "zero", "one"], "grey": False, "binary": False, "void": [], "size": [32, 48],
         "damaged": "stop", "train_size": None, "valid_size": 2, "test_size": 1, "split_seed": 0,
+        "colours": None, "tolerance": None, "group": None,
     }  # fmt: skip
     read = folder(tmp_path, **settings)
     assert (len(read.train), len(read.valid), len(read.test)) == (3, 2, 1)
-    with pytest.raises(ValueError, match="training needs some"):
+    with pytest.raises(ValueError, match="valid_size is 2"):
         folder(tmp_path, **{**settings, "test_size": 4})
     with pytest.raises(MissingData, match="there is no folder"):
         folder(tmp_path, **{**settings, "path": "yours"})

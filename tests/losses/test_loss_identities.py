@@ -87,6 +87,13 @@ def test_negative_control_blind_is_cross_entropy_without_every_second_class():
     torch.testing.assert_close(loss(prediction, target), build("cross_entropy")(prediction, target, weight=seen))
 
 
+def test_negative_control_labels_is_binary_cross_entropy_without_every_second_label():
+    logits, target = torch.randn(6, 5), torch.randint(2, (6, 5)).float()
+    seen = torch.tensor([1.0, 0, 1, 0, 1]).expand(6, 5)
+    found = build("negative_control_labels")(logits, target)
+    torch.testing.assert_close(found, build("binary_cross_entropy")(logits, target, weight=seen))
+
+
 @pytest.mark.parametrize("name", ["arcface", "cosface"])
 def test_head_without_margin_is_normface(name):
     first, second = build(name, margin=0.0, scale=30.0), build("normface")

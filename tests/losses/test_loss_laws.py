@@ -227,6 +227,21 @@ def test_compiles_as_one_graph(loss, twin):
     assert_same(compiled, gradients)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if list(build(name).buffers())])
+def test_memory_is_the_same_for_a_compiled_backward_pass(name):
+    """It may compute anew what it needs, of half precision above all, from a memory that must not have moved on."""
+    loss, twin = (build(name, dtype=torch.float32) for _ in range(2))
+    torch.compiler.reset()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager_decomp_partition")
+    for seed in (1, 2):
+        pairs = batch(loss, dtype=torch.bfloat16, seed=seed)
+        value, gradients = value_and_gradients(twin, pairs)
+        found, others = value_and_gradients(compiled, pairs)
+        assert_same(found, value, rtol=1e-2, atol=0)
+        assert_same(others, gradients, rtol=2e-2, atol=1e-3 * max(float(one.abs().max()) for one in gradients))
+        assert_same(list(loss.buffers()), list(twin.buffers()), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", [name for name in LOGIT_NAMES if name not in IMAGE_NAMES + PLACED])
 def test_pixels_are_items(name):
     loss = build(name)

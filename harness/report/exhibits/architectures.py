@@ -76,7 +76,9 @@ def section(a: Analysis) -> Section:
     for pair in pairs:
         by_models.setdefault((pair.first.model, pair.second.model), []).append(pair)
     items += [_figure(a, names, found) for names, found in by_models.items()]
-    return Section("exhibit-architectures", "The review's table 6: does the architecture matter?", tuple(items))
+    return Section(
+        "exhibit-architectures", "Elharrouss et al. (2025), table 6: does the architecture matter?", tuple(items)
+    )
 
 
 @functools.lru_cache(maxsize=8)  # sentence, table and figure ask

@@ -39,9 +39,7 @@ def section(a: Analysis) -> Section:
     with PRINTED.open(newline="") as file:
         lines = [line for line in csv.DictReader(file) if line["task"] == task]
     if not lines:
-        return Section(
-            "exhibit-methods", "Methods and their losses", (Prose(("The review lists none of this task.",)),)
-        )
+        return Section("exhibit-methods", "Methods and their losses", (Prose(("It lists none of this task.",)),))
     intro = (
         f"For {task} the review of Elharrouss et al. (2025) lists {len(lines)} methods with the losses they are "
         "trained with, without a comparison of losses on one method. Beside each stands what its losses did here "
@@ -49,7 +47,9 @@ def section(a: Analysis) -> Section:
         "the loss could matter, not how the method does.",
     )
     table = _table(a, lines)
-    return Section("exhibit-methods", f"The review: methods of {task} and their losses", (Prose(intro), table))
+    return Section(
+        "exhibit-methods", f"Elharrouss et al. (2025): methods of {task} and their losses", (Prose(intro), table)
+    )
 
 
 def is_transformer(a: Analysis, cell: Cell) -> bool:
@@ -64,7 +64,7 @@ def _table(a: Analysis, lines: list[dict[str, str]]) -> Table:
     columns = (
         Column("method", "method"),
         Column("technique", "kind"),
-        Column("printed", "trained with, in the review"),
+        Column("printed", "trained with, as printed"),
         *(Column(f"cell_{i + 1}", cell.short, note=cell.title) for i, cell in enumerate(a.cells)),
     )
     rows = tuple(

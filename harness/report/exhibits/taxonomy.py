@@ -33,7 +33,7 @@ def section(a: Analysis) -> Section:
     )
     listed = _listed()
     items: list[Item] = [Prose((*intro, *_sentences(a))), _figure(a), _table(a, listed)]
-    return Section("exhibit-taxonomy", "The survey's taxonomy, measured", tuple(items))
+    return Section("exhibit-taxonomy", "The taxonomy of Li, Liu and Liu (2025), measured", tuple(items))
 
 
 def _listed() -> list[dict[str, str]]:
@@ -108,7 +108,7 @@ def _figure(a: Analysis) -> Figure:
 def _table(a: Analysis, listed: Sequence[dict[str, str]]) -> Table:
     columns = (
         Column("section", "section"),
-        Column("printed", "in the survey"),
+        Column("printed", "as printed"),
         Column("family", "family"),
         Column("loss", "loss here"),
         *(Column(f"cell_{i + 1}", cell.short, "number", cell.title) for i, cell in enumerate(a.cells)),
@@ -127,7 +127,7 @@ def _table(a: Analysis, listed: Sequence[dict[str, str]]) -> Table:
             rows.append(Row((*head, Entry(" ".join(names)), *(dash(why) for _ in a.cells))))
     measured = sum(bool(labels_of(a, line["losses"].split())) for line in listed)
     caption = (
-        f"{measured} of {count(len(listed), 'entry', 'entries')} of the survey's taxonomy are measured in this study: "
+        f"{measured} of {count(len(listed), 'entry', 'entries')} of that taxonomy are measured in this study: "
         f"difference in {a.metric.title} from {a.baseline} with {simultaneous(len(a.challengers))}. A dash says on "
         "hover why it is one."
     )

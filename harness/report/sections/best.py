@@ -1,4 +1,4 @@
-"""Which losses may be the best: what a report says first."""
+"""Which losses may be the best, and what beats the others."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from harness.analysis.best import Candidate
 from harness.analysis.cells import Analysis
 from harness.report.items import Column, Entry, Filters, Item, Prose, Row, Section, Table
-from harness.report.sections.common import cell_filters, dash, loss_entry, loss_filters
-from harness.text import count, joined
+from harness.report.sections.common import cell_filters, dash, loss_entry, loss_filters, name_of, where_words
+from harness.text import count, joined, mid_sentence
 
 EVERYWHERE = "over all cells"
+FEW = 8  # losses of a set that are named in short
 
 
 def section(a: Analysis) -> Section:
@@ -46,6 +47,35 @@ def sentences(a: Analysis) -> list[str]:
     return found
 
 
+def in_short(a: Analysis) -> list[str]:
+    """Return the confidence set in a sentence, with few names: that of each of two cells, else over all cells."""
+    places = {where: found for where, found in _places(a).items() if found}
+    if not places or _open(places):
+        return sentences(a)
+    shown = [where for where in places if (where == EVERYWHERE) != (len(a.cells) <= 2)]
+    return [_set_in_short(a, where, places[where]) for where in shown or list(places)[:1]]
+
+
+def _set_in_short(a: Analysis, where: str, found: Sequence[Candidate]) -> str:
+    kept = [each for each in found if each.may_be_best]
+    held = [each for each in kept if each.beaten_by]
+    place = next((where_words(a, [cell]) for cell in a.cells if cell.title == where), EVERYWHERE).strip()
+    start = f"{place[0].upper()}{place[1:]}, " if place else ""
+    size = f"{len(kept)} of {count(len(found), 'loss', 'losses')}"
+    if len(kept) == len(found) > 1:
+        text = f"any of {count(len(found), 'loss', 'losses')} may be the best (95 % confidence)"
+    else:
+        names = [mid_sentence(name_of(a, label)) for label in _ordered(a, where, kept)]
+        more = [f"{len(names) - FEW} more"] if len(names) > FEW + 1 else []
+        named = joined([*(names[:FEW] if more else names), *more])
+        verb = "is the best" if len(kept) == 1 else "may be the best"
+        text = f"{size} {verb} (95 % confidence): {named}"
+    if held:
+        why = joined(dict.fromkeys(reason.kind.what for each in held for reason in each.withheld))
+        text += f"; {len(held)} of them cannot be ruled out only because {why}"
+    return f"{start}{text}." if start else f"{text[0].upper()}{text[1:]}."
+
+
 def _places(a: Analysis) -> dict[str, Sequence[Candidate]]:
     """Return the candidates of each place: all cells together first, where there are several."""
     together = {EVERYWHERE: a.best_over_cells} if len(a.cells) > 1 else {}
@@ -76,15 +106,19 @@ def _sentence(a: Analysis, where: str, found: Sequence[Candidate]) -> str:
 
 
 def _named(a: Analysis, where: str, found: Sequence[Candidate]) -> str:
-    """Return the losses of a set, the best mean first."""
+    """Return the losses of a set in words, the best mean first."""
+    return joined(map(a.display, _ordered(a, where, found)))
+
+
+def _ordered(a: Analysis, where: str, found: Sequence[Candidate]) -> list[str]:
+    """Return the labels of a set, the best mean first."""
     means = {
         each.label: [o.values.mean for cell in a.cells if where in (EVERYWHERE, cell.title)
                      for o in (a.outcomes.get((cell, each.label)),) if o and o.values.n]
         for each in found
     }  # fmt: skip
     sign = -1 if a.metric.higher_is_better else 1
-    order = sorted(means, key=lambda label: sign * sum(means[label]) / max(1, len(means[label])))
-    return joined(a.display(label) for label in order)
+    return sorted(means, key=lambda label: sign * sum(means[label]) / max(1, len(means[label])))
 
 
 def _filters(a: Analysis, where: str) -> Filters:

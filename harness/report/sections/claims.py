@@ -76,17 +76,17 @@ def _method(decisions: Sequence[Decision]) -> tuple[str, ...]:
     return (
         f"{_counted(decisions)} Each is a sentence of a publication: its decisive words, what it says in our words, "
         "the runs that test it, a direction, and a margin below which a difference does not matter. A claim is tested "
-        "in every place that it speaks of: each data set, model and condition, and each loss of a list where the "
-        "sentence says so. Nothing is averaged over places.",
-        "It is supported if it holds in every place, contradicted if it is contradicted in every place, and depends on "
-        "what separates places that answer differently. A place answers by its interval: a claim of a difference holds "
-        "by an interval on its side of 0 that is not inside the margin, and is contradicted by one on the other side "
-        "or inside the margin; a claim of being no worse holds by an interval that does not fall short by a margin. "
-        f"The intervals of all tested claims of one publication{levels} hold together at 95 % (Bonferroni).",
+        "in every case that it covers: each data set, model and condition, and each loss of a list where the "
+        "sentence says so. Nothing is averaged over cases.",
+        "It is supported if it holds in every case, contradicted if it is contradicted in every case, and depends on "
+        "what separates the cases that disagree. A case is decided by its interval: a claim of a difference holds "
+        "if the interval lies on its side of 0 and not inside the margin, and is contradicted if it lies on the other "
+        "side or inside the margin; a claim of being no worse holds if the interval does not fall short by a margin. "
+        f"The intervals of all tested claims of one publication{levels} hold simultaneously at 95 % (Bonferroni).",
         "A verdict is withheld where its evidence cannot carry one, whatever the interval: no runs, a failed control, "
-        "a search that ended at its edge. Exploratory: the test was written after the first of its runs had started. "
+        "a search that ended at its edge. Exploratory: the test was written after its first run had started. "
         "Reconstruction: a loss in it is our reading of an incomplete source. Verdicts hold for the data, models and "
-        "training of the study named, not for the sentence at large.",
+        "training of the study named, not for the sentence in general.",
     )
 
 
@@ -124,7 +124,7 @@ def _because(decision: Decision) -> str:
         return decision.because
     found = Counter(heading for place in places for heading in place.headings)
     several = len(places) > 1
-    return "; ".join(f"{kind} ({n} of {len(places)} places)" if several else kind for kind, n in found.most_common())
+    return "; ".join(f"{kind} ({n} of {len(places)} cases)" if several else kind for kind, n in found.most_common())
 
 
 def _brief(decision: Decision) -> str:
@@ -168,7 +168,7 @@ def effect(decision: Decision, *, unit: bool = False) -> str:
     known = [place.sample.estimate for place in places if math.isfinite(place.sample.estimate)]
     if not known:
         return ""
-    return f"{_amount(found, min(known))} to {_amount(found, max(known))}{words} in {count(len(places), 'place')}"
+    return f"{_amount(found, min(known))} to {_amount(found, max(known))}{words} in {count(len(places), 'case')}"
 
 
 def _metric(found: Evidence) -> Metric | None:
@@ -222,33 +222,33 @@ def _least(found: Evidence) -> str:
 def _table(decisions: Sequence[Decision], one_study: bool) -> Table:
     first = decisions[0].claim
     columns = (
-        Column("claim", "claim", note="in our words, and what is compared here; the words of the document, the claim's "
-               "name and what it expects show on hover"),
+        Column("claim", "claim", note="in our words, and what is compared here; the words of the publication, the "
+               "claim's name and what it expects show on hover"),
         Column("source", "where"),
         Column("verdict", "verdict"),
         _effect_column(),
-        Column("because", "because", note="the full reasons show on hover, and stand in the table of places"),
-        Column("says", "what the document says", detail=True),
+        Column("because", "because", note="the full reasons show on hover, and stand in the table of cases"),
+        Column("says", "what the publication says", detail=True),
         Column("tests", "what is compared here", detail=True),
         Column("metric", "in", detail=True),
         Column("expected", "expected", note="where the claim puts the difference", detail=True),
         Column("least", "margin", note="differences below it do not matter; in the unit of the effect"),
         Column("margin", "margin", "number", detail=True),
-        Column("n", "n", "number", "seeds (or losses, or measures) compared, in the place with fewest"),
+        Column("n", "n", "number", "seeds (or losses, or measures) compared, in the case with the fewest"),
         Column("study", "study", detail=one_study),
         Column("id", "id", "code", detail=True),
         Column("written", "written", detail=True),
         Column("definition", "definition", "code", detail=True),
         Column("reasons", "reasons", detail=True),
-        Column("words", "words", note="of the document", detail=True),
+        Column("words", "words", note="of the publication", detail=True),
         Column("keys", "keys", detail=True),
     )  # fmt: skip
     order = list(TONES)
     ranked = sorted(decisions, key=lambda d: (order.index(d.verdict), bool(d.same_as)))
     caption = (
         "Triangle up: supported; down: contradicted; the band is the claim's margin. A pointer at the edge stands for "
-        "an effect of more than six margins. Of several places the bar spans all intervals; each stands in the table "
-        "of places."
+        "an effect of more than six margins. Where there are several cases the bar spans all their intervals; the "
+        "table of cases has each of them."
     )
     return Table(f"claims-{slug(first.short)}", first.document, columns, tuple(map(_row, ranked)), caption)
 
@@ -301,8 +301,8 @@ def _places(decisions: Sequence[Decision]) -> Table:
     first = decisions[0].claim
     columns = (
         Column("id", "claim", "code"),
-        Column("place", "place"),
-        Column("answer", "answer", note="what this place alone says"),
+        Column("place", "case"),
+        Column("answer", "answer", note="what this case alone says"),
         _effect_column(),
         Column("n", "n", "number"),
         Column("scope", "interval over", note="seeds on these test items, or new items too"),
@@ -313,7 +313,7 @@ def _places(decisions: Sequence[Decision]) -> Table:
         Column("keys", "keys", detail=True),
     )
     rows = [_place(d, place) for d in decisions if not d.same_as for place in d.evidence.places]
-    title = f"{first.document}: every place of every claim"
+    title = f"{first.document}: every case of every claim"
     return Table(f"claims-{slug(first.short)}-places", title, columns, tuple(rows), folded=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from harness.analysis.cells import Analysis, Cell, Outcome
 from harness.analysis.frames import column
@@ -43,6 +43,33 @@ def loss_entry(a: Analysis, label: str) -> Entry:
     facts = a.loss_facts[label]
     known = " · ".join(part for part in (facts.name, facts.paper) if part)
     return Entry(a.display(label), note=known)
+
+
+def where_words(a: Analysis, cells: Sequence[Cell]) -> str:
+    """Return where something holds, as words that follow it; empty where it holds in every cell."""
+    if len(cells) == len(a.cells):
+        return ""
+    shared = len({cell.values[:2] for cell in a.cells}) == 1  # only what makes training harder differs
+    return f" {'with' if shared else 'on'} {joined(cell.short for cell in cells)}"
+
+
+def name_of(a: Analysis, label: str) -> str:
+    """Return what people call a loss, with the settings that its label gives; the label where nobody named it, or
+    where two losses have one name.
+    """
+    names = _names(a)
+    return names[label] if list(names.values()).count(names[label]) == 1 else a.display(label)
+
+
+@functools.lru_cache(maxsize=1)
+def _names(a: Analysis) -> dict[str, str]:
+    found = {}
+    for label in a.labels:
+        facts, settings = a.loss_facts[label], label.partition(" ")[2]
+        word = " (reconstruction)" if facts.reconstruction and "reconstruction" not in facts.name else ""
+        name = facts.name[:1].upper() + facts.name[1:]
+        found[label] = f"{name}{word} {settings}".strip() if name else a.display(label)
+    return found
 
 
 def cell_entry(cell: Cell) -> Entry:

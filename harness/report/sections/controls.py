@@ -38,10 +38,10 @@ def section(a: Analysis) -> Section:
             Column("detail", "remarks"),
         ),
         tuple(_row(a, control) for control in a.controls),
-        "The cells of one kind of control are one family: simultaneous 95 % intervals over them, p times their number. "
-        "The baseline against itself fails beyond the margin alone. A failed control withholds the verdicts of its "
-        "cell; the baseline less one margin withholds nothing, and says whether a difference of one margin could be "
-        "seen.",
+        "Cells are corrected for each other within each kind of control: simultaneous 95 % intervals, p times their "
+        "number. The repeated baseline fails only if it differs by more than the margin. A failed control withholds "
+        "the verdicts of its cell; the baseline less one margin withholds nothing: it shows whether a difference of "
+        "one margin could be detected.",
     )
     return Section("controls", "Controls", (*items, table))
 

@@ -33,7 +33,8 @@ def _bars(a: Analysis, cell: Cell) -> list[Bar]:
         if found and found.n:
             values = (scale * value for value in (found.difference, found.low, found.high))
             text = a.metric.number(found.difference, sign=True)
-            bars.append(Bar(a.display(label), *values, verdict=found.verdict, text=text))
+            seeds = tuple(scale * value for value in a.outcomes[cell, label].differences)
+            bars.append(Bar(a.display(label), *values, verdict=found.verdict, text=text, seeds=seeds))
     sign = 1 if a.metric.higher_is_better else -1
     return sorted(bars, key=lambda bar: -sign * bar.value)
 
@@ -44,7 +45,7 @@ def _figure(a: Analysis, model: str, panels: dict[str, list[Bar]], half: float) 
     caption = (
         f"{model}: mean paired difference from {a.baseline} with {simultaneous(len(a.challengers))}, over "
         f"{scopes(a.comparisons.values())}, best first. Triangle up: better; down: worse; square: equivalent; open "
-        "circle: not decidable; open diamond and broken line: verdict withheld. "
+        "circle: not decidable; open diamond and broken line: verdict withheld; small dots: single seeds. "
         + ("The band is the margin of equivalence. " if a.margin else "")
         + "A pointer at the edge carries the value of a loss too far away to draw."
     )

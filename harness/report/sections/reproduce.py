@@ -35,8 +35,10 @@ def section(a: Analysis) -> Section:
 
 def command(study: StudyData) -> str:
     """Return the command that carries out ``study``, with the overrides that it was started with."""
-    words = [f"study={study.spec.get('study') or study.name}", *study.spec.get("overrides", ())]
-    return " ".join(["python -m harness", *map(shlex.quote, words)])
+    chosen = study.spec.get("until") == "chosen"  # a race, which has no file
+    first = "choose" if chosen else f"study={study.spec.get('study') or study.name}"
+    words = [first, *study.spec.get("overrides", ())]
+    return " ".join(["python -m harness", *map(shlex.quote, words), *(["budget=1h"] if chosen else [])])
 
 
 def asked(study: StudyData) -> str:
@@ -58,6 +60,8 @@ def unlike_its_file(study: StudyData) -> str:
     """Return why the command would not ask for this study again, empty if it would."""
     from harness import plan
 
+    if study.spec.get("until") == "chosen":
+        return ""
     name = study.spec.get("study") or study.name
     try:
         planned = json.loads(json.dumps(plan.as_dict(plan.read_study(name, study.spec.get("overrides", ())))))

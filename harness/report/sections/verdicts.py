@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 from harness.analysis import gates
 from harness.analysis.cells import Across, Analysis, Cell, Outcome
 from harness.analysis.controls import FEW_SEEDS
 from harness.records.study import damaged_of
-from harness.report.items import Column, Entry, Item, Notice, Point, Points, Prose, Row, Section, Table
-from harness.report.sections import controls
-from harness.report.sections.common import TONES, dash, looking, loss_entry, loss_filters, reason, simultaneous, starts
+from harness.report.items import Item, Notice, Point, Points, Prose, Section
+from harness.report.sections.common import TONES, looking, loss_filters, reason, simultaneous, starts
 from harness.text import count, joined
 
 
@@ -21,8 +18,6 @@ def section(a: Analysis) -> Section:
         items.append(Points(tuple(_points(a))))
         if a.across:
             items.append(Prose(tuple(over_all_cells(a))))
-        if len(a.cells) > 2:
-            items.append(_matrix(a))
     return Section("verdicts", "Verdicts", tuple(items))
 
 
@@ -47,8 +42,8 @@ def lead(a: Analysis) -> str:
 
 
 def notices(a: Analysis) -> list[Notice]:
-    """Return what qualifies every verdict: controls that failed, few seeds, runs set aside or missing."""
-    found = [Notice(text, "alarm") for text in controls.alarms(a)]
+    """Return what qualifies every verdict: controls without a result, few seeds, runs set aside or missing."""
+    found = []
     if damaged := damaged_of(a.study.name, map(str, a.study.runs["key"])):
         found.append(Notice(f"{count(len(damaged), 'file')} could not be read and left out: {' '.join(damaged)}"))
     if undecided := [c for c in a.controls if c.status in ("undecided", "not run")]:
@@ -137,31 +132,6 @@ def _in_cell(a: Analysis, cell: Cell, label: str) -> str:
     elif (why := reason(found)) and not outcome.diverged:
         details.append(why)
     return f"{' '.join(where)} ({', '.join(details)})".strip()
-
-
-def _matrix(a: Analysis) -> Table:
-    rows = []
-    mean = {
-        label: sum(found) / len(found) * (-1 if a.metric.higher_is_better else 1)
-        for label in a.challengers
-        if (found := [c.difference for cell in a.cells if (c := a.comparisons.get((cell, label))) and c.n])
-    }
-    for label in sorted(a.challengers, key=lambda label: mean.get(label, math.inf)):
-        entries = [loss_entry(a, label)]
-        for cell in a.cells:
-            found = a.comparisons.get((cell, label))
-            if found is None:
-                entries.append(dash("not planned here"))
-                continue
-            text = f"{found.verdict} {a.metric.number(found.difference, sign=True)}" if found.n else found.verdict
-            keys = a.outcomes[cell, label].paired_keys
-            tone = TONES[found.verdict]
-            entries.append(Entry(text, found.difference if found.n else None, runs=keys, note=reason(found), tone=tone))
-        rows.append(Row(tuple(entries), filters=loss_filters(a, label)))
-    columns = [Column(f"cell_{i + 1}", cell.short, note=cell.title) for i, cell in enumerate(a.cells)]
-    unit = a.metric.difference_unit or a.metric.title
-    caption = f"Verdict and difference from {a.baseline} ({unit}) in every cell, best first."
-    return Table("verdicts", "Verdicts by cell", (Column("loss", "loss"), *columns), tuple(rows), caption)
 
 
 def over_all_cells(a: Analysis) -> list[str]:

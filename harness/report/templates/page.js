@@ -6,7 +6,7 @@ for (const table of document.querySelectorAll("table")) {
   const heads = [...table.tHead.rows[0].cells];
   const body = table.tBodies[0];
   heads.forEach((head, index) => {
-    head.querySelector("button").addEventListener("click", () => {
+    head.querySelector("button")?.addEventListener("click", () => {
       const numeric = head.classList.contains("number");
       const before = head.getAttribute("aria-sort");
       // numbers start with the greatest, words with a
@@ -103,6 +103,20 @@ if (form) {
   });
   apply(); // a browser may keep choices when a page is loaded again
 }
+
+// Mark the section that is being read in the bar of sections, and keep its name in view there.
+const bar = document.querySelector("nav ol");
+const names = new Map([...bar.querySelectorAll("a")].map((link) => [link.hash.slice(1), link]));
+const read = new IntersectionObserver((seen) => {
+  for (const { target, isIntersecting } of seen) {
+    if (!isIntersecting) continue;
+    for (const link of names.values()) link.removeAttribute("aria-current");
+    const link = names.get(target.id);
+    link.setAttribute("aria-current", "true");
+    bar.scrollLeft = link.offsetLeft - bar.clientWidth / 3;
+  }
+}, { rootMargin: "-20% 0px -75% 0px" });
+for (const section of document.querySelectorAll("main > section")) read.observe(section);
 
 // Enlarge a figure by a click on it or by its button, and save it as SVG or PNG made from the drawing in this page.
 const dialog = document.getElementById("enlarged");

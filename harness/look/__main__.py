@@ -1,0 +1,54 @@
+"""python -m harness.look data=PATH [task=TASK] [dataset.SETTING=VALUE ...]
+
+Show what a folder or a table of your own is understood to be, before anything is trained: the task, classes with their
+counts, sizes, splits, what looks wrong, and the command that trains with it.
+
+  data=DIR                      a folder per class; images and masks; a table (CSV, TSV, parquet)
+  task=segmentation             what it is for, where the layout alone does not say it
+  dataset.target=price          any setting of the data set that need not be guessed
+
+Exit code: 0 understood; 2 not, and why.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out the command line; return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or {"-h", "--help"} & set(given):
+        print(__doc__)
+        return 0
+    from harness.errors import UsageError
+
+    try:
+        return _look(given)
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _look(given: Sequence[str]) -> int:
+    from harness import plan
+    from harness.errors import UsageError
+    from harness.look.shown import shown
+    from harness.look.understood import understand
+
+    values = dict(plan.parsed(entry) for entry in given)
+    path, task = values.pop("data", None), values.pop("task", None)
+    if not path:
+        raise UsageError("give data=PATH, a folder or a table in a file.")
+    if wrong := [key for key in values if not key.startswith("dataset.")]:
+        raise UsageError(
+            f"{wrong[0]} is nothing to look at: give data=, task= and settings of the data set, dataset.NAME=."
+        )
+    print(shown(understand(Path(path), task, values)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
