@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,22 @@ def browser():
         opened = running.chromium.launch(executable_path=found, args=[f"--{flag}" for flag in quiet])
         yield opened
         opened.close()
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Return a function that writes a module of the user's under a name of its own, as a new process would see it."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+
+    def write(name, text):
+        file = folder / f"{name}.py"
+        file.write_text(text)
+        os.utime(file, ns=(time.time_ns(), time.time_ns()))
+        sys.modules.pop(name, None)
+        shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+
+    yield write
+    for name in ("own_loss", "own_model", "my_models"):
+        sys.modules.pop(name, None)

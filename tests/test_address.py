@@ -47,7 +47,7 @@ def build(*, inputs):
 """
 
 
-EMBEDDED = {"breast_cancer", "crowded_scenes", "diabetes", "digits", "scenes", "two_digits"}
+EMBEDDED = {"breast_cancer", "crowded_scenes", "diabetes", "digit_sets", "digits", "scenes", "two_digits"}
 """Data sets of scikit-learn, or made of them."""
 ONE_FUNCTION = {
     ("av_consistency", "clip_contrastive"),
@@ -57,25 +57,6 @@ ONE_FUNCTION = {
     ("huber_prob", "smooth_l1_prob"),
 }
 """Losses that are one function by two names, at the settings of their configs."""
-
-
-@pytest.fixture
-def module(tmp_path, monkeypatch):
-    """Return a function that writes a module of the user's under a name of its own, as a new process would see it."""
-    folder = tmp_path / "own"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(folder)
-
-    def write(name, text):
-        file = folder / f"{name}.py"
-        file.write_text(text)
-        os.utime(file, ns=(time.time_ns(), time.time_ns()))
-        sys.modules.pop(name, None)
-        shutil.rmtree(folder / "__pycache__", ignore_errors=True)
-
-    yield write
-    for name in ("own_loss", "own_model"):
-        sys.modules.pop(name, None)
 
 
 @pytest.fixture

@@ -76,6 +76,9 @@ def test_studies_that_are_shown_can_be_planned(given):
 
 
 @pytest.mark.parametrize("given", [rest for module, *rest in COMMANDS if module == "harness.run"], ids=" ".join)
-def test_runs_that_are_shown_can_be_composed(given):
+def test_runs_that_are_shown_can_be_composed(given, module):
+    text = (ROOT / "docs" / "models.md").read_text()
+    (own,) = re.findall(r"^```python\n# my_models\.py\n(.*?)^```$", text, flags=re.M | re.S)
+    module("my_models", own)
     one = [re.sub(r"^(\w+)=([^\[,]+),.*", r"\1=\2", word) for word in given if word != "-m"]
     assert compose.compose_run(one).config["loss"]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.boxes import BoxSplits
 from datasets.decoded import gather
 from datasets.splits import Images, Splits
 from datasets.tables import TableSplits
@@ -135,12 +136,12 @@ def _small(items: int, what: str) -> str:
 def _counts(splits: Any) -> tuple[tuple[str, ...], dict[str, list[float]]]:
     """Return heads, and for every class a number for each: items, boxes, or shares of pixels, by part."""
     parts, classes = [getattr(splits, name) for name in PARTS], splits.classes
-    if isinstance(parts[0], Images) and parts[0].masked:
+    boxes = isinstance(splits, BoxSplits)
+    if not boxes and isinstance(parts[0], Images) and parts[0].masked:
         heads = ("share of pixels, training", "validation", "test")
         columns = [_of_masks(part, len(classes)) for part in parts]
     else:
         labels = [part.targets for part in parts]
-        boxes = labels[0].ndim == 3
         heads = ("boxes, training" if boxes else "training", "validation", "test")
         columns = [_of_labels(each, len(classes)) for each in labels]
     return heads, {name: [column[number] for column in columns] for number, name in enumerate(classes)}

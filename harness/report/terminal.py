@@ -62,6 +62,7 @@ def _block(a: Analysis, cell: Cell) -> str:
     reasons: dict[str, int] = {}
     lines += [_line(a, outcome, reasons) for outcome in outcomes]
     notes = [filled(f"{number} {reason}") for reason, number in reasons.items()]
+    notes += [filled(f"{a.display(o.label)}: {said}") for o in outcomes if (said := _failures(o))]
     return "\n".join([filled(cell.title), *lined(lines), *notes])
 
 
@@ -90,20 +91,20 @@ def _line(a: Analysis, outcome: Outcome, reasons: dict[str, int]) -> tuple[str, 
     """Return a row; reasons that withhold verdicts get numbers, to be explained below the table."""
     found = a.comparisons.get((outcome.cell, outcome.label))
     name, mean = a.display(outcome.label), a.metric.interval(outcome.values)
-    remarks = [
-        f"{n}/{outcome.planned} {what}"
-        for n, what in ((outcome.diverged, "diverged"), (outcome.unlearnt, "did not learn"))
-        if n
-    ]
     if found is None:
-        return (name, "baseline", DASH, mean, str(outcome.values.n), ", ".join(remarks))
+        return (name, "baseline", DASH, mean, str(outcome.values.n), "")
     word = f"{MARKS[found.verdict]} {answer.WORDS.get(found.verdict, found.verdict)}"
     if found.because:
         named = dict.fromkeys(_named(reason) for reason in found.because)
         word += f" [{','.join(str(reasons.setdefault(reason, len(reasons) + 1)) for reason in named)}]"
-    elif found.seeds_needed and not remarks:
-        remarks.append(f"needs about {found.seeds_needed:,} seeds")
-    return (name, word, a.metric.difference(found), mean, str(found.n), ", ".join(remarks))
+    needed = f"needs about {found.seeds_needed:,} seeds" if found.seeds_needed and not found.because else ""
+    return (name, word, a.metric.difference(found), mean, str(found.n), needed)
+
+
+def _failures(outcome: Outcome) -> str:
+    """Return how many runs diverged or did not learn; these stand below the table, which gives way to the terminal."""
+    counts = ((outcome.diverged, "diverged"), (outcome.unlearnt, "did not learn"))
+    return ", ".join(f"{n}/{outcome.planned} {what}" for n, what in counts if n)
 
 
 def _named(reason: Reason) -> str:

@@ -42,6 +42,12 @@ def written(root):
     return root
 
 
+def of(name, **changed):
+    """Return the settings of a data set as its file has them, apart from these."""
+    return {key: value for key, value in compose.option("dataset", name).items() if key not in APART} | SMALL | changed
+
+
+APART = ("_target_", "augment", "split")
 GROSS = {"outliers": 0.0, "outlier_size": 10.0}
 MADE = {
     "digits": lambda root: digits(**SMALL),
@@ -49,14 +55,11 @@ MADE = {
     "crowded_scenes": lambda root: crowded_scenes(size=[32, 32], digits=[0, 1], objects=[1, 2], sides=[8, 12], **SMALL),
     "breast_cancer": lambda root: breast_cancer(**SMALL),
     "diabetes": lambda root: diabetes(**SMALL, **GROSS),
-    "table": lambda root: table(root, path="numbers.csv", target="y", **SMALL, **GROSS),
-    "labelled_table": lambda root: labelled_table(root, path="words.csv", target="kind", **SMALL),
-    "images": lambda root: images(root, path="kinds", channels=1, size=None, **SMALL),
-    "folder": lambda root: folder(
-        root, path="mine", images="images", masks_in="masks", mask_suffix=".png", classes=["background", "object"],
-        grey=False, binary=False, void=[], size=[8, 8], damaged="stop", **SMALL,
-    ),
-}  # fmt: skip
+    "table": lambda root: table(root, **of("table", path="numbers.csv", target="y")),
+    "labelled_table": lambda root: labelled_table(root, **of("labelled_table", path="words.csv", target="kind")),
+    "images": lambda root: images(root, **of("images", path="kinds", channels=1)),
+    "folder": lambda root: folder(root, **of("folder", path="mine", size=[8, 8])),
+}
 
 
 @pytest.fixture(scope="module")
