@@ -139,7 +139,8 @@ def torchvision_map(
         last = len(net.classifier) - 1
         net.classifier[last] = nn.Identity()
         heads += [f"classifier.{last}."]
-    net.register_module("aux_classifier", None)
+    whole: Any = net  # as a type checker sees it, a module has none but modules and tensors
+    whole.aux_classifier = None
     weights.take_channels(net, in_channels)
     notes = []
     if pretrained:
