@@ -1,4 +1,4 @@
-// hide what does not contain every word of the search
+// hide what does not contain every word of the search, and what stands above the losses meanwhile
 const find = document.getElementById("find");
 const cards = [...document.querySelectorAll("article.loss")].map(card => [card, card.textContent.toLowerCase()]);
 find.addEventListener("input", () => {
@@ -10,5 +10,6 @@ find.addEventListener("input", () => {
   }
   for (const family of document.querySelectorAll(".family"))
     family.hidden = !family.querySelector("article:not([hidden])");
+  document.getElementById("tasks").hidden = words.length > 0;
   document.getElementById("none").hidden = shown > 0;
 });
