@@ -34,8 +34,10 @@ def trained(tmp_path_factory):
     options = compose.compose_run(OPTIONS).config
     search = {"factors": [1.0, 3.0], "seeds": [7001], "most": 0, "most_seeds": 1}
     study = tiny(track="lr", search={**tiny().search, **search})
-    assert not sweep.sweep(study, options, results=folder).failed
-    records.publish("tiny", folder)
+    with pytest.MonkeyPatch.context() as patch:  # what this checkout has confirmed gives code other identities
+        patch.setattr(behaviour, "MEASURED", folder / "nothing")
+        assert not sweep.sweep(study, options, results=folder).failed
+        records.publish("tiny", folder)
     return study, folder
 
 
