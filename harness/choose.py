@@ -295,6 +295,8 @@ def answer(a: Analysis, ended: Ended, study: Study) -> list[str]:
     cost = f"{count(ended.runs, 'run')}, {ended.seconds / 60:.1f} minutes"
     lines = ["", f"Which loss? ({a.metric.title}, {cost}, {_why(ended)})", ""]
     lines.append(_sentence(a, left, raced, alike=equivalent(found, a.margin)))
+    if study.base.get("dataset.split") != "by_seed":
+        lines.append("The test part is the same for every seed: the certainty is about these test items, not new ones.")
     lines += [*_table(a, left, study.baseline), ""]
     lines += [_beaten(a, out)] if out else []
     lines += _troubles(a, ended, study, {each.label for each in found})

@@ -198,3 +198,13 @@ def test_a_column_that_reads_alike_in_every_row_goes_to_the_caption():
     assert [column.key for column in read.columns] == ["a", "x"]
     assert read.caption == "About. In every row: n 12."
     assert len(Table("t", "t", columns, rows[:2]).for_reading().columns) == 3, "two rows may agree by chance"
+
+
+def test_an_answer_at_one_learning_rate_says_so(study, a):
+    (said,) = answer.limits(a)
+    assert "track=lr searches one for each" in said
+    assert "track=lr  # a learning rate searched for every loss" in answer.next_steps(a)
+    assert "track=lr searches" in " ".join(report.summary(study).split())
+    searched = Analysis(made(track="lr"))
+    assert answer.limits(searched) == []
+    assert "track=lr" not in answer.next_steps(searched)

@@ -34,6 +34,27 @@ def test_a_folder_per_class(tmp_path, capsys):
     assert {"task=classification", "dataset=images", f"dataset.path={tmp_path}"} <= set(command)
 
 
+def test_classes_are_counted_by_part(tmp_path, capsys):
+    pictures(tmp_path / "cat", 20)
+    pictures(tmp_path / "a long name", 40)
+    assert main([f"data={tmp_path}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    head = lines.index("class        training  validation  test")
+    counts = {line[:11].strip(): sum(map(int, line[11:].split())) for line in lines[head + 1 : head + 3]}
+    assert counts == {"a long name": 40, "cat": 20}
+
+
+def test_images_with_several_labels_are_for_a_task_of_their_own(tmp_path):
+    pictures(tmp_path / "pictures", 60)
+    labels = [";".join(["cat"] * (n % 2) + ["dog"] * (n % 3 == 0)) for n in range(60)]
+    rows = [f"{n}.png,{kinds}" for n, kinds in enumerate(labels)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,labels", *rows]))
+    found = understand(tmp_path)
+    assert found.task == found.overrides["task"] == "multilabel"
+    assert understand(tmp_path, "multilabel") == found
+    assert [name for name, *_ in found.classes] == ["cat", "dog"]
+
+
 def test_images_and_masks(tmp_path):
     pictures(tmp_path / "images", 20, (16, 16))
     (tmp_path / "masks").mkdir()

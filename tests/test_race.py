@@ -1,5 +1,7 @@
 """The race: who is out and when, what is asked next, and what a command line of it may say."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -170,6 +172,9 @@ def test_the_answer_names_what_is_left_and_what_was_dropped(raced, tmp_path):
     text = "\n".join(choose.answer(a, ended, ended.study))
     assert "3 of 5 losses may be the best after 4 seeds" in text
     assert "Dropped: " in text
+    assert "these test items" not in text  # every seed has its own
+    fixed = dataclasses.replace(ended.study, base=ended.study.base | {"dataset.split": "fixed"})
+    assert "the certainty is about these test items, not new ones" in "\n".join(choose.answer(a, ended, fixed))
     assert "to focal" in text or "to cross_entropy" in text or "to label_smoothing" in text
     assert {each.label for each in a.best[a.cells[0]] if each.may_be_best} == ended.judgement.left
 

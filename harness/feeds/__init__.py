@@ -110,14 +110,14 @@ def _splits(dataset: str, root: str, download: bool, stress: str, seed: int | No
 def _as_read(dataset: str, root: str, download: bool) -> Any:
     named = json.loads(dataset)
     splits = get_method(named.pop("_target_"))(Path(root), download=download, **named)
-    _unsaid.extend(_notes(splits))
+    _unsaid.extend(notes_of(splits))
     return splits
 
 
 _unsaid: list[str] = []
 
 
-def _notes(splits: Any) -> list[str]:
+def notes_of(splits: Any) -> list[str]:
     """Return what a data set says of itself, or that files were left out of it."""
     notes: list[str] = list(getattr(splits, "notes", ()))
     skipped: Sequence[str] = getattr(splits, "skipped", ())

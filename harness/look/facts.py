@@ -16,7 +16,7 @@ from datasets.decoded import gather
 from datasets.splits import Images, Splits
 from datasets.tables import TableSplits
 from harness.errors import UsageError
-from harness.feeds import notes, splits_for
+from harness.feeds import notes, notes_of, splits_for
 from harness.tasks import Setup
 from harness.text import count, joined, significant
 
@@ -80,9 +80,9 @@ def told(config: Mapping[str, Any]) -> Told:
     Raises:
         UsageError: it cannot be read or divided.
     """
-    notes()  # what other data sets said before
     splits = loaded(config)
-    said = notes()
+    said = notes_of(splits)
+    notes()  # which need not be said again where the data are trained on
     sizes = [len(getattr(splits, name)) for name in PARTS]
     if isinstance(splits, Splits):
         channels, height, width = splits.train.shape

@@ -16,5 +16,25 @@ def command(understood: Understood) -> str:
 
 def shown(understood: Understood) -> str:
     """Return the whole of it as text."""
-    lines = [f"task: {understood.task}", *understood.facts, *(f"! {each}" for each in understood.warnings)]
-    return "\n".join([*lines, command(understood)])
+    lines = [f"task: {understood.task}", *understood.facts, *_classes(understood)]
+    return "\n".join([*lines, *(f"! {each}" for each in understood.warnings), command(understood)])
+
+
+MOST_CLASSES = 30
+"""Classes that are shown, those with the most training items if there are more."""
+
+
+def _classes(understood: Understood) -> list[str]:
+    """Return the counts of classes as the lines of a table; none where numbers are predicted."""
+    if not understood.classes:
+        return []
+    rows = [("class", *understood.heads), *understood.classes[:MOST_CLASSES]]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]
+    left = len(understood.classes) - MOST_CLASSES
+    return [*lines, *([f"and {left} more"] if left > 0 else [])]

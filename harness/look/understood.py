@@ -24,12 +24,16 @@ class Understood:
         overrides: of conf/run.yaml, by path: ``{"task": "segmentation", "dataset": "folder", "dataset.path": ...}``.
         facts: sentences with sizes, classes and their counts, and splits.
         warnings: sentences on what looks wrong, each with what to do about it.
+        heads: what the columns of ``classes`` are.
+        classes: of each class, its name and a text for each head; none where numbers are predicted.
     """
 
     task: str
     overrides: Settings
     facts: tuple[str, ...]
     warnings: tuple[str, ...]
+    heads: tuple[str, ...] = ()
+    classes: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Source:
     """A data set of conf/dataset/ that reads files of one's own.
 
     Attributes:
-        task: what it is for, as long as nobody says otherwise.
+        task: what it is for, as long as neither the user nor the data say otherwise.
         dataset: its name.
         proposed: returns its settings for a path and what is given of them, None where the path holds nothing of its
             kind; raises FileNotFoundError or ValueError where it does, but damaged.
@@ -56,7 +60,11 @@ SOURCES = (
     Source("table_classification", "labelled_table", labelled_table.proposed),
 )
 """In the order in which they are asked; the first that knows what lies at a path has it."""
-LIKE: Mapping[str, str] = {"segmentation_windows": "segmentation", "embedding": "classification"}
+LIKE: Mapping[str, str] = {
+    "segmentation_windows": "segmentation",
+    "embedding": "classification",
+    "multilabel": "classification",
+}
 """Further tasks, by the one whose data they take."""
 
 
@@ -73,7 +81,7 @@ def understand(path: Path, task: str | None = None, given: Mapping[str, Any] | N
     """
     overrides = settings_for(path, task, given or {})
     told = facts.told(composed(overrides))
-    return Understood(overrides["task"], overrides, told.facts, told.warnings)
+    return Understood(overrides["task"], overrides, told.facts, told.warnings, told.heads, told.classes)
 
 
 def composed(overrides: Mapping[str, Any]) -> compose.Config:
@@ -113,7 +121,8 @@ def _overrides(source: Source, task: str | None, path: Path, found: Mapping[str,
     """Return all overrides; a source may leave out the words that all of them share."""
     own = {name if name.startswith("dataset.") else f"dataset.{name}": value for name, value in found.items()}
     own = {name: value for name, value in own.items() if name not in ("dataset.task", "dataset.dataset")}
-    return {"task": task or source.task, "dataset": source.dataset, "dataset.path": str(path.resolve()), **own}
+    chosen = task or found.get("task") or source.task  # images with several labels each are for another task
+    return {"task": chosen, "dataset": source.dataset, "dataset.path": str(path.resolve()), **own}
 
 
 LAYOUTS = (

@@ -98,6 +98,10 @@ def limit(extents: Sequence[float], margin: float) -> float:
     return round(1.06 * max(*kept, 2 * margin, 1e-9), 12)
 
 
+BELOW = 0.3
+"""Of a row, by which the dots of single seeds stand below their interval."""
+
+
 def forest(panels: Mapping[str, Sequence[Bar]], margin: float, half: float, axis: str) -> Figure:
     """Return differences from the baseline with intervals, one panel per cell, the margin of equivalence shaded.
 
@@ -139,7 +143,8 @@ def _forest_panel(axes: Axes, bars: Sequence[Bar], margin: float, half: float) -
     for y, bar in enumerate(bars):
         mark = MARKS[bar.verdict]
         near = [value for value in bar.seeds if abs(value) <= half]
-        axes.plot(near, [y] * len(near), lw=0, marker="o", ms=2.4, mew=0, color=mark["color"], alpha=0.35)
+        below = [y + BELOW] * len(near)  # on the line of the interval they would not be seen
+        axes.plot(near, below, lw=0, marker="o", ms=2.6, mew=0, color=mark["color"], alpha=0.5)
         if abs(bar.value) > half:
             side = math.copysign(1, bar.value)
             axes.plot(side * half * 0.97, y, marker="<" if side < 0 else ">", ms=5, color=mark["color"], clip_on=False)
@@ -149,7 +154,7 @@ def _forest_panel(axes: Axes, bars: Sequence[Bar], margin: float, half: float) -
             style = (0, (2, 1.5)) if bar.verdict == "withheld" else "-"
             axes.plot([bar.low, bar.high], [y, y], color=mark["color"], lw=1.5, ls=style, solid_capstyle="butt")
         axes.plot(bar.value, y, ms=4.6 if mark["marker"] == "D" else 5.5, mew=1.3, lw=0, **mark)
-    axes.set(xlim=(-half, half), ylim=(len(bars) - 0.4, -0.6), yticks=range(len(bars)))
+    axes.set(xlim=(-half, half), ylim=(len(bars) - 0.45, -0.55), yticks=range(len(bars)))
     axes.set_yticklabels([bar.label for bar in bars])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

@@ -44,7 +44,12 @@ def summary_of(a: Analysis) -> str:
 def _answer(a: Analysis) -> list[str]:
     """Return the answer with its question, the losses worth considering, and what to try next: a block each."""
     lines = [f"Question: {question}"] if (question := a.study.spec.get("question")) and not asked(a.study) else []
-    lines += [f"Answer: {answer.sentence(a)}", *(f"! {alarm}" for alarm in controls.alarms(a)), *best.in_short(a)]
+    lines += [
+        f"Answer: {answer.sentence(a)}",
+        *(f"! {alarm}" for alarm in controls.alarms(a)),
+        *best.in_short(a),
+        *answer.limits(a),
+    ]
     found = answer.choices(a)
     choices = [filled(f"{name_of(a, label)} (loss={label.partition(' ')[0]}): {text}") for label, text in found]
     steps = [filled(step, "    ") for step in answer.next_steps(a).splitlines()]

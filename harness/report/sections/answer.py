@@ -43,7 +43,7 @@ def section(a: Analysis) -> Section:
     (:func:`sentence`) stands below the title of the report.
     """
     items: list[Item] = [Notice(text, "alarm") for text in controls.alarms(a)]
-    items.append(Prose(tuple(best.in_short(a))))
+    items.append(Prose((*best.in_short(a), *limits(a))))
     if lines := choices(a):
         points = (
             Point(name_of(a, label), _tone(a, label), (("", text),), (loss_filters(a, label),)) for label, text in lines
@@ -275,8 +275,20 @@ def _lost(a: Analysis, label: str) -> str:
     return ", ".join(f"{n} of {planned} runs {what}" for what, n in counts.items() if n)
 
 
+def limits(a: Analysis) -> list[str]:
+    """Return what the answer takes for granted, in a sentence; nothing where each loss had a search of its own."""
+    if a.study.spec.get("track", "fixed") != "fixed" or len(a.labels) < 2:
+        return []
+    return [
+        "Every loss ran at the learning rate of its model, which may suit one better than another: track=lr searches "
+        "one for each, and conclusions should be drawn from that."
+    ]
+
+
 def next_steps(a: Analysis) -> str:
-    """Return commands to try next, a line each: more seeds where something is undecided, then the reader's own data."""
+    """Return commands to try next, a line each: a search where there was none, more seeds where something is undecided,
+    then the reader's own data.
+    """
     lines = {
         "python -m harness.look data=DIR": "what your own images, masks or table are understood to be",
         "python -m harness choose data=DIR budget=1h": "which losses may be the best for them",
@@ -284,6 +296,8 @@ def next_steps(a: Analysis) -> str:
     if not a.sequential and any(c.verdict == "not decidable" and c.n > 1 for c in a.comparisons.values()):
         more = f"{reproduce.command(a.study)} until=decided max_seeds={max(MOST_SEEDS, 2 * len(a.seeds))}"
         lines = {more: "more seeds, where it is undecided"} | lines
+    if limits(a):
+        lines = {f"{reproduce.command(a.study)} track=lr": "a learning rate searched for every loss"} | lines
     return "\n".join(f"{command}  # {why}" for command, why in lines.items())
 
 

@@ -45,7 +45,7 @@ def _figure(a: Analysis, model: str, panels: dict[str, list[Bar]], half: float) 
     caption = (
         f"{model}: mean paired difference from {a.baseline} with {simultaneous(len(a.challengers))}, over "
         f"{scopes(a.comparisons.values())}, best first. Triangle up: better; down: worse; square: equivalent; open "
-        "circle: not decidable; open diamond and broken line: verdict withheld; small dots: single seeds. "
+        "circle: not decidable; open diamond and broken line: verdict withheld; dots below: single seeds. "
         + ("The band is the margin of equivalence. " if a.margin else "")
         + "A pointer at the edge carries the value of a loss too far away to draw."
     )

@@ -68,7 +68,7 @@ def unlike_its_file(study: StudyData) -> str:
     except UsageError:
         return f"Save the study, given in full under Setting, as conf/study/{name}.yaml first."
     wording = ("name", "question", "study", "overrides")
-    changed = [key for key, value in study.spec.items() if key not in wording and planned.get(key) != value]
+    changed = [key for key, value in planned.items() if key not in wording and study.spec.get(key, value) != value]
     return (
         f"conf/study/{name}.yaml has changed since in {joined(changed)}; Setting has what was asked." if changed else ""
     )
