@@ -7,7 +7,7 @@ import pytest
 from harness import report
 from harness.analysis import advice
 from harness.analysis.cells import Analysis
-from harness.report.items import Points, Table
+from harness.report.items import Entry, Points, Row, Table
 from harness.report.sections import answer, best
 from harness.report.sections.common import name_of
 from harness.report.writing import compose
@@ -150,8 +150,8 @@ def test_the_matrix_has_every_loss_the_baseline_first_then_the_best(a):
 
 def test_many_losses_of_one_cell_stand_in_parts_side_by_side(a):
     assert answer.matrix(a).parts == 1
-    rows = tuple(range(23))
-    table = Table("t", "t", (), rows, parts=3)  # type: ignore[arg-type]
+    rows = tuple(Row((Entry(str(number)),)) for number in range(23))
+    table = Table("t", "t", (), rows, parts=3)
     assert [len(part) for part in table.cut()] == [8, 8, 7]
     assert sum(table.cut(), ()) == rows
 

@@ -107,7 +107,7 @@ def test_every_shift_both_sides_and_every_centre_are_equally_likely():
     assert (centres - 18_000).abs().max() < 5 * 127
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="compares a GPU with the CPU, and there is none here")
 @pytest.mark.parametrize("augment", KINDS, ids=str)
 def test_a_gpu_gives_the_same_images(augment):
     images = pictures()

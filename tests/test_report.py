@@ -49,6 +49,7 @@ from harness.report.sections import (
 )
 from harness.report.writing import compose
 from tests import synthetic
+from tests.conftest import lacks
 
 
 @pytest.fixture(scope="module")
@@ -1085,7 +1086,7 @@ def test_it_prints_everything_on_light_paper_without_cutting_tables(page):
 
 def test_a_pdf_repeats_the_head_of_a_table_on_every_page(page, tmp_path):
     if shutil.which("pdftotext") is None:
-        pytest.skip("no pdftotext to read the PDF with")
+        lacks("no pdftotext to read the PDF with")
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     page.pdf(path=tmp_path / "report.pdf", format="A4", prefer_css_page_size=True)
     text = subprocess.run(

@@ -9,15 +9,20 @@ import torch
 from loss_registry import build
 
 from scripts.check_inductor import SAMPLE, TOLERANCE, wrong
+from tests.conftest import lacks
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 HEADER = Path(sysconfig.get_paths()["include"]) / "Python.h"
-pytestmark = [
-    pytest.mark.skipif(not (COMPILER and HEADER.exists()), reason=f"Inductor needs a C++ compiler and {HEADER.name}"),
-    pytest.mark.filterwarnings("ignore"),  # compilers warn of themselves
-]
+pytestmark = pytest.mark.filterwarnings("ignore")  # compilers warn of themselves
 
 
+@pytest.fixture
+def compiler():
+    if not (COMPILER and HEADER.exists()):
+        lacks(f"Inductor needs a C++ compiler and {HEADER.name}")
+
+
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 def test_inductor_gives_the_values_and_gradients_of_float64(dtype):
     assert wrong(SAMPLE, dtype) == {}

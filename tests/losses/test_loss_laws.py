@@ -312,7 +312,9 @@ def test_scores_of_a_head_are_without_its_margin(name):
     assert_same(loss.logits(features), expected)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no GPU to wait for; meta tensors stand for it in test_loss_edges"
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_never_waits_for_the_device(name):
     loss = build(name, dtype=torch.float32).cuda()
