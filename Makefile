@@ -35,7 +35,10 @@ site: env
 ui: env
 	@$(PY) -m harness.tracking ui $(if $(PORT),--port $(PORT))
 
+# The path file lets `python -m harness` find this checkout from any folder.
 env: .venv/ready
+	@$(PY) -c 'import os, pathlib, sysconfig; \
+	  pathlib.Path(sysconfig.get_paths()["purelib"], "lossbench.pth").write_text(os.getcwd() + "\n")'
 
 # From scratch each time, so that an interrupted installation leaves nothing to repair: downloads are cached anyway.
 .venv/ready: $(LOCK)
