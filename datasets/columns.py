@@ -153,8 +153,9 @@ def features(columns: Sequence[Column]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return features, float32 (N, F), and the name of each.
 
     A column of numbers is given in units of its standard deviation and from its mean, computed in float64, because
-    float32 cannot hold small differences between large numbers; missing numbers are the median of all rows, and a further column
-    says where they are. Columns of words become one column of 0 and 1 for each word, one of them for missing cells.
+    float32 cannot hold small differences between large numbers; missing numbers are the median of all rows, and a
+    further column says where they are. Columns of words become one column of 0 and 1 for each word, one of them for
+    missing cells.
     """
     parts = list(_features(columns))
     if not parts:

@@ -319,13 +319,13 @@ def _sentence(a: Analysis, left: Sequence[Standing], raced: int, *, alike: bool)
 
 
 def _value(a: Analysis, score: float) -> str:
-    return a.metric.with_unit(score if a.metric.higher_is_better else -score)
+    return f"{a.metric.number(score if a.metric.higher_is_better else -score)} {a.metric.unit}".strip()
 
 
 COLUMNS: Mapping[str, str] = {
-    "test.ece": "calibration error",
-    "worst class": "worst class",
-    "test.minority_recall": "rare classes",
+    "test.ece": "calibration error (%)",
+    "worst class": "worst class (%)",
+    "test.minority_recall": "rare classes (%)",
     "cost.step_ms": "ms per step",
     "lr": "learning rate",
 }
@@ -335,10 +335,14 @@ def _table(a: Analysis, left: Sequence[Standing], baseline: str) -> list[str]:
     """Return the losses that are left, and the baseline, with what else their records say, as a table."""
     labels = list(dict.fromkeys([*(each.label for each in left[:12]), baseline]))
     rows = [row for label in labels if (row := _row(a, label)) is not None]
-    names = [name for name in ("loss", a.metric.title, *COLUMNS.values()) if any(row.get(name) for row in rows)]
+    names = [name for name in ("loss", _head(a), *COLUMNS.values()) if any(row.get(name) for row in rows)]
     cells = [names, *([row.get(name, "") for name in names] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
-    return ["  " + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in cells]
+    return [f"  {'  '.join(map(str.ljust, line, widths))}".rstrip() for line in cells]
+
+
+def _head(a: Analysis) -> str:
+    return f"{a.metric.title} ({a.metric.unit})" if a.metric.unit else a.metric.title
 
 
 def _row(a: Analysis, label: str) -> dict[str, str] | None:
@@ -348,12 +352,12 @@ def _row(a: Analysis, label: str) -> dict[str, str] | None:
     runs, unit = a.records(outcome), a.metric
     low, high = outcome.values.low, outcome.values.high
     interval = f" [{unit.number(low)}, {unit.number(high)}]" if math.isfinite(low) else ""
-    found = {"loss": a.display(label), unit.title: f"{unit.number(outcome.values.mean)}{interval}"}
+    found = {"loss": a.display(label), _head(a): f"{unit.number(outcome.values.mean)}{interval}"}
     for name, title in COLUMNS.items():
         values = _worst(runs) if name == "worst class" else [float(v) for v in a.measured(outcome, name).dropna()]
         if values:
             mean = sum(values) / len(values)
-            found[title] = f"{mean:.3g}" if name in ("lr", "cost.step_ms") else number(mean, 3)
+            found[title] = number(100 * mean, 1) if title.endswith("(%)") else f"{mean:.3g}"
     return found
 
 

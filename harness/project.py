@@ -1,7 +1,7 @@
 """python -m harness.project DIR
 
-Make a small project of your own: a loss, and a study that compares it with others. In the environment of `make env` it runs
-at once:
+Make a small project of your own: a loss, and a study that compares it with others. It runs at
+once in the environment of `make env`:
 
   cd DIR && python -m harness study=mine
 

@@ -168,7 +168,8 @@ def effect(decision: Decision, *, unit: bool = False) -> str:
     known = [place.sample.estimate for place in places if math.isfinite(place.sample.estimate)]
     if not known:
         return ""
-    return f"{_amount(found, min(known))} to {_amount(found, max(known))}{words} in {count(len(places), 'case')}"
+    ends = dict.fromkeys(_amount(found, value) for value in (min(known), max(known)))
+    return f"{' to '.join(ends)}{words} in {count(len(places), 'case')}"
 
 
 def _metric(found: Evidence) -> Metric | None:
