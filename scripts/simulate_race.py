@@ -1,7 +1,7 @@
 """How often a race drops the best loss, and what it costs, by simulation.
 
 ``python -m scripts.simulate_race`` prints a table and writes results/measured/race_simulations.csv: for every number of
-losses and shape of scores, how often the truly best loss was dropped at any look (0.05 at most is claimed), how many
+losses and shape of scores, how often the truly best loss was dropped at any look (0.05 is nominal), how many
 losses were left, and how many runs that took beside a study that runs all losses on equally many seeds. About five
 minutes on one core.
 """
