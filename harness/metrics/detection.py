@@ -16,7 +16,6 @@ from harness.metrics.detection_curves import Curves, coco_figures, influences, m
 from harness.metrics.detection_errors import KINDS, calibration, costs_of, errors_of, never_found
 from harness.metrics.detection_matching import (
     SIZES,
-    THRESHOLDS,
     UPRIGHT,
     Floats,
     Found,

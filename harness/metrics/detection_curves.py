@@ -153,5 +153,3 @@ def influences(found: Found, truth: Truth, matches: Matches, classes: int, image
             total += curves.influence(found.image[rows], np.tile(own, (levels, 1)))
             occurring += 1
     return total / max(1, occurring)
-
-

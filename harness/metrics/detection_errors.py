@@ -1,4 +1,4 @@
-"""What is wrong with detections: errors by kind, what each kind costs, how far scores can be trusted, boxes never found.
+"""What is wrong with detections: kinds of error and their cost, calibration of scores, boxes that are never found.
 
 Source:
     Bolya et al., TIDE: A General Toolbox for Identifying Object Detection Errors, ECCV 2020, arXiv:2008.08115.
