@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.ops import batched_nms
 
 from datasets.decoded import in_memory
 from harness.errors import UsageError
@@ -19,6 +18,7 @@ from harness.tasks import Batch, Lazy, Predict, Seeds, Setup, Shift, Spec
 from harness.tasks.assignment import Cells, atss, inside
 from harness.tasks.images import ImageTask
 from harness.tasks.localisation import filled, object_size
+from harness.tasks.suppression import survivors
 from losses.kinds import Pair, Pairs
 
 PRIOR = math.log(0.01 / 0.99)
@@ -149,16 +149,14 @@ class Detection(ImageTask):
     def found(self, outputs: Maps) -> tuple[Tensor, Tensor, Tensor]:
         """Return detections, in descending order of their scores: boxes (N,D,4), scores (N,D), classes (N,D) or -1."""
         logits, boxes, *_ = self.cells(outputs)
-        images, _, classes = logits.shape
+        classes = logits.shape[2]
         scores, place = logits.sigmoid().flatten(1).topk(min(KEPT, logits[0].numel()))
+        certain = scores > CERTAIN
+        width = max(1, int(certain.sum(1).max()))
+        scores, place, certain = scores[:, :width], place[:, :width], certain[:, :width]
         labels = place % classes
         boxes = boxes.gather(1, (place // classes).unsqueeze(2).expand(-1, -1, 4))
-        certain = (scores > CERTAIN).flatten().nonzero()[:, 0]
-        group = (torch.arange(images, device=labels.device)[:, None] * classes + labels).flatten()
-        kept = batched_nms(boxes.flatten(0, 1)[certain], scores.flatten()[certain], group[certain], self.nms)
-        survives = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
-        survives[certain[kept]] = True
-        survives = survives.view_as(scores)
+        survives = survivors(boxes, labels, certain, self.nms)
         order = (~survives).to(torch.uint8).argsort(dim=1, stable=True)[:, : max(1, int(survives.sum(1).max()))]
         labels = torch.where(survives, labels, -1).gather(1, order)
         return boxes.gather(1, order.unsqueeze(2).expand(-1, -1, 4)), scores.gather(1, order), labels
