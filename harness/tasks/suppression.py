@@ -26,16 +26,16 @@ def survivors(boxes: Tensor, labels: Tensor, there: Tensor, overlap: float) -> T
 def _drops(boxes: Tensor, labels: Tensor, overlap: float) -> Tensor:
     """Return which pairs of a class overlap by more than ``overlap``, bool (N,D,D)."""
     x1, y1, x2, y2 = boxes.unbind(2)
-    area = (x2 - x1).clamp_min(0) * (y2 - y1).clamp_min(0)
+    # inner > overlap x union, where the union is the sum of the areas less inner
+    least = overlap / (1 + overlap) * (x2 - x1).clamp_min(0) * (y2 - y1).clamp_min(0)
 
     def shared(low: Tensor, high: Tensor) -> Tensor:
         ends = torch.minimum(high.unsqueeze(2), high.unsqueeze(1))
         return ends.sub_(torch.maximum(low.unsqueeze(2), low.unsqueeze(1))).clamp_min_(0)
 
-    inner = shared(x1, x2).mul_(shared(y1, y2))
-    # inner > overlap x union, where the union is the sum of the areas less inner
-    drops = inner.mul_(1 + overlap) > overlap * (area.unsqueeze(2) + area.unsqueeze(1))
-    return drops & (labels.unsqueeze(2) == labels.unsqueeze(1))
+    drops = shared(x1, x2).mul_(shared(y1, y2)) > least.unsqueeze(2) + least.unsqueeze(1)
+    classes = labels.float()  # which are compared faster than integers of twice their size
+    return drops.logical_and_(classes.unsqueeze(2) == classes.unsqueeze(1))
 
 
 def undropped(drops: Tensor, there: Tensor) -> Tensor:
