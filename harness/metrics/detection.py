@@ -208,4 +208,4 @@ class Matched(NamedTuple):
 def _on_host(batches: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     """Return the columns of boxes, batch after batch, without those of no class (the second column)."""
     columns = [torch.cat(parts) for parts in zip(*batches, strict=True)]
-    return tuple(column[columns[1] >= 0].cpu() for column in columns)
+    return tuple(column[columns[1] >= 0].detach().cpu() for column in columns)
