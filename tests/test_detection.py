@@ -6,7 +6,7 @@ import torch
 from datasets.sources.crowded_scenes import OVERLAP, crowded_scenes
 from harness import address, compose
 from harness.errors import UsageError
-from harness.metrics.detection import pairwise_iou
+from harness.metrics.detection import DetectionMetrics, pairwise_iou
 from harness.tasks import Seeds
 from harness.tasks.assignment import Cells, atss
 from harness.tasks.detection import PRIOR, outlined

@@ -11,7 +11,7 @@ from harness.metrics.detection_matching import SIZES, THRESHOLDS, Bools, Floats,
 
 RECALLS = np.linspace(0, 1, 101)
 """Recalls at which COCO reads the precision."""
-FEW_RECALLS = np.linspace(0, 1, 11)
+FEW_RECALLS = np.arange(11) / 10
 """Those at which Pascal VOC read it until 2009."""
 
 
