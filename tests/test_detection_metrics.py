@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 from torchvision.ops import batched_nms, box_iou
 
 from harness.metrics.declared import metric_of
-from harness.metrics.detection import DETECTION, DetectionMetrics, average_precision, pairwise_iou
+from harness.metrics.detection import DETECTION, DetectionMetrics, pairwise_iou
 from harness.metrics.detection_curves import Curve
 from harness.metrics.detection_errors import KINDS, errors_of
 from harness.metrics.items import scores as item_scores
@@ -228,15 +228,12 @@ def test_a_difficult_box_makes_detections_neither_hits_nor_misses():
     assert plain["errors_duplicate"] == 1
 
 
-def test_average_precision_by_hand():
+def test_the_area_under_a_curve_by_hand():
     """Of 4 boxes, hits at ranks 1, 3 and 4: precisions 1, 2/3, 3/4, of which the second is raised to 3/4."""
-    right = torch.tensor([True, False, True, True, False])[:, None]
-    scores = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5])
-    shuffled = torch.tensor([3, 0, 4, 2, 1])
-    for order in (torch.arange(5), shuffled):
-        found = average_precision(scores[order], right[order], 4)
-        assert float(found) == pytest.approx((1 + 0.75 + 0.75) / 4)
-    assert average_precision(torch.zeros(0), torch.zeros(0, 2, dtype=torch.bool), 3).tolist() == [0, 0]
+    curve = Curve.of(np.array([True, False, True, True, False]), np.ones(5, bool), 4)
+    assert curve.area() == pytest.approx((1 + 0.75 + 0.75) / 4)
+    assert curve.read(np.array([0.25, 0.5, 0.76])) == pytest.approx((1 + 0.75 + 0) / 3)
+    assert Curve.of(*np.zeros((2, 0), bool), 3).area() == 0
 
 
 # ---------------------------------------------------------------- errors

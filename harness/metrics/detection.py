@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.metrics import items
 from harness.metrics.declared import Metric, error, share
-from harness.metrics.detection_curves import Curve, coco_figures, influences, mean, voc_figures
+from harness.metrics.detection_curves import coco_figures, influences, mean, voc_figures
 from harness.metrics.detection_errors import KINDS, calibration, costs_of, errors_of, never_found
 from harness.metrics.detection_matching import (
     SIZES,
@@ -52,20 +52,6 @@ def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
     shared = (high - low).clamp_min(0).prod(-1)
     areas = [(boxes[..., 2:] - boxes[..., :2]).clamp_min(0).prod(-1) for boxes in (first, second)]
     return shared / (areas[0] + areas[1] - shared).clamp_min(1e-12)
-
-
-def average_precision(scores: Tensor, right: Tensor, boxes: int) -> Tensor:
-    """Return the area under the curve of precision over recall, at all its points, float64 (T,).
-
-    Precision at a recall is the greatest at this recall or a higher one (Pascal VOC since 2010).
-
-    Args:
-        scores: (D,), of the detections of a class in all images.
-        right: bool (D, T), whether each of them matches a box.
-        boxes: number of true boxes, one or more.
-    """
-    hits = right[scores.argsort(descending=True, stable=True)].T.cpu().numpy()
-    return torch.tensor([Curve.of(each, np.ones_like(each), boxes).area() for each in hits], dtype=torch.float64)
 
 
 class DetectionMetrics:
