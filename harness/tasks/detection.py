@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import batched_nms
 
 from datasets.decoded import in_memory
 from harness.errors import UsageError, unknown
@@ -20,6 +19,7 @@ from harness.tasks.assignment import RULES, Cells, atss, centre, inside, task_al
 from harness.tasks.balance import balance
 from harness.tasks.images import ImageTask
 from harness.tasks.localisation import filled, object_size
+from harness.tasks.suppression import survivors
 from losses.compound import Sum
 from losses.kinds import Pair, Pairs
 from losses.loss import Link
@@ -199,18 +199,15 @@ class Detection(ImageTask):
             link: how its scores become probabilities: ``softmax`` over classes and background, else one by one.
         """
         logits, boxes, _ = self.cells(outputs)
-        images, _, classes = logits.shape
-        softmax = link == "softmax"
+        classes, softmax = logits.shape[2], link == "softmax"
         sure = functional.pad(logits, (0, 1)).softmax(2)[..., :-1] if softmax else logits.sigmoid()
         scores, place = sure.flatten(1).topk(min(KEPT, logits[0].numel()))
+        certain = scores > CERTAIN
+        width = max(1, int(certain.sum(1).max()))
+        scores, place, certain = scores[:, :width], place[:, :width], certain[:, :width]
         labels = place % classes
         boxes = boxes.gather(1, (place // classes).unsqueeze(2).expand(-1, -1, 4))
-        certain = (scores > CERTAIN).flatten().nonzero()[:, 0]
-        group = (torch.arange(images, device=labels.device)[:, None] * classes + labels).flatten()
-        kept = batched_nms(boxes.flatten(0, 1)[certain], scores.flatten()[certain], group[certain], self.nms)
-        survives = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
-        survives[certain[kept]] = True
-        survives = survives.view_as(scores)
+        survives = survivors(boxes, labels, certain, self.nms)
         order = (~survives).to(torch.uint8).argsort(dim=1, stable=True)[:, : max(1, int(survives.sum(1).max()))]
         labels = torch.where(survives, labels, -1).gather(1, order)
         return boxes.gather(1, order.unsqueeze(2).expand(-1, -1, 4)), scores.gather(1, order), labels
@@ -218,11 +215,12 @@ class Detection(ImageTask):
     # ------------------------------------------------------------------ evaluation
 
     def evaluate(self, predict: Predict, split: str, shift: Shift | None = None) -> dict[str, Any]:
-        """Return what `DetectionMetrics` finds for a split."""
+        """Return what `DetectionMetrics` finds for a split, and the scores of every image in the test."""
         metrics = DetectionMetrics(self.classes, self.device)
         for images, targets in self.judged(split, predict, shift):
-            metrics.add(*self.found(predict(images), predict.link), targets[..., :4], targets[..., 4].long())
-        return metrics.scores()
+            labels, ignored = targets[..., 4:].long().unbind(2)
+            metrics.add(*self.found(predict(images), predict.link), targets[..., :4], labels, ignored)
+        return metrics.scores() | ({"items": metrics.items(self.splits.test.index)} if split == "test" else {})
 
     def examples(self, predict: Predict) -> dict[str, Any]:
         """Return a few test images, evenly spaced in the list, and outlines of true boxes and of those found with a
