@@ -146,6 +146,7 @@ GROUPS: dict[str, dict[str, Any]] = {
         "split_seed": Index,
         "split": Literal["fixed", "by_seed"],
         "damaged": Literal["stop", "skip"],
+        "fit": Literal["pad", "stretch"],
         "augment": Augment,
         "path": Text,
         "target": Text,
@@ -220,6 +221,7 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("dataset", "cifar10n"): {"labels": Literal["worse", "aggre", "random1", "random2", "random3"]},
     ("dataset", "coco"): {"annotations": Literal["panoptic", "stuff"]},
     ("dataset", "voc"): {"training_list": Literal["official", "augmented"]},
+    ("dataset", "voc_boxes"): {"lists": Literal["voc2012", "voc2007", "voc0712"]},
     ("dataset", "crowded_scenes"): {"objects": Size, "sides": Size},
     ("dataset", "two_digits"): {"classes": Annotated[list[Count], Field(min_length=3, max_length=3)]},
 }
