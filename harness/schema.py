@@ -75,6 +75,7 @@ class Augment(Strict):
     flip: bool = False
     colour: Share = 0.0
     foreground: Share = 0.0
+    visible: Share | None = None
     shift: Index = 0
     cutout: Index = 0
 

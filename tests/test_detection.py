@@ -287,7 +287,7 @@ def test_a_run_resumes_bit_for_bit_in_mid_epoch(tmp_path):
         (("model=cnn_micro",), "the model cnn classifies images, but this task is about every pixel"),
         (("dataset=scenes",), "scenes has a class for every pixel"),
         (("task.nms=0",), "task.nms is 0; it must be above 0"),
-        (("dataset.augment.colour=0", "+dataset.augment.flip=true"), "set dataset.augment.flip=null"),
+        (("+dataset.augment.cutout=3",), "set dataset.augment.cutout=null"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_sentence(changes, message):

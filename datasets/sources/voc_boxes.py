@@ -38,8 +38,8 @@ def voc_boxes(root: Path, *, download: bool = False, lists: str, **common: Unpac
         root: Folder of all data sets; the files lie in `root/voc/VOCdevkit/VOC2012`, or `root/VOCdevkit/VOC2012`.
         download: Whether to fetch the official archives (2 GB, and 1 GB for 2007) through torchvision.
         lists: `voc2012` trains on its training list (5,717 images) and tests on its validation list (5,823), as the
-            boxes of its test are not public; `voc2007` trains on trainval (5,011) and tests on test (4,952); `voc0712` trains on the
-            trainval lists of both years (16,551) and tests on that of 2007, the usual protocol.
+            boxes of its test are not public; `voc2007` trains on trainval (5,011) and tests on test (4,952);
+            `voc0712`, the usual protocol, trains on trainval of both years (16,551) and tests on test of 2007.
         common: See `datasets.boxed.splits.OfficialSettings`; validation images are taken from those that train.
 
     Raises:
