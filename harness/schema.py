@@ -223,7 +223,7 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("dataset", "coco"): {"annotations": Literal["panoptic", "stuff"]},
     ("dataset", "voc"): {"training_list": Literal["official", "augmented"]},
     ("dataset", "voc_boxes"): {"lists": Literal["voc2012", "voc2007", "voc0712"]},
-    ("dataset", "crowded_scenes"): {"objects": Size, "sides": Size},
+    ("dataset", "crowded_scenes"): {"objects": Size, "sides": Size, "overlap": Share},
     ("dataset", "two_digits"): {"classes": Annotated[list[Count], Field(min_length=3, max_length=3)]},
 }
 """Of single options, where they differ from the rest of their group."""
