@@ -8,6 +8,11 @@ from datasets.boxed.folder import find, known
 from datasets.boxed.splits import BoxSettings, split
 from datasets.boxes import BoxSplits
 from datasets.files import reads
+from datasets.pixels import opened
+
+LOOKED_AT, LARGE, STEP = 200, 128, 8
+"""Images whose sizes are looked at before one is proposed, the longest side that is kept, and what sides are multiples
+of, as detectors halve images a few times."""
 
 
 @reads("{path}")
@@ -36,8 +41,17 @@ def boxes(
 def proposed(path: Path) -> dict[str, Any] | None:
     """Return the settings of this data set for a folder of images with boxes, None where it is no such folder.
 
+    Images that are all of one small size keep it, rounded up to a multiple of `STEP`.
+
     Raises:
         MissingData: boxes are there, but a file of theirs is damaged.
     """
     found = known(path) if path.is_dir() else None
-    return None if found is None or not any(each.boxes for each in found.images) else {}
+    if found is None or not any(each.boxes for each in found.images):
+        return None
+    looked_at = found.images[:: max(1, len(found.images) // LOOKED_AT)]
+    sizes = {opened(each.image, load=False).size for each in looked_at if each.image.is_file()}
+    if len(sizes) != 1 or max(max(sizes)) > LARGE:
+        return {}
+    width, height = sizes.pop()
+    return {"size": [-(-side // STEP) * STEP for side in (height, width)]}

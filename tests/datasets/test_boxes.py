@@ -118,7 +118,7 @@ def test_every_form_gives_the_same_boxes_scaled_with_the_images(form, parts, hom
             assert torch.allclose(found[found[:, 4] >= 0], torch.tensor(wanted).reshape(-1, 6))
             assert (found[len(wanted) :] == torch.tensor([0.0, 0, 0, 0, -1, 0])).all()
     assert sorted(seen) == list(range(COUNT))
-    assert proposed(home) == {}
+    assert proposed(home) == {"size": [24, 40]}  # the images are 40 wide and 20 high
 
 
 def test_parts_drawn_by_seed_keep_boxes_with_their_images(home):
