@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from datasets import joint_boxes
 from datasets.decoded import in_memory
 from harness.errors import UsageError, unknown
 from harness.metrics.detection import DETECTION, DetectionMetrics, pairwise_iou
@@ -74,8 +75,10 @@ class Detection(ImageTask):
                 raise unknown(f"task.{name}", value, known)
         if not 0 < nms <= 1:
             raise UsageError(f"task.nms is {nms}; it must be above 0 and at most 1.")
-        if others := [name for name, value in self.augment.items() if value and name != "colour"]:
-            raise UsageError(f"detection changes colours only: set dataset.augment.{others[0]}=null.")
+        try:
+            joint_boxes.check(self.augment)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
         channels, *self.size = self.splits.train.images.shape[1:]
         self.spec = Spec(
             (channels, *self.size), {"objects": self.classes, "sides": 4}, dense=True, classes=self.classes
@@ -99,14 +102,14 @@ class Detection(ImageTask):
         return object_size(targets[targets[:, 4] >= 0, :4])
 
     def epoch(self, seeds: Seeds, first: int = 0) -> Iterator[Batch]:
-        """Yield images and their boxes in a new order, contrast and brightness changed."""
+        """Yield images and their boxes in a new order, varied."""
         generator = torch.Generator().manual_seed(seeds.augment)
-        tint = float(self.augment.get("colour") or 0) * (
-            2 * torch.rand(len(self.splits.train), 2, 1, 1, 1, generator=generator) - 1
-        ).to(self.device)
+        draws = joint_boxes.draw(len(self.splits.train), self.augment, generator)
+        draws = None if draws is None else draws.to(self.device)
         for rows, images, targets in self.shuffled(seeds.order, first):
-            contrast, brightness = tint[rows].unbind(1)
-            yield Batch((torch.addcmul(brightness, self.ready(images), 1 + contrast),), targets)
+            drawn = None if draws is None else draws[rows]
+            images, targets = joint_boxes.apply(self.normalised(images), targets, drawn, self.augment)
+            yield Batch((images.contiguous(memory_format=self.format),), targets)
 
     # ------------------------------------------------------------------ cells and boxes
 
