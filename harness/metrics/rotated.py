@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+
 def rotated_iou(first: Tensor, second: Tensor) -> Tensor:
     """Return the overlaps (...), intersection over union, of rotated boxes (..., 5) and (..., 5), row by row.
 
