@@ -9,7 +9,8 @@ from harness import address, compose
 from harness.errors import UsageError
 from harness.metrics.detection import THRESHOLDS, DetectionMetrics, average_precision, matched, pairwise_iou
 from harness.tasks import Seeds
-from harness.tasks.detection import PRIOR, assigned, outlined
+from harness.tasks.assignment import Cells, atss
+from harness.tasks.detection import PRIOR, outlined
 from harness.training.job import Job, Stopped
 from harness.training.loop import Loop
 
@@ -40,7 +41,7 @@ def test_scenes_hold_digits_within_the_image_that_hardly_cover_each_other():
     splits = crowded_scenes(**SETTINGS)
     assert splits.classes == ("0", "1", "4")
     assert splits.train.images.shape == (40, 3, 64, 64)
-    assert splits.train.targets.shape == (40, 5, 5)
+    assert splits.train.targets.shape == (40, 5, 6)
     boxes, labels = splits.train.targets[..., :4], splits.train.targets[..., 4]
     there = labels >= 0
     counts = there.sum(1)
@@ -179,11 +180,12 @@ def test_perfect_and_absent_detections():
 
 
 CENTRES = torch.stack(torch.meshgrid(torch.arange(8), torch.arange(8), indexing="xy"), 2).view(-1, 2) * 8.0 + 4
+CELLS = Cells(CENTRES, torch.full((64,), 8.0), (64,))
 
 
 def test_cells_are_asked_to_find_the_boxes_that_they_lie_in():
     truth = boxes_of([8, 8, 40, 40], [44, 44, 60, 64], [0, 0, 0, 0])[None]
-    found = assigned(truth, torch.tensor([[True, True, False]]), CENTRES, 32.0)[0]
+    found = atss(truth, torch.tensor([[True, True, False]]), CELLS)[0]
     assert set(found.tolist()) == {-1, 0, 1}
     for box in (0, 1):
         mine = CENTRES[found == box]
@@ -196,7 +198,7 @@ def test_cells_are_asked_to_find_the_boxes_that_they_lie_in():
 
 def test_a_box_between_all_centres_gets_the_nearest_cell():
     truth = boxes_of([9, 9, 11, 11])[None]
-    found = assigned(truth, torch.ones(1, 1, dtype=torch.bool), CENTRES, 32.0)[0]
+    found = atss(truth, torch.ones(1, 1, dtype=torch.bool), CELLS)[0]
     assert CENTRES[found == 0].tolist() == [[12, 12]]
 
 
@@ -205,13 +207,13 @@ def test_a_cell_that_is_right_gives_back_its_boxes():
     task = Loop(job(*BASE)).task
     batch = next(task.epoch(Seeds(1, 2)))
     truth, labels = batch.target[..., :4], batch.target[..., 4].long()
-    empty = {"objects": torch.zeros(16, 3, 8, 8), "sides": torch.zeros(16, 4, 8, 8)}
+    empty = {"objects": (torch.zeros(16, 3, 8, 8),), "sides": (torch.zeros(16, 4, 8, 8),)}
     pairs = task.pairs(empty, batch)
     target, mask = pairs["boxes"].target.view(16, 64, 4), pairs["boxes"].mask.view(16, 64)
     edges = torch.cat([CENTRES - target[..., :2], target[..., 2:] - CENTRES], 2).clamp_min(0.1) / 8
     right = {
-        "objects": (20 * pairs["binary_logits"].target - 10 - PRIOR).transpose(1, 2).unflatten(2, (8, 8)),
-        "sides": torch.where(mask[..., None], edges.log(), 0).transpose(1, 2).unflatten(2, (8, 8)),
+        "objects": ((20 * pairs["binary_logits"].target - 10 - PRIOR).transpose(1, 2).unflatten(2, (8, 8)),),
+        "sides": (torch.where(mask[..., None], edges.log(), 0).transpose(1, 2).unflatten(2, (8, 8)),),
     }
     metrics = DetectionMetrics(3, torch.device("cpu"))
     metrics.add(*task.found(right), truth, labels)
@@ -222,9 +224,9 @@ def test_a_cell_that_is_right_gives_back_its_boxes():
 
 def test_detections_of_one_class_that_overlap_are_dropped():
     task = Loop(job(*BASE)).task
-    outputs = {"objects": torch.full((1, 3, 8, 8), -20.0), "sides": torch.zeros(1, 4, 8, 8)}
-    outputs["objects"][0, 0, 3, 3:5] = torch.tensor([9.0, 8.0])  # neighbours: the boxes overlap by a third
-    outputs["objects"][0, 1, 3, 3] = 7.0
+    outputs = {"objects": (torch.full((1, 3, 8, 8), -20.0),), "sides": (torch.zeros(1, 4, 8, 8),)}
+    outputs["objects"][0][0, 0, 3, 3:5] = torch.tensor([9.0, 8.0])  # neighbours: the boxes overlap by a third
+    outputs["objects"][0][0, 1, 3, 3] = 7.0
     boxes, scores, labels = task.found(outputs)
     assert labels.tolist() == [[0, 0, 1]]
     assert scores[0].tolist() == sorted(scores[0].tolist(), reverse=True)

@@ -154,16 +154,17 @@ def _names(
 
 
 def _target(each: Sized, names: tuple[str, ...], size: Sequence[int]) -> np.ndarray:
-    """Return the boxes of an image in pixels of the size of the data set, and their classes: float32 (M, 5)."""
+    """Return the boxes of an image in pixels of the size of the data set, classes, and zeros: float32 (M, 6)."""
     kept = [row for row, box in enumerate(each[0].boxes) if box[4] in names]
     labels = [names.index(each[0].boxes[row][4]) for row in kept]
     corners = each[1][kept] * np.array([size[1], size[0], size[1], size[0]])
-    return np.column_stack([corners, np.array(labels).reshape(-1, 1)]).astype(np.float32)
+    ignored = np.zeros((len(kept), 1))
+    return np.column_stack([corners, np.array(labels).reshape(-1, 1), ignored]).astype(np.float32)
 
 
 def _padded(rows: list[np.ndarray], most: int) -> Tensor:
-    """Return boxes and classes of all images, float32 (N, most, 5); what is no box is 0 of the class -1."""
-    targets = torch.zeros(len(rows), most, 5)
+    """Return boxes and classes of all images, float32 (N, most, 6); what is no box is 0 of the class -1."""
+    targets = torch.zeros(len(rows), most, 6)
     targets[..., 4] = -1
     for target, row in zip(targets, rows, strict=True):
         target[: len(row)] = torch.from_numpy(row)

@@ -85,13 +85,13 @@ def _backdrop(draw: np.ndarray, walls: list[Tensor], size: tuple[int, int]) -> T
 
 
 def _scene(image: Tensor, found: list[Placed], ink: Tensor, classes: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Return an image with digits, uint8 (3, H, W), and a target (most, 5)."""
-    target = torch.zeros(most, 5)
+    """Return an image with digits, uint8 (3, H, W), and a target (most, 6)."""
+    target = torch.zeros(most, 6)
     target[:, 4] = -1
     for row, (side, down, right, (pick, tone, strength)) in enumerate(found):
         chosen = int(pick * len(ink))
         box = _painted(image, ink[chosen, 0], side, (down, right), (tone, strength))
-        target[row] = torch.tensor([*box, int(classes[chosen])])
+        target[row] = torch.tensor([*box, int(classes[chosen]), 0])
     return image.round().to(torch.uint8), target
 
 

@@ -1,6 +1,7 @@
 """Detectors with one level: a map of features, and on it a tower for every kind of output.
 
-Their outputs are maps (N, K, h, w) by kind: for every cell of a grid over the image, K numbers.
+Their outputs are maps (N, K, h, w) by kind, a tuple of one for every level: for every cell of a grid over the image, K
+numbers.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ class Detector(nn.Module):
             }
         )
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Return the maps (N, K, h, w) of every kind of output."""
+    def forward(self, images: Tensor) -> dict[str, tuple[Tensor, ...]]:
+        """Return the maps (N, K, h, w) of every kind of output, one level."""
         features = self.body(images)
-        return {kind: tower(features) for kind, tower in self.towers.items()}
+        return {kind: (tower(features),) for kind, tower in self.towers.items()}
 
 
 def cnn_detector(

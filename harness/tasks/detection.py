@@ -16,20 +16,20 @@ from datasets.decoded import in_memory
 from harness.errors import UsageError
 from harness.metrics.detection import DETECTION, DetectionMetrics, pairwise_iou
 from harness.tasks import Batch, Lazy, Predict, Seeds, Setup, Shift, Spec
+from harness.tasks.assignment import Cells, atss, inside
 from harness.tasks.images import ImageTask
 from harness.tasks.localisation import filled, object_size
 from losses.kinds import Pair, Pairs
 
-NEAREST = 9
-"""Cells near the centre of a box that may be asked to find it, as in ATSS."""
-ANCHOR = 4.0
-"""Side of the square around the centre of a cell whose overlap decides which of them are, in cells."""
 PRIOR = math.log(0.01 / 0.99)
 """Score of every class before training, so that the many empty cells do not drown the rest (Lin et al., RetinaNet)."""
 KEPT, CERTAIN = 100, 0.05
 """Detections of an image that are evaluated at most, and their least score."""
 SHOWN, DRAWN = 4, 0.3
 """Test images that a run keeps for the report to show, and the least score of the boxes in them."""
+
+Maps = Mapping[str, tuple[Tensor, ...]]
+"""What a detector returns: by kind of output a map (N, K, h, w) for every level, the finest first."""
 
 
 class Detection(ImageTask):
@@ -95,29 +95,43 @@ class Detection(ImageTask):
 
     # ------------------------------------------------------------------ cells and boxes
 
-    def cells(self, outputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, float]:
-        """Return scores (N,A,C) and boxes (N,A,4) of all cells, their centres (A,2), and the side of a cell."""
-        maps = {kind: values.float().flatten(2).transpose(1, 2) for kind, values in outputs.items()}
-        height, width = outputs["objects"].shape[2:]
-        cell = self.size[0] / height
-        down, across = (cell * (torch.arange(n, device=self.device) + 0.5) for n in (height, width))
-        centres = torch.stack([across.repeat(height), down.repeat_interleave(width)], 1)
+    def cells(self, outputs: Maps) -> tuple[Tensor, Tensor, Cells]:
+        """Return scores (N,A,C) and boxes (N,A,4) of all cells, level after level, and where these lie."""
+        sides, centres = [], []
+        for level in outputs["objects"]:
+            height, width = level.shape[2:]
+            cell = self.size[0] / height
+            down, across = (cell * (torch.arange(n, device=self.device) + 0.5) for n in (height, width))
+            centres.append(torch.stack([across.repeat(height), down.repeat_interleave(width)], 1))
+            sides.append(torch.full((height * width,), cell, device=self.device))
+        cells = Cells(torch.cat(centres), torch.cat(sides), tuple(map(len, sides)))
+        maps = {
+            kind: torch.cat([level.float().flatten(2) for level in outputs[kind]], 2).transpose(1, 2)
+            for kind in ("objects", "sides")
+        }
         # distances of the four edges from the centre, at most the image
-        edges = cell * maps["sides"].clamp_max(math.log(max(self.size) / cell)).exp()
-        boxes = torch.cat([centres - edges[..., :2], centres + edges[..., 2:]], 2)
-        return maps["objects"] + PRIOR, boxes, centres, cell
+        cell = cells.sides.unsqueeze(1)
+        edges = cell * torch.minimum(maps["sides"], (max(self.size) / cell).log()).exp()
+        boxes = torch.cat([cells.centres - edges[..., :2], cells.centres + edges[..., 2:]], 2)
+        return maps["objects"] + PRIOR, boxes, cells
 
-    def pairs(self, outputs: Any, batch: Batch) -> Pairs:
+    def pairs(self, outputs: Maps, batch: Batch) -> Pairs:
         """Return the scores of all cells with 0 or 1, or with how well their boxes overlap those that they are asked to
         find (N,A,C); and the boxes (N*A,4), of which those count that are asked to find one.
+
+        Boxes that are ignored (difficult or crowds) are found by no cell; the scores of cells whose centres lie in one,
+        and that find nothing else, do not count.
         """
-        scores, boxes, centres, cell = self.cells(outputs)
-        truth, labels = batch.target[..., :4], batch.target[..., 4].long()
-        found = assigned(truth, labels >= 0, centres, ANCHOR * cell)
+        scores, boxes, cells = self.cells(outputs)
+        truth, labels, ignored = batch.target[..., :4], batch.target[..., 4].long(), batch.target[..., 5] > 0
+        found = atss(truth, (labels >= 0) & ~ignored, cells)
         there, found = found >= 0, found.clamp_min(0)
+        counts = there | ~(inside(truth, cells.centres) & ignored.unsqueeze(2)).any(1)
+        counts = counts.unsqueeze(2).expand_as(scores)
         wanted = functional.one_hot(labels.gather(1, found).clamp_min(0), self.classes) * there.unsqueeze(2)
         target = truth.gather(1, found.unsqueeze(2).expand(-1, -1, 4)).flatten(0, 1)
         pair = Pair(boxes.flatten(0, 1), target, there.flatten())
+        side = cells.sides.repeat(len(truth)).unsqueeze(1)
 
         def quality() -> Tensor:
             overlap = pairwise_iou(pair.prediction.detach().unsqueeze(1), target.unsqueeze(1))
@@ -125,14 +139,14 @@ class Detection(ImageTask):
 
         return Lazy(
             {
-                "binary_logits": lambda: Pair(scores, wanted.to(scores.dtype)),
-                "quality_logits": lambda: Pair(scores, quality()),
+                "binary_logits": lambda: Pair(scores, wanted.to(scores.dtype), counts),
+                "quality_logits": lambda: Pair(scores, quality(), counts),
                 "boxes": lambda: pair,
-                "values": lambda: Pair(pair.prediction / cell, pair.target / cell, pair.mask),
+                "values": lambda: Pair(pair.prediction / side, pair.target / side, pair.mask),
             }
         )
 
-    def found(self, outputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def found(self, outputs: Maps) -> tuple[Tensor, Tensor, Tensor]:
         """Return detections, in descending order of their scores: boxes (N,D,4), scores (N,D), classes (N,D) or -1."""
         logits, boxes, *_ = self.cells(outputs)
         images, _, classes = logits.shape
@@ -175,37 +189,6 @@ class Detection(ImageTask):
     def describe(self) -> dict[str, Any]:
         """Return sizes of the splits, classes, checksum, size of the images, and training boxes of each class."""
         return {**super().describe(), "image_size": list(self.size), "class_counts": self.class_counts.tolist()}
-
-
-def assigned(truth: Tensor, there: Tensor, centres: Tensor, anchor: float) -> Tensor:
-    """Return which box each cell is asked to find, int64 (N,A); -1: none.
-
-    Of the cells nearest to the centre of a box those find it whose squares overlap it more than the mean of them by a
-    standard deviation, and whose centres lie in it; the nearest one in any case. A cell of several boxes takes the one
-    that its square overlaps most.
-
-    Args:
-        truth: boxes (N,M,4).
-        there: bool (N,M), False: no box.
-        centres: of the cells, (A,2).
-        anchor: side of the square around each.
-
-    Source:
-        Zhang et al., Bridging the Gap Between Anchor-based and Anchor-free Detection (ATSS), CVPR 2020,
-        arXiv:1912.02424, algorithm 1, with one level.
-    """
-    squares = torch.cat([centres - anchor / 2, centres + anchor / 2], 1)
-    overlap = pairwise_iou(truth, squares)  # (N,M,A)
-    distance = torch.cdist((truth[..., :2] + truth[..., 2:]) / 2, centres)
-    near = distance.topk(min(NEAREST, len(centres)), largest=False).indices
-    candidates = overlap.gather(2, near)
-    least = candidates.mean(2) + candidates.std(2, correction=0)
-    low, high = (centres - truth[..., None, :2]).amin(3), (truth[..., None, 2:] - centres).amin(3)
-    chosen = torch.zeros_like(overlap, dtype=torch.bool).scatter_(2, near, True)
-    chosen &= (overlap >= least.unsqueeze(2)) & (low > 0) & (high > 0)
-    chosen = chosen.scatter(2, near[..., :1], True) & there.unsqueeze(2)
-    best, found = torch.where(chosen, overlap, -1).max(1)
-    return torch.where(best >= 0, found, -1)
 
 
 def outlined(boxes: Tensor, labels: Tensor, size: list[int]) -> Tensor:

@@ -7,6 +7,7 @@ another sees, and a resumed run needs no generator's state.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import math
 import sys
@@ -442,7 +443,9 @@ class Predictor:
             outputs = self.model(*inputs)
         if not isinstance(outputs, Mapping):
             return outputs.float()
-        found: dict[str, Callable[[], Any]] = {kind: output.float for kind, output in outputs.items()}
+        found: dict[str, Callable[[], Any]] = {
+            kind: functools.partial(_in_float32, output) for kind, output in outputs.items()
+        }
         if (head := self.head) is not None:
             found["class_logits"] = lambda: head.logits(outputs["features"].float())
         return Lazy(found)  # a map of features is large, and few tasks look at it
@@ -471,6 +474,10 @@ class _Unasked:
 
     def __call__(self, *inputs: Tensor) -> Any:
         raise _Asked
+
+
+def _in_float32(output: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+    return output.float() if isinstance(output, Tensor) else tuple(level.float() for level in output)
 
 
 def _float32(pairs: Pairs) -> Pairs:
