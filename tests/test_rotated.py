@@ -11,7 +11,7 @@ from datasets.rotated import RotatedSplits
 from datasets.sources.rotated_scenes import OVERLAP, rotated_scenes
 from harness import address, compose
 from harness.errors import UsageError
-from harness.metrics.detection import THRESHOLDS, pairwise_iou
+from harness.metrics.detection import pairwise_iou
 from harness.metrics.rotated import RotatedMetrics, hulls, rotated_iou, shared_area, suppressed, turn_between
 from harness.tasks import Batch, Seeds
 from harness.tasks.detection import PRIOR
@@ -21,6 +21,7 @@ from harness.training.loop import Loop
 
 SIZES = {"train_size": 40, "valid_size": 10, "test_size": 10, "split_seed": 0}
 SETTINGS = {"size": [48, 64], "digits": [2, 3], "objects": [1, 4], "sides": [16, 28], "narrowness": [0.5, 0.9], **SIZES}
+SHOWN = ("ap", "ap50", "ap75", "matched_iou", "angle_error")
 BASE = ("task=rotated_detection", "dataset.train_size=96", "dataset.valid_size=16", "dataset.test_size=16")
 
 
@@ -163,22 +164,25 @@ def test_average_precision_by_hand():
     boxes = torch.cat([torch.cat([turned, wrong], 1), truth[1:]])
     metrics = RotatedMetrics(2, torch.device("cpu"))
     metrics.add(boxes, torch.tensor([[0.9, 0.8], [0.7, 0.6]]), torch.tensor([[0, 0], [0, -1]]), truth, labels)
-    found = metrics.scores()
+    found, each = metrics.scores(), metrics.items(torch.tensor([7, 9]))
     overlap = float(rotated_iou(turned, truth[:1, :1]))
     assert 0.6 < overlap < 0.75
-    assert found["ap50"] == pytest.approx((1 + 2 / 3) / 3)
-    assert found["ap75"] == pytest.approx(1 / 3 / 3)
-    hits = sum(overlap >= threshold for threshold in THRESHOLDS)
-    assert found["ap"] == pytest.approx((hits * 5 / 9 + (10 - hits) / 9) / 10)
+    assert found["ap50"] == pytest.approx((34 + 33 * 2 / 3) / 101)  # at recalls up to 0.33, and up to 0.66
+    assert found["ap75"] == pytest.approx(34 / 3 / 101)
     assert found["matched_iou"] == pytest.approx((1 + overlap) / 2)
     assert found["angle_error"] == pytest.approx(10, abs=1e-4)
+    assert each["item"].tolist() == [7, 9]
+    assert each["angle_error"].tolist() == pytest.approx([20, 0], abs=1e-4)
+    assert each["ap75"].mean() == pytest.approx(found["ap75"])
 
 
 def test_no_detections_have_no_angle():
     metrics = RotatedMetrics(2, torch.device("cpu"))
     truth, labels = some(4).view(2, 2, 5), torch.tensor([[0, 1], [-1, 0]])
     metrics.add(truth, torch.ones(2, 2), torch.full((2, 2), -1), truth, labels)
-    assert metrics.scores() == {"ap": 0, "ap50": 0, "ap75": 0, "matched_iou": None, "angle_error": None}
+    found = metrics.scores()
+    assert {name: found[name] for name in SHOWN} == dict.fromkeys(SHOWN[:3], 0) | dict.fromkeys(SHOWN[3:])
+    assert "angle_error" not in metrics.items(torch.arange(2))
 
 
 # ---------------------------------------------------------------- data
@@ -289,9 +293,7 @@ def test_a_cell_that_is_right_gives_back_its_boxes():
     torch.testing.assert_close(right["quality_logits"].target, wanted.float(), rtol=0, atol=1e-4)
     metrics = RotatedMetrics(3, torch.device("cpu"))
     metrics.add(*task.found(maps), truth, labels)
-    assert metrics.scores() == pytest.approx(
-        {"ap": 1, "ap50": 1, "ap75": 1, "matched_iou": 1, "angle_error": 0}, abs=1e-2
-    )
+    assert [metrics.scores()[name] for name in SHOWN] == pytest.approx([1, 1, 1, 1, 0], abs=1e-2)
 
 
 def test_values_do_not_see_half_turns():

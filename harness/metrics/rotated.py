@@ -7,19 +7,23 @@ points down, so that a positive angle turns clockwise on the screen. Half a turn
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from harness.metrics import items
 from harness.metrics.declared import Metric, error
-from harness.metrics.detection import DETECTION, THRESHOLDS, average_precision, matched
+from harness.metrics.detection import DETECTION, DetectionMetrics
+from harness.metrics.detection_matching import Floats, Ints, Shape
 
-KEPT = ("ap", "ap50", "ap75", "matched_iou")
 ROTATED: tuple[Metric, ...] = (
-    *(metric for metric in DETECTION if metric.key in KEPT),
+    *DETECTION,
     error("angle_error", "angle of found boxes, error in degrees", high=90.0),
 )
-"""Average precision as of upright boxes, by the overlap of rotated ones, and `turn_between` of the boxes found."""
+"""What upright boxes are judged by, with the overlap of rotated ones; and by how much those that are found are turned,
+which a loss that finds fewer boxes may do better at."""
 
 
 def rotated_iou(first: Tensor, second: Tensor) -> Tensor:
@@ -122,8 +126,12 @@ def suppressed(boxes: Tensor, groups: Tensor, there: Tensor, overlap: float) -> 
     return kept
 
 
-class RotatedMetrics:
-    """Detections of a split: for each its score, its class, and the overlap with the rotated box that it matches.
+ROTATED_BOXES = Shape(shared_area, area)
+"""Boxes (P, 5): centre x and y, width, height, angle."""
+
+
+class RotatedMetrics(DetectionMetrics):
+    """Detections and true boxes of a split, which are rotated: all metrics by their exact overlap, and their angles.
 
     Args:
         classes: number of classes.
@@ -131,52 +139,26 @@ class RotatedMetrics:
     """
 
     def __init__(self, classes: int, device: torch.device) -> None:
-        self.classes = classes
-        self.thresholds = torch.tensor(THRESHOLDS, dtype=torch.float64, device=device)
-        self.kept: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-        self.boxes = torch.zeros(classes, dtype=torch.int64, device=device)
+        super().__init__(classes, device, ROTATED_BOXES)
 
-    def add(self, boxes: Tensor, scores: Tensor, labels: Tensor, truth: Tensor, true_labels: Tensor) -> None:
-        """Take a batch.
-
-        Args:
-            boxes: detections (N, D, 5), in each image in descending order of their scores.
-            scores: (N, D).
-            labels: their classes, (N, D); -1: no detection.
-            truth: true boxes (N, M, 5).
-            true_labels: their classes, (N, M); -1: no box.
+    def scores(self) -> dict[str, Any]:
+        """Return what `DetectionMetrics` does, and ``angle_error``: mean `turn_between` of the hits at 0.5 and their
+        boxes, None without hits.
         """
-        boxes, truth = boxes.double(), truth.double()
-        there = labels >= 0
-        same = (labels.unsqueeze(2) == true_labels.unsqueeze(1)) & there.unsqueeze(2)
-        overlap = torch.zeros(same.shape, dtype=torch.float64, device=same.device)
-        image, one, other = same.nonzero(as_tuple=True)
-        overlap[image, one, other] = rotated_iou(boxes[image, one], truth[image, other])
-        best = matched(overlap, self.thresholds)
-        partner = (overlap == best[..., :1]).to(torch.uint8).argmax(2, keepdim=True).expand(-1, -1, 5)
-        turn = turn_between(boxes, truth.gather(1, partner))
-        self.kept.append((scores[there], labels[there], best[there], turn[there]))
-        self.boxes += torch.bincount(true_labels[true_labels >= 0], minlength=self.classes)
+        turns = self._turns()[1]
+        return super().scores() | {"angle_error": float(turns.mean()) if len(turns) else None}
 
-    def scores(self) -> dict[str, float | None]:
-        """Return all metrics, means over the classes that occur.
+    def items(self, index: Tensor) -> dict[str, np.ndarray]:
+        """Return what `DetectionMetrics` does, and the item scores of ``angle_error``, a ratio of sums over images."""
+        image, turns = self._turns()
+        if not len(turns):
+            return super().items(index)
+        influence = np.bincount(image, turns - turns.mean(), self.images) * self.images / len(turns)
+        return super().items(index) | items.of_scores(index.numpy(), {"angle_error": turns.mean() + influence})
 
-        Returns:
-            ``ap``: average precision, mean over `THRESHOLDS`; ``ap50`` and ``ap75``: at one of them; ``matched_iou``
-            and ``angle_error``: mean overlap, and mean `turn_between`, of the detections that match at 0.5 and their
-            boxes, or None where none does.
-        """
-        scores, labels, overlap, turn = (torch.cat(parts) for parts in zip(*self.kept, strict=True))
-        right = overlap > 0
-        mean = torch.stack(
-            [
-                average_precision(scores[labels == label], right[labels == label], boxes)
-                for label, boxes in enumerate(self.boxes.tolist())
-                if boxes
-            ]
-        ).mean(0)
-        ap, ap50, ap75 = torch.stack([mean.mean(), mean[0], mean[5]]).tolist()
-        hit = right[:, 0]
-        found = {"matched_iou": overlap[hit, 0], "angle_error": turn[hit]}
-        means = {name: float(each.mean()) if len(each) else None for name, each in found.items()}
-        return {"ap": ap, "ap50": ap50, "ap75": ap75, **means}
+    def _turns(self) -> tuple[Ints, Floats]:
+        """Return the image of each hit at 0.5, and by how many degrees it is turned."""
+        found, truth, _, matches = self.matched
+        hit = np.flatnonzero(matches.truth >= 0)
+        true = truth.boxes[torch.from_numpy(matches.truth[hit])]
+        return found.image[hit], turn_between(found.boxes[torch.from_numpy(hit)], true).numpy()

@@ -218,11 +218,12 @@ class Detection(ImageTask):
     # ------------------------------------------------------------------ evaluation
 
     def evaluate(self, predict: Predict, split: str, shift: Shift | None = None) -> dict[str, Any]:
-        """Return what `DetectionMetrics` finds for a split."""
+        """Return what `DetectionMetrics` finds for a split, and the scores of every image in the test."""
         metrics = DetectionMetrics(self.classes, self.device)
         for images, targets in self.judged(split, predict, shift):
-            metrics.add(*self.found(predict(images), predict.link), targets[..., :4], targets[..., 4].long())
-        return metrics.scores()
+            labels, ignored = targets[..., 4:].long().unbind(2)
+            metrics.add(*self.found(predict(images), predict.link), targets[..., :4], labels, ignored)
+        return metrics.scores() | ({"items": metrics.items(self.splits.test.index)} if split == "test" else {})
 
     def examples(self, predict: Predict) -> dict[str, Any]:
         """Return a few test images, evenly spaced in the list, and outlines of true boxes and of those found with a

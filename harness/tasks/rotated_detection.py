@@ -14,9 +14,10 @@ from torch.nn import functional
 from datasets.decoded import in_memory
 from harness.metrics.rotated import ROTATED, RotatedMetrics, hulls, rotated_iou, suppressed
 from harness.tasks import Batch, Lazy, Predict, Setup, Shift, Spec
-from harness.tasks.assignment import Cells, atss
+from harness.tasks.assignment import Cells
 from harness.tasks.detection import CERTAIN, DRAWN, KEPT, PRIOR, SHOWN, Detection, Maps
 from losses.kinds import Pair, Pairs
+from losses.loss import Link
 
 
 class RotatedDetection(Detection):
@@ -33,17 +34,17 @@ class RotatedDetection(Detection):
         UsageError: a setting is out of its range, or the data set has no rotated boxes.
     """
 
-    offers = frozenset({"binary_logits", "quality_logits", "rotated_boxes", "values"})
+    offers = Detection.offers - {"boxes"}
     evaluates = offers
     metrics = ROTATED
     role_kinds: ClassVar[Mapping[str, frozenset[str]]] = {
-        "classes": frozenset({"binary_logits", "quality_logits"}),
+        **Detection.role_kinds,
         "boxes": frozenset({"rotated_boxes", "values"}),
     }
     made_for: ClassVar[str] = "rotated_detection"
 
-    def __init__(self, setup: Setup, weights: Mapping[str, float], nms: float) -> None:
-        super().__init__(setup, weights, nms)
+    def __init__(self, setup: Setup, weights: Mapping[str, float], nms: float, assignment: str, balance: str) -> None:
+        super().__init__(setup, weights, nms, assignment, balance)
         self.spec = Spec(
             self.spec.inputs, {"objects": self.classes, "sides": 4, "angle": 2}, dense=True, classes=self.classes
         )
@@ -55,7 +56,7 @@ class RotatedDetection(Detection):
         return torch.bincount(labels[labels >= 0], minlength=self.classes).to(self.device)
 
     def statistic(self, name: str) -> Any:
-        """Return what `ImageTask.statistic` does, or ``object_size``: mean root of the area of training boxes."""
+        """Return what `Detection.statistic` does; ``object_size`` is the mean root of the area of training boxes."""
         if name != "object_size":
             return super().statistic(name)
         targets = in_memory(self.splits.train.targets).flatten(0, 1)
@@ -71,18 +72,20 @@ class RotatedDetection(Detection):
         cell = cells.sides.unsqueeze(1)
         centres = cells.centres + cell * sides[..., :2]
         lengths = cell * torch.minimum(sides[..., 2:], (max(self.size) / cell).log()).exp()
-        angles = torch.atan2(angle[..., :1], angle[..., 1:]) / 2
+        angles = torch.atan2(angle[..., :1], 1 + angle[..., 1:]) / 2  # 1: upright at first, with a slope for all
         return objects + PRIOR, torch.cat([centres, lengths, angles], 2), cells
 
     def pairs(self, outputs: Maps, batch: Batch) -> Pairs:
         """Return the scores of all cells with 0 or 1, or with how well their boxes overlap those that they are asked to
-        find (N,A,C); and the boxes of the P cells that are asked to find one, (P,5).
+        find (N,A,C); and the boxes of the P cells that are asked to find one, (P,5). Which these are the upright boxes
+        around all decide.
         """
         scores, boxes, cells = self.turned(outputs)
         truth, labels = batch.target[..., :5], batch.target[..., 5].long()
-        found = atss(hulls(truth), labels >= 0, cells)
+        found = self.assigned(hulls(truth), labels, cells, scores.detach(), hulls(boxes.detach()))
         there, found = found >= 0, found.clamp_min(0)
-        wanted = functional.one_hot(labels.gather(1, found).clamp_min(0), self.classes) * there.unsqueeze(2)
+        label = labels.gather(1, found).clamp_min(0)
+        wanted = functional.one_hot(label, self.classes) * there.unsqueeze(2)
         # some losses are too slow to compare boxes that nobody asks for
         pair = Pair(boxes[there], truth.gather(1, found.unsqueeze(2).expand(-1, -1, 5))[there])
         side = cells.sides.expand_as(there)[there]
@@ -96,29 +99,31 @@ class RotatedDetection(Detection):
             {
                 "binary_logits": lambda: Pair(scores, wanted.to(scores.dtype)),
                 "quality_logits": lambda: Pair(scores, quality()),
+                "class_logits": lambda: with_background(scores, there, label),
                 "rotated_boxes": lambda: pair,
                 "values": lambda: _values(pair, side),
             }
         )
 
-    def found(self, outputs: Maps) -> tuple[Tensor, Tensor, Tensor]:
-        """Return detections, in descending order of their scores: boxes (N,D,5), scores (N,D), classes (N,D) or -1."""
+    def found(self, outputs: Maps, link: Link = "sigmoid") -> tuple[Tensor, Tensor, Tensor]:
+        """Return detections, in descending order of their scores: boxes (N,D,5), scores (N,D), classes (N,D) or -1.
+
+        Arguments as in `Detection.found`.
+        """
         logits, boxes, _ = self.turned(outputs)
-        scores, place = logits.sigmoid().flatten(1).topk(min(KEPT, logits[0].numel()))
+        scores, place = probabilities(logits, link).flatten(1).topk(min(KEPT, logits[0].numel()))
         most = max(1, int((scores > CERTAIN).sum(1).max()))
         scores, place = scores[:, :most], place[:, :most]
         labels = place % self.classes
         boxes = boxes.gather(1, (place // self.classes).unsqueeze(2).expand(-1, -1, 5))
         return boxes, scores, torch.where(suppressed(boxes, labels, scores > CERTAIN, self.nms), labels, -1)
 
-    # ------------------------------------------------------------------ evaluation
-
     def evaluate(self, predict: Predict, split: str, shift: Shift | None = None) -> dict[str, Any]:
-        """Return what `RotatedMetrics` finds for a split."""
+        """Return what `RotatedMetrics` finds for a split, and the scores of every image in the test."""
         metrics = RotatedMetrics(self.classes, self.device)
         for images, targets in self.judged(split, predict, shift):
-            metrics.add(*self.found(predict(images)), targets[..., :5], targets[..., 5].long())
-        return metrics.scores()
+            metrics.add(*self.found(predict(images), predict.link), targets[..., :5], targets[..., 5].long())
+        return metrics.scores() | ({"items": metrics.items(self.splits.test.index)} if split == "test" else {})
 
     def examples(self, predict: Predict) -> dict[str, Any]:
         """Return a few test images, evenly spaced in the list, and outlines of true boxes and of those found with a
@@ -126,13 +131,23 @@ class RotatedDetection(Detection):
         """
         count = len(self.splits.test)
         images, targets = self.feed.rows("test", torch.linspace(0, count - 1, min(SHOWN, count)).round().long())
-        boxes, scores, labels = self.found(predict(self.ready(images)))
+        boxes, scores, labels = self.found(predict(self.ready(images)), predict.link)
         kept = {
             "images": images,
             "truth": outlined(targets[..., :5], targets[..., 5].long(), self.size),
             "prediction": outlined(boxes, torch.where(scores >= DRAWN, labels, -1), self.size),
         }
         return {name: values.cpu().numpy() for name, values in kept.items()}
+
+
+def with_background(scores: Tensor, there: Tensor, label: Tensor) -> Pair:
+    """Return scores (N,A,C) beside one of the background, always 0, and which of all is right: (N,C+1,A), (N,A)."""
+    return Pair(functional.pad(scores, (0, 1)).transpose(1, 2), torch.where(there, label, scores.shape[2]))
+
+
+def probabilities(scores: Tensor, link: Link) -> Tensor:
+    """Return how sure scores (N,A,C) are of each class: among all and the background, or one by one."""
+    return functional.pad(scores, (0, 1)).softmax(2)[..., :-1] if link == "softmax" else scores.sigmoid()
 
 
 def _values(pair: Pair, side: Tensor) -> Pair:
