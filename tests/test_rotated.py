@@ -265,7 +265,7 @@ def maps_of(boxes, there):
     places = torch.arange(8) * 8.0 + 4
     centres = torch.stack(torch.meshgrid(places, places, indexing="xy"), 2).view(-1, 2)
     sides = torch.cat([(boxes[..., :2] - centres) / 8, torch.where(there[..., None], boxes[..., 2:4] / 8, 1).log()], 2)
-    angle = torch.stack([(2 * boxes[..., 4]).sin(), (2 * boxes[..., 4]).cos()], 2)
+    angle = torch.stack([(2 * boxes[..., 4]).sin(), (2 * boxes[..., 4]).cos() - 1], 2)
     return {
         kind: (values.transpose(1, 2).unflatten(2, (8, 8)),) for kind, values in (("sides", sides), ("angle", angle))
     }

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from datasets.boxes import BoxSplits
 from datasets.decoded import gather
+from datasets.rotated import RotatedSplits
 from datasets.splits import Images, Splits
 from datasets.tables import TableSplits
 from harness.errors import UsageError
@@ -136,22 +137,23 @@ def _small(items: int, what: str) -> str:
 def _counts(splits: Any) -> tuple[tuple[str, ...], dict[str, list[float]]]:
     """Return heads, and for every class a number for each: items, boxes, or shares of pixels, by part."""
     parts, classes = [getattr(splits, name) for name in PARTS], splits.classes
-    boxes = isinstance(splits, BoxSplits)
+    rotated = isinstance(splits, RotatedSplits)
+    boxes = rotated or isinstance(splits, BoxSplits)
     if not boxes and isinstance(parts[0], Images) and parts[0].masked:
         heads = ("share of pixels, training", "validation", "test")
         columns = [_of_masks(part, len(classes)) for part in parts]
     else:
         labels = [part.targets for part in parts]
         heads = ("boxes, training" if boxes else "training", "validation", "test")
-        columns = [_of_labels(each, len(classes)) for each in labels]
+        columns = [_of_labels(each, len(classes), 5 if rotated else 4) for each in labels]
     return heads, {name: [column[number] for column in columns] for number, name in enumerate(classes)}
 
 
-def _of_labels(targets: Tensor, classes: int) -> list[float]:
-    """Return how many items, or boxes, each class has; of several labels each counts."""
+def _of_labels(targets: Tensor, classes: int, column: int) -> list[float]:
+    """Return how many items, or boxes with their class in a column, each class has; of several labels each counts."""
     if targets.ndim == 2:  # several labels of an image, 0 or 1 each
         return targets.sum(0).tolist()
-    flat = targets[..., 4].flatten().long() if targets.ndim == 3 else targets
+    flat = targets[..., column].flatten().long() if targets.ndim == 3 else targets
     return torch.bincount(flat[flat >= 0], minlength=classes).tolist()
 
 
