@@ -1,7 +1,7 @@
 """Scenes of many digits at any angle: scikit-learn's digits on its photographs, rotated boxes, no download."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ OVERLAP = 0.2
 """The upright boxes around two digits of a scene share less than this (intersection over union)."""
 TRIES = 6
 """How often another position is tried for a digit that would cover others; then it is left out."""
+AT_ONCE = 128
+"""Scenes that are painted together."""
 LOOKS = 6
 """Numbers that say how a digit looks, before those that say where it lies."""
 FRAME = 10
@@ -63,11 +65,33 @@ def rotated_scenes(
     Raises:
         ValueError: A setting is out of its range.
     """
-    for name, (least, most), low, high in (
-        ("objects", objects, 1, math.inf),
-        ("sides", sides, 8, int(LARGEST * min(size))),
-        ("narrowness", narrowness, 0.25, 1),
-    ):
+    sizes = {"train_size": train_size, "valid_size": valid_size, "test_size": test_size}
+    _check(size, digits, {"objects": objects, "sides": sides, "narrowness": narrowness}, sizes)
+    digits, parts = sorted(set(digits)), []
+    for place, count in enumerate(sizes.values()):
+        ink, labels, walls = material(digits, test=place == 2)
+        numbers = 5 + objects[1] * (LOOKS + 2 * TRIES)
+        words = np.random.PCG64([split_seed, place]).random_raw(count * numbers).reshape(count, numbers)
+        draws = torch.from_numpy((words >> np.uint64(11)) / 2.0**53)
+        classes = torch.from_numpy(np.searchsorted(digits, labels))
+        blocks = [
+            _painted(_backdrops(block, walls, size), block, objects, (ink, classes), (sides, narrowness))
+            for block in draws.split(AT_ONCE)
+        ]
+        images, targets = (torch.cat(each) for each in zip(*blocks, strict=True))
+        parts.append(Images(images, targets, torch.arange(count)))
+    return RotatedSplits(parts[0], parts[1], parts[2], tuple(map(str, digits)))
+
+
+def _check(
+    size: Sequence[int],
+    digits: Sequence[int],
+    ranges: Mapping[str, Sequence[float]],
+    sizes: Mapping[str, int | None],
+) -> None:
+    bounds = {"objects": (1, math.inf), "sides": (8, int(LARGEST * min(size))), "narrowness": (0.25, 1)}
+    for name, (low, high) in bounds.items():
+        least, most = ranges[name]
         if not low <= least <= most <= high:
             bound = "" if math.isinf(high) else f" to {high}"
             raise ValueError(
@@ -75,56 +99,45 @@ def rotated_scenes(
             )
     if not digits or set(digits) - set(range(10)):
         raise ValueError(f"dataset.digits is {list(digits)}; it must name one or more of 0 to 9.")
-    sizes = {"train_size": train_size, "valid_size": valid_size, "test_size": test_size}
     for name, count in sizes.items():
         if count is None or count < 1:
             raise ValueError(f"dataset.{name} is {count}; scenes are made to order, so name a number from 1 on.")
-    digits, parts = sorted(set(digits)), []
-    for place, count in enumerate(sizes.values()):
-        ink, labels, walls = material(digits, test=place == 2)
-        numbers = 5 + objects[1] * (LOOKS + 2 * TRIES)
-        words = np.random.PCG64([split_seed, place]).random_raw(count * numbers).reshape(count, numbers)
-        draws = torch.from_numpy((words >> np.uint64(11)) / 2.0**53)
-        images = torch.stack([_backdrop(draw, walls, (size[0], size[1])) for draw in draws[:, :4].tolist()])
-        wanted = objects[0] + (draws[:, 4] * (objects[1] - objects[0] + 1)).long()
-        classes = torch.from_numpy(np.searchsorted(digits, labels))
-        targets = _painted(
-            images, draws[:, 5:].unflatten(1, (objects[1], -1)), wanted, (ink, classes), sides, narrowness
-        )
-        parts.append(Images(images.round().to(torch.uint8), targets, torch.arange(count)))
-    return RotatedSplits(parts[0], parts[1], parts[2], tuple(map(str, digits)))
 
 
-def _backdrop(draw: Sequence[float], walls: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-    """Return a part of a photograph, float64 (3, H, W), faded so that ink stands out, from numbers in [0, 1)."""
-    which, zoom, top, left = draw
-    wall = walls[int(which * len(walls))]
-    return 64 + resized(window(wall, min(wall.shape[1:]) * (0.25 + 0.75 * zoom), top, left, size), size).double() / 2
+def _backdrops(draws: Tensor, walls: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+    """Return parts of photographs, float64 (N, 3, H, W), faded so that ink stands out, from numbers in [0, 1)."""
+    shape, found = (size[0], size[1]), []
+    for which, zoom, top, left in draws[:, :4].tolist():
+        wall = walls[int(which * len(walls))]
+        side = min(wall.shape[1:]) * (0.25 + 0.75 * zoom)
+        found.append(resized(window(wall, side, top, left, shape), shape))
+    return 64 + torch.stack(found).double() / 2
 
 
 def _painted(
     images: Tensor,
-    draws: Tensor,
-    wanted: Tensor,
-    material: tuple[Tensor, Tensor],
-    sides: Sequence[float],
-    narrowness: Sequence[float],
-) -> Tensor:
-    """Paint digits into images, float64 (N, 3, H, W), and return their boxes, float32 (N, M, 6).
+    numbers: Tensor,
+    objects: Sequence[int],
+    known: tuple[Tensor, Tensor],
+    ranges: tuple[Sequence[float], Sequence[float]],
+) -> tuple[Tensor, Tensor]:
+    """Paint digits into images, float64 (N, 3, H, W); return these, uint8, and the boxes, float32 (N, M, 6).
 
     Args:
         images: What is painted on.
-        draws: Numbers in [0, 1) of each digit, (N, M, LOOKS + 2 TRIES).
-        wanted: How many of the M digits each scene should have, (N,).
-        material: Ink of every digit there is, (D, 1, 1, 8, 8), and its class, (D,).
-        sides: Least and greatest height.
-        narrowness: Least and greatest factor on the width.
+        numbers: In [0, 1), of each scene: four of its backdrop, how many digits, and LOOKS + 2 TRIES of each of M.
+        objects: Least and greatest number of digits, the greatest being M.
+        known: Ink of every digit there is, (D, 1, 1, 8, 8), and its class, (D,).
+        ranges: Least and greatest height, and factor on the width.
     """
+    (shortest, tallest), (narrowest, widest) = ranges
+    wanted = objects[0] + (numbers[:, 4] * (objects[1] - objects[0] + 1)).long()
+    draws = numbers[:, 5:].unflatten(1, (objects[1], -1))
     pick, side, narrow, turn, tone, strength = draws[..., :LOOKS].unbind(2)
-    ink = functional.pad(material[0][:, 0].double(), [(FRAME - 8) // 2] * 4)
+    ink = functional.pad(known[0][:, 0].double(), [(FRAME - 8) // 2] * 4)
     chosen = (pick * len(ink)).long()
-    height = sides[0] + side * (sides[1] - sides[0])
-    frame = torch.stack([height * (narrowness[0] + narrow * (narrowness[1] - narrowness[0])), height], 2) * FRAME / 8
+    height = shortest + side * (tallest - shortest)
+    frame = torch.stack([height * (narrowest + narrow * (widest - narrowest)), height], 2) * FRAME / 8
     angle = (2 * turn - 1) * math.pi
     low, high = _extent(ink)[chosen].chunk(2, 2)
     extent, shift = frame * (high - low), _turned(frame * (low + high - 1) / 2, angle)
@@ -136,8 +149,9 @@ def _painted(
         opacity = shown * ((0.8 + 0.2 * strength[:, each]) * there[:, each]).view(-1, 1, 1, 1)
         images += opacity * (255 * tone[:, each].round().view(-1, 1, 1, 1) - images)
     half_turns = torch.floor(angle / math.pi + 0.5) * math.pi
-    boxes = torch.cat([centres, extent, (angle - half_turns).unsqueeze(2), material[1][chosen].unsqueeze(2)], 2)
-    return torch.where(there.unsqueeze(2), boxes, boxes.new_tensor([0, 0, 0, 0, 0, -1])).float()
+    boxes = torch.cat([centres, extent, (angle - half_turns).unsqueeze(2), known[1][chosen].unsqueeze(2)], 2)
+    boxes = torch.where(there.unsqueeze(2), boxes, boxes.new_tensor([0, 0, 0, 0, 0, -1]))
+    return images.round().to(torch.uint8), boxes.float()
 
 
 def _extent(ink: Tensor) -> Tensor:
