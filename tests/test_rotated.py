@@ -334,7 +334,7 @@ def test_the_grid_of_piou_is_the_image():
 
 def test_a_detector_learns_far_beyond_an_untrained_one(tmp_path):
     settings = (
-        "dataset.train_size=240",
+        "dataset.train_size=160",
         "trainer.epochs=6",
         "dataset.size=[32,32]",
         "dataset.sides=[16,21]",
@@ -351,6 +351,7 @@ def test_a_detector_learns_far_beyond_an_untrained_one(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (("dataset.augment.colour=0", "+dataset.augment.flip=true"), "set dataset.augment.flip=null"),
         (("loss.boxes=giou",), "compares boxes, but loss.boxes may compare only rotated_boxes and values"),
         (
             ("task=detection", "dataset=rotated_scenes"),

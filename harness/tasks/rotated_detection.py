@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from datasets.decoded import in_memory
+from harness.errors import UsageError
 from harness.metrics.rotated import ROTATED, RotatedMetrics, hulls, rotated_iou, suppressed
-from harness.tasks import Batch, Lazy, Predict, Setup, Shift, Spec
+from harness.tasks import Batch, Lazy, Predict, Seeds, Setup, Shift, Spec
 from harness.tasks.assignment import Cells
 from harness.tasks.detection import CERTAIN, DRAWN, KEPT, PRIOR, SHOWN, Detection, Maps
 from losses.kinds import Pair, Pairs
@@ -45,6 +46,8 @@ class RotatedDetection(Detection):
 
     def __init__(self, setup: Setup, weights: Mapping[str, float], nms: float, assignment: str, balance: str) -> None:
         super().__init__(setup, weights, nms, assignment, balance)
+        if others := [name for name, value in self.augment.items() if value and name != "colour"]:
+            raise UsageError(f"rotated detection changes colours only: set dataset.augment.{others[0]}=null.")
         self.spec = Spec(
             self.spec.inputs, {"objects": self.classes, "sides": 4, "angle": 2}, dense=True, classes=self.classes
         )
@@ -61,6 +64,18 @@ class RotatedDetection(Detection):
             return super().statistic(name)
         targets = in_memory(self.splits.train.targets).flatten(0, 1)
         return float(targets[targets[:, 5] >= 0, 2:4].double().prod(1).sqrt().mean())
+
+    def epoch(self, seeds: Seeds, first: int = 0) -> Iterator[Batch]:
+        """Yield images and their boxes in a new order, contrast and brightness changed."""
+        generator = torch.Generator().manual_seed(seeds.augment)
+        tint = float(self.augment.get("colour") or 0) * (
+            2 * torch.rand(len(self.splits.train), 2, 1, 1, 1, generator=generator) - 1
+        ).to(self.device)
+        for rows, images, targets in self.shuffled(seeds.order, first):
+            contrast, brightness = tint[rows].unbind(1)
+            yield Batch((torch.addcmul(brightness, self.ready(images), 1 + contrast),), targets)
+
+    # ------------------------------------------------------------------ cells and boxes
 
     def turned(self, outputs: Maps) -> tuple[Tensor, Tensor, Cells]:
         """Return scores (N,A,C) and boxes (N,A,5) of all cells, level after level, and where these lie."""
