@@ -38,6 +38,7 @@ TextOrNull = Text | None
 AmountOrNull = Amount | None
 PositiveOrNull = Positive | None
 SizeOrNull = Size | None
+TwoShares = Annotated[list[SomeShare], Field(min_length=2, max_length=2)]
 RangeOrNull = Annotated[list[Number], Field(min_length=2, max_length=2)] | None
 NamesOrNull = Annotated[list[Text], Field(min_length=1)] | None
 TwoNamesOrNull = Annotated[list[Text], Field(min_length=2)] | None
@@ -226,6 +227,7 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("dataset", "voc"): {"training_list": Literal["official", "augmented"]},
     ("dataset", "voc_boxes"): {"lists": Literal["voc2012", "voc2007", "voc0712"]},
     ("dataset", "crowded_scenes"): {"objects": Size, "sides": Size, "overlap": Share},
+    ("dataset", "rotated_scenes"): {"objects": Size, "sides": Size, "narrowness": TwoShares},
     ("dataset", "two_digits"): {"classes": Annotated[list[Count], Field(min_length=3, max_length=3)]},
 }
 """Of single options, where they differ from the rest of their group."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from datasets.boxes import BoxSplits
 from datasets.decoded import gather
+from datasets.rotated import RotatedSplits
 from datasets.splits import Images, Splits
 from datasets.tables import TableSplits
 from harness.errors import UsageError
@@ -136,21 +137,23 @@ def _small(items: int, what: str) -> str:
 def _counts(splits: Any) -> tuple[tuple[str, ...], dict[str, list[float]]]:
     """Return heads, and for every class a number for each: items, boxes, or shares of pixels, by part."""
     parts, classes = [getattr(splits, name) for name in PARTS], splits.classes
-    boxes = isinstance(splits, BoxSplits)
+    rotated = isinstance(splits, RotatedSplits)
+    boxes = rotated or isinstance(splits, BoxSplits)
     if not boxes and isinstance(parts[0], Images) and parts[0].masked:
         heads = ("share of pixels, training", "validation", "test")
         columns = [_of_masks(part, len(classes)) for part in parts]
     else:
-        labels = [_of_boxes(part.targets) if boxes else part.targets for part in parts]
+        labels = [_of_boxes(part.targets, rotated) if boxes else part.targets for part in parts]
         heads = ("boxes, training" if boxes else "training", "validation", "test")
         columns = [_of_labels(each, len(classes)) for each in labels]
     return heads, {name: [column[number] for column in columns] for number, name in enumerate(classes)}
 
 
-def _of_boxes(targets: Tensor) -> Tensor:
+def _of_boxes(targets: Tensor, rotated: bool) -> Tensor:
     """Return the class of every box that counts, (K,): not of difficult ones and crowds."""
-    label, ignored = targets[..., 4], targets[..., 5]
-    return label[(label >= 0) & (ignored == 0)].long()
+    label = targets[..., 5 if rotated else 4]
+    there = label >= 0 if rotated else (label >= 0) & (targets[..., 5] == 0)
+    return label[there].long()
 
 
 def _of_labels(targets: Tensor, classes: int) -> list[float]:
