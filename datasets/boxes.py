@@ -7,9 +7,10 @@ from datasets.splits import check_classes
 
 
 class BoxSplits(OwnSplits):
-    """Images with boxes: targets are float32 (N, M, 6), x1, y1, x2, y2 in pixels, the class from 0 on, and `ignored`.
+    """Images with boxes: targets are float32 (N, M, 6): x1, y1, x2, y2 in pixels, the class from 0 on, and `ignored`.
 
-    A box that is ignored is not trained on: 1 is difficult (Pascal VOC), 2 a crowd (COCO); 0 counts. M is the largest number of boxes in an image; a row whose class is -1 is no box, and holds 0 otherwise.
+    `ignored` is 0 for a box that counts, 1 for one that is difficult (Pascal VOC), 2 for a crowd (COCO). M is the
+    largest number of boxes in an image; a row whose class is -1 is no box, and holds 0 otherwise.
     """
 
     def __post_init__(self) -> None:

@@ -129,6 +129,8 @@ GROUPS: dict[str, dict[str, Any]] = {
         "samples": Annotated[int, Field(ge=2)],
         "weights": dict[str, Amount],
         "nms": Share,
+        "assignment": Literal["atss", "centre", "task_aligned"],
+        "balance": Literal["gradient", "fixed"],
         "steps": Annotated[int, Field(ge=2)],
         "predicts": Literal["noise", "image"],
         "sampler": Literal["balanced", "shuffled"],
