@@ -10,7 +10,7 @@ from harness.errors import UsageError
 from harness.metrics.detection import THRESHOLDS, DetectionMetrics, average_precision, matched, pairwise_iou
 from harness.tasks import Seeds
 from harness.tasks.assignment import Cells, atss
-from harness.tasks.detection import PRIOR, outlined
+from harness.tasks.detection import PRIOR, SHOWN
 from harness.training.job import Job, Stopped
 from harness.training.loop import Loop
 
@@ -307,16 +307,20 @@ def test_other_tasks_refuse_boxes():
         Loop(job("task=segmentation", "dataset=crowded_scenes"))
 
 
-def test_outlines_are_borders_of_boxes():
-    masks = outlined(boxes_of([1, 1, 5, 4], [0, 0, 3, 3])[None], torch.tensor([[2, -1]]), [6, 6])
-    assert masks[0].tolist() == [
-        [0, 0, 0, 0, 0, 0],
-        [0, 3, 3, 3, 3, 0],
-        [0, 3, 0, 0, 3, 0],
-        [0, 3, 3, 3, 3, 0],
-        [0, 0, 0, 0, 0, 0],
-        [0, 0, 0, 0, 0, 0],
-    ]
+def test_examples_keep_the_boxes_that_are_drawn(loop):
+    task = loop("task=detection", "dataset.train_size=20", "dataset.valid_size=8", "dataset.test_size=8").task
+    truth = task.splits.test.targets[[0, 2, 5, 7]]
+    perfect = (truth[..., :4], (truth[..., 4] >= 0).float(), truth[..., 4].long())
+    task.found = lambda _: perfect
+    kept = task.examples(lambda images: images)
+    there = kept["true_labels"] >= 0
+    assert len(kept["images"]) == SHOWN
+    assert kept["corners"].tolist() == kept["true_corners"].tolist()
+    assert kept["labels"].tolist() == kept["true_labels"].tolist()
+    assert kept["overlaps"][there] == pytest.approx(1)
+    assert kept["true_corners"][0, 0].tolist() == truth[0, 0][[0, 1, 2, 1, 2, 3, 0, 3]].view(4, 2).tolist()
+    task.found = lambda _: (perfect[0], 0.1 * perfect[1], perfect[2])
+    assert (task.examples(lambda images: images)["labels"] == -1).all()
 
 
 def test_sizes_of_images_and_objects_come_from_the_training_set(loop):
