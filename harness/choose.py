@@ -152,7 +152,10 @@ def _losses(task: str, given: object, composed: compose.Composed) -> tuple[list[
 
     own = composed.choices["loss"]
     if any(key.startswith("loss.") for key in composed.choices):
-        raise UsageError(f"task={task} adds up losses of several roles, which cannot race yet: use a study instead.")
+        raise UsageError(
+            f"task={task} adds up losses of several roles, which cannot race yet: use a study instead, as "
+            "docs/own-data.md does for boxes."
+        )
     if given is not None:
         if not isinstance(given, list) or not given:
             raise UsageError(f"losses={given} is no list of losses: write losses=[cross_entropy,focal].")
