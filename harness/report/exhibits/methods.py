@@ -25,6 +25,7 @@ TASKS = {
     "table_classification": "tabular classification",
     "localisation": "object detection",
     "detection": "object detection",
+    "rotated_detection": "object detection",
 }
 """Option of conf/task -> the review's word; of tables, with what its table 7 says of the method: Class, Reg or both."""
 OTHERWISE = {"euclidean": "brier"}
