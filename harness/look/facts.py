@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from datasets.boxes import BoxSplits
+from datasets.rotated import RotatedSplits
 from datasets.splits import Images, Splits
 from datasets.tables import TableSplits
 from harness.errors import UsageError
@@ -25,8 +26,6 @@ FEW = 10
 """Items of a class in a test below which a comparison of losses says little."""
 IMBALANCED = 5
 """How many times as frequent as the rarest class the most frequent one may be without a word."""
-JUDGES: Mapping[str, str] = {"pixels": "IoU of each class", "boxes": "the average precision of each class"}
-"""What metric tells of rare classes, by a word of the columns' heads."""
 FAR = 6
 """Distance from the median, in standard deviations as quartiles give them, beyond which a number is a gross one."""
 
@@ -136,23 +135,30 @@ def _small(items: int, what: str) -> str:
 def _counts(splits: Any) -> tuple[tuple[str, ...], dict[str, list[float]]]:
     """Return heads, and for every class a number for each: items, boxes, or shares of pixels, by part."""
     parts, classes = [getattr(splits, name) for name in PARTS], splits.classes
-    boxes = isinstance(splits, BoxSplits)
+    rotated = isinstance(splits, RotatedSplits)
+    boxes = rotated or isinstance(splits, BoxSplits)
     if not boxes and isinstance(parts[0], Images) and parts[0].masked:
         heads = ("share of pixels, training", "validation", "test")
         columns = [_of_masks(part, len(classes)) for part in parts]
     else:
-        labels = [part.targets for part in parts]
+        labels = [_of_boxes(part.targets, rotated) if boxes else part.targets for part in parts]
         heads = ("boxes, training" if boxes else "training", "validation", "test")
         columns = [_of_labels(each, len(classes)) for each in labels]
     return heads, {name: [column[number] for column in columns] for number, name in enumerate(classes)}
+
+
+def _of_boxes(targets: Tensor, rotated: bool) -> Tensor:
+    """Return the class of every box that counts, (K,): not of difficult ones and crowds."""
+    label = targets[..., 5 if rotated else 4]
+    there = label >= 0 if rotated else (label >= 0) & (targets[..., 5] == 0)
+    return label[there].long()
 
 
 def _of_labels(targets: Tensor, classes: int) -> list[float]:
     """Return how many items, or boxes, each class has; of several labels each counts."""
     if targets.ndim == 2:  # several labels of an image, 0 or 1 each
         return targets.sum(0).tolist()
-    flat = targets[..., 4].flatten().long() if targets.ndim == 3 else targets
-    return torch.bincount(flat[flat >= 0], minlength=classes).tolist()
+    return torch.bincount(targets, minlength=classes).tolist()
 
 
 def _of_masks(part: Images, classes: int) -> list[float]:
@@ -175,10 +181,12 @@ def _of_classes(counts: Mapping[str, Sequence[float]], head: str) -> Iterator[st
     rarest = min((name for name in training if training[name]), key=training.__getitem__, default="")
     commonest = max(training, key=training.__getitem__)
     if rarest and training[commonest] > IMBALANCED * training[rarest]:
-        judge = next((best for word, best in JUDGES.items() if word in head), "G-mean or macro-F1")
-        ratio = training[commonest] / training[rarest]
-        alone = "" if "boxes" in head else ", not by accuracy alone"
-        yield f"{commonest} is {ratio:,.0f} times as frequent as {rarest}: judge by {judge}{alone}."
+        judge = "IoU of each class" if "pixels" in head else "G-mean or macro-F1"
+        ratio = f"{commonest} is {training[commonest] / training[rarest]:,.0f} times as frequent as {rarest}"
+        if "boxes" in head:
+            yield f"{ratio}: AP counts every class alike, so the rare ones decide as much as the frequent ones."
+        else:
+            yield f"{ratio}: judge by {judge}, not by accuracy alone."
     if "pixels" not in head and (scarce := [name for name, numbers in counts.items() if numbers[2] < FEW]):
         yield (
             f"The test has fewer than {FEW} of {joined(scarce[:5])}{' and others' if len(scarce) > 5 else ''}, too few "
