@@ -87,7 +87,7 @@ def read(given: Sequence[str]) -> Asked:
     Raises:
         UsageError: something in it does not exist, or has a value that it cannot have.
     """
-    from harness.look.facts import told
+    from harness.look.facts import loaded, told
 
     of_sweep = [entry for entry in given if entry.startswith(OF_SWEEP)]
     pairs = dict(plan.parsed(entry) for entry in given if entry not in of_sweep)
@@ -101,7 +101,7 @@ def read(given: Sequence[str]) -> Asked:
     if "split" in composed.config["dataset"] and "dataset.split" not in base:
         base["dataset.split"] = "by_seed"
         composed = _composed(base, of_data)
-    known = told(composed.config)
+    known = told(loaded(composed.config))
     task = composed.choices["task"]
     losses, left_out = _losses(task, own.get("losses"), composed)
     study = _study(given, own, base, composed, losses)
