@@ -17,7 +17,7 @@ from harness.metrics.detection import pairwise_iou
 from harness.metrics.rotated import RotatedMetrics, hulls, rotated_iou, shared_area, suppressed, turn_between
 from harness.tasks import Batch, Seeds
 from harness.tasks.detection import PRIOR
-from harness.tasks.rotated_detection import outlined
+from harness.tasks.rotated_detection import RotatedDetection
 from harness.training.job import Job
 from harness.training.loop import Loop
 
@@ -391,7 +391,7 @@ def test_a_detector_learns_far_beyond_an_untrained_one(tmp_path):
     record, _, examples = made.run(tmp_path, lambda: False, lambda *_: None)[:3]
     assert record["metrics"][0]["key"] == "ap"
     assert record["test"]["ap50"] > 0.2
-    assert examples["prediction"].shape == examples["truth"].shape == (4, 32, 32)
+    assert examples["corners"].shape[2:] == examples["true_corners"].shape[2:] == (4, 2)
 
 
 @pytest.mark.parametrize(
@@ -412,15 +412,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(changes, message):
     assert "\n" not in str(refusal.value)
 
 
-def test_outlines_are_borders_of_rotated_boxes():
-    boxes = torch.tensor([[[3.0, 2.5, 4, 5, 0], [0, 0, 0, 0, 0]], [[3.0, 2.5, 5, 4, math.pi / 2], [0, 0, 0, 0, 0]]])
-    expected = [
-        [0, 3, 3, 3, 3, 0],
-        [0, 3, 0, 0, 3, 0],
-        [0, 3, 0, 0, 3, 0],
-        [0, 3, 0, 0, 3, 0],
-        [0, 3, 3, 3, 3, 0],
-        [0, 0, 0, 0, 0, 0],
-    ]
-    for masks in outlined(boxes, torch.tensor([[2, -1], [2, -1]]), [6, 6]):
-        assert masks.tolist() == expected
+def test_corners_go_around_a_box_as_it_is_turned():
+    box = torch.tensor([[[3.0, 2.5, 4, 2, 0], [3.0, 2.5, 4, 2, math.pi / 2]]])
+    expected = [[[1, 1.5], [5, 1.5], [5, 3.5], [1, 3.5]], [[4, 0.5], [4, 4.5], [2, 4.5], [2, 0.5]]]
+    torch.testing.assert_close(RotatedDetection.corners(box), torch.tensor([expected]))

@@ -143,18 +143,24 @@ def _counts(splits: Any) -> tuple[tuple[str, ...], dict[str, list[float]]]:
         heads = ("share of pixels, training", "validation", "test")
         columns = [_of_masks(part, len(classes)) for part in parts]
     else:
-        labels = [part.targets for part in parts]
+        labels = [_of_boxes(part.targets, rotated) if boxes else part.targets for part in parts]
         heads = ("boxes, training" if boxes else "training", "validation", "test")
-        columns = [_of_labels(each, len(classes), 5 if rotated else 4) for each in labels]
+        columns = [_of_labels(each, len(classes)) for each in labels]
     return heads, {name: [column[number] for column in columns] for number, name in enumerate(classes)}
 
 
-def _of_labels(targets: Tensor, classes: int, column: int) -> list[float]:
-    """Return how many items, or boxes with their class in a column, each class has; of several labels each counts."""
+def _of_boxes(targets: Tensor, rotated: bool) -> Tensor:
+    """Return the class of every box that counts, (K,): not of difficult ones and crowds."""
+    label = targets[..., 5 if rotated else 4]
+    there = label >= 0 if rotated else (label >= 0) & (targets[..., 5] == 0)
+    return label[there].long()
+
+
+def _of_labels(targets: Tensor, classes: int) -> list[float]:
+    """Return how many items, or boxes, each class has; of several labels each counts."""
     if targets.ndim == 2:  # several labels of an image, 0 or 1 each
         return targets.sum(0).tolist()
-    flat = targets[..., column].flatten().long() if targets.ndim == 3 else targets
-    return torch.bincount(flat[flat >= 0], minlength=classes).tolist()
+    return torch.bincount(targets, minlength=classes).tolist()
 
 
 def _of_masks(part: Images, classes: int) -> list[float]:
@@ -179,8 +185,11 @@ def _of_classes(counts: Mapping[str, Sequence[float]], head: str) -> Iterator[st
     commonest = max(training, key=training.__getitem__)
     if rarest and training[commonest] > IMBALANCED * training[rarest]:
         judge = "IoU of each class" if "pixels" in head else "G-mean or macro-F1"
-        ratio = training[commonest] / training[rarest]
-        yield f"{commonest} is {ratio:,.0f} times as frequent as {rarest}: judge by {judge}, not by accuracy alone."
+        ratio = f"{commonest} is {training[commonest] / training[rarest]:,.0f} times as frequent as {rarest}"
+        if "boxes" in head:
+            yield f"{ratio}: AP counts every class alike, so the rare ones decide as much as the frequent ones."
+        else:
+            yield f"{ratio}: judge by {judge}, not by accuracy alone."
     if "pixels" not in head and (scarce := [name for name, numbers in counts.items() if numbers[2] < FEW]):
         yield (
             f"The test has fewer than {FEW} of {joined(scarce[:5])}{' and others' if len(scarce) > 5 else ''}, too few "

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.metrics import items
 from harness.metrics.declared import Metric, error, share
-from harness.metrics.detection_curves import Curves, coco_figures, influences, mean, voc_figures
+from harness.metrics.detection_curves import coco_figures, influences, mean, voc_figures
 from harness.metrics.detection_errors import KINDS, calibration, costs_of, errors_of, never_found
 from harness.metrics.detection_matching import (
     SIZES,
@@ -53,20 +52,6 @@ def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
     shared = (high - low).clamp_min(0).prod(-1)
     areas = [(boxes[..., 2:] - boxes[..., :2]).clamp_min(0).prod(-1) for boxes in (first, second)]
     return shared / (areas[0] + areas[1] - shared).clamp_min(1e-12)
-
-
-def average_precision(scores: Tensor, right: Tensor, boxes: int) -> Tensor:
-    """Return the area under the curve of precision over recall, at all its points, float64 (T,).
-
-    Precision at a recall is the greatest at this recall or a higher one (Pascal VOC since 2010).
-
-    Args:
-        scores: (D,), of the detections of a class in all images.
-        right: bool (D, T), whether each of them matches a box.
-        boxes: number of true boxes, one or more.
-    """
-    hits = right[scores.argsort(descending=True, stable=True)].T.cpu().numpy()
-    return torch.from_numpy(Curves.of(hits, np.ones_like(hits), np.full(len(hits), boxes)).area())
 
 
 class DetectionMetrics:
@@ -126,6 +111,11 @@ class DetectionMetrics:
         pairs = pairs_of(found, truth, self.shape)
         return Matched(found, truth, pairs, coco_matches(found, truth, pairs, self.shape))
 
+    @functools.cached_property
+    def figures(self) -> tuple[Floats, Floats]:
+        """Average precision and recall of every class, as `coco_figures` returns them."""
+        return coco_figures(self.matched.found, self.matched.truth, self.matched.matches, self.classes)
+
     def scores(self) -> dict[str, Any]:
         """Return all metrics; those that have nothing to be the mean of are None.
 
@@ -139,7 +129,7 @@ class DetectionMetrics:
             they cost (`costs_of`). ``per_class``, ``ap`` of each class (NaN: it has no true boxes).
         """
         found, truth, pairs, matches = self.matched
-        precision, recall = coco_figures(found, truth, matches, self.classes)
+        precision, recall = self.figures
         voc = voc_figures(found, truth, *voc_matches(found, truth, pairs), self.classes)
         errors = errors_of(found, truth, pairs, matches)
         number = errors.each(found.image, truth.image, self.images).mean(1).tolist()
@@ -171,16 +161,25 @@ class DetectionMetrics:
             index: (N,) position of each in the official file.
         """
         found, truth, pairs, matches = self.matched
-        values = self.scores()
         moved = influences(found, truth, matches, self.classes, self.images)
-        hit = matches.truth >= 0
-        named = {"ap": moved.mean(0), "ap50": moved[0], "ap75": moved[5]}
-        named |= {
-            "matched_iou": _ratio(found.image[hit], matches.overlap[hit], self.images),
-            "never_found": _ratio(truth.image[truth.counts], never_found(truth, pairs)[truth.counts], self.images),
+        precision, hit = self.figures[0][0], matches.truth >= 0
+        lost = never_found(truth, pairs)[truth.counts]
+        named = {
+            "ap": (mean(precision), moved.mean(0)),
+            "ap50": (mean(precision[0]), moved[0]),
+            "ap75": (mean(precision[5]), moved[5]),
+            "matched_iou": self._ratio(found.image[hit], matches.overlap[hit]),
+            "never_found": self._ratio(truth.image[truth.counts], lost.astype(np.float64)),
         }
-        known = {name: values[name] + moved for name, moved in named.items() if values[name] is not None}
+        known = {name: value + more for name, (value, more) in named.items() if value is not None}
         return items.of_scores(index.numpy(), known)
+
+    def _ratio(self, image: Ints, values: Floats) -> tuple[float | None, Floats]:
+        """Return the mean of the values of boxes, and the influence of each image on it, (N,), from their images."""
+        value = mean(values)
+        if value is None:
+            return None, np.zeros(self.images)
+        return value, self.images * np.bincount(image, values - value, self.images) / len(values)
 
 
 class Matched(NamedTuple):
@@ -195,10 +194,4 @@ class Matched(NamedTuple):
 def _on_host(batches: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     """Return the columns of boxes, batch after batch, without those of no class (the second column)."""
     columns = [torch.cat(parts) for parts in zip(*batches, strict=True)]
-    return tuple(column[columns[1] >= 0].cpu() for column in columns)
-
-
-def _ratio(image: Ints, values: NDArray[np.generic], images: int) -> Floats:
-    """Return the influence of each image (N,) on the mean of values, one or more for every box, by its image."""
-    own = np.bincount(image, values - values.mean(), images) if len(values) else np.zeros(images)
-    return images * own / max(1, len(values))
+    return tuple(column[columns[1] >= 0].detach().cpu() for column in columns)

@@ -11,77 +11,70 @@ from harness.metrics.detection_matching import SIZES, THRESHOLDS, Bools, Floats,
 
 RECALLS = np.linspace(0, 1, 101)
 """Recalls at which COCO reads the precision."""
-FEW_RECALLS = np.linspace(0, 1, 11)
+FEW_RECALLS = np.arange(11) / 10
 """Those at which Pascal VOC read it until 2009."""
 
 
 @dataclass(frozen=True)
-class Curves:
-    """C curves over the same detections of one class, in descending order of their scores.
+class Curve:
+    """Precision over recall of the detections of a class, known where it matters: at the H hits among D detections.
 
     Attributes:
-        right, counts: of each detection, bool (C, D), as `Matches` has them.
-        recall: share of the true boxes that are found by the detections up to each, (C, D).
-        precision: share of these detections that are right, (C, D).
-        highest: the greatest precision at this detection or a later one, (C, D).
-        boxes: number of true boxes, one or more, (C,).
+        right, counts: whether a detection is right, and whether it counts at all, in descending order of scores, (D,).
+        seen: how many count up to each hit, (H,).
+        highest: the greatest precision at each hit or a later one, (H,).
+        boxes: number of true boxes, one or more.
     """
 
     right: Bools
     counts: Bools
-    recall: Floats
-    precision: Floats
+    seen: Ints
     highest: Floats
-    boxes: Ints
+    boxes: int
 
     @classmethod
-    def of(cls, right: Bools, counts: Bools, boxes: Ints) -> Curves:
-        """Return the curves of detections in descending order of their scores."""
-        hits = right.cumsum(1, dtype=np.float64)
-        precision = hits / np.maximum(counts.cumsum(1), 1)
-        highest = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
-        return cls(right, counts, hits / boxes[:, None], precision, highest, boxes)
+    def of(cls, right: Bools, counts: Bools, boxes: int) -> Curve:
+        """Return the curve of detections in descending order of their scores."""
+        seen = counts.cumsum()[right]
+        highest = np.maximum.accumulate((np.arange(1, len(seen) + 1) / seen)[::-1])[::-1]
+        return cls(right, counts, seen, highest, boxes)
 
-    def read(self, recalls: Floats) -> Floats:
-        """Return the mean over recalls of the greatest precision at each or a higher one, (C,); 0 beyond the last."""
-        padded = np.pad(self.highest, ((0, 0), (0, 1)))
-        places = [np.searchsorted(row, recalls) for row in self.recall]
-        return np.array([row[place].mean() for row, place in zip(padded, places, strict=True)])
+    def read(self, recalls: Floats) -> float:
+        """Return the mean over recalls of the greatest precision at each or a higher one; 0 beyond the last."""
+        reached = np.searchsorted(np.arange(1, len(self.seen) + 1) / self.boxes, recalls)
+        return float(np.append(self.highest, 0)[reached].mean())
 
-    def area(self) -> Floats:
-        """Return the area under the curves of greatest precision, at all points, (C,)."""
-        return (self.highest * self.right).sum(1) / self.boxes
+    def area(self) -> float:
+        """Return the area under the curve of greatest precision, at all points."""
+        return float(self.highest.sum() / self.boxes)
 
     def influence(self, image: Ints, boxes: Ints) -> Floats:
-        """Return the influence of each image on the areas, float64 (C, N), with mean 0.
+        """Return the influence of each image on the area, float64 (N,), with mean 0.
 
-        With weights w of images, the area is sum_j w_j y_j p(m_j) / sum of the weights of boxes, where y_j says whether
-        detection j is right, and p(m) is the precision among the detections up to m, at the one m_j >= j where it is
-        greatest. A small change of the weights moves no m_j, so a detection adds to the area by being right, and to the
-        precision at every m_j that does not come before it.
+        With weights of images, the area is the weighted sum over hits j of p(m_j), over the weights of the true boxes,
+        where p(m) is the precision among the detections up to m, at the hit m_j not before j where it is greatest. A
+        small change of the weights moves no m_j, so a detection adds to the area by being a hit, and to the precision
+        at every m_j that does not come before it.
 
         Args:
             image: of each detection, from 0 on, (D,).
-            boxes: true boxes of each image, (C, N).
+            boxes: true boxes of each image, (N,).
         """
-        detections, images = self.right.shape[1], boxes.shape[1]
-        after = np.pad(self.highest[:, 1:], ((0, 0), (0, 1)), constant_values=-1)
-        at = np.where(self.precision > after, np.arange(detections), detections)
-        at = np.minimum.accumulate(at[:, ::-1], 1)[:, ::-1]  # m_j
-        seen = np.maximum(self.counts.cumsum(1), 1)
-        found = []
-        for c in range(len(at)):
-            mass = np.bincount(at[c], self.right[c], detections) / seen[c]
-            later = [each[::-1].cumsum()[::-1] for each in (mass, mass * self.precision[c])]
-            moved = self.right[c] * (self.highest[c] + later[0]) - self.counts[c] * later[1]
-            found.append(np.bincount(image, moved, images))
-        value, total = self.area()[:, None], self.boxes[:, None]
-        return images * (np.array(found) - value * boxes) / total
+        hits, images = len(self.seen), len(boxes)
+        precision = np.arange(1, hits + 1) / self.seen
+        greatest = np.where(precision > np.append(self.highest[1:], -1), np.arange(hits), hits)
+        m = np.minimum.accumulate(greatest[::-1])[::-1]
+        mass = np.bincount(m, minlength=hits) / self.seen
+        gained, lost = (np.append(each[::-1].cumsum()[::-1], 0) for each in (mass, mass * precision))
+        moved = -lost[self.right.cumsum() - self.right] * self.counts
+        moved[self.right] += self.highest + gained[:-1]
+        return images * (np.bincount(image, moved, images) - self.area() * boxes) / self.boxes
 
 
-def of_classes(labels: Ints, scores: Floats, classes: int) -> Iterator[tuple[int, Ints]]:
-    """Yield each class and the places of its detections in descending order of their scores, equals in their order."""
-    order = np.lexsort((-scores, labels))
+def of_classes(labels: Ints, ranking: Ints, classes: int) -> Iterator[tuple[int, Ints]]:
+    """Yield each class and the places of its detections, in the order in which the ranking has them."""
+    small = np.uint8 if classes < 256 else np.uint16  # sorted by their digits
+    order = ranking[np.argsort(labels[ranking].astype(small), kind="stable")]
     ends = np.searchsorted(labels[order], np.arange(classes + 1))
     for label in range(classes):
         yield label, order[ends[label] : ends[label + 1]]
@@ -107,19 +100,18 @@ def coco_figures(found: Found, truth: Truth, matches: Matches, classes: int) -> 
     precision = np.full((sizes, levels, classes), np.nan)
     recall = np.full((sizes + 2, levels, classes), np.nan)
     boxes = np.array([np.bincount(truth.label[wanted], minlength=classes) for wanted in matches.wanted])
-    for label, rows in of_classes(found.label, found.score, classes):
-        there = np.flatnonzero(boxes[:, label])
-        columns = (there[:, None] * levels + np.arange(levels)).ravel()
-        if not len(there):
-            continue
-        right, number = matches.right[np.ix_(columns, rows)], np.repeat(boxes[there, label], levels)
-        curves = Curves.of(right, matches.counts[np.ix_(columns, rows)], number)
-        precision[there, :, label] = curves.read(RECALLS).reshape(-1, levels)
-        recall[there, :, label] = (right.sum(1) / number).reshape(-1, levels)
-        if boxes[0, label]:
+    for label, rows in of_classes(found.label, found.ranking, classes):
+        for size in np.flatnonzero(boxes[:, label]):
+            columns = slice(size * levels, (size + 1) * levels)
+            right, counts = matches.right[columns, rows], matches.counts[columns, rows]
+            number = boxes[size, label]
+            precision[size, :, label] = [
+                Curve.of(*each, number).read(RECALLS) for each in zip(right, counts, strict=True)
+            ]
+            recall[size, :, label] = right.sum(1) / number
             for place, most in enumerate((1, 10), sizes):
-                among = right[:levels] & (found.rank[rows] < most)
-                recall[place, :, label] = among.sum(1) / boxes[0, label]
+                if size == 0:
+                    recall[place, :, label] = right[:, found.rank[rows] < most].sum(1) / number
     return precision, recall
 
 
@@ -129,10 +121,10 @@ def voc_figures(found: Found, truth: Truth, right: Bools, counts: Bools, classes
     """
     areas, few = np.full(classes, np.nan), np.full(classes, np.nan)
     boxes = np.bincount(truth.label[truth.counts], minlength=classes)
-    for label, rows in of_classes(found.label, found.score, classes):
+    for label, rows in of_classes(found.label, found.ranking, classes):
         if boxes[label]:
-            curves = Curves.of(right[None, rows], counts[None, rows], boxes[[label]])
-            areas[label], few[label] = curves.area()[0], curves.read(FEW_RECALLS)[0]
+            curve = Curve.of(right[rows], counts[rows], boxes[label])
+            areas[label], few[label] = curve.area(), curve.read(FEW_RECALLS)
     return areas, few
 
 
@@ -144,12 +136,12 @@ def influences(found: Found, truth: Truth, matches: Matches, classes: int, image
     """
     levels = len(THRESHOLDS)
     total, occurring = np.zeros((levels, images)), 0
-    wanted = matches.wanted[0]
-    for label, rows in of_classes(found.label, found.score, classes):
-        own = np.bincount(truth.image[wanted & (truth.label == label)], minlength=images)
+    for label, rows in of_classes(found.label, found.ranking, classes):
+        own = np.bincount(truth.image[matches.wanted[0] & (truth.label == label)], minlength=images)
         if own.any():
-            number = np.full(levels, own.sum())
-            curves = Curves.of(matches.right[:levels, rows], matches.counts[:levels, rows], number)
-            total += curves.influence(found.image[rows], np.tile(own, (levels, 1)))
+            image, number = found.image[rows], own.sum()
+            for level in range(levels):
+                curve = Curve.of(matches.right[level, rows], matches.counts[level, rows], number)
+                total[level] += curve.influence(image, own)
             occurring += 1
     return total / max(1, occurring)

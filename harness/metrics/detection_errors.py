@@ -10,14 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.metrics.detection_curves import RECALLS, Curves, mean, of_classes
-from harness.metrics.detection_matching import THRESHOLDS, Bools, Floats, Found, Ints, Matches, Pairs, Truth
+from harness.metrics.detection_curves import RECALLS, Curve, mean, of_classes
+from harness.metrics.detection_matching import NEAR, THRESHOLDS, Bools, Floats, Found, Ints, Matches, Pairs, Truth
 
 KINDS = ("localisation", "classification", "duplicate", "background", "both", "missed")
 """Kinds of error, in the order in which they are looked for; of those that fit the first counts."""
 LOCALISATION, CLASSIFICATION, DUPLICATE, BACKGROUND, BOTH, MISSED = range(len(KINDS))
-NEAR = 0.1
-"""Overlap up to which a detection lies on the background."""
 BINS = 10
 """Bins of scores in which calibration compares them with the share of hits."""
 
@@ -38,8 +36,9 @@ class Errors:
 
     def each(self, image: Ints, of_truth: Ints, images: int) -> Floats:
         """Return how many errors of each kind an image has, (kinds, images), from the images of all boxes."""
-        found = [np.bincount(image[self.kind == kind], minlength=images) for kind in range(MISSED)]
-        return np.array([*found, np.bincount(of_truth[self.missed], minlength=images)], np.float64)
+        there = self.kind >= 0
+        place = np.append(self.kind[there] * images + image[there], MISSED * images + of_truth[self.missed])
+        return np.bincount(place, minlength=len(KINDS) * images).reshape(-1, images).astype(np.float64)
 
 
 def errors_of(found: Found, truth: Truth, pairs: Pairs, matches: Matches) -> Errors:
@@ -47,7 +46,7 @@ def errors_of(found: Found, truth: Truth, pairs: Pairs, matches: Matches) -> Err
 
     A miss is an error of *localisation* if it overlaps a box of its class by at least 0.1 and less than 0.5, of
     *classification* if it overlaps one of another class by at least 0.5, a *duplicate* if it overlaps one of its class
-    that a more certain detection has found, *background* if it overlaps nothing by more than 0.1, else of *both*, place
+    that a more certain detection has found, *background* if it overlaps nothing by 0.1, else of *both*, place
     and class. Boxes that are ignored do not count.
     """
     size, least = len(found.score), THRESHOLDS[0]
@@ -55,7 +54,7 @@ def errors_of(found: Found, truth: Truth, pairs: Pairs, matches: Matches) -> Err
     own, own_box = pairs.best(pairs.same & counted, size)
     other, other_box = pairs.best(~pairs.same & counted, size)
     kind = np.select(
-        [(own >= NEAR) & (own < least), other >= least, own >= least, np.maximum(own, other) <= NEAR],
+        [(own >= NEAR) & (own < least), other >= least, own >= least, np.maximum(own, other) < NEAR],
         [LOCALISATION, CLASSIFICATION, DUPLICATE, BACKGROUND],
         BOTH,
     )
@@ -76,13 +75,12 @@ def costs_of(found: Found, truth: Truth, matches: Matches, errors: Errors, class
     """
     wanted = np.bincount(truth.label[matches.wanted[0]], minlength=classes)
     right, counts = matches.right[0], matches.counts[0]
-    before = _ap50(found.label, found.score, right, counts, wanted)
+    before = _ap50(found.label, found.ranking, right, counts, wanted)
     free = np.ones(len(truth.label), bool)
     free[matches.truth[matches.truth >= 0]] = False
-    order = np.argsort(-found.score, kind="stable")
     after = []
     for kind in range(MISSED):
-        rows = order[errors.kind[order] == kind]
+        rows = found.ranking[errors.kind[found.ranking] == kind]
         mended, labels = right.copy(), found.label
         if kind in (LOCALISATION, CLASSIFICATION):
             able = rows[free[errors.meant[rows]]]
@@ -90,17 +88,17 @@ def costs_of(found: Found, truth: Truth, matches: Matches, errors: Errors, class
             mended[able] = True
             labels = labels.copy()
             labels[able] = truth.label[errors.meant[able]]
-        after.append(_ap50(labels, found.score, mended, counts & ((errors.kind != kind) | mended), wanted))
+        after.append(_ap50(labels, found.ranking, mended, counts & ((errors.kind != kind) | mended), wanted))
     left = wanted - np.bincount(truth.label[errors.missed], minlength=classes)
-    after.append(_ap50(found.label, found.score, right, counts, left))
+    after.append(_ap50(found.label, found.ranking, right, counts, left))
     return [None if before is None or each is None else each - before for each in after]
 
 
-def _ap50(labels: Ints, scores: Floats, right: Bools, counts: Bools, boxes: Ints) -> float | None:
+def _ap50(labels: Ints, ranking: Ints, right: Bools, counts: Bools, boxes: Ints) -> float | None:
     """Return the mean of COCO's average precision over the classes that have boxes."""
     found = [
-        Curves.of(right[None, rows], counts[None, rows], boxes[[label]]).read(RECALLS)[0]
-        for label, rows in of_classes(labels, scores, len(boxes))
+        Curve.of(right[rows], counts[rows], boxes[label]).read(RECALLS)
+        for label, rows in of_classes(labels, ranking, len(boxes))
         if boxes[label]
     ]
     return mean(np.array(found))

@@ -25,6 +25,8 @@ SIZES = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**
 """Least and greatest area of COCO's ranges of sizes, in square pixels, both included."""
 MOST = 100
 """Detections of a class in an image that count, the most certain first."""
+NEAR = 0.1
+"""Overlap up to which a detection has nothing to do with a true box."""
 AT_ONCE = 1 << 20
 """Pairs of boxes that are compared at a time."""
 
@@ -58,6 +60,7 @@ class Found:
         image, label: of each, (D,).
         score: (D,); one that is no number is the lowest, minus infinity.
         rank: its place among those of its class in its image, from 0 on.
+        ranking: the places of all in descending order of their scores, (D,); equals keep their order.
         boxes: float64 (D, K).
     """
 
@@ -65,6 +68,7 @@ class Found:
     label: Ints
     score: Floats
     rank: Ints
+    ranking: Ints
     boxes: Tensor
 
     @classmethod
@@ -75,7 +79,9 @@ class Found:
         rank = _places(image[order], label[order])
         kept = rank < MOST
         order, rank = order[kept], rank[kept]
-        return cls(image[order], label[order], score[order], rank, boxes[torch.from_numpy(order)])
+        score = score[order]
+        ranking = np.argsort(-score, kind="stable")
+        return cls(image[order], label[order], score, rank, ranking, boxes[torch.from_numpy(order)])
 
 
 @dataclass(frozen=True)
@@ -103,11 +109,11 @@ class Truth:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Detections and true boxes of the same image that overlap, ordered by detection and true box.
+    """Detections and true boxes of the same image that overlap by `NEAR` or more, ordered by detection and true box.
 
     Attributes:
         found, truth: the place of each, (P,).
-        overlap: intersection over union, (0, 1]; over the area of the detection where the true box is a crowd.
+        overlap: intersection over union, up to 1; over the area of the detection where the true box is a crowd.
         same: whether the classes are equal.
     """
 
@@ -121,15 +127,16 @@ class Pairs:
 
         The first of equals is taken; 0 and -1 where there is none.
         """
-        order = np.flatnonzero(among)
-        order = order[np.lexsort((-order, self.overlap[order]))]  # the last one written stands
+        rows = np.flatnonzero(among)[::-1]  # of equals, the last one written stands
         overlap, truth = np.zeros(detections), np.full(detections, -1)
-        overlap[self.found[order]], truth[self.found[order]] = self.overlap[order], self.truth[order]
+        np.maximum.at(overlap, self.found[rows], self.overlap[rows])
+        rows = rows[self.overlap[rows] == overlap[self.found[rows]]]
+        truth[self.found[rows]] = self.truth[rows]
         return overlap, truth
 
 
 def pairs_of(found: Found, truth: Truth, shape: Shape = UPRIGHT) -> Pairs:
-    """Return all pairs of a detection and a true box of its image that overlap."""
+    """Return all pairs of a detection and a true box of its image that overlap by `NEAR` or more."""
     first = np.searchsorted(truth.image, found.image)
     partners = np.searchsorted(truth.image, found.image, side="right") - first
     starts = partners.cumsum() - partners
@@ -144,8 +151,9 @@ def pairs_of(found: Found, truth: Truth, shape: Shape = UPRIGHT) -> Pairs:
         shared = shape.shared(found.boxes[places[0]], truth.boxes[places[1]]).numpy()
         one, other, shared = (each[shared > 0] for each in (one, other, shared))
         crowd = truth.ignored[other] == 2
-        whole = areas[0][one] + np.where(crowd, 0, areas[1][other] - shared)
-        kept.append((one, other, shared / whole))
+        overlap = shared / (areas[0][one] + np.where(crowd, 0, areas[1][other] - shared))
+        near = overlap >= NEAR
+        kept.append((one[near], other[near], overlap[near]))
     one, other, overlap = (np.concatenate(each) for each in zip(*kept, strict=True))
     return Pairs(one, other, overlap, found.label[one] == truth.label[other])
 
