@@ -3,19 +3,28 @@
 import pytest
 import torch
 
-from datasets.sources.crowded_scenes import OVERLAP, crowded_scenes
+from datasets.sources.crowded_scenes import crowded_scenes
 from harness import address, compose
 from harness.errors import UsageError
 from harness.metrics.detection import DetectionMetrics, pairwise_iou
 from harness.tasks import Seeds
 from harness.tasks.assignment import Cells, atss
-from harness.tasks.detection import PRIOR, outlined
+from harness.tasks.detection import PRIOR, SHOWN
 from harness.training.job import Job, Stopped
 from harness.training.loop import Loop
 
 SIZES = {"train_size": 40, "valid_size": 10, "test_size": 10, "split_seed": 0}
-SETTINGS = {"size": [64, 64], "digits": [0, 1, 4], "objects": [1, 5], "sides": [12, 32], **SIZES}
-BASE = ("task=detection", "dataset.train_size=128", "dataset.valid_size=32", "dataset.test_size=32", "trainer.epochs=2")
+SETTINGS = {"size": [64, 64], "digits": [0, 1, 4], "objects": [1, 5], "sides": [12, 32], "overlap": 0.2, **SIZES}
+BASE = (
+    "task=detection",
+    "dataset.size=[64,64]",
+    "dataset.sides=[12,32]",
+    "dataset.objects=[1,5]",
+    "dataset.train_size=128",
+    "dataset.valid_size=32",
+    "dataset.test_size=32",
+    "trainer.epochs=2",
+)
 
 
 def job(*overrides, seed=1):
@@ -53,7 +62,7 @@ def test_scenes_hold_digits_within_the_image_that_hardly_cover_each_other():
     assert 10 <= sides.min() < sides.max() <= 32
     for row in range(40):
         overlap = pairwise_iou(boxes[row, there[row]], boxes[row, there[row]]).fill_diagonal_(0)
-        assert overlap.max() < 2 * OVERLAP  # boxes are tighter than the squares that were kept apart
+        assert overlap.max() < 0.4  # boxes are tighter than the squares that were kept apart
 
 
 def test_a_scene_does_not_depend_on_how_many_there_are():
@@ -77,6 +86,7 @@ def test_a_box_is_around_what_differs_from_the_scene_without_it():
         ({"objects": [3, 2]}, r"dataset.objects is \[3, 2\]"),
         ({"sides": [12, 80]}, "must be two sides from 8 to 64 pixels"),
         ({"test_size": 0}, "dataset.test_size is 0"),
+        ({"overlap": 1.5}, "dataset.overlap is 1.5"),
     ],
 )
 def test_scenes_that_cannot_be_made_are_refused(changes, message):
@@ -171,8 +181,7 @@ def test_a_detector_learns_far_beyond_an_untrained_one(tmp_path):
     record, _, examples = run(made, tmp_path)
     assert record["metrics"][0]["key"] == "ap"
     assert record["test"]["ap50"] > 0.25
-    assert examples["prediction"].shape == examples["truth"].shape == (4, 48, 48)
-    assert set(examples["truth"].ravel().tolist()) <= {0, 1, 2, 3}
+    assert examples["corners"].shape[2:] == examples["true_corners"].shape[2:] == (4, 2)
 
 
 def test_a_run_resumes_bit_for_bit_in_mid_epoch(tmp_path):
@@ -200,7 +209,7 @@ def test_a_run_resumes_bit_for_bit_in_mid_epoch(tmp_path):
         (("model=cnn_micro",), "the model cnn classifies images, but this task is about every pixel"),
         (("dataset=scenes",), "scenes has a class for every pixel"),
         (("task.nms=0",), "task.nms is 0; it must be above 0"),
-        (("dataset.augment.colour=0", "+dataset.augment.flip=true"), "set dataset.augment.flip=null"),
+        (("+dataset.augment.cutout=3",), "set dataset.augment.cutout=null"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_sentence(changes, message):
@@ -212,23 +221,36 @@ def test_what_does_not_fit_is_refused_in_one_sentence(changes, message):
 
 def test_other_tasks_refuse_boxes():
     with pytest.raises(UsageError, match=r"crowded_scenes has boxes with a class each .*: use task=detection"):
-        Loop(job("task=segmentation", "dataset=crowded_scenes"))
+        Loop(job("task=segmentation", "dataset=crowded_scenes", "dataset.train_size=4", "dataset.test_size=4"))
 
 
-def test_outlines_are_borders_of_boxes():
-    masks = outlined(boxes_of([1, 1, 5, 4], [0, 0, 3, 3])[None], torch.tensor([[2, -1]]), [6, 6])
-    assert masks[0].tolist() == [
-        [0, 0, 0, 0, 0, 0],
-        [0, 3, 3, 3, 3, 0],
-        [0, 3, 0, 0, 3, 0],
-        [0, 3, 3, 3, 3, 0],
-        [0, 0, 0, 0, 0, 0],
-        [0, 0, 0, 0, 0, 0],
-    ]
+class Echo:
+    """A model that returns what it is given."""
+
+    link = "sigmoid"
+
+    def __call__(self, *inputs):
+        return inputs
+
+
+def test_examples_keep_the_boxes_that_are_drawn(loop):
+    task = loop("task=detection", "dataset.train_size=20", "dataset.valid_size=8", "dataset.test_size=8").task
+    truth = task.splits.test.targets[[0, 2, 5, 7]]
+    perfect = (truth[..., :4], (truth[..., 4] >= 0).float(), truth[..., 4].long())
+    task.found = lambda *_: perfect
+    kept = task.examples(Echo())
+    there = kept["true_labels"] >= 0
+    assert len(kept["images"]) == SHOWN
+    assert kept["corners"].tolist() == kept["true_corners"].tolist()
+    assert kept["labels"].tolist() == kept["true_labels"].tolist()
+    assert kept["overlaps"][there] == pytest.approx(1)
+    assert kept["true_corners"][0, 0].tolist() == truth[0, 0][[0, 1, 2, 1, 2, 3, 0, 3]].view(4, 2).tolist()
+    task.found = lambda *_: (perfect[0], 0.1 * perfect[1], perfect[2])
+    assert (task.examples(Echo())["labels"] == -1).all()
 
 
 def test_sizes_of_images_and_objects_come_from_the_training_set(loop):
-    task = loop("task=detection", "dataset.train_size=20", "dataset.valid_size=8", "dataset.test_size=8").task
+    task = loop(*BASE, "dataset.train_size=20", "dataset.valid_size=8", "dataset.test_size=8").task
     sizes = [
         float((row[2] - row[0]) * (row[3] - row[1])) ** 0.5
         for target in task.splits.train.targets
