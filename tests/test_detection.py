@@ -9,7 +9,7 @@ from harness.errors import UsageError
 from harness.metrics.detection import DetectionMetrics, pairwise_iou
 from harness.tasks import Seeds
 from harness.tasks.assignment import Cells, atss
-from harness.tasks.detection import PRIOR, outlined
+from harness.tasks.detection import PRIOR, SHOWN
 from harness.training.job import Job, Stopped
 from harness.training.loop import Loop
 
@@ -181,8 +181,7 @@ def test_a_detector_learns_far_beyond_an_untrained_one(tmp_path):
     record, _, examples = run(made, tmp_path)
     assert record["metrics"][0]["key"] == "ap"
     assert record["test"]["ap50"] > 0.25
-    assert examples["prediction"].shape == examples["truth"].shape == (4, 48, 48)
-    assert set(examples["truth"].ravel().tolist()) <= {0, 1, 2, 3}
+    assert examples["corners"].shape[2:] == examples["true_corners"].shape[2:] == (4, 2)
 
 
 def test_a_run_resumes_bit_for_bit_in_mid_epoch(tmp_path):
@@ -225,16 +224,29 @@ def test_other_tasks_refuse_boxes():
         Loop(job("task=segmentation", "dataset=crowded_scenes", "dataset.train_size=4", "dataset.test_size=4"))
 
 
-def test_outlines_are_borders_of_boxes():
-    masks = outlined(boxes_of([1, 1, 5, 4], [0, 0, 3, 3])[None], torch.tensor([[2, -1]]), [6, 6])
-    assert masks[0].tolist() == [
-        [0, 0, 0, 0, 0, 0],
-        [0, 3, 3, 3, 3, 0],
-        [0, 3, 0, 0, 3, 0],
-        [0, 3, 3, 3, 3, 0],
-        [0, 0, 0, 0, 0, 0],
-        [0, 0, 0, 0, 0, 0],
-    ]
+class Echo:
+    """A model that returns what it is given."""
+
+    link = "sigmoid"
+
+    def __call__(self, *inputs):
+        return inputs
+
+
+def test_examples_keep_the_boxes_that_are_drawn(loop):
+    task = loop("task=detection", "dataset.train_size=20", "dataset.valid_size=8", "dataset.test_size=8").task
+    truth = task.splits.test.targets[[0, 2, 5, 7]]
+    perfect = (truth[..., :4], (truth[..., 4] >= 0).float(), truth[..., 4].long())
+    task.found = lambda *_: perfect
+    kept = task.examples(Echo())
+    there = kept["true_labels"] >= 0
+    assert len(kept["images"]) == SHOWN
+    assert kept["corners"].tolist() == kept["true_corners"].tolist()
+    assert kept["labels"].tolist() == kept["true_labels"].tolist()
+    assert kept["overlaps"][there] == pytest.approx(1)
+    assert kept["true_corners"][0, 0].tolist() == truth[0, 0][[0, 1, 2, 1, 2, 3, 0, 3]].view(4, 2).tolist()
+    task.found = lambda *_: (perfect[0], 0.1 * perfect[1], perfect[2])
+    assert (task.examples(Echo())["labels"] == -1).all()
 
 
 def test_sizes_of_images_and_objects_come_from_the_training_set(loop):

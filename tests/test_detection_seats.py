@@ -18,7 +18,7 @@ from tests.test_detection import BASE, job, run
 
 REFUSED = {"balanced_softmax", "class_balanced", "ldam", "logit_adjustment", "weighted_cross_entropy"}
 """Losses that ask how many items each class has, which nobody knows of the background."""
-SMALL = (*BASE[:4], "dataset.train_size=32", "dataset.valid_size=8", "dataset.test_size=8", "trainer.epochs=1")
+SMALL = (*BASE[1:4], "dataset.train_size=32", "dataset.valid_size=8", "dataset.test_size=8", "trainer.epochs=1")
 
 
 def fitting(role):
@@ -35,7 +35,7 @@ def fitting(role):
 
 @functools.cache
 def made(*overrides):
-    return Loop(job(*SMALL, *overrides))
+    return Loop(job("task=detection", *SMALL, *overrides))
 
 
 @functools.cache
@@ -78,7 +78,7 @@ def test_losses_that_count_classes_are_refused(name):
     [("cross_entropy", "mae"), ("varifocal", "mpdiou"), ("ghm_c", "ghm_r"), ("quality_focal", "gwd"), ("dice", "nwd")],
 )
 def test_losses_of_both_seats_move_every_weight_together(classes, boxes):
-    loop = Loop(job(*SMALL, f"loss.classes={classes}", f"loss.boxes={boxes}"))
+    loop = Loop(job("task=detection", *SMALL, f"loss.classes={classes}", f"loss.boxes={boxes}"))
     before = {name: p.detach().clone() for name, p in loop.model.named_parameters()}
     for batch in loop.task.epoch(Seeds(1, 2)):
         loop.step(batch)
@@ -129,14 +129,14 @@ def first_gradients(loop):
 
 @pytest.mark.parametrize("losses", [(), ("loss.boxes=mse", "loss.classes=ghm_c"), ("loss.boxes=nwd",)])
 def test_weights_are_the_lengths_of_the_first_gradients(losses):
-    loop = Loop(job(*SMALL, "task.weights={classes:0.3,boxes:2}", *losses))
+    loop = Loop(job("task=detection", *SMALL, "task.weights={classes:0.3,boxes:2}", *losses))
     assert first_gradients(loop) == pytest.approx({"classes": 0.3, "boxes": 2.0}, rel=1e-4)
     assert loop.losses["model"].weights == loop.weights
 
 
 def test_balancing_changes_neither_model_nor_memory_of_losses():
     balanced, fixed = (
-        Loop(job(*SMALL, "loss.boxes=ghm_r", "loss.classes=ghm_c_ovr_moving", f"task.balance={how}"))
+        Loop(job("task=detection", *SMALL, "loss.boxes=ghm_r", "loss.classes=ghm_c_ovr_moving", f"task.balance={how}"))
         for how in ("gradient", "fixed")
     )
     assert fixed.weights == {}
@@ -157,7 +157,7 @@ def test_a_run_that_is_resumed_has_the_weights_it_began_with(tmp_path):
 
 
 def test_a_seat_alone_keeps_its_weight():
-    loop = Loop(job(*SMALL, "task.weights={classes:1,boxes:0}"))
+    loop = Loop(job("task=detection", *SMALL, "task.weights={classes:1,boxes:0}"))
     assert loop.weights == {}
 
 
@@ -169,11 +169,11 @@ def test_a_first_batch_without_boxes_is_passed_over(monkeypatch):
     batches[0] = Batch(batches[0].inputs, empty)
 
     monkeypatch.setattr(Detection, "epoch", lambda *_: iter(batches))
-    loop = Loop(job(*SMALL))
+    loop = Loop(job("task=detection", *SMALL))
     assert loop.weights["boxes"] > 0
     monkeypatch.setattr(Detection, "epoch", lambda *_: iter(batches[:1]))
     with pytest.raises(UsageError, match=r"no training image gives loss.boxes a gradient"):
-        Loop(job(*SMALL))
+        Loop(job("task=detection", *SMALL))
 
 
 # ---------------------------------------------------------------- what is ignored
@@ -214,4 +214,4 @@ def test_a_detector_learns_by_every_rule_of_assignment(rule, tmp_path):
 )
 def test_unknown_rules_are_refused(changes, message):
     with pytest.raises(UsageError, match=message):
-        Loop(job(*SMALL, *changes))
+        Loop(job("task=detection", *SMALL, *changes))

@@ -19,7 +19,7 @@ from harness.tasks import Batch, Lazy, Predict, Seeds, Setup, Shift, Spec
 from harness.tasks.assignment import RULES, Cells, atss, centre, inside, task_aligned
 from harness.tasks.balance import balance
 from harness.tasks.images import ImageTask
-from harness.tasks.localisation import filled, object_size
+from harness.tasks.localisation import object_size
 from harness.tasks.suppression import survivors
 from losses.compound import Sum
 from losses.kinds import Pair, Pairs
@@ -87,9 +87,13 @@ class Detection(ImageTask):
     @functools.cached_property
     def class_counts(self) -> Tensor:
         """How many training boxes each class has: (C,) on the device."""
-        targets: Any = in_memory(self.splits.train.targets)
-        labels = targets[..., 4].long().flatten()
-        return torch.bincount(labels[labels >= 0], minlength=self.classes).to(self.device)
+        return torch.bincount(self.counting[:, 4].long(), minlength=self.classes).to(self.device)
+
+    @property
+    def counting(self) -> Tensor:
+        """All training boxes that are neither difficult nor crowds, (K, 6)."""
+        targets = in_memory(self.splits.train.targets).flatten(0, 1)
+        return targets[(targets[:, 4] >= 0) & (targets[:, 5] == 0)]
 
     def statistic(self, name: str) -> Any:
         """Return ``image_height``, ``image_width`` or ``object_size`` of the training images and boxes, in pixels.
@@ -98,8 +102,7 @@ class Detection(ImageTask):
         """
         if name != "object_size":
             return None if name.startswith("class_") else super().statistic(name)
-        targets = in_memory(self.splits.train.targets).flatten(0, 1)
-        return object_size(targets[targets[:, 4] >= 0, :4])
+        return object_size(self.counting[:, :4])
 
     def epoch(self, seeds: Seeds, first: int = 0) -> Iterator[Batch]:
         """Yield images and their boxes in a new order, varied."""
@@ -226,18 +229,44 @@ class Detection(ImageTask):
         return metrics.scores() | ({"items": metrics.items(self.splits.test.index)} if split == "test" else {})
 
     def examples(self, predict: Predict) -> dict[str, Any]:
-        """Return a few test images, evenly spaced in the list, and outlines of true boxes and of those found with a
-        score of `DRAWN` or more, uint8: the class from 1 on.
+        """Return a few test images, evenly spaced in the list, with their true boxes and those found with a score of
+        `DRAWN` or more.
+
+        Returns:
+            ``images`` uint8 (K,C,H,W); ``true_corners`` and ``corners`` (K,M,4,2), x and y of the corners in pixels, in
+            their order around a box; ``true_labels`` and ``labels`` (K,M), classes, -1: no box; ``overlaps`` (K,M), of
+            a box that was found with the true one of its class that it overlaps most.
         """
         count = len(self.splits.test)
         images, targets = self.feed.rows("test", torch.linspace(0, count - 1, min(SHOWN, count)).round().long())
         boxes, scores, labels = self.found(predict(self.ready(images)), predict.link)
+        labels = torch.where(scores >= DRAWN, labels, -1)
+        truth, true_labels = self.boxes_and_labels(targets)
+        overlaps = self.overlap(boxes, truth) * (labels.unsqueeze(2) == true_labels.unsqueeze(1))
         kept = {
             "images": images,
-            "truth": outlined(targets[..., :4], targets[..., 4].long(), self.size),
-            "prediction": outlined(boxes, torch.where(scores >= DRAWN, labels, -1), self.size),
+            "true_corners": self.corners(truth),
+            "true_labels": true_labels,
+            "corners": self.corners(boxes),
+            "labels": labels,
+            "overlaps": overlaps.amax(2),
         }
         return {name: values.cpu().numpy() for name, values in kept.items()}
+
+    @staticmethod
+    def boxes_and_labels(targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the boxes (N,M,4) in targets, and their classes (N,M), -1: no box."""
+        return targets[..., :4], targets[..., 4].long()
+
+    @staticmethod
+    def overlap(first: Tensor, second: Tensor) -> Tensor:
+        """Return the overlaps (N,P,Q) of boxes (N,P,4) and (N,Q,4)."""
+        return pairwise_iou(first, second)
+
+    @staticmethod
+    def corners(boxes: Tensor) -> Tensor:
+        """Return x and y of the corners of boxes (N,M,4), in their order around a box: (N,M,4,2)."""
+        return boxes[..., [0, 1, 2, 1, 2, 3, 0, 3]].unflatten(-1, (4, 2))
 
     def describe(self) -> dict[str, Any]:
         """Return sizes of the splits, classes, checksum, size of the images, and training boxes of each class."""
@@ -248,13 +277,3 @@ def upright(boxes: Tensor) -> Tensor:
     """Return boxes (P,4), corners, as centre x and y, width, height and the angle 0: (P,5)."""
     low, high = boxes[:, :2], boxes[:, 2:]
     return torch.cat([(low + high) / 2, high - low, torch.zeros_like(boxes[:, :1])], 1)
-
-
-def outlined(boxes: Tensor, labels: Tensor, size: list[int]) -> Tensor:
-    """Return masks, uint8 (N,H,W): on the border of a box (N,M,4) its class (N,M) + 1, else 0; -1: no box."""
-    masks = torch.zeros(len(boxes), *size, dtype=torch.uint8, device=boxes.device)
-    inner = torch.tensor([1.0, 1, -1, -1], device=boxes.device)
-    for each, label in zip(boxes.unbind(1), labels.unbind(1), strict=True):
-        border = filled(each, size).bool() & ~filled(each + inner, size).bool()
-        masks = torch.where(border & (label >= 0)[:, None, None], (label + 1)[:, None, None].to(torch.uint8), masks)
-    return masks

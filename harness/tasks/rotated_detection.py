@@ -16,7 +16,7 @@ from harness.errors import UsageError
 from harness.metrics.rotated import ROTATED, RotatedMetrics, hulls, rotated_iou, suppressed
 from harness.tasks import Batch, Lazy, Predict, Seeds, Setup, Shift, Spec
 from harness.tasks.assignment import Cells
-from harness.tasks.detection import CERTAIN, DRAWN, KEPT, PRIOR, SHOWN, Detection, Maps
+from harness.tasks.detection import CERTAIN, KEPT, PRIOR, Detection, Maps
 from losses.kinds import Pair, Pairs
 from losses.loss import Link
 
@@ -140,19 +140,24 @@ class RotatedDetection(Detection):
             metrics.add(*self.found(predict(images), predict.link), targets[..., :5], targets[..., 5].long())
         return metrics.scores() | ({"items": metrics.items(self.splits.test.index)} if split == "test" else {})
 
-    def examples(self, predict: Predict) -> dict[str, Any]:
-        """Return a few test images, evenly spaced in the list, and outlines of true boxes and of those found with a
-        score of `DRAWN` or more, uint8: the class from 1 on.
-        """
-        count = len(self.splits.test)
-        images, targets = self.feed.rows("test", torch.linspace(0, count - 1, min(SHOWN, count)).round().long())
-        boxes, scores, labels = self.found(predict(self.ready(images)), predict.link)
-        kept = {
-            "images": images,
-            "truth": outlined(targets[..., :5], targets[..., 5].long(), self.size),
-            "prediction": outlined(boxes, torch.where(scores >= DRAWN, labels, -1), self.size),
-        }
-        return {name: values.cpu().numpy() for name, values in kept.items()}
+    @staticmethod
+    def boxes_and_labels(targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the boxes (N,M,5) in targets, and their classes (N,M), -1: no box."""
+        return targets[..., :5], targets[..., 5].long()
+
+    @staticmethod
+    def overlap(first: Tensor, second: Tensor) -> Tensor:
+        """Return the overlaps (N,P,Q) of boxes (N,P,5) and (N,Q,5)."""
+        return rotated_iou(*torch.broadcast_tensors(first.unsqueeze(2), second.unsqueeze(1)))
+
+    @staticmethod
+    def corners(boxes: Tensor) -> Tensor:
+        """Return x and y of the corners of boxes (N,M,5), in their order around a box: (N,M,4,2)."""
+        x, y, width, height, angle = boxes.unsqueeze(-2).unbind(-1)
+        across = torch.tensor([-0.5, 0.5, 0.5, -0.5], device=boxes.device) * width
+        down = torch.tensor([-0.5, -0.5, 0.5, 0.5], device=boxes.device) * height
+        cos, sin = angle.cos(), angle.sin()
+        return torch.stack([x + across * cos - down * sin, y + across * sin + down * cos], -1)
 
 
 def with_background(scores: Tensor, there: Tensor, label: Tensor) -> Pair:
@@ -172,18 +177,3 @@ def _values(pair: Pair, side: Tensor) -> Pair:
     scale = torch.cat([torch.ones_like(pair.target[:, :4]), arm.unsqueeze(1)], 1) / side.unsqueeze(1)
     nearest = torch.cat([pair.target[:, :4], (pair.target[:, 4] + turns * math.pi).unsqueeze(1)], 1)
     return Pair(pair.prediction * scale, nearest * scale)
-
-
-def outlined(boxes: Tensor, labels: Tensor, size: list[int]) -> Tensor:
-    """Return masks, uint8 (N,H,W): on the border of a box (N,M,5) its class (N,M) + 1, else 0; -1: no box."""
-    masks = torch.zeros(len(boxes), *size, dtype=torch.uint8, device=boxes.device)
-    down, across = (torch.arange(side, device=boxes.device) + 0.5 for side in size)
-    y, x = torch.meshgrid(down, across, indexing="ij")
-    for box, label in zip(boxes.unbind(1), labels.unbind(1), strict=True):
-        cx, cy, width, height, angle = (part.view(-1, 1, 1) for part in box.unbind(1))
-        u = ((x - cx) * angle.cos() + (y - cy) * angle.sin()).abs() - width / 2
-        v = ((y - cy) * angle.cos() - (x - cx) * angle.sin()).abs() - height / 2
-        beyond = torch.maximum(u, v)
-        border = (beyond <= 0) & (beyond > -1) & (label >= 0).view(-1, 1, 1)
-        masks = torch.where(border, (label + 1).view(-1, 1, 1).to(torch.uint8), masks)
-    return masks
