@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from datasets.boxes import BoxSplits
-from datasets.decoded import gather
 from datasets.rotated import RotatedSplits
 from datasets.splits import Images, Splits
 from datasets.tables import TableSplits
 from harness.errors import UsageError
 from harness.feeds import notes, notes_of, splits_for
+from harness.look import sizes
 from harness.tasks import Setup
 from harness.text import count, joined, significant
 
@@ -26,8 +26,6 @@ FEW = 10
 """Items of a class in a test below which a comparison of losses says little."""
 IMBALANCED = 5
 """How many times as frequent as the rarest class the most frequent one may be without a word."""
-MOST_MASKS = 60
-"""Masks of a part that are decoded to count their pixels, evenly spaced."""
 FAR = 6
 """Distance from the median, in standard deviations as quartiles give them, beyond which a number is a gross one."""
 
@@ -75,23 +73,22 @@ def loaded(config: Mapping[str, Any]) -> Any:
         raise UsageError(str(error)) from error
 
 
-def told(config: Mapping[str, Any]) -> Told:
-    """Return what there is to say of the data set of a composed run.
+def told(splits: Any) -> Told:
+    """Return what there is to say of the data of a run, as `loaded` returns them.
 
     Raises:
-        UsageError: it cannot be read or divided.
+        UsageError: a file of theirs cannot be read.
     """
-    splits = loaded(config)
     said = notes_of(splits)
     notes()  # which need not be said again where the data are trained on
-    sizes = [len(getattr(splits, name)) for name in PARTS]
+    items = [len(getattr(splits, name)) for name in PARTS]
     if isinstance(splits, Splits):
         channels, height, width = splits.train.shape
         what, about = "images", f"Images are {height}x{width} pixels with {count(channels, 'channel')} when trained on."
     else:
         what, about = "rows", f"{count(len(splits.names), 'feature')}: {_some(splits.names)}."
-    train, valid, test = sizes
-    total = f"{sum(sizes):,} {what}: {train:,} to train on, {valid:,} for validation, {test:,} for the test."
+    train, valid, test = items
+    total = f"{sum(items):,} {what}: {train:,} to train on, {valid:,} for validation, {test:,} for the test."
     facts, warnings = [total, about, *said], list[str]()
     if isinstance(splits, TableSplits):
         warnings += _of_numbers(splits, facts)
@@ -100,6 +97,7 @@ def told(config: Mapping[str, Any]) -> Told:
         heads, counts = _counts(splits)
     except (ValueError, FileNotFoundError) as error:  # a mask that cannot be read
         raise UsageError(str(error)) from error
+    facts += sizes.told(splits)
     warnings += _of_classes(counts, heads[0])
     return Told(tuple(facts), tuple(warnings), heads, tuple(_shown(counts, heads[0])))
 
@@ -165,8 +163,7 @@ def _of_labels(targets: Tensor, classes: int) -> list[float]:
 
 def _of_masks(part: Images, classes: int) -> list[float]:
     """Return the share of pixels of each class, void left out, in evenly spaced masks."""
-    rows = np.unique(np.linspace(0, len(part) - 1, min(len(part), MOST_MASKS)).astype(int))
-    (masks,) = gather([part.targets], torch.from_numpy(rows))
+    masks = sizes.some_masks(part)
     pixels = torch.bincount(masks.flatten().long(), minlength=256)[:classes].double()
     return (pixels / pixels.sum().clamp_min(1)).tolist()
 

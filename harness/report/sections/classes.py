@@ -22,8 +22,8 @@ def section(a: Analysis) -> Section:
     tables: list[Item] = [table for cell in a.cells if (table := _table(a, cell))]
     note = (
         "Mean over seeds, in %: the share of each class that is recognised (recall) where images have one label, its "
-        "intersection over union where pixels have, its average precision where boxes have. The note of an entry is the difference from the baseline over the "
-        "same seeds; single classes are not tested."
+        "average precision where they have several, or boxes, its intersection over union where pixels have a label. "
+        "The note of an entry is the difference from the baseline over the same seeds; single classes are not tested."
     )
     return Section("classes", "Class by class", (Prose((note,)), *tables) if tables else ())
 
@@ -32,7 +32,7 @@ def _table(a: Analysis, cell: Cell) -> Table | None:
     scores = {label: found for label in a.labels if (found := _scores(a, a.outcomes.get((cell, label)))) is not None}
     if not scores:
         return None
-    names = class_names(a, cell, max(found.shape[1] for found in scores.values()))
+    names = _names(a, cell, max(found.shape[1] for found in scores.values()))
     if len(names) > MOST:
         return None
     columns = (Column("loss", "loss"), *(Column(f"class_{k}", name, "number") for k, name in enumerate(names)))
@@ -60,8 +60,7 @@ def _scores(a: Analysis, outcome: Outcome | None) -> pd.DataFrame | None:
     return pd.DataFrame.from_dict(scores, orient="index") if scores else None
 
 
-def class_names(a: Analysis, cell: Cell, classes: int) -> list[str]:
-    """Return the names of the classes in a cell, or their numbers where the records have none."""
+def _names(a: Analysis, cell: Cell, classes: int) -> list[str]:
     for text in column(where(a.main, cell=cell.values), "data.classes"):
         if isinstance(text, str) and text.startswith("["):
             return json.loads(text)
