@@ -78,8 +78,9 @@ def draw(kept: Mapping[str, Arrays], names: Sequence[str]) -> Drawing:
     height, width = images.shape[2:]
     wide = min(1.6, PAGE / len(titles))
     high = wide * height / width
-    above, below = 0.2 + 0.062 * max(map(len, titles)), 0.3
-    across = max(WIDTH, wide * len(titles) + 0.058 * len(titles[-1]))
+    above, below = 0.15 + 0.034 * max(map(len, titles)), 0.3  # room for titles that stand askew
+    beside = max(0.05, *(0.047 * len(title) - wide * (i + 0.6) for i, title in enumerate(reversed(titles))))
+    across = max(WIDTH, wide * len(titles) + beside)
     with mpl.rc_context(STYLE):
         figure = Drawing(figsize=(across, high * len(images) + above + below))
         tall = figure.get_figheight()
