@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 
 from harness.report.figures import STYLE, WIDTH
+from harness.text import count
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 MOST = 8  # losses side by side in a figure
@@ -37,7 +38,7 @@ class Found(NamedTuple):
 
     def __str__(self) -> str:
         """Say it in words."""
-        return f"{self.drawn} boxes, {self.right} right, for {self.objects} objects"
+        return f"{count(self.drawn, 'box', 'boxes')}, {self.right} right, for {count(self.objects, 'object')}"
 
 
 def tally(kept: Arrays) -> Found:
