@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import batched_nms
 
+from datasets import joint_boxes
 from datasets.decoded import in_memory
 from harness.errors import UsageError, unknown
 from harness.metrics.detection import DETECTION, DetectionMetrics, pairwise_iou
@@ -19,7 +19,8 @@ from harness.tasks import Batch, Lazy, Predict, Seeds, Setup, Shift, Spec
 from harness.tasks.assignment import RULES, Cells, atss, centre, inside, task_aligned
 from harness.tasks.balance import balance
 from harness.tasks.images import ImageTask
-from harness.tasks.localisation import filled, object_size
+from harness.tasks.localisation import object_size
+from harness.tasks.suppression import survivors
 from losses.compound import Sum
 from losses.kinds import Pair, Pairs
 from losses.loss import Link
@@ -74,8 +75,10 @@ class Detection(ImageTask):
                 raise unknown(f"task.{name}", value, known)
         if not 0 < nms <= 1:
             raise UsageError(f"task.nms is {nms}; it must be above 0 and at most 1.")
-        if others := [name for name, value in self.augment.items() if value and name != "colour"]:
-            raise UsageError(f"detection changes colours only: set dataset.augment.{others[0]}=null.")
+        try:
+            joint_boxes.check(self.augment)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
         channels, *self.size = self.splits.train.images.shape[1:]
         self.spec = Spec(
             (channels, *self.size), {"objects": self.classes, "sides": 4}, dense=True, classes=self.classes
@@ -84,9 +87,13 @@ class Detection(ImageTask):
     @functools.cached_property
     def class_counts(self) -> Tensor:
         """How many training boxes each class has: (C,) on the device."""
-        targets: Any = in_memory(self.splits.train.targets)
-        labels = targets[..., 4].long().flatten()
-        return torch.bincount(labels[labels >= 0], minlength=self.classes).to(self.device)
+        return torch.bincount(self.counting[:, 4].long(), minlength=self.classes).to(self.device)
+
+    @property
+    def counting(self) -> Tensor:
+        """All training boxes that are neither difficult nor crowds, (K, 6)."""
+        targets = in_memory(self.splits.train.targets).flatten(0, 1)
+        return targets[(targets[:, 4] >= 0) & (targets[:, 5] == 0)]
 
     def statistic(self, name: str) -> Any:
         """Return ``image_height``, ``image_width`` or ``object_size`` of the training images and boxes, in pixels.
@@ -95,18 +102,17 @@ class Detection(ImageTask):
         """
         if name != "object_size":
             return None if name.startswith("class_") else super().statistic(name)
-        targets = in_memory(self.splits.train.targets).flatten(0, 1)
-        return object_size(targets[targets[:, 4] >= 0, :4])
+        return object_size(self.counting[:, :4])
 
     def epoch(self, seeds: Seeds, first: int = 0) -> Iterator[Batch]:
-        """Yield images and their boxes in a new order, contrast and brightness changed."""
+        """Yield images and their boxes in a new order, varied."""
         generator = torch.Generator().manual_seed(seeds.augment)
-        tint = float(self.augment.get("colour") or 0) * (
-            2 * torch.rand(len(self.splits.train), 2, 1, 1, 1, generator=generator) - 1
-        ).to(self.device)
+        draws = joint_boxes.draw(len(self.splits.train), self.augment, generator)
+        draws = None if draws is None else draws.to(self.device)
         for rows, images, targets in self.shuffled(seeds.order, first):
-            contrast, brightness = tint[rows].unbind(1)
-            yield Batch((torch.addcmul(brightness, self.ready(images), 1 + contrast),), targets)
+            drawn = None if draws is None else draws[rows]
+            images, targets = joint_boxes.apply(self.normalised(images), targets, drawn, self.augment)
+            yield Batch((images.contiguous(memory_format=self.format),), targets)
 
     # ------------------------------------------------------------------ cells and boxes
 
@@ -199,18 +205,15 @@ class Detection(ImageTask):
             link: how its scores become probabilities: ``softmax`` over classes and background, else one by one.
         """
         logits, boxes, _ = self.cells(outputs)
-        images, _, classes = logits.shape
-        softmax = link == "softmax"
+        classes, softmax = logits.shape[2], link == "softmax"
         sure = functional.pad(logits, (0, 1)).softmax(2)[..., :-1] if softmax else logits.sigmoid()
         scores, place = sure.flatten(1).topk(min(KEPT, logits[0].numel()))
+        certain = scores > CERTAIN
+        width = max(1, int(certain.sum(1).max()))
+        scores, place, certain = scores[:, :width], place[:, :width], certain[:, :width]
         labels = place % classes
         boxes = boxes.gather(1, (place // classes).unsqueeze(2).expand(-1, -1, 4))
-        certain = (scores > CERTAIN).flatten().nonzero()[:, 0]
-        group = (torch.arange(images, device=labels.device)[:, None] * classes + labels).flatten()
-        kept = batched_nms(boxes.flatten(0, 1)[certain], scores.flatten()[certain], group[certain], self.nms)
-        survives = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
-        survives[certain[kept]] = True
-        survives = survives.view_as(scores)
+        survives = survivors(boxes, labels, certain, self.nms)
         order = (~survives).to(torch.uint8).argsort(dim=1, stable=True)[:, : max(1, int(survives.sum(1).max()))]
         labels = torch.where(survives, labels, -1).gather(1, order)
         return boxes.gather(1, order.unsqueeze(2).expand(-1, -1, 4)), scores.gather(1, order), labels
@@ -218,25 +221,52 @@ class Detection(ImageTask):
     # ------------------------------------------------------------------ evaluation
 
     def evaluate(self, predict: Predict, split: str, shift: Shift | None = None) -> dict[str, Any]:
-        """Return what `DetectionMetrics` finds for a split."""
+        """Return what `DetectionMetrics` finds for a split, and the scores of every image in the test."""
         metrics = DetectionMetrics(self.classes, self.device)
         for images, targets in self.judged(split, predict, shift):
-            metrics.add(*self.found(predict(images), predict.link), targets[..., :4], targets[..., 4].long())
-        return metrics.scores()
+            labels, ignored = targets[..., 4:].long().unbind(2)
+            metrics.add(*self.found(predict(images), predict.link), targets[..., :4], labels, ignored)
+        return metrics.scores() | ({"items": metrics.items(self.splits.test.index)} if split == "test" else {})
 
     def examples(self, predict: Predict) -> dict[str, Any]:
-        """Return a few test images, evenly spaced in the list, and outlines of true boxes and of those found with a
-        score of `DRAWN` or more, uint8: the class from 1 on.
+        """Return a few test images, evenly spaced in the list, with their true boxes and those found with a score of
+        `DRAWN` or more.
+
+        Returns:
+            ``images`` uint8 (K,C,H,W); ``true_corners`` and ``corners`` (K,M,4,2), x and y of the corners in pixels, in
+            their order around a box; ``true_labels`` and ``labels`` (K,M), classes, -1: no box; ``overlaps`` (K,M), of
+            a box that was found with the true one of its class that it overlaps most.
         """
         count = len(self.splits.test)
         images, targets = self.feed.rows("test", torch.linspace(0, count - 1, min(SHOWN, count)).round().long())
         boxes, scores, labels = self.found(predict(self.ready(images)), predict.link)
+        labels = torch.where(scores >= DRAWN, labels, -1)
+        truth, true_labels = self.boxes_and_labels(targets)
+        overlaps = self.overlap(boxes, truth) * (labels.unsqueeze(2) == true_labels.unsqueeze(1))
         kept = {
             "images": images,
-            "truth": outlined(targets[..., :4], targets[..., 4].long(), self.size),
-            "prediction": outlined(boxes, torch.where(scores >= DRAWN, labels, -1), self.size),
+            "true_corners": self.corners(truth),
+            "true_labels": true_labels,
+            "corners": self.corners(boxes),
+            "labels": labels,
+            "overlaps": overlaps.amax(2),
         }
         return {name: values.cpu().numpy() for name, values in kept.items()}
+
+    @staticmethod
+    def boxes_and_labels(targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the boxes (N,M,4) in targets, and their classes (N,M), -1: no box."""
+        return targets[..., :4], targets[..., 4].long()
+
+    @staticmethod
+    def overlap(first: Tensor, second: Tensor) -> Tensor:
+        """Return the overlaps (N,P,Q) of boxes (N,P,4) and (N,Q,4)."""
+        return pairwise_iou(first, second)
+
+    @staticmethod
+    def corners(boxes: Tensor) -> Tensor:
+        """Return x and y of the corners of boxes (N,M,4), in their order around a box: (N,M,4,2)."""
+        return boxes[..., [0, 1, 2, 1, 2, 3, 0, 3]].unflatten(-1, (4, 2))
 
     def describe(self) -> dict[str, Any]:
         """Return sizes of the splits, classes, checksum, size of the images, and training boxes of each class."""
@@ -247,13 +277,3 @@ def upright(boxes: Tensor) -> Tensor:
     """Return boxes (P,4), corners, as centre x and y, width, height and the angle 0: (P,5)."""
     low, high = boxes[:, :2], boxes[:, 2:]
     return torch.cat([(low + high) / 2, high - low, torch.zeros_like(boxes[:, :1])], 1)
-
-
-def outlined(boxes: Tensor, labels: Tensor, size: list[int]) -> Tensor:
-    """Return masks, uint8 (N,H,W): on the border of a box (N,M,4) its class (N,M) + 1, else 0; -1: no box."""
-    masks = torch.zeros(len(boxes), *size, dtype=torch.uint8, device=boxes.device)
-    inner = torch.tensor([1.0, 1, -1, -1], device=boxes.device)
-    for each, label in zip(boxes.unbind(1), labels.unbind(1), strict=True):
-        border = filled(each, size).bool() & ~filled(each + inner, size).bool()
-        masks = torch.where(border & (label >= 0)[:, None, None], (label + 1)[:, None, None].to(torch.uint8), masks)
-    return masks
