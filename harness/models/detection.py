@@ -1,11 +1,12 @@
 """Detectors: maps of features, and on them a tower for every kind of output, the same one for all levels.
 
-Their outputs are, by kind, a tuple of maps (N, K, h, w), one for every level, the finest first: for every cell of a grid
-over the image, K numbers. The cell of a level is the height of the image over h.
+Their outputs are, by kind, a tuple of maps (N, K, h, w), one for every level, the finest first: for every cell of a
+grid over the image, K numbers. The side of a cell is the height of the image over h.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -83,9 +84,7 @@ class Pyramid(nn.Module):
         Lin et al., Feature Pyramid Networks, CVPR 2017, arXiv:1612.03144, as torchvision has it.
     """
 
-    def __init__(
-        self, body: nn.Module, widths: Sequence[int], num_features: int, notes: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, body: nn.Module, widths: Sequence[int], num_features: int, notes: Sequence[str] = ()) -> None:
         super().__init__()
         self.body, self.neck, self.notes = body, FeaturePyramidNetwork(list(widths), num_features), tuple(notes)
 
@@ -169,7 +168,7 @@ def pyramid_detector(
     channels = [in_channels, *widths]
     stages = [
         nn.Sequential(*_convolution(before, width, 2), *_convolution(width, width, 1))
-        for before, width in zip(channels[:-1], channels[1:], strict=True)
+        for before, width in itertools.pairwise(channels)
     ]
     body = Pyramid(Stages(stages, levels), widths[-levels:], num_features)
     return Detector(body, num_features, levels, outputs)
@@ -184,6 +183,7 @@ def vit_detector(
 ) -> Detector:
     """Vision transformer whose patches are the cells; other settings are those of `harness.models.vit.vit`."""
     body = transformer(in_channels=in_channels, image_size=image_size, patch_size=patch_size, **settings)
+    body.body.fc_norm = nn.Identity()  # for the mean over patches, which nothing asks for
     return Detector(body, body.num_features, 1, outputs)
 
 

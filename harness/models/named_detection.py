@@ -85,9 +85,7 @@ def timm_detector(
         body = FeatureGetterNet(found.net, out_indices=[last[cell] for cell in chosen])
         channels = [widths[last[cell]] for cell in chosen]
     check_cells(name, image_size, max(chosen))
-    return Detector(
-        Pyramid(body, channels, num_features, found.notes), num_features, len(chosen), outputs, depth
-    )
+    return Detector(Pyramid(body, channels, num_features, found.notes), num_features, len(chosen), outputs, depth)
 
 
 def _levels(name: str, net: nn.Module, channels: int, size: Size) -> tuple[list[int], list[int]]:
