@@ -34,6 +34,9 @@ class Detector(nn.Module):
         outputs: how many numbers each kind of output has.
         depth: convolutions of a tower.
 
+    Raises:
+        ValueError: the task is about sets of boxes.
+
     Source:
         Tian et al., FCOS, ICCV 2019, arXiv:1904.01355, section 3.2: shared towers with a factor for each level.
     """
@@ -44,6 +47,8 @@ class Detector(nn.Module):
         self, body: nn.Module, num_features: int, levels: int, outputs: Mapping[str, int], depth: int = 1
     ) -> None:
         super().__init__()
+        if "places" in outputs:
+            raise ValueError("this detector answers for every cell, not with a set of boxes: use model=detr_micro.")
         self.body = body
         self.towers = nn.ModuleDict({kind: _tower(num_features, numbers, depth) for kind, numbers in outputs.items()})
         scaled = SCALED in outputs and levels > 1

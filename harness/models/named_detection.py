@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torchvision
-from timm.models import FeatureGetterNet
+from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 

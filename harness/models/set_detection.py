@@ -115,7 +115,7 @@ def detr(
     """A DETR for small images; arguments are those of `Detr`.
 
     Raises:
-        ValueError: the task is not about sets, its cells do not divide the image, or a setting does not suit the others.
+        ValueError: the task is not about sets, the cells do not divide the image, or a setting does not suit others.
     """
     if "places" not in outputs:
         raise ValueError("a DETR answers with a set of boxes: use task=set_detection.")
