@@ -10,7 +10,7 @@ from harness.errors import UsageError
 from harness.models import heads
 from harness.tasks import Seeds
 from harness.tasks.set_detection import hungarian, pairwise_giou
-from tests.test_detection import BASE, boxes_of, job
+from tests.test_detection import BASE, boxes_of
 
 OURS = "harness.models.detection."
 NAMED = "harness.models.named_detection."
@@ -71,9 +71,9 @@ def untrained(model):
         (TIMM, {}, (3, 32, 32), [(16, 16), (8, 8), (4, 4)]),  # with the stem for small images
         (TIMM, {"name": "vit_tiny_patch16_224"}, (3, 64, 64), [(16, 16), (8, 8), (4, 4)]),
         (TIMM, {"name": "vit_tiny_patch16_224", "stem": "original", "cells": [4, 16]}, (3, 64, 64), [(16, 16), (4, 4)]),
-        (TIMM, {"name": "swin_tiny_patch4_window7_224"}, (3, 224, 224), [(28, 28), (14, 14), (7, 7)]),
+        (TIMM, {"name": "mobilenetv3_small_050"}, (3, 64, 64), [(8, 8), (4, 4), (2, 2)]),
         (VISION, {}, (1, 64, 96), [(8, 12), (4, 6), (2, 3), (1, 2), (1, 1)]),
-        (VISION, {"name": "retinanet_resnet50_fpn_v2"}, (3, 64, 64), [(8, 8), (4, 4), (2, 2), (1, 1), (1, 1)]),
+        (VISION, {"name": "retinanet_resnet50_fpn"}, (3, 64, 64), [(8, 8), (4, 4), (2, 2), (1, 1), (1, 1)]),
     ],
 )
 def test_levels_are_grids_over_the_image(config, changes, inputs, expected):

@@ -21,7 +21,7 @@ from harness.models.named import Stem, timm_model
 Size = tuple[int, int]
 LEVELS = 3
 """Number of levels, unless their cells are given."""
-DENSE = ("fcos_resnet50_fpn", "retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2")
+DENSE = ("fcos_resnet50_fpn", "retinanet_resnet50_fpn")
 """Detectors of torchvision that have a map of outputs for every level."""
 STRIDE = 32
 """How often the ResNets of these detectors make an image smaller."""
@@ -167,7 +167,7 @@ def torchvision_detector(
         in_channels: Channels of the images.
         image_size: Height and width of the images.
         outputs: How many numbers each kind of output has.
-        name: fcos_resnet50_fpn, retinanet_resnet50_fpn or retinanet_resnet50_fpn_v2.
+        name: fcos_resnet50_fpn or retinanet_resnet50_fpn.
         pretrained: Whether the backbone starts from torchvision's weights of ResNet-50 on ImageNet, which are
             downloaded once; or a file of weights of ResNet-50.
         arguments: Further ones of torchvision's builder.
@@ -180,8 +180,8 @@ def torchvision_detector(
         known = torchvision.models.list_models(module=torchvision.models.detection)
         if name in known:
             raise UsageError(
-                f"{name} of torchvision chooses by itself what its losses see, so that none of ours can take their "
-                f"place: choose model.name among {', '.join(DENSE)}."
+                f"{name} of torchvision has two stages or anchors of its own, and chooses by itself what its losses "
+                f"see, so that none of ours can take their place: choose model.name among {', '.join(DENSE)}."
             )
         raise unknown("torchvision detector", name, DENSE)
     if set(outputs) != {"objects", "sides"}:
