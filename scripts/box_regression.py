@@ -80,7 +80,10 @@ def points(number: int, seed: int = 0) -> NDArray[np.float32]:
 
 def cases(starts: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
     """Return boxes and targets (points x 343, 4): every target, scale and ratio at every point."""
-    target, scale, ratio = (torch.tensor(each).flatten() for each in np.meshgrid(RATIOS, SCALES, RATIOS, indexing="ij"))
+    target, scale, ratio = (
+        torch.tensor(each).flatten()
+        for each in np.meshgrid(RATIOS, SCALES, RATIOS, indexing="ij")
+    )
     shapes = torch.stack([(scale * ratio).sqrt(), (scale / ratio).sqrt()], 1)
     targets = torch.cat([torch.full((CASES, 2), CENTRE), torch.stack([target.sqrt(), target.rsqrt()], 1)], 1)
     where = torch.from_numpy(starts).repeat_interleave(CASES, 0)
@@ -90,10 +93,7 @@ def cases(starts: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
 
 def rates(first: float) -> list[float]:
     """Return the learning rate of every step: a tenth after 80 % of the steps, a hundredth after 90 %."""
-    return [
-        first if 10 * step < 8 * STEPS else first / 10 if 10 * step < 9 * STEPS else first / 100
-        for step in range(STEPS)
-    ]
+    return [first if 10 * step < 8 * STEPS else first / 10 if 10 * step < 9 * STEPS else first / 100 for step in range(STEPS)]
 
 
 def corners(boxes: Tensor) -> Tensor:
