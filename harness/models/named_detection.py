@@ -82,7 +82,7 @@ def timm_detector(
         chosen = list(cells or sorted(last)[-LEVELS:])
         if absent := [cell for cell in chosen if cell not in last]:
             raise UsageError(f"{name} has no cells of {absent[0]} pixels: choose model.cells among {sorted(last)}.")
-        body = FeatureGetterNet(found.net, out_indices=[last[cell] for cell in chosen])
+        body = FeatureGetterNet(found.net, out_indices=tuple(last[cell] for cell in chosen))
         channels = [widths[last[cell]] for cell in chosen]
     check_cells(name, image_size, max(chosen))
     return Detector(Pyramid(body, channels, num_features, found.notes), num_features, len(chosen), outputs, depth)
