@@ -130,7 +130,12 @@ def way(trial: Trial) -> Way:
     loss = values(trial.loss, trial.settings)
 
     def down(boxes: Tensor, target: Tensor) -> Tensor:
-        gradient = torch.func.grad(lambda moved: loss(moved, target).sum())(boxes)
+        if torch.compiler.is_compiling():
+            gradient = torch.func.grad(lambda moved: loss(moved, target).sum())(boxes)
+        else:  # quicker by a third
+            with torch.enable_grad():
+                moved = boxes.detach().requires_grad_()
+                (gradient,) = torch.autograd.grad(loss(moved, target).sum(), moved)
         return -torch.cat([gradient[:2], 2 * gradient[2:]]) if kind == "doubled" else -gradient
 
     return down

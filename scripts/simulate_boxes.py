@@ -9,7 +9,7 @@ has the protocol and what was found. Three panels:
 - authors: the gradients that the authors' program works out by hand, and what becomes of them when one thing is mended;
 - searched: learning rate, and the loss's own size, chosen by the mean error at 50 other points.
 
-Every finished trial is kept in results/box_simulation, and a second start goes on from there.
+Every finished trial is kept in results/box_simulation/POINTS, and a second start goes on from there.
 """
 
 from __future__ import annotations
@@ -284,7 +284,8 @@ def _simulate(given: argparse.Namespace) -> pd.DataFrame:
         if unknown := [name for name in given.loss if name not in known]:
             raise UsageError(f"--loss {' '.join(unknown)}: no trial of that name; choose of {', '.join(known)}.")
         wanted = [each for each in wanted if each.loss in given.loss]
-    number, folder = max(1, round(POINTS * given.share)), RESULTS / "box_simulation"
+    number = max(1, round(POINTS * given.share))
+    folder = RESULTS / "box_simulation" / str(number)
     # compiling takes longer than it saves for few cases, and needs a C++ compiler
     compiled = not given.eager and number >= POINTS // 10 and shutil.which("g++") is not None
     if given.again:
