@@ -87,7 +87,7 @@ def read(given: Sequence[str]) -> Asked:
     Raises:
         UsageError: something in it does not exist, or has a value that it cannot have.
     """
-    from harness.look.facts import told
+    from harness.look.facts import loaded, told
 
     of_sweep = [entry for entry in given if entry.startswith(OF_SWEEP)]
     pairs = dict(plan.parsed(entry) for entry in given if entry not in of_sweep)
@@ -101,7 +101,7 @@ def read(given: Sequence[str]) -> Asked:
     if "split" in composed.config["dataset"] and "dataset.split" not in base:
         base["dataset.split"] = "by_seed"
         composed = _composed(base, of_data)
-    known = told(composed.config)
+    known = told(loaded(composed.config))
     task = composed.choices["task"]
     losses, left_out = _losses(task, own.get("losses"), composed)
     study = _study(given, own, base, composed, losses)
@@ -152,7 +152,10 @@ def _losses(task: str, given: object, composed: compose.Composed) -> tuple[list[
 
     own = composed.choices["loss"]
     if any(key.startswith("loss.") for key in composed.choices):
-        raise UsageError(f"task={task} adds up losses of several roles, which cannot race yet: use a study instead.")
+        raise UsageError(
+            f"task={task} adds up losses of several roles, which cannot race yet: use a study instead, as "
+            "docs/own-data.md does for boxes."
+        )
     if given is not None:
         if not isinstance(given, list) or not given:
             raise UsageError(f"losses={given} is no list of losses: write losses=[cross_entropy,focal].")

@@ -176,6 +176,30 @@ def chosen(choices: Mapping[str, Any], config: Config) -> dict[str, str]:
     return found | ({"loss": joined_roles(found, config)} if roles else {})
 
 
+def with_model_called(choices: Mapping[str, str], config: Config) -> dict[str, str]:
+    """Return the choices with a model of a library called by its name there, for terminal, tables and reports.
+
+    >>> with_model_called({"model": "timm"}, {"model": {"name": "resnet50"}})
+    {'model': 'resnet50 (timm)'}
+    >>> with_model_called({"model": "smp"}, {"model": {"arch": "unet", "encoder": "mit_b0"}})
+    {'model': 'unet-mit_b0 (smp)'}
+    >>> with_model_called({"model": "mlp"}, {"model": {"width": 64}})
+    {'model': 'mlp'}
+    """
+    option, model = choices["model"], config["model"]
+    words = [model["name"]] if "name" in model else [model[key] for key in ("arch", "encoder") if "arch" in model]
+    return {**choices, "model": f"{'-'.join(map(str, words))} ({option})"} if words else dict(choices)
+
+
+def model_option(called: str) -> str:
+    """Return the option of conf/model/ of a model as `with_model_called` calls it.
+
+    >>> model_option("resnet50 (timm)"), model_option("mlp")
+    ('timm', 'mlp')
+    """
+    return called.rpartition("(")[2].rstrip(")")
+
+
 def joined_roles(choices: Mapping[str, str], config: Config) -> str:
     """Return how the losses of several roles are called together; roles to which the task gives weight 0 are left out.
 

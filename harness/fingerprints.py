@@ -118,8 +118,10 @@ def _examples(kinds: Iterable[str], classes: int) -> Iterator[tuple[str, Pairs]]
 def _loss(config: Config, classes: int) -> Loss | Sum:
     if "parts" in config:
         return Sum({name: _loss(part, classes) for name, part in config["parts"].items()}, config["terms"])
-    statistics = about_of(instantiate(config)).from_training_set
-    lists, number = list(range(10 * classes, 0, -10)), 10.0  # of each class, or of the whole training set
+    about = about_of(instantiate(config))
+    statistics = about.from_training_set
+    # of each class, or of the whole training set; examples of rotated boxes lie in images of this size
+    lists, number = list(range(10 * classes, 0, -10)), 40.0 if "rotated_boxes" in about.kinds else 10.0
     filled = {
         name: lists if statistic.startswith("class_") else number
         for name, statistic in statistics.items()

@@ -385,7 +385,8 @@ def _setting(run: Composed, pinned: frozenset[str], values: Values, role: str) -
         for key, value in values.items()
         if key not in ("loss", "model", "dataset") and not key.startswith("loss.")
     }
-    return Setting(run.choices, _label(values), axes, role, spec, address.setting_hash(spec), pinned)
+    choices = compose.with_model_called(run.choices, run.config)
+    return Setting(choices, _label(values), axes, role, spec, address.setting_hash(spec), pinned)
 
 
 def runs(
@@ -402,7 +403,7 @@ def runs(
     for setting in settings:
         at = setting.at(chosen[setting.contender]) if chosen else setting
         seeds = [seed + REPEAT_SEEDS_FROM * (setting.role == "baseline_repeat") for seed in study.seeds]
-        values = at.choices | at.axes
+        values = at.choices | {"model": compose.model_option(at.choices["model"])} | at.axes
         for key, seed, pair in zip(addresses.keys(at.spec, seeds), seeds, study.seeds, strict=True):
             if not any(_matches(rule, values | {"seed": pair}) for rule in study.exclude if "seed" in rule):
                 planned.setdefault((key, setting.role), Run(key, at, seed, pair))

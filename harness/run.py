@@ -29,6 +29,7 @@ from harness.compose import (
     for_hydra,
     paths,
     plain,
+    with_model_called,
 )
 from harness.errors import UsageError
 from harness.paths import CONF
@@ -129,7 +130,7 @@ def run(choices: dict[str, str], config: dict) -> str:
     data = config["data"]
     spec, addresses = address.spec_of(config), address.Addresses(Path(data["root"]), download=data["download"])
     key = addresses.keys(spec, [config["seed"]])[0]
-    setting = Setting(choices, choices["loss"], {}, "run", spec, address.setting_hash(spec))
+    setting = Setting(with_model_called(choices, config), choices["loss"], {}, "run", spec, address.setting_hash(spec))
     job = sweep.job_of(Run(key, setting, config["seed"], config["seed"]), config, records.RESULTS, addresses)
     what = sweep.describe(job)
     record = records.read(key)

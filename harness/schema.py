@@ -38,6 +38,7 @@ TextOrNull = Text | None
 AmountOrNull = Amount | None
 PositiveOrNull = Positive | None
 SizeOrNull = Size | None
+TwoShares = Annotated[list[SomeShare], Field(min_length=2, max_length=2)]
 RangeOrNull = Annotated[list[Number], Field(min_length=2, max_length=2)] | None
 NamesOrNull = Annotated[list[Text], Field(min_length=1)] | None
 TwoNamesOrNull = Annotated[list[Text], Field(min_length=2)] | None
@@ -75,6 +76,7 @@ class Augment(Strict):
     flip: bool = False
     colour: Share = 0.0
     foreground: Share = 0.0
+    visible: Share | None = None
     shift: Index = 0
     cutout: Index = 0
 
@@ -129,6 +131,8 @@ GROUPS: dict[str, dict[str, Any]] = {
         "samples": Annotated[int, Field(ge=2)],
         "weights": dict[str, Amount],
         "nms": Share,
+        "assignment": Literal["atss", "centre", "task_aligned"],
+        "balance": Literal["gradient", "fixed"],
         "steps": Annotated[int, Field(ge=2)],
         "predicts": Literal["noise", "image"],
         "sampler": Literal["balanced", "shuffled"],
@@ -146,6 +150,7 @@ GROUPS: dict[str, dict[str, Any]] = {
         "split_seed": Index,
         "split": Literal["fixed", "by_seed"],
         "damaged": Literal["stop", "skip"],
+        "fit": Literal["pad", "stretch"],
         "augment": Augment,
         "path": Text,
         "target": Text,
@@ -220,7 +225,9 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("dataset", "cifar10n"): {"labels": Literal["worse", "aggre", "random1", "random2", "random3"]},
     ("dataset", "coco"): {"annotations": Literal["panoptic", "stuff"]},
     ("dataset", "voc"): {"training_list": Literal["official", "augmented"]},
-    ("dataset", "crowded_scenes"): {"objects": Size, "sides": Size},
+    ("dataset", "voc_boxes"): {"lists": Literal["voc2012", "voc2007", "voc0712"]},
+    ("dataset", "crowded_scenes"): {"objects": Size, "sides": Size, "overlap": Share},
+    ("dataset", "rotated_scenes"): {"objects": Size, "sides": Size, "narrowness": TwoShares},
     ("dataset", "two_digits"): {"classes": Annotated[list[Count], Field(min_length=3, max_length=3)]},
 }
 """Of single options, where they differ from the rest of their group."""

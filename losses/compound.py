@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from losses.kinds import Pairs
 from losses.loss import About, Link, Loss
 
+SCORELESS = frozenset({"features", "boxes", "rotated_boxes", "values"})
+"""Kinds without class scores."""
+
 
 class Sum(nn.Module):
     """A weighted sum of losses, itself used like `losses.loss.Loss`.
@@ -60,7 +63,7 @@ def about_sum(parts: Sequence[tuple[float, About]]) -> About:
     logits agree on, if they do; its evidence is that of the weakest term.
     """
     abouts = [about for _, about in parts]
-    links: set[Link] = {about.link for about in abouts if about.kinds != ("features",) or about.link}
+    links: set[Link] = {about.link for about in abouts if about.link or not set(about.kinds) <= SCORELESS}
     return About(
         name=" + ".join(about.name if factor == 1 else f"{factor:g} {about.name}" for factor, about in parts),
         family=abouts[-1].family,

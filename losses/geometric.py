@@ -292,6 +292,8 @@ SIDE = 640.0
 """Width and height of the images of the paper of MPDIoU, in pixels."""
 OBJECT_SIZE = 12.8
 """Mean size of the objects of AI-TOD, the data set of the normalised Wasserstein distance, in pixels."""
+GRID = 40
+"""Width and height of the grid of PIoU where nothing says how large images are, in pixels."""
 
 
 @about(
@@ -534,22 +536,31 @@ def _with_sides(boxes: Tensor) -> Tensor:
     link=None,
     paper="Chen et al., ECCV 2020, arXiv 2007.09584, eq. 4-9, with the half sides of the authors' code",
     evidence="H",
+    from_training_set={"width": "image_width", "height": "image_height"},
     aliases=("pixels_iou",),
 )
-def piou(prediction: Tensor, target: Tensor, *, sharpness: float = 10.0, width: int = 40, height: int = 40) -> Tensor:
+def piou(
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    sharpness: float = 10.0,
+    width: float | None = None,
+    height: float | None = None,
+) -> Tensor:
     """-ln IoU of two rotated boxes, areas being sums over pixels of a soft membership.
 
     L = -ln(S_I/S_U), sums over the pixel centres of a grid of the image's width and height: S_I of F F', S_U of F + F'
     - F F', F(q) = K(|u|, w/2) K(|v|, h/2), K(d, s) = 1/(1 + exp(k (d - s))), (u, v) the pixel in the box's own axes.
-    The ratio is held above 0.1, as in the authors' training code. width, height: of the image, in pixels; sharpness: k,
-    in 1/pixels. Boxes (N,5) in pixels; returns (N,). Memory grows with N times the grid.
+    The ratio is held above 0.1, as in the authors' training code. width, height: of the image, in whole pixels; None:
+    40; sharpness: k, in 1/pixels. Boxes (N,5) in pixels; returns (N,). Memory grows with N times the grid.
 
     >>> piou(torch.tensor([[20.0, 20, 20, 10, 0]]), torch.tensor([[22.0, 20, 20, 10, 0]]))
     tensor([0.2055])
     """
     check_range("sharpness", sharpness, 0, above=True)
     _check_boxes(prediction, target, 5)
-    inside = [_membership(boxes, sharpness, width, height) for boxes in (prediction, target)]
+    grid = [GRID if side is None else int(side) for side in (width, height)]
+    inside = [_membership(boxes, sharpness, *grid) for boxes in (prediction, target)]
     shared = (inside[0] * inside[1]).sum((1, 2))
     union = inside[0].sum((1, 2)) + inside[1].sum((1, 2)) - shared
     return -_ratio(shared, union).clamp_min(0.1).log()

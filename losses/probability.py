@@ -405,6 +405,33 @@ def quality_focal(logits: Tensor, target: Tensor, *, beta: float = 2.0) -> Tenso
 
 
 @about(
+    name="Varifocal",
+    family="probability",
+    kind="quality_logits",
+    link="sigmoid",
+    paper="Zhang et al., VarifocalNet, CVPR 2021, arXiv 2008.13367, eq. 2",
+    evidence="H",
+    aliases=("vfl",),
+)
+def varifocal(logits: Tensor, target: Tensor, *, alpha: float = 0.75, gamma: float = 2.0) -> Tensor:
+    """Binary cross-entropy with a quality from 0 to 1, scaled down where nothing is there and little is predicted.
+
+    L = q [-q ln p - (1-q) ln(1-p)] where the quality q is above 0, -alpha p^gamma ln(1-p) where it is 0, p =
+    sigmoid(z); elementwise. The quality is 0 for what is not there, else how well it was found, such as the overlap of
+    the predicted box with the true one, held without gradient. What is there weighs as much as its quality. logits and
+    target (0 to 1) of one shape, which is returned.
+
+    >>> varifocal(torch.tensor([0.0, 0.0]), torch.tensor([0.5, 0.0]))
+    tensor([0.3466, 0.1300])
+    """
+    check_range("alpha", alpha, 0)
+    check_range("gamma", gamma, 0)
+    check_pair(logits, target)
+    weight = torch.where(target > 0, target, alpha * _focused(logits.sigmoid(), gamma))
+    return weight * functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+
+
+@about(
     name="Gini impurity",
     family="probability",
     kind="class_logits",

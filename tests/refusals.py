@@ -65,9 +65,29 @@ def files(results):
     return sorted(str(path) for path in results.rglob("*") if path.is_file() and path.suffix != ".jsonl")
 
 
+def compose_once():
+    """Let no YAML be parsed and nothing be composed twice: with Hydra that is most of the time."""
+    import yaml
+    from hydra._internal.hydra import Hydra
+    from omegaconf import OmegaConf
+    from omegaconf._utils import get_yaml_loader
+
+    from harness import compose
+
+    composed = functools.cache(lambda overrides, compose=compose._composed: compose(overrides))
+    compose._composed = lambda overrides: composed(tuple(overrides))
+    parsed = functools.cache(lambda text: yaml.load(text, Loader=get_yaml_loader()) or {})
+
+    def load(file):
+        return OmegaConf.create(parsed(file.read() if hasattr(file, "read") else Path(file).read_text()))
+
+    OmegaConf.load = load
+    Hydra.get_mode = lambda *_, **__: None  # it would compose all to find hydra.mode, which no config of ours has
+
+
 def main():
     """Carry out every line and print what came of it."""
-    from harness import compose, tracking
+    from harness import tracking
     from harness.paths import RESULTS
     from harness.studies import sweep
     from harness.tracking import dashboard
@@ -77,8 +97,7 @@ def main():
     job.carry_out = tracking.LiveMirror = begun
     dashboard.subprocess = types.SimpleNamespace(Popen=begun)
     sys.argv[0] = "refusals"
-    composed = functools.cache(lambda overrides, compose=compose._composed: compose(overrides))
-    compose._composed = lambda overrides: composed(tuple(overrides))  # what Hydra composes takes most of the time
+    compose_once()
     lines = (Path(__file__).parent / "wrong_commands.txt").read_text().splitlines()
     found, before = [], files(RESULTS)
     for line, words in (line.split("  =>  ") for line in lines if not line.startswith("#")):

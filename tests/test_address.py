@@ -47,7 +47,16 @@ def build(*, inputs):
 """
 
 
-EMBEDDED = {"breast_cancer", "crowded_scenes", "diabetes", "digit_sets", "digits", "scenes", "two_digits"}
+EMBEDDED = {
+    "breast_cancer",
+    "crowded_scenes",
+    "diabetes",
+    "digit_sets",
+    "digits",
+    "rotated_scenes",
+    "scenes",
+    "two_digits",
+}
 """Data sets of scikit-learn, or made of them."""
 ONE_FUNCTION = {
     ("av_consistency", "clip_contrastive"),

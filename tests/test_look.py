@@ -1,5 +1,7 @@
 """What a folder or a table of one's own is understood to be; projects of one's own."""
 
+import base64
+import io
 import os
 import shlex
 import subprocess
@@ -7,12 +9,17 @@ import sys
 
 import numpy as np
 import pytest
+import torch
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 
+from datasets.boxes import BoxSplits
+from datasets.splits import Images
 from harness import paths, project
 from harness.errors import UsageError
 from harness.look.__main__ import main
-from harness.look.understood import understand
+from harness.look.pictures import colour, drawn
+from harness.look.understood import understand, with_data
 
 
 def pictures(folder, count, size=(8, 10)):
@@ -20,6 +27,19 @@ def pictures(folder, count, size=(8, 10)):
     stream = np.random.default_rng(count)
     for number in range(count):
         Image.fromarray(stream.integers(0, 255, (*size, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+
+
+def with_masks(folder):
+    pictures(folder / "images", 20, (16, 16))
+    (folder / "masks").mkdir()
+    mask = np.zeros((16, 16), dtype=np.uint8)
+    mask[:4, :4] = 255
+    for number in range(20):
+        Image.fromarray(mask).save(folder / "masks" / f"{number}.png")
+
+
+def decoded(picture):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.source.partition(",")[2]))).convert("RGB"))
 
 
 def test_a_folder_per_class(tmp_path, capsys):
@@ -56,12 +76,7 @@ def test_images_with_several_labels_are_for_a_task_of_their_own(tmp_path):
 
 
 def test_images_and_masks(tmp_path):
-    pictures(tmp_path / "images", 20, (16, 16))
-    (tmp_path / "masks").mkdir()
-    mask = np.zeros((16, 16), dtype=np.uint8)
-    mask[:4, :4] = 255
-    for number in range(20):
-        Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
+    with_masks(tmp_path)
     found = understand(tmp_path)
     assert found.task == "segmentation"
     assert found.overrides["dataset.binary"] is True
@@ -127,3 +142,64 @@ def test_a_project_runs_from_its_folder_and_keeps_its_results(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "my_loss, mlp, digits" in done.stdout
     assert list((tmp_path / "mine" / "results" / "runs").glob("*/record.json"))
+
+
+def test_pictures_show_masks_in_the_colours_of_their_classes(tmp_path):
+    with_masks(tmp_path)
+    splits = with_data(tmp_path)[1]
+    shown, bare = drawn(splits, 3)[0], splits.in_memory().train.images[0].numpy()
+    found = decoded(shown)
+    factor = 160 // bare.shape[1]
+    assert found.shape == (160, 160, 3)
+    assert np.array_equal(found[20 * factor, 20 * factor], bare[:, 20, 20])
+    assert not np.array_equal(found[0, 0], bare[:, 0, 0])
+    assert shown.words == "background 94 %, object 6 %"
+
+
+def test_pictures_show_boxes_where_they_are():
+    image = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+    boxes = torch.tensor([[[4.0, 4, 12, 12, 1, 0], [0, 0, 2, 2, 0, 1], [0, 0, 0, 0, -1, 0]]])
+    part = Images(image, boxes, torch.arange(1))
+    (shown,) = drawn(BoxSplits(part, part, part, ("cat", "dog")))
+    found = decoded(shown)
+    assert tuple(found[40, 40]) == tuple(found[119, 119]) == colour(1)
+    assert tuple(found[0, 0]) == colour(0)
+    assert not found[60:100, 60:100].any()
+    assert shown.words == "2 boxes: dog, cat; 1 not trained on"
+
+
+def test_pictures_are_of_every_class_in_turn(tmp_path):
+    pictures(tmp_path / "cat", 40)
+    pictures(tmp_path / "dog", 12)
+    splits = with_data(tmp_path)[1]
+    assert [each.words for each in drawn(splits, 6)] == ["cat"] * 3 + ["dog"] * 3
+    assert len(drawn(splits, 1000)) == len(splits.train)
+
+
+def test_sizes_of_objects_are_told(tmp_path):
+    with_masks(tmp_path)
+    said = " ".join(understand(tmp_path).facts)
+    assert "a side (the root of their area) of 8 pixels in the median" in said
+    assert "100 % are small" in said
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_is_accessible_and_shows_what_was_said(width, tmp_path, browser, capsys):
+    with_masks(tmp_path)
+    file = tmp_path / "look.html"
+    assert main([f"data={tmp_path}", f"page={file}"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(file.as_uri())
+    shown = page.inner_text("body")
+    assert all(line in shown for line in (said[1], said[2], said[-2]))
+    assert page.locator(".sheet img").count() == len(with_data(tmp_path)[1].train)
+    assert not page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert not Axe().run(page).response["violations"]
+    page.close()
+
+
+@pytest.mark.parametrize(("name", "said"), [("look.txt", "ends in .html"), ("none/look.html", "there is no folder")])
+def test_a_page_that_cannot_be_written_is_refused_first(name, said, tmp_path, capsys):
+    assert main([f"data={tmp_path}", f"page={tmp_path / name}"]) == 2
+    assert said in capsys.readouterr().err

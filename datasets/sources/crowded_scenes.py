@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,9 +12,10 @@ from datasets.boxes import BoxSplits
 from datasets.sources.scenes import EDGE, material, resized, window
 from datasets.splits import Images
 
-OVERLAP = 0.2
-"""Squares around two digits of a scene share less than this (intersection over union)."""
-Placed = tuple[int, int, int, tuple[float, float, float]]
+FIRST = 5
+"""Numbers of a scene before those of its digits: four of its backdrop, and how many digits it has."""
+TOGETHER = 64
+"""Scenes that are painted at once: so few stay in the processor's cache."""
 TRIES = 6
 """How often another position is tried for a digit that would cover others; then it is left out."""
 
@@ -26,6 +28,7 @@ def crowded_scenes(
     digits: Sequence[int],
     objects: Sequence[int],
     sides: Sequence[int],
+    overlap: float,
     train_size: int,
     valid_size: int,
     test_size: int,
@@ -43,6 +46,8 @@ def crowded_scenes(
         digits: Which digits appear.
         objects: Least and greatest number of digits in a scene; one that finds no room is left out.
         sides: Least and greatest side of a digit in pixels.
+        overlap: What the squares around two digits may share at most (intersection over union), from 0 to 1; boxes,
+            which are tighter, may share more.
         train_size: Number of training scenes.
         valid_size: Number of validation scenes.
         test_size: Number of test scenes.
@@ -51,30 +56,39 @@ def crowded_scenes(
     Raises:
         ValueError: A setting is out of its range.
     """
-    least, most = objects
-    if not digits or set(digits) - set(range(10)):
-        raise ValueError(f"dataset.digits is {list(digits)}; it must name one or more of 0 to 9.")
-    if not 1 <= least <= most:
-        raise ValueError(f"dataset.objects is {list(objects)}; it must be a least and a greatest number, from 1 on.")
-    if not 8 <= sides[0] <= sides[1] <= min(size):
-        raise ValueError(f"dataset.sides is {list(sides)}; it must be two sides from 8 to {min(size)} pixels.")
+    _check(size, digits, objects, sides, overlap)
     sizes = {"train_size": train_size, "valid_size": valid_size, "test_size": test_size}
     for name, count in sizes.items():
         if count is None or count < 1:
             raise ValueError(f"dataset.{name} is {count}; scenes are made to order, so name a number from 1 on.")
-    shape, digits, parts = (size[0], size[1]), sorted(set(digits)), []
+    shape, digits, parts, most = (size[0], size[1]), sorted(set(digits)), [], objects[1]
     for place, count in enumerate(sizes.values()):
         ink, labels, walls = material(digits, test=place == 2)
         classes = torch.from_numpy(np.searchsorted(digits, labels))
-        numbers = 5 + most * (4 + 2 * TRIES)
+        numbers = FIRST + most * (4 + 2 * TRIES)
         words = np.random.PCG64([split_seed, place]).random_raw(count * numbers).reshape(count, numbers)
         made = []
-        for draw in (words >> np.uint64(11)) / 2.0**53:
-            wanted = draw[5:].reshape(most, -1)[: least + int(draw[4] * (most - least + 1))]
-            made.append(_scene(_backdrop(draw, walls, shape), _placed(wanted, sides, shape), ink, classes, most))
-        images, boxes = (torch.stack(each) for each in zip(*made, strict=True))
+        for draws in np.array_split((words >> np.uint64(11)) / 2.0**53, -(-count // TOGETHER)):
+            images = torch.stack([_backdrop(draw, walls, shape) for draw in draws])
+            placed = _placed(draws, objects, sides, shape, overlap)
+            targets = _painted(images, placed, ink[:, 0, 0], classes)
+            made.append((images.round().to(torch.uint8), targets))
+        images, boxes = (torch.cat(each) for each in zip(*made, strict=True))
         parts.append(Images(images, boxes, torch.arange(count)))
     return BoxSplits(parts[0], parts[1], parts[2], tuple(map(str, digits)))
+
+
+def _check(
+    size: Sequence[int], digits: Sequence[int], objects: Sequence[int], sides: Sequence[int], overlap: float
+) -> None:
+    if not digits or set(digits) - set(range(10)):
+        raise ValueError(f"dataset.digits is {list(digits)}; it must name one or more of 0 to 9.")
+    if not 1 <= objects[0] <= objects[1]:
+        raise ValueError(f"dataset.objects is {list(objects)}; it must be a least and a greatest number, from 1 on.")
+    if not 8 <= sides[0] <= sides[1] <= min(size):
+        raise ValueError(f"dataset.sides is {list(sides)}; it must be two sides from 8 to {min(size)} pixels.")
+    if not 0 <= overlap <= 1:
+        raise ValueError(f"dataset.overlap is {overlap}; it must be a share from 0 to 1.")
 
 
 def _backdrop(draw: np.ndarray, walls: list[Tensor], size: tuple[int, int]) -> Tensor:
@@ -84,42 +98,96 @@ def _backdrop(draw: np.ndarray, walls: list[Tensor], size: tuple[int, int]) -> T
     return 64 + resized(window(wall, min(wall.shape[1:]) * (0.25 + 0.75 * zoom), top, left, size), size) / 2
 
 
-def _scene(image: Tensor, found: list[Placed], ink: Tensor, classes: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Return an image with digits, uint8 (3, H, W), and a target (most, 6)."""
-    target = torch.zeros(most, 6)
-    target[:, 4] = -1
-    for row, (side, down, right, (pick, tone, strength)) in enumerate(found):
-        chosen = int(pick * len(ink))
-        box = _painted(image, ink[chosen, 0], side, (down, right), (tone, strength))
-        target[row] = torch.tensor([*box, int(classes[chosen]), 0])
-    return image.round().to(torch.uint8), target
+class Placed(NamedTuple):
+    """Where digits lie in N scenes, and how they look.
+
+    Attributes:
+        there: bool (N, M), whether a digit found room.
+        squares: int64 (N, M, 3), its row, column and side in pixels.
+        looks: float64 (N, M, 3) in [0, 1): which digit it is, whether it is bright, and how opaque.
+    """
+
+    there: Tensor
+    squares: Tensor
+    looks: Tensor
 
 
-def _placed(draws: np.ndarray, sides: Sequence[int], size: tuple[int, int]) -> list[Placed]:
-    """Return side, row and column of every digit that finds room, and what is left of its numbers in [0, 1)."""
-    found, taken = [], np.zeros((0, 3), dtype=np.int64)
-    for scale, pick, tone, strength, *tries in draws:
-        side = round(sides[0] + scale * (sides[1] - sides[0]))
-        for down, right in np.reshape(tries, (TRIES, 2)):
-            corner = np.array([int(down * (size[0] - side + 1)), int(right * (size[1] - side + 1))])
-            low = np.maximum(taken[:, :2], corner)
-            high = np.minimum(taken[:, :2] + taken[:, 2:], corner + side)
-            shared = (high - low).clip(0).prod(1)
-            if (shared < OVERLAP * (taken[:, 2] ** 2 + side**2 - shared)).all():
-                taken = np.concatenate([taken, [[*corner, side]]])
-                found.append((side, int(corner[0]), int(corner[1]), (pick, tone, strength)))
-                break
-    return found
+def _placed(
+    draws: np.ndarray, objects: Sequence[int], sides: Sequence[int], size: tuple[int, int], overlap: float
+) -> Placed:
+    """Place digits one after the other, each where it covers none before it by more than `overlap`, if it finds room.
+
+    Args:
+        draws: (N, numbers) in [0, 1).
+        objects: least and greatest number of digits.
+        sides: least and greatest side.
+        size: height and width of a scene.
+        overlap: intersection over union of two squares at most.
+    """
+    least, most = objects
+    wanted = least + (draws[:, 4] * (most - least + 1)).astype(np.int64)
+    own = draws[:, FIRST:].reshape(len(draws), most, 4 + 2 * TRIES)
+    squares = np.zeros((len(draws), most, 3), dtype=np.int64)
+    squares[..., 2] = np.rint(sides[0] + own[..., 0] * (sides[1] - sides[0]))
+    there = np.zeros((len(draws), most), dtype=bool)
+    for place in range(most):
+        side = squares[:, place, 2:]
+        tries = own[:, place, 4:].reshape(-1, TRIES, 2)
+        for corner in (tries * (np.array(size) - side + 1)[:, None]).astype(np.int64).swapaxes(0, 1):
+            before = squares[:, :place]
+            low = np.maximum(before[..., :2], corner[:, None])
+            high = np.minimum(before[..., :2] + before[..., 2:], (corner + side)[:, None])
+            shared = (high - low).clip(0).prod(2)
+            free = shared <= overlap * (before[..., 2] ** 2 + side**2 - shared)
+            fits = (wanted > place) & ~there[:, place] & (free | ~there[:, :place]).all(1)
+            squares[fits, place, :2] = corner[fits]
+            there[:, place] |= fits
+    return Placed(*map(torch.from_numpy, (there, squares, own[..., 1:4])))
 
 
-def _painted(
-    image: Tensor, digit: Tensor, side: int, corner: tuple[int, int], look: tuple[float, float]
-) -> tuple[int, int, int, int]:
-    """Paint a digit into an image, float (3, H, W), and return the box around its ink."""
-    ink = resized(digit, (side, side))[0].clamp(0, 1)
-    place = (slice(corner[0], corner[0] + side), slice(corner[1], corner[1] + side))
-    opacity = ink * (0.8 + 0.2 * look[1])
-    image[:, *place] = image[:, *place] * (1 - opacity) + 255 * round(look[0]) * opacity
-    rows, columns = ((ink > EDGE).any(axis).nonzero()[:, 0] for axis in (1, 0))
-    top, left = corner
-    return left + int(columns[0]), top + int(rows[0]), left + int(columns[-1]) + 1, top + int(rows[-1]) + 1
+def _painted(images: Tensor, placed: Placed, ink: Tensor, classes: Tensor) -> Tensor:
+    """Paint digits into scenes, float (N, 3, H, W), one after the other; return the boxes around their ink (N, M, 6).
+
+    Args:
+        images: are changed.
+        placed: where digits go.
+        ink: of all digits, (D, 8, 8) from 0 to 1.
+        classes: of all digits, (D,).
+    """
+    targets = torch.zeros(*placed.there.shape, 6)
+    targets[..., 4] = -1
+    height, width = images.shape[2:]
+    for place, there in enumerate(placed.there.unbind(1)):
+        rows = there.nonzero()[:, 0]
+        if not len(rows):
+            continue
+        row, column, side = placed.squares[rows, place].unbind(1)
+        pick, tone, strength = placed.looks[rows, place].unbind(1)
+        chosen = (pick * len(ink)).long()
+        spread = _stretched(row, side, height) @ ink[chosen] @ _stretched(column, side, width).transpose(1, 2)
+        opacity = (spread * (0.8 + 0.2 * strength.float()).view(-1, 1, 1)).unsqueeze(1)
+        bright = 255 * tone.round().float().view(-1, 1, 1, 1)
+        images[rows] = torch.lerp(images[rows], bright, opacity)
+        inked = spread > EDGE
+        edges = [_ends(inked.any(axis)) for axis in (1, 2)]
+        corners = torch.stack([edges[0][0], edges[1][0], edges[0][1], edges[1][1]], 1)
+        targets[rows, place, :4] = corners.float()
+        targets[rows, place, 4] = classes[chosen].float()
+    return targets
+
+
+def _stretched(start: Tensor, side: Tensor, length: int) -> Tensor:
+    """Return what each of `length` pixels takes from the 8 of a digit, linearly between centres: (N, length, 8).
+
+    The digit begins at the pixels `start` (N,) and takes up `side` (N,); pixels outside take nothing.
+    """
+    pixel = torch.arange(length) - start[:, None]
+    source = ((pixel + 0.5) * (8 / side[:, None]) - 0.5).clamp(0, 7)
+    weights = (1 - (source[..., None] - torch.arange(8)).abs()).clamp_min(0)
+    return weights * ((pixel >= 0) & (pixel < side[:, None]))[..., None]
+
+
+def _ends(inked: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first place that is true in each row of (N, L), and the place after the last."""
+    found = inked.to(torch.uint8)
+    return found.argmax(1), inked.shape[1] - found.flip(1).argmax(1)

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from harness import selection
-from harness.analysis import controls, effects, gates, learning, race, stats
+from harness.analysis import controls, effects, gates, learning, race, seats, stats
 from harness.analysis.best import Candidate, confidence_set
 from harness.analysis.effects import Heterogeneity
 from harness.analysis.estimates import Estimate, Items, estimate
@@ -209,10 +209,36 @@ class Analysis:
         }
         return {label: known.get(label, LossFacts(label, "", "", "", "", "")) for label in [*self.labels, *known]}
 
+    @functools.cached_property
+    def seats(self) -> dict[str, seats.Seated]:
+        """Which loss sits in each seat, by label, where the task has several."""
+        return seats.seats_of(self.main)
+
+    @functools.cached_property
+    def varied_seats(self) -> tuple[str, ...]:
+        """The seats in which some loss of the study differs from the baseline."""
+        base = self.seats.get(self.baseline, {})
+        differing = {seat for label in self.seats for seat in seats.changed(self.seats[label], base)}
+        return tuple(seat for seat in base if seat in differing)
+
+    def names_in_seats(self, label: str) -> seats.Seated:
+        """Return the losses of a label by seat, as people call them; nothing where the task has one."""
+        return seats.named(self.loss_facts[label].name, self.seats.get(label, {}))
+
     def display(self, label: str) -> str:
-        """Return a loss's label, marked as a reconstruction where it is one."""
-        word = "reconstruction"
-        return f"{label} ({word})" if self.loss_facts[label].reconstruction and word not in label else label
+        """Return a loss's label, or what it has in other seats than the baseline, marked as a reconstruction where it
+        is one.
+        """
+        word, text = "reconstruction", label
+        if label in self.seats and self.baseline in self.seats and self.varied_seats:
+            own = seats.called(self.seats[label], self.seats[self.baseline], self.varied_seats)
+            text = f"{own} {seats.settings(label, list(self.seats[label]))}".strip()
+        return f"{text} ({word})" if self.loss_facts[label].reconstruction and word not in text else text
+
+    @functools.cached_property
+    def reference(self) -> str:
+        """How the baseline is called."""
+        return self.display(self.baseline)
 
     @functools.cached_property
     def seeds(self) -> tuple[int, ...]:

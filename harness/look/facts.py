@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from datasets.boxes import BoxSplits
-from datasets.decoded import gather
+from datasets.rotated import RotatedSplits
 from datasets.splits import Images, Splits
 from datasets.tables import TableSplits
 from harness.errors import UsageError
 from harness.feeds import notes, notes_of, splits_for
+from harness.look import sizes
 from harness.tasks import Setup
 from harness.text import count, joined, significant
 
@@ -25,8 +26,6 @@ FEW = 10
 """Items of a class in a test below which a comparison of losses says little."""
 IMBALANCED = 5
 """How many times as frequent as the rarest class the most frequent one may be without a word."""
-MOST_MASKS = 60
-"""Masks of a part that are decoded to count their pixels, evenly spaced."""
 FAR = 6
 """Distance from the median, in standard deviations as quartiles give them, beyond which a number is a gross one."""
 
@@ -74,23 +73,22 @@ def loaded(config: Mapping[str, Any]) -> Any:
         raise UsageError(str(error)) from error
 
 
-def told(config: Mapping[str, Any]) -> Told:
-    """Return what there is to say of the data set of a composed run.
+def told(splits: Any) -> Told:
+    """Return what there is to say of the data of a run, as `loaded` returns them.
 
     Raises:
-        UsageError: it cannot be read or divided.
+        UsageError: a file of theirs cannot be read.
     """
-    splits = loaded(config)
     said = notes_of(splits)
     notes()  # which need not be said again where the data are trained on
-    sizes = [len(getattr(splits, name)) for name in PARTS]
+    items = [len(getattr(splits, name)) for name in PARTS]
     if isinstance(splits, Splits):
         channels, height, width = splits.train.shape
         what, about = "images", f"Images are {height}x{width} pixels with {count(channels, 'channel')} when trained on."
     else:
         what, about = "rows", f"{count(len(splits.names), 'feature')}: {_some(splits.names)}."
-    train, valid, test = sizes
-    total = f"{sum(sizes):,} {what}: {train:,} to train on, {valid:,} for validation, {test:,} for the test."
+    train, valid, test = items
+    total = f"{sum(items):,} {what}: {train:,} to train on, {valid:,} for validation, {test:,} for the test."
     facts, warnings = [total, about, *said], list[str]()
     if isinstance(splits, TableSplits):
         warnings += _of_numbers(splits, facts)
@@ -99,6 +97,7 @@ def told(config: Mapping[str, Any]) -> Told:
         heads, counts = _counts(splits)
     except (ValueError, FileNotFoundError) as error:  # a mask that cannot be read
         raise UsageError(str(error)) from error
+    facts += sizes.told(splits)
     warnings += _of_classes(counts, heads[0])
     return Told(tuple(facts), tuple(warnings), heads, tuple(_shown(counts, heads[0])))
 
@@ -136,29 +135,35 @@ def _small(items: int, what: str) -> str:
 def _counts(splits: Any) -> tuple[tuple[str, ...], dict[str, list[float]]]:
     """Return heads, and for every class a number for each: items, boxes, or shares of pixels, by part."""
     parts, classes = [getattr(splits, name) for name in PARTS], splits.classes
-    boxes = isinstance(splits, BoxSplits)
+    rotated = isinstance(splits, RotatedSplits)
+    boxes = rotated or isinstance(splits, BoxSplits)
     if not boxes and isinstance(parts[0], Images) and parts[0].masked:
         heads = ("share of pixels, training", "validation", "test")
         columns = [_of_masks(part, len(classes)) for part in parts]
     else:
-        labels = [part.targets for part in parts]
+        labels = [_of_boxes(part.targets, rotated) if boxes else part.targets for part in parts]
         heads = ("boxes, training" if boxes else "training", "validation", "test")
         columns = [_of_labels(each, len(classes)) for each in labels]
     return heads, {name: [column[number] for column in columns] for number, name in enumerate(classes)}
+
+
+def _of_boxes(targets: Tensor, rotated: bool) -> Tensor:
+    """Return the class of every box that counts, (K,): not of difficult ones and crowds."""
+    label = targets[..., 5 if rotated else 4]
+    there = label >= 0 if rotated else (label >= 0) & (targets[..., 5] == 0)
+    return label[there].long()
 
 
 def _of_labels(targets: Tensor, classes: int) -> list[float]:
     """Return how many items, or boxes, each class has; of several labels each counts."""
     if targets.ndim == 2:  # several labels of an image, 0 or 1 each
         return targets.sum(0).tolist()
-    flat = targets[..., 4].flatten().long() if targets.ndim == 3 else targets
-    return torch.bincount(flat[flat >= 0], minlength=classes).tolist()
+    return torch.bincount(targets, minlength=classes).tolist()
 
 
 def _of_masks(part: Images, classes: int) -> list[float]:
     """Return the share of pixels of each class, void left out, in evenly spaced masks."""
-    rows = np.unique(np.linspace(0, len(part) - 1, min(len(part), MOST_MASKS)).astype(int))
-    (masks,) = gather([part.targets], torch.from_numpy(rows))
+    masks = sizes.some_masks(part)
     pixels = torch.bincount(masks.flatten().long(), minlength=256)[:classes].double()
     return (pixels / pixels.sum().clamp_min(1)).tolist()
 
@@ -177,8 +182,11 @@ def _of_classes(counts: Mapping[str, Sequence[float]], head: str) -> Iterator[st
     commonest = max(training, key=training.__getitem__)
     if rarest and training[commonest] > IMBALANCED * training[rarest]:
         judge = "IoU of each class" if "pixels" in head else "G-mean or macro-F1"
-        ratio = training[commonest] / training[rarest]
-        yield f"{commonest} is {ratio:,.0f} times as frequent as {rarest}: judge by {judge}, not by accuracy alone."
+        ratio = f"{commonest} is {training[commonest] / training[rarest]:,.0f} times as frequent as {rarest}"
+        if "boxes" in head:
+            yield f"{ratio}: AP counts every class alike, so the rare ones decide as much as the frequent ones."
+        else:
+            yield f"{ratio}: judge by {judge}, not by accuracy alone."
     if "pixels" not in head and (scarce := [name for name, numbers in counts.items() if numbers[2] < FEW]):
         yield (
             f"The test has fewer than {FEW} of {joined(scarce[:5])}{' and others' if len(scarce) > 5 else ''}, too few "

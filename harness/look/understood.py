@@ -79,9 +79,15 @@ def understand(path: Path, task: str | None = None, given: Mapping[str, Any] | N
     Raises:
         UsageError: nothing there is understood, or the data cannot be split; one sentence.
     """
+    return with_data(path, task, given)[0]
+
+
+def with_data(path: Path, task: str | None = None, given: Mapping[str, Any] | None = None) -> tuple[Understood, Any]:
+    """Return what `understand` returns, and the splits that were read for it."""
     overrides = settings_for(path, task, given or {})
-    told = facts.told(composed(overrides))
-    return Understood(overrides["task"], overrides, told.facts, told.warnings, told.heads, told.classes)
+    splits = facts.loaded(composed(overrides))
+    told = facts.told(splits)
+    return Understood(overrides["task"], overrides, told.facts, told.warnings, told.heads, told.classes), splits
 
 
 def composed(overrides: Mapping[str, Any]) -> compose.Config:

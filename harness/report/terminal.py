@@ -31,7 +31,7 @@ def summary_of(a: Analysis) -> str:
     """
     head = f"{a.study.name} ({changed})" if (changed := asked(a.study)) else a.study.name
     about = (
-        f"{head}: {a.metric.title} against {a.baseline}, with {simultaneous(len(a.challengers))}, over "
+        f"{head}: {a.metric.title} against {a.reference}, with {simultaneous(len(a.challengers))}, over "
         f"{scopes(a.comparisons.values())}. {looking(a)}"
     )
     blocks = [filled(about.strip(), ""), *(_block(a, cell) for cell in a.cells)]
@@ -51,10 +51,16 @@ def _answer(a: Analysis) -> list[str]:
         *answer.limits(a),
     ]
     found = answer.choices(a)
-    choices = [filled(f"{name_of(a, label)} (loss={label.partition(' ')[0]}): {text}") for label, text in found]
+    choices = [filled(f"{name_of(a, label)} ({_chosen(a, label)}): {text}") for label, text in found]
     steps = [filled(step, "    ") for step in answer.next_steps(a).splitlines()]
     blocks = (lines and map(filled, lines), choices and ["If you must choose now:", *choices], ["Next:", *steps])
     return ["\n".join(block) for block in blocks if block]
+
+
+def _chosen(a: Analysis, label: str) -> str:
+    """Return how a loss is chosen on the command line, in each seat where it is not the baseline."""
+    own = a.seats.get(label, {})
+    return ", ".join(f"loss.{seat}={own[seat]}" for seat in a.varied_seats) or f"loss={label.partition(' ')[0]}"
 
 
 def _block(a: Analysis, cell: Cell) -> str:

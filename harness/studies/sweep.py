@@ -70,6 +70,7 @@ def sweep(
     """
     began = time.monotonic()
     settings = plan.settings(study)
+    refuse_unknown_metric(study, settings)
     addresses = Addresses(Path(options["data"]["root"]), results, download=options["data"]["download"])
     search = Search(settings, study, addresses)
     with Work(options, started, results, addresses, study) as work:
@@ -233,6 +234,22 @@ class Work:
             engine: type[LocalEngine] = get_class(self.options["engine"]["_target_"])
             self.pool = engine(run.setting.spec.device, self.options["threads"], **settings)
         return self.pool
+
+
+def refuse_unknown_metric(study: Study, settings: Sequence[Setting], *, of_any_task: bool = False) -> None:
+    """Raise a UsageError, with the nearest names, unless every run of a study records its metric.
+
+    Args:
+        study: whose metric it is.
+        settings: of all its runs.
+        of_any_task: look at tasks, too, that only importing them (and torch) tells the metrics of; where runs are to
+            be carried out, workers import them anyway and check the same before anything is trained.
+    """
+    for target in dict.fromkeys(setting.spec.task["_target_"] for setting in settings):
+        if metrics := BY_TASK.get(target) or (get_class(target).metrics if of_any_task else ()):
+            keys = [metric.key for metric in metrics]
+            for setting in (each for each in settings if each.spec.task["_target_"] == target):
+                check_metric(study.metric, keys, setting.spec.shift or {})
 
 
 def check(pool: LocalEngine, jobs: Sequence[Job], known: Set[Names] = frozenset()) -> set[Names]:
@@ -447,9 +464,7 @@ def _likes(setting: Setting) -> tuple[tuple[str, ...], ...]:
 def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
     """Return what a sweep would do: how many runs at least and at most, how many are done, and how long it may take."""
     settings, here = plan.settings(study), records.finished(results)
-    for setting in settings:
-        if metrics := BY_TASK.get(setting.spec.task["_target_"]):
-            check_metric(study.metric, [metric.key for metric in metrics], setting.spec.shift or {})
+    refuse_unknown_metric(study, settings, of_any_task=True)
     addresses = Addresses(Path(options["data"]["root"]), results)
     search, waits = Search(settings, study, addresses), False
     while not waits and (trials := search.ask()):

@@ -166,6 +166,22 @@ class Task:
         """Return the part of a model that each objective trains."""
         return {"model": model}
 
+    def prepare(self, model: nn.Module, losses: Mapping[str, Any], seeds: Seeds) -> dict[str, float]:
+        """Weigh the losses of several roles before anything is trained, where the data decide that, and return the
+        weights; empty: they are what the config says.
+
+        What it does depends on its arguments alone, so that a run that is resumed does the same again.
+
+        Args:
+            model: with its initial weights, in training; they stay as they are.
+            losses: by objective.
+            seeds: of the first epoch.
+
+        Raises:
+            UsageError: they cannot be weighed.
+        """
+        return {}
+
     def statistic(self, name: str) -> Any:
         """Return what a loss asks of the training set, such as ``class_counts``; None: there is no such thing."""
         return None

@@ -15,7 +15,15 @@ from harness.metrics.detection import pairwise_iou
 NEAREST = 9
 """ATSS: cells of a level near the centre of a box that may be asked to find it."""
 ANCHOR = 4.0
-"""ATSS: side of the square around the centre of a cell whose overlap decides which of them are, in cells."""
+"""Side of the square around the centre of a cell whose overlap says which boxes it is made for, in cells."""
+RADIUS = 1.5
+"""Centre sampling: distance from the centre of a box along each axis up to which cells find it, in cells."""
+REACH = 8.0
+"""Centre sampling: greatest distance of an edge that a cell is asked for, in cells; the coarsest level has no limit."""
+ALIGNED = 13
+"""Task alignment: number of cells that find a box."""
+SCORE_POWER, OVERLAP_POWER = 1.0, 6.0
+"""Task alignment: powers of score and overlap (alpha and beta)."""
 
 
 class Cells(NamedTuple):
@@ -36,8 +44,8 @@ def atss(truth: Tensor, there: Tensor, cells: Cells) -> Tensor:
     """Return which box each cell is asked to find, int64 (N,A); -1: none.
 
     Of the cells of every level nearest to the centre of a box those find it whose squares overlap it at least as much
-    as their mean and standard deviation together, and whose centres lie in it; the one that overlaps it most in any
-    case. A cell of several boxes takes the one that its square overlaps most.
+    as their mean and standard deviation together, and whose centres lie in it. A cell of several boxes takes the one
+    that its square overlaps most.
 
     Args:
         truth: boxes (N,M,4).
@@ -46,11 +54,11 @@ def atss(truth: Tensor, there: Tensor, cells: Cells) -> Tensor:
 
     Source:
         Zhang et al., Bridging the Gap Between Anchor-based and Anchor-free Detection (ATSS), CVPR 2020,
-        arXiv:1912.02424, algorithm 1. That a box always finds a cell is ours.
+        arXiv:1912.02424, algorithm 1; see `or_nearest` for what is ours.
     """
     half = ANCHOR / 2 * cells.sides.unsqueeze(1)
     overlap = pairwise_iou(truth, torch.cat([cells.centres - half, cells.centres + half], 1))  # (N,M,A)
-    distance = torch.cdist((truth[..., :2] + truth[..., 2:]) / 2, cells.centres)
+    distance = torch.cdist(middle(truth), cells.centres)
     near, first = [], 0
     for level in distance.split(cells.counts, 2):
         near.append(first + level.topk(min(NEAREST, level.shape[2]), largest=False).indices)
@@ -60,8 +68,77 @@ def atss(truth: Tensor, there: Tensor, cells: Cells) -> Tensor:
     least = candidates.mean(2) + candidates.std(2, correction=0)
     chosen = torch.zeros_like(overlap, dtype=torch.bool).scatter_(2, near, True)
     chosen &= (overlap >= least.unsqueeze(2)) & inside(truth, cells.centres)
-    best = near.gather(2, candidates.argmax(2, keepdim=True))
-    return claimed(chosen.scatter(2, best, True) & there.unsqueeze(2), overlap)
+    return claimed(or_nearest(chosen, truth, cells) & there.unsqueeze(2), overlap)
+
+
+def centre(truth: Tensor, there: Tensor, cells: Cells) -> Tensor:
+    """Return which box each cell is asked to find, int64 (N,A); -1: none.
+
+    A box is found by the cells that lie in it and near its centre, on the level whose cells are made for distances as
+    large as the farthest edge. A cell of several boxes takes the smallest. Arguments as in `atss`.
+
+    Source:
+        Tian et al., FCOS, ICCV 2019, arXiv:1904.01355, section 3.2, with the centre sampling of the authors' code
+        (arXiv:2006.09214, section 3.2); see `or_nearest` for what is ours.
+    """
+    most = [REACH * side[:1] for side in cells.sides.split(cells.counts)]
+    least = [torch.zeros_like(most[0]), *most[:-1]]
+    most[-1] = torch.full_like(most[0], torch.inf)
+    low, high = (
+        torch.cat([limit.expand(count) for limit, count in zip(limits, cells.counts, strict=True)])
+        for limits in (least, most)
+    )
+    farthest = torch.maximum(cells.centres - truth[..., None, :2], truth[..., None, 2:] - cells.centres).amax(3)
+    away = (middle(truth).unsqueeze(2) - cells.centres).abs().amax(3)
+    chosen = inside(truth, cells.centres) & (away < RADIUS * cells.sides) & (farthest > low) & (farthest <= high)
+    area = (truth[..., 2:] - truth[..., :2]).prod(2)
+    fit = (1 / (1 + area)).unsqueeze(2).expand_as(away)
+    return claimed(or_nearest(chosen, truth, cells) & there.unsqueeze(2), fit)
+
+
+def task_aligned(truth: Tensor, there: Tensor, cells: Cells, scores: Tensor, boxes: Tensor) -> Tensor:
+    """Return which box each cell is asked to find, int64 (N,A); -1: none.
+
+    A box is found by the cells in it that already do so best, by score^alpha * overlap^beta. A cell of several boxes
+    takes the one that its own box overlaps most. First arguments as in `atss`.
+
+    Args:
+        scores: probability that each cell gives to the class of each box, (N,M,A), without gradient.
+        boxes: of the cells, (N,A,4), without gradient.
+
+    Source:
+        Feng et al., TOOD, ICCV 2021, arXiv:2108.07755, section 3.2.1, equation 5, with the settings of the paper; the
+        weights that it gives to cells in the losses are left out. See `or_nearest` for what is ours.
+    """
+    overlap = pairwise_iou(truth, boxes)
+    held = inside(truth, cells.centres)
+    aligned = torch.where(held, scores**SCORE_POWER * overlap**OVERLAP_POWER, -1)
+    best = aligned.topk(min(ALIGNED, aligned.shape[2])).indices
+    chosen = torch.zeros_like(held).scatter_(2, best, True) & held
+    return claimed(or_nearest(chosen, truth, cells) & there.unsqueeze(2), overlap)
+
+
+RULES = ("atss", "centre", "task_aligned")
+"""Names of the rules."""
+
+
+def or_nearest(chosen: Tensor, truth: Tensor, cells: Cells) -> Tensor:
+    """Return which cells each box has chosen, bool (N,M,A): one that has none gets the cell nearest to its centre.
+
+    This one is of the level whose squares (`ANCHOR`) are most nearly as large as the box, so that no box is without a
+    cell because it lies between the centres of all. The papers leave such boxes out.
+    """
+    size = (truth[..., 2:] - truth[..., :2]).clamp_min(1).prod(2).sqrt()
+    misfit = (size.unsqueeze(2) / (ANCHOR * cells.sides)).log().abs()
+    distance = torch.cdist(middle(truth), cells.centres)
+    nearest = torch.where(misfit == misfit.amin(2, keepdim=True), distance, torch.inf).argmin(2, keepdim=True)
+    alone = torch.zeros_like(chosen).scatter_(2, nearest, True)
+    return torch.where(chosen.any(2, keepdim=True), chosen, alone)
+
+
+def middle(boxes: Tensor) -> Tensor:
+    """Return the centres (...,2) of boxes (...,4)."""
+    return (boxes[..., :2] + boxes[..., 2:]) / 2
 
 
 def inside(boxes: Tensor, points: Tensor) -> Tensor:

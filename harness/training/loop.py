@@ -92,6 +92,9 @@ class Loop:
             name: [p for group in optimizer.param_groups for p in group["params"]]
             for name, optimizer in self.optimizers.items()
         }
+        self._mode(train=True)
+        self._reseed("forward", 0, 0)
+        self.weights = self.task.prepare(self.model, self.losses, self._seeds(0))
         self.lr = spec.optimizer["lr"]
         self.total_steps = self.task.steps_per_epoch * self.recipe["epochs"]
         self.shifts = {name: instantiate(config) for name, config in (spec.shift or {}).items()}
@@ -212,8 +215,7 @@ class Loop:
         return state.plateau or state.diverged_step is not None or state.step >= self.total_steps
 
     def _train(self, epoch: int, first: int, due: Callable[[], bool], folder: Path, stop: Callable[[], bool]) -> None:
-        seeds = Seeds(seed_for(self.seed, "order", epoch), seed_for(self.seed, "augment", epoch))
-        batches = self.task.epoch(seeds, first)
+        batches = self.task.epoch(self._seeds(epoch), first)
         started = time.perf_counter()
         self._mode(train=True)
         for batch in self._timed(batches):
@@ -223,6 +225,9 @@ class Loop:
                 self._save(folder, stop)
                 started = time.perf_counter()
         self.state.epoch_seconds += self._clock() - started
+
+    def _seeds(self, epoch: int) -> Seeds:
+        return Seeds(seed_for(self.seed, "order", epoch), seed_for(self.seed, "augment", epoch))
 
     def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield the batches; how long the loop waits for them is part of what training costs."""
@@ -397,6 +402,7 @@ class Loop:
         record = {
             "status": "diverged" if diverged else "done",
             **_about(self.losses),
+            **({"loss_weights": self.weights} if self.weights else {}),
             "metrics": [metric.as_dict() for metric in self.task.metrics],
             "test": test,
             **({"shifted": shifted} if shifted else {}),

@@ -8,6 +8,7 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
+from datasets.boxes import CROWD, DIFFICULT
 from datasets.sources.boxes import boxes, proposed
 from datasets.splits import MissingData
 from tests.conftest import ROOT
@@ -92,7 +93,7 @@ FORMS = {"COCO": write_coco, "VOC": write_voc, "YOLO": write_yolo}
 def read(home, **changes):
     default = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "dataset" / "boxes.yaml"))
     own = {name: value for name, value in default.items() if name not in ("_target_", "split", "augment")}
-    return boxes(home.parent, **{**own, "path": home.name, "size": [10, 10], **changes})
+    return boxes(home.parent, **{**own, "path": home.name, "size": [10, 10], "fit": "stretch", **changes})
 
 
 @pytest.fixture
@@ -113,11 +114,11 @@ def test_every_form_gives_the_same_boxes_scaled_with_the_images(form, parts, hom
     for part in splits.in_memory().parts.values():
         for pixels, found in zip(part.images, part.targets, strict=True):
             seen.append(number := int(pixels[0, 0, 0]) // 20)
-            wanted = [(x1 / 4, y1 / 2, x2 / 4, y2 / 2, label) for x1, y1, x2, y2, label in truth(number)]
-            assert torch.allclose(found[found[:, 4] >= 0], torch.tensor(wanted).reshape(-1, 5))
-            assert (found[len(wanted) :] == torch.tensor([0.0, 0, 0, 0, -1])).all()
+            wanted = [(x1 / 4, y1 / 2, x2 / 4, y2 / 2, label, 0) for x1, y1, x2, y2, label in truth(number)]
+            assert torch.allclose(found[found[:, 4] >= 0], torch.tensor(wanted).reshape(-1, 6))
+            assert (found[len(wanted) :] == torch.tensor([0.0, 0, 0, 0, -1, 0])).all()
     assert sorted(seen) == list(range(COUNT))
-    assert proposed(home) == {}
+    assert proposed(home) == {"size": [24, 40]}  # the images are 40 wide and 20 high
 
 
 def test_parts_drawn_by_seed_keep_boxes_with_their_images(home):
@@ -209,7 +210,7 @@ def test_outlines_of_yolo_become_the_boxes_around_them(home):
         target for part in splits.parts.values() for image, target in zip(part.images, part.targets, strict=True)
         if int(image[0, 0, 0]) == 60
     ]  # fmt: skip
-    assert torch.allclose(found[0][0], torch.tensor([1.0, 2.0, 6.0, 9.0, 1.0]))
+    assert torch.allclose(found[0][0], torch.tensor([1.0, 2.0, 6.0, 9.0, 1.0, 0.0]))
 
 
 def test_the_same_folder_for_training_and_validation_is_no_validation(home):
@@ -223,13 +224,19 @@ def test_the_same_folder_for_training_and_validation_is_no_validation(home):
         read(home)
 
 
-def test_crowds_and_difficult_objects_are_left_out_and_said(home, tmp_path):
+def test_crowds_and_difficult_objects_do_not_count_and_are_said(home, tmp_path):
     set_box(write_coco(home, parts=False), {"iscrowd": 1})
-    assert any("1 crowds are left out" in note for note in read(home).notes)
+    crowds = read(home)
+    assert any("1 boxes hold a crowd" in note for note in crowds.notes)
+    assert sum(int((part.targets[..., 5] == CROWD).sum()) for part in crowds.parts.values()) == 1
     other = tmp_path / "other"
     file = write_voc(other) / "0000.xml"
     file.write_text(file.read_text().replace("<difficult>0", "<difficult>1"))
-    assert any("1 objects that are marked as difficult are left out" in note for note in read(other).notes)
+    difficult = read(other)
+    assert difficult.train.targets[0, 0, 5] == DIFFICULT
+    said = " ".join(difficult.notes)
+    assert "5 boxes to train on. 1 objects are marked as difficult" in said
+    assert "2 of 8 images have no object that counts" in said
 
 
 def test_groups_stay_in_one_part(home):

@@ -23,8 +23,8 @@ def masks(label):
     return Images(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), targets, torch.arange(1))
 
 
-def boxes(label):
-    targets = torch.tensor([[[0.0, 0, 2, 2, label], [0, 0, 0, 0, -1]]])
+def boxes(label, ignored=0):
+    targets = torch.tensor([[[0.0, 0, 2, 2, label, ignored], [0, 0, 0, 0, -1, 0]]])
     return Images(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), targets, torch.arange(1))
 
 
@@ -59,6 +59,10 @@ def test_pixels_and_boxes_of_a_class_that_there_is_not_are_refused(place):
     assert len(BoxSplits(*three(boxes, 1, 1, place), NAMES).train) == 1
     with pytest.raises(ValueError, match=rf"^the {place} targets hold the class 3; allowed are 0 to 2: "):
         BoxSplits(*three(boxes, 1, 3, place), NAMES)
+    right = boxes(1)
+    unknown = {name: boxes(1, 3) if name == place else right for name in ("train", "valid", "test")}
+    with pytest.raises(ValueError, match=rf"^the sixth column of the {place} boxes must be 0, 1 or 2"):
+        BoxSplits(**unknown, classes=NAMES)
 
 
 def test_classes_of_training_are_none_of_validation_and_test():

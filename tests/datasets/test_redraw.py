@@ -52,7 +52,9 @@ GROSS = {"outliers": 0.0, "outlier_size": 10.0}
 MADE = {
     "digits": lambda root: digits(**SMALL),
     "scenes": lambda root: scenes(size=[16, 16], digits=[0, 1], **SMALL),
-    "crowded_scenes": lambda root: crowded_scenes(size=[32, 32], digits=[0, 1], objects=[1, 2], sides=[8, 12], **SMALL),
+    "crowded_scenes": lambda root: crowded_scenes(
+        size=[32, 32], digits=[0, 1], objects=[1, 2], sides=[8, 12], overlap=0.2, **SMALL
+    ),
     "breast_cancer": lambda root: breast_cancer(**SMALL),
     "diabetes": lambda root: diabetes(**SMALL, **GROSS),
     "table": lambda root: table(root, **of("table", path="numbers.csv", target="y")),

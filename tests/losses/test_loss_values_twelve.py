@@ -15,14 +15,14 @@ from harness.tasks import Seeds
 from losses import boundary, imbalance
 from losses.kinds import Pair
 from losses.lovasz import lovasz_hinge, lovasz_softmax
-from losses.probability import asymmetric, binary_focal, cross_entropy, quality_focal
+from losses.probability import asymmetric, binary_focal, cross_entropy, quality_focal, varifocal
 from losses.quantity import charbonnier
 
 COUNTS = [100, 16, 1, 0, 81]
 WORKED = {
     "soft_target_cross_entropy", "generalized_cross_entropy", "logit_adjustment", "balanced_softmax", "ldam",
     "ldam_cosine", "asymmetric", "lovasz_softmax", "lovasz_hinge", "boundary", "supervised_contrastive",
-    "multi_similarity", "quality_focal", "charbonnier",
+    "multi_similarity", "quality_focal", "varifocal", "charbonnier",
 }  # fmt: skip
 """Whose values are worked out here."""
 
@@ -110,6 +110,16 @@ def test_quality_focal(beta):
     p = 1 / (1 + np.exp(-z))
     expected = np.abs(y - p) ** beta * -(y * np.log(p) + (1 - y) * np.log(1 - p))
     assert_values(quality_focal(double(z), double(y), beta=beta), expected)
+
+
+@pytest.mark.parametrize(("alpha", "gamma"), [(0.75, 2.0), (1.0, 0.0)])
+def test_varifocal(alpha, gamma):
+    z, q = np.linspace(-5, 5, 21), np.linspace(0, 1, 21)
+    q[::3] = 0
+    p = 1 / (1 + np.exp(-z))
+    there = -q * (q * np.log(p) + (1 - q) * np.log(1 - p))
+    expected = np.where(q > 0, there, -alpha * p**gamma * np.log(1 - p))
+    assert_values(varifocal(double(z), double(q), alpha=alpha, gamma=gamma), expected)
 
 
 def test_quality_focal_is_least_where_the_score_is_the_quality():

@@ -62,7 +62,7 @@ def section(a: Analysis) -> Section:
     intro = (
         "The review of Elharrouss et al. (2025) holds that CNNs and ViTs take the same losses, but that the effect "
         "of a loss may depend on the architecture. Measured, that is an interaction: the difference from "
-        f"{a.baseline} on one architecture minus that on the other, seed by seed, with simultaneous 95 % intervals "
+        f"{a.reference} on one architecture minus that on the other, seed by seed, with simultaneous 95 % intervals "
         "over the losses of one comparison. It is withheld where a verdict of either architecture is.",
     )
     if not pairs:
@@ -148,8 +148,8 @@ def _table(a: Analysis, pair: CellPair) -> Table:
     unit = f" ({a.metric.difference_unit})" if a.metric.difference_unit else ""
     columns = (
         Column("loss", "loss"),
-        Column("first", f"{pair.first.model}{unit}", "number", f"difference from {a.baseline} there"),
-        Column("second", f"{pair.second.model}{unit}", "number", f"difference from {a.baseline} there"),
+        Column("first", f"{pair.first.model}{unit}", "number", f"difference from {a.reference} there"),
+        Column("second", f"{pair.second.model}{unit}", "number", f"difference from {a.reference} there"),
         Column(
             "interaction",
             f"second less first{unit}",
@@ -164,7 +164,7 @@ def _table(a: Analysis, pair: CellPair) -> Table:
     order = sorted(found, key=lambda label: -abs(found[label].difference) if found[label].n else math.inf)
     rows = tuple(_row(a, pair, label, found[label]) for label in order)
     caption = (
-        f"{pair.title}: what each loss gains on {a.baseline}, on {pair.first.model} and on {pair.second.model}. The "
+        f"{pair.title}: what each loss gains on {a.reference}, on {pair.first.model} and on {pair.second.model}. The "
         f"same on both: the interaction lies within the margin of {a.metric.with_unit(a.margin)}."
     )
     return Table(f"architectures-{slug(pair.title)}-{slug(pair.second.model)}",
@@ -197,9 +197,9 @@ def _figure(a: Analysis, names: tuple[str, str], pairs: list[CellPair]) -> Figur
             for label, c in found.items()
             if c.n
         ]
-    axis = f"difference from {a.baseline}" + (f" ({a.metric.difference_unit})" if a.metric.difference_unit else "")
+    axis = f"difference from {a.reference}" + (f" ({a.metric.difference_unit})" if a.metric.difference_unit else "")
     caption = (
-        f"Each line is a loss, from its difference from {a.baseline} on {names[0]} to that on {names[1]}; level lines "
+        f"Each line is a loss, from its difference from {a.reference} on {names[0]} to that on {names[1]}; level lines "
         "mean that the architecture does not matter. Bold and named where the interval excludes 0: blue gains more on "
         "the second, orange less."
     )

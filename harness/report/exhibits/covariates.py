@@ -97,7 +97,7 @@ def _table(a: Analysis, cell: Cell, labels: dict[str, dict[Covariates, str]]) ->
     )
     rows = tuple(_row(a, cell, file, found, pairs) for file, found in labels.items())
     caption = (
-        f"{cell.title}: difference in {a.metric.title} from {a.baseline}, by pair of covariates, with "
+        f"{cell.title}: difference in {a.metric.title} from {a.reference}, by pair of covariates, with "
         f"{simultaneous(len(a.challengers))}; the marks are the study's verdicts. Where the range is no greater than "
         "the deviation over seeds, no effect of the covariates was seen."
     )
@@ -138,7 +138,7 @@ def _bars(a: Analysis, cell: Cell, labels: dict[str, dict[Covariates, str]]) -> 
     reference = None if base is None or not base.values.n else a.metric.scale * base.values.mean
     caption = (
         f"{cell.title}: mean and standard deviation over {count(len(a.seeds), 'seed')} for each pair of covariates (A "
-        f"above B). Dashed: {a.baseline}. The axis does not begin at 0."
+        f"above B). Dashed: {a.reference}. The axis does not begin at 0."
     )
     axis = f"{a.metric.title} ({a.metric.unit})"
     return Figure(

@@ -61,7 +61,7 @@ def _leaders(a: Analysis) -> str:
         named += f" (verdicts of {held} withheld)" if held else ""
         sentences.append(f"{profile}, 1:{ratio:g}, {cell.model}: {named}")
     metric = a.metric.title
-    return f"Better than {a.baseline} in {metric} where classes are rarest: {'; '.join(sentences)}."
+    return f"Better than {a.reference} in {metric} where classes are rarest: {'; '.join(sentences)}."
 
 
 def _values(a: Analysis, cell: Cell, label: str, metric: Metric) -> Any:
@@ -136,7 +136,7 @@ def _entry(a: Analysis, cell: Cell, label: str, metric: Metric) -> Entry:
     low, high = (interval.low, interval.high) if interval.n > 1 else (None, None)
     compared = a.comparisons.get((cell, label)) if metric.key == a.metric.key else None
     tone = TONES[compared.verdict] if compared is not None and compared.n else ""
-    note = "" if compared is None else f"{compared.verdict}: {a.metric.difference(compared)} from {a.baseline}"
+    note = "" if compared is None else f"{compared.verdict}: {a.metric.difference(compared)} from {a.reference}"
     if compared is not None and compared.because:
         note += f"; {reason(compared)}"
     return Entry(metric.interval(interval), interval.mean, low, high, keys, note, tone)

@@ -25,6 +25,7 @@ TASKS = {
     "table_classification": "tabular classification",
     "localisation": "object detection",
     "detection": "object detection",
+    "rotated_detection": "object detection",
 }
 """Option of conf/task -> the review's word; of tables, with what its table 7 says of the method: Class, Reg or both."""
 OTHERWISE = {"euclidean": "brier"}
@@ -43,7 +44,7 @@ def section(a: Analysis) -> Section:
     intro = (
         f"For {task} the review of Elharrouss et al. (2025) lists {len(lines)} methods with the losses they are "
         "trained with, without a comparison of losses on one method. Beside each stands what its losses did here "
-        f"against {a.baseline}, on models of the same kind but far smaller than the methods named: it says whether "
+        f"against {a.reference}, on models of the same kind but far smaller than the methods named: it says whether "
         "the loss could matter, not how the method does.",
     )
     table = _table(a, lines)
@@ -74,7 +75,7 @@ def _table(a: Analysis, lines: list[dict[str, str]]) -> Table:
     )  # fmt: skip
     unit = a.metric.difference_unit or a.metric.title
     caption = (
-        f"Mean difference from {a.baseline} ({unit}) and verdict; a dash says on hover why there is none. Where a "
+        f"Mean difference from {a.reference} ({unit}) and verdict; a dash says on hover why there is none. Where a "
         "method is trained with several losses together and this study has not their sum, each is shown alone, "
         'which hovering says; losses printed with "or" are alternatives. Remarks on a method stand on hover, too.'
     )

@@ -27,7 +27,7 @@ def section(a: Analysis) -> Section:
     """Return a figure of all families, a line for each, and the taxonomy with what each of its losses did here."""
     intro = (
         "The survey of Li, Liu and Liu (2025) sorts losses by what they compare. Here every loss of its figure that "
-        f"this study trains is shown with its difference from {a.baseline}. Losses of values, binary labels or pairs "
+        f"this study trains is shown with its difference from {a.reference}. Losses of values, binary labels or pairs "
         "train a classifier on its probabilities, one class against the rest, or added to cross-entropy; families "
         "that compare boxes do not apply to this task.",
     )
@@ -89,7 +89,7 @@ def _figure(a: Analysis) -> Figure:
     extents = [dot.value for found in panels.values() for dots in found.values() for dot in dots]
     half = limit(extents, a.margin * a.metric.scale)
     caption = (
-        f"Each mark is a loss at its mean difference from {a.baseline}; triangle up: better, down: worse, square: "
+        f"Each mark is a loss at its mean difference from {a.reference}; triangle up: better, down: worse, square: "
         "equivalent, open circle: not decidable, open diamond: withheld. The band is the margin of equivalence; a "
         "pointer at the edge is a loss too far away to draw. In brackets: how many losses."
     )
@@ -128,7 +128,7 @@ def _table(a: Analysis, listed: Sequence[dict[str, str]]) -> Table:
     measured = sum(bool(labels_of(a, line["losses"].split())) for line in listed)
     caption = (
         f"{measured} of {count(len(listed), 'entry', 'entries')} of that taxonomy are measured in this study: "
-        f"difference in {a.metric.title} from {a.baseline} with {simultaneous(len(a.challengers))}. A dash says on "
+        f"difference in {a.metric.title} from {a.reference} with {simultaneous(len(a.challengers))}. A dash says on "
         "hover why it is one."
     )
     return Table("taxonomy", "The taxonomy, loss by loss", columns, tuple(rows), caption, folded=True)

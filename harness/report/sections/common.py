@@ -6,11 +6,12 @@ import functools
 import math
 from collections.abc import Iterable, Sequence
 
+from harness.analysis import seats
 from harness.analysis.cells import Analysis, Cell, Outcome
 from harness.analysis.frames import column
 from harness.analysis.stats import Comparison
 from harness.report.items import Entry, Filters, Tone
-from harness.text import DASH, axis_title, count, joined, number, plain
+from harness.text import DASH, axis_title, count, joined, mid_sentence, number, plain
 
 TONES: dict[str, Tone] = {
     "better": "better",
@@ -41,7 +42,8 @@ def scopes(compared: Iterable[Comparison]) -> str:
 def loss_entry(a: Analysis, label: str) -> Entry:
     """Return the first entry of a row about a loss."""
     facts = a.loss_facts[label]
-    known = " · ".join(part for part in (facts.name, facts.paper) if part)
+    name = " + ".join(a.names_in_seats(label).values()) or facts.name
+    known = " · ".join(part for part in (name, facts.paper) if part)
     return Entry(a.display(label), note=known)
 
 
@@ -65,11 +67,23 @@ def name_of(a: Analysis, label: str) -> str:
 def _names(a: Analysis) -> dict[str, str]:
     found = {}
     for label in a.labels:
-        facts, settings = a.loss_facts[label], label.partition(" ")[2]
-        word = " (reconstruction)" if facts.reconstruction and "reconstruction" not in facts.name else ""
-        name = facts.name[:1].upper() + facts.name[1:]
+        facts, name = a.loss_facts[label], _name(a, label)
+        word = " (reconstruction)" if facts.reconstruction and "reconstruction" not in name else ""
+        settings = seats.settings(label, list(a.seats.get(label, {})))
         found[label] = f"{name}{word} {settings}".strip() if name else a.display(label)
     return found
+
+
+def _name(a: Analysis, label: str) -> str:
+    """Return what people call a loss; where a task has seats for several, what it has in other seats than the
+    baseline.
+    """
+    own, base = a.names_in_seats(label), a.names_in_seats(a.baseline)
+    if len(a.varied_seats) > 1 and own and label != a.baseline:
+        mine, theirs = ({seat: mid_sentence(name) for seat, name in names.items()} for names in (own, base))
+        return seats.called(mine, theirs, a.varied_seats)
+    name = seats.called(own, base, a.varied_seats) if own and a.varied_seats else a.loss_facts[label].name
+    return name[:1].upper() + name[1:]
 
 
 def cell_entry(cell: Cell) -> Entry:

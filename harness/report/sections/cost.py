@@ -29,7 +29,7 @@ UNSTEADY = 1.25  # greatest over least step time of one and the same setting
 def section(a: Analysis) -> Section:
     """Return the table of cost, that of the search if there was one, and the table of secondary metrics."""
     note = (
-        f"Step time is the median optimisation step of a run; its ratio to {a.baseline} is taken seed by seed and "
+        f"Step time is the median optimisation step of a run; its ratio to {a.reference} is taken seed by seed and "
         "shown as median and range over seeds. These are step times of this sweep: its runs were made one after "
         "another or side by side, and what else the machine did is in them. To compare the costs of losses use "
         "results/measured/loss_costs.csv, whose measurements are interleaved on a quiet machine "
@@ -54,7 +54,7 @@ def _unsteady(a: Analysis) -> list[Notice]:
         return []
     cell = max(spread, key=lambda cell: spread[cell])
     text = (
-        f"The step time of {a.baseline} itself varies by a factor of {number(spread[cell], 1)} between its runs on "
+        f"The step time of {a.reference} itself varies by a factor of {number(spread[cell], 1)} between its runs on "
         f"{cell.title}: most likely the machine was busy with other work. "
         "Ratios smaller than that say nothing about a loss."
     )
@@ -66,7 +66,7 @@ def _cost_table(a: Analysis, trials: search_cost.Trials) -> Table:
         Column("cell", "cell"),
         Column("loss", "loss"),
         Column("difference", f"difference ({a.metric.difference_unit or a.metric.title})", "number", "as above"),
-        Column("step_ratio", f"step time / {a.baseline}", "number", "median over seeds, and range"),
+        Column("step_ratio", f"step time / {a.reference}", "number", "median over seeds, and range"),
         Column("step_ms", "step (ms)", "number", "median over seeds"),
         Column("train_s", "training (s)", "number", "median over seeds"),
         Column("peak_memory_mb", "memory (MB)", "number", "median over seeds"),
@@ -135,7 +135,7 @@ def _step_ratio(a: Analysis, outcome: Outcome) -> Entry:
         return Entry("1", 1.0, runs=outcome.keys)
     base = a.outcomes.get((outcome.cell, a.baseline))
     if base is None:
-        return dash(f"no run of {a.baseline} here")
+        return dash(f"no run of {a.reference} here")
     own, other = (_by_seed(a, side, "cost.step_ms") for side in (outcome, base))
     ratios = [own[seed] / other[seed] for seed in own.keys() & other.keys()]
     if not ratios:

@@ -62,7 +62,7 @@ def speed(a: Analysis, valid: str) -> Table | None:
         ]
     caption = (
         f"Quality beside speed: the step at which validation first passed {joined(f'{s:.0%}' for s in SHARES)} of the "
-        f"way from chance to the final validation score of {a.baseline} (its mean over seeds), as the median over "
+        f"way from chance to the final validation score of {a.reference} (its mean over seeds), as the median over "
         "seeds; seeds that never got there count as later than all others. Between epochs a straight line is drawn."
     )
     return Table("speed", "When each loss got there", tuple(columns), tuple(made), caption) if made else None
@@ -138,8 +138,8 @@ def _valid(a: Analysis, cell: Cell, panels: dict[str, Curve], name: str) -> Figu
     ends = "; ".join(f"{label} ends at {metric.number(value)}" for label, value in last.items())
     caption = (
         f"{cell.title}: {metric.title} by epoch, mean over seeds (line) and range (band); "
-        f"dashed: {a.baseline}; crossed out: a diverged run. The axis shows where curves end; the first epochs may lie "
-        "below it."
+        f"dashed: {a.reference}; crossed out: a diverged run. The axis shows where curves end; the first epochs may "
+        "lie below it."
     )
     draw = functools.partial(multiples.curves, panels, a.display(a.baseline), axis, metric.scale, True)
     return Figure(

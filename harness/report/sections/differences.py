@@ -23,7 +23,7 @@ def section(a: Analysis) -> Section:
             items.append(_figure(a, model, panels, half))
     if not items:
         items.append(Prose(("No pair of completed runs yet, so there are no differences to draw.",)))
-    return Section("differences", f"Difference from {a.baseline}", tuple(items))
+    return Section("differences", f"Difference from {a.reference}", tuple(items))
 
 
 def _bars(a: Analysis, cell: Cell) -> list[Bar]:
@@ -43,7 +43,7 @@ def _figure(a: Analysis, model: str, panels: dict[str, list[Bar]], half: float) 
     unit = f" ({a.metric.difference_unit})" if a.metric.difference_unit else ""
     axis = f"difference in {a.metric.title}{unit}"
     caption = (
-        f"{model}: mean paired difference from {a.baseline} with {simultaneous(len(a.challengers))}, over "
+        f"{model}: mean paired difference from {a.reference} with {simultaneous(len(a.challengers))}, over "
         f"{scopes(a.comparisons.values())}, best first. Triangle up: better; down: worse; square: equivalent; open "
         "circle: not decidable; open diamond and broken line: verdict withheld; dots below: single seeds. "
         + ("The band is the margin of equivalence. " if a.margin else "")

@@ -13,6 +13,8 @@ from harness import records
 from harness.analysis.cells import Analysis, Cell
 from harness.report.figures import STYLE
 from harness.report.items import Figure, Item, Section
+from harness.report.sections import boxes
+from harness.report.sections.classes import class_names
 from harness.report.sections.common import cell_filters
 from harness.text import slug
 
@@ -30,7 +32,7 @@ PARTS = {
 
 
 def section(a: Analysis) -> Section:
-    """Return the figures of every cell whose records keep examples: masks, or generated images; else nothing."""
+    """Return the figures of every cell whose records keep examples: masks, boxes, or generated images; else nothing."""
     return Section("examples", "Examples", tuple(figure for cell in a.cells for figure in _figures(a, cell)))
 
 
@@ -45,6 +47,8 @@ def _figures(a: Analysis, cell: Cell) -> list[Item]:
     if not kept:
         return []
     arrays = next(iter(kept.values()))
+    if "true_corners" in arrays:
+        return _boxes(a, cell, kept)
     if "truth" in arrays:
         return [_masks(a, cell, kept)]
     return [_pictures(a, cell, kept, part) for part in PARTS if part in arrays]
@@ -63,6 +67,32 @@ def _masks(a: Analysis, cell: Cell, kept: Examples) -> Figure:
         f"examples-{slug(cell.title)}", f"Examples, {cell.short}", caption, alt, functools.partial(draw, kept), True,
         cell_filters(a, cell.values),
     )  # fmt: skip
+
+
+def _boxes(a: Analysis, cell: Cell, kept: Examples) -> list[Item]:
+    """Return figures of what detectors find, so many losses in each as can be seen side by side."""
+    known = max(int(max(found["labels"].max(), found["true_labels"].max())) for found in kept.values())
+    names = class_names(a, cell, known + 1)
+    parts, figures = boxes.blocks(list(kept)), []
+    for number, labels in enumerate(parts, 1):
+        shown = {label: kept[label] for label in labels}
+        found = {label: boxes.tally(arrays) for label, arrays in shown.items()}
+        caption = (
+            f"{cell.title}: {len(kept[labels[0]]['images'])} test images, evenly spaced in the list, with their true "
+            "boxes and those that each loss finds with a score of 0.3 or more, by its first seed. Dashed: no true box "
+            f"of its class overlaps it by {boxes.HIT} or more. One seed shows what errors look like, not which loss is "
+            "better."
+        )
+        alt = f"{caption} {'; '.join(f'{label}: {each}' for label, each in found.items())}."
+        end = f"-{number}" if len(parts) > 1 else ""
+        title = f"Boxes, {cell.short}" + (f" ({number} of {len(parts)})" if len(parts) > 1 else "")
+        figures.append(
+            Figure(
+                f"examples-{slug(cell.title)}{end}", title, caption, alt, functools.partial(boxes.draw, shown, names),
+                True, cell_filters(a, cell.values),
+            )
+        )  # fmt: skip
+    return figures
 
 
 def _pictures(a: Analysis, cell: Cell, kept: Examples, part: str) -> Figure:

@@ -82,14 +82,14 @@ def _rates(a: Analysis) -> Table:
         Column("loss", "loss"),
         Column("failures", "failures"),
         Column("rate", "rate (%)", "number", "of the runs that were made, with its 95 % Wilson interval"),
-        Column("more", f"more than {a.baseline} (points)", "number", "difference of rates, simultaneous (Newcombe)"),
+        Column("more", f"more than {a.reference} (points)", "number", "difference of rates, simultaneous (Newcombe)"),
         Column("p", "p", "number", "of equal rates, Fisher's exact test, times the losses of the cell"),
         Column("diverged", "diverged", "number", detail=True),
         Column("unlearnt", UNLEARNT, "number", detail=True),
         Column("all", f"mean of all{unit}", "number", "of all completed runs, with its 95 % interval"),
         Column("learnt", f"of those that learnt{unit}", "number", "with its 95 % interval"),
-        Column("all_difference", f"difference, all{apart}", "number", f"from {a.baseline}, all completed pairs"),
-        Column("difference", f"as compared{apart}", "number", f"difference from {a.baseline}, as in Results"),
+        Column("all_difference", f"difference, all{apart}", "number", f"from {a.reference}, all completed pairs"),
+        Column("difference", f"as compared{apart}", "number", f"difference from {a.reference}, as in Results"),
     )
     made = []
     for cell in a.cells:
@@ -98,7 +98,7 @@ def _rates(a: Analysis) -> Table:
             shown = [o for o in here if o.failures.failed or o.label == a.baseline]
             made += [_rate_row(a, outcome, max(1, len(here) - 1)) for outcome in shown]
     caption = (
-        f"Losses of which some run failed, beside {a.baseline}; rates are compared as rates. Differences with "
+        f"Losses of which some run failed, beside {a.reference}; rates are compared as rates. Differences with "
         f"{simultaneous(len(a.challengers))}."
     )
     return Table("failure-rates", "How often each loss fails", columns, tuple(made), caption)
@@ -131,7 +131,7 @@ def _rate_row(a: Analysis, outcome: Outcome, family: int) -> Row:
 def _more(a: Analysis, cell: Cell, own: Rate, family: int) -> tuple[Entry, Entry]:
     base = a.outcomes.get((cell, a.baseline))
     if base is None or not (base.failures.runs and own.runs):
-        return dash(f"no run of {a.baseline}"), Entry(DASH)
+        return dash(f"no run of {a.reference}"), Entry(DASH)
     found = stats.rate_difference(base.failures, own, family)
     text = f"{number(100 * found.difference, 0, sign=True)} "
     text += f"[{number(100 * found.low, 0, sign=True)}, {number(100 * found.high, 0, sign=True)}]"

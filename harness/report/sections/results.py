@@ -47,7 +47,7 @@ def method(a: Analysis) -> str:
     """Return how verdicts are reached, and which comparisons are corrected together."""
     n = len(a.challengers)
     text = (
-        f"Each loss is compared with {a.baseline} seed by seed: equal seeds share initial weights, batches and "
+        f"Each loss is compared with {a.reference} seed by seed: equal seeds share initial weights, batches and "
         f"augmentations. Differences stand with {simultaneous(n)}, over {scopes(a.comparisons.values())}"
         + (f" (Bonferroni: each at level 1 - 0.05 / {n})" if n > 1 else "")
         + "; cells are not corrected for each other. The verdict is read off the interval: better or worse where it "
@@ -87,14 +87,14 @@ def _columns(a: Analysis, compared: list[Comparison]) -> tuple[Column, ...]:
     together = simultaneous(family, "losses of this cell")
     return (
         Column("loss", "loss"),
-        Column("verdict", "verdict", note=f"against {a.baseline}"),
+        Column("verdict", "verdict", note=f"against {a.reference}"),
         Column("because", "because", note="why the verdict is withheld", detail=True),
         Column("mean", f"{a.metric.title}{unit}", "number", "mean over completed runs ± half of its 95 % t interval"),
         Column(
             "difference",
             f"difference{difference_unit}",
             "number",
-            f"from {a.baseline}, with {together}, over {scopes(compared)}; the shaded band is the margin",
+            f"from {a.reference}, with {together}, over {scopes(compared)}; the shaded band is the margin",
             scale_of(a, compared),
         ),
         *(

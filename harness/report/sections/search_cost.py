@@ -111,7 +111,7 @@ def table(a: Analysis, trials: Trials) -> Table:
         Column("search_steps", "steps of the search", "number"),
         Column("run_steps", "steps of a run", "number", "one compared run, mean over seeds"),
         Column("total_steps", "total steps", "number", "of the search and of one compared run"),
-        Column("ratio", f"total / {a.baseline}", "number", "total steps over those of the baseline with its search"),
+        Column("ratio", f"total / {a.reference}", "number", "total steps over those of the baseline with its search"),
     )
     made = [
         _row(a, (cell_entry(o.cell), loss_entry(a, o.label)), spent[o.cell.values, o.label],
@@ -152,7 +152,7 @@ def prose(a: Analysis) -> Prose:
 def _caption(a: Analysis) -> str:
     return (
         "Optimisation steps of each loss before it can be used once: all runs of its search, whatever became of them, "
-        f"and one compared run. The last column divides that by the same of {a.baseline}. Steps, unlike times, do not "
+        f"and one compared run. The last column divides that by the same of {a.reference}. Steps, unlike times, do not "
         "depend on what else the machine did; how long a step of a loss takes stands in the table before."
     )
 
@@ -194,7 +194,7 @@ def _row(a: Analysis, head: tuple[Entry, Entry], found: Spent, base: Spent | Non
         return dash(found.unknown) if math.isnan(value) else Entry(f"{value:,.0f}", value, runs=found.keys)
 
     ratio = math.nan if base is None else found.total / base.total
-    why = found.unknown or (base.unknown if base else f"no run of {a.baseline} here")
+    why = found.unknown or (base.unknown if base else f"no run of {a.reference} here")
     shown = dash(why) if math.isnan(ratio) else Entry(number(ratio, 2), ratio, runs=found.keys)
     whole = (Entry(str(found.trials), found.trials), Entry(str(found.runs), found.runs))
     return Row(

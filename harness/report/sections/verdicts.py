@@ -35,7 +35,7 @@ def lead(a: Analysis) -> str:
         text += "Every verdict is withheld; the reasons are counted below."
     elif found and found <= {"not decidable", "withheld"}:
         text += (
-            f"No difference from {a.baseline} could be decided; beside each loss that more seeds would decide is how "
+            f"No difference from {a.reference} could be decided; beside each loss that more seeds would decide is how "
             "many it takes."
         )
     return f"{text}{looking(a)}".strip()
@@ -87,8 +87,8 @@ def _where(a: Analysis, outcome: Outcome) -> str:
 
 def _points(a: Analysis) -> list[Point]:
     terms = {
-        "better": f"Better than {a.baseline}",
-        "worse": f"Worse than {a.baseline}",
+        "better": f"Better than {a.reference}",
+        "worse": f"Worse than {a.reference}",
         "equivalent": f"Equivalent within ±{a.metric.with_unit(a.margin)}",
         "not decidable": "Not decidable with these seeds",
         "withheld": "Withheld: more seeds would not help",

@@ -40,7 +40,7 @@ def _kinds(a: Analysis, counts: dict[tuple[Kind, bool], set[tuple[Cell, str]]]) 
         labels = [label for label in a.labels if any(own == label for _, own in where)]
         names = "all" if len(labels) == len(a.challengers) else joined(map(a.display, labels))
         cells = {cell for cell, _ in where}
-        whose = f"{a.baseline}, the baseline" if of_base else "the loss or the cell"
+        whose = f"{a.reference}, the baseline" if of_base else "the loss or the cell"
         rows.append(
             Row((Entry(kind.what), Entry(whose), Entry(str(len(where)), len(where)), Entry(str(len(cells)), len(cells)),
                  Entry(names), Entry(kind.remedy)))
