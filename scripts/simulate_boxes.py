@@ -202,7 +202,7 @@ def _asked(trial: Trial, number: int) -> str:
 def kept(folder: Path, trial: Trial, number: int) -> dict[str, Any] | None:
     """Return what is kept of a finished trial; None if there is nothing, it is damaged, or other trials were asked."""
     try:
-        with np.load(part(folder, trial)) as found:
+        with part(folder, trial).open("rb") as file, np.load(file) as found:
             if str(found["asked"]) != _asked(trial, number):
                 return None
             return {"row": json.loads(str(found["row"])), "curves": found["curves"], "map": found["map"]}
