@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -139,9 +139,8 @@ def _draw_maps(points: Any, shown: dict[str, Any]) -> Drawing:
         rows = math.ceil(len(shown) / 4)
         figure = Drawing(figsize=(10.2, 2.7 * rows), layout="constrained")
         grid = figure.subplots(rows, 4, squeeze=False)
-        drawn = None
         for axes, (label, errors) in zip(grid.flat, shown.items(), strict=False):
-            drawn = axes.hexbin(
+            axes.hexbin(
                 *(points - 10).T, np.maximum(errors, 1e-3), gridsize=24, linewidths=0, cmap="cividis_r", norm="log",
                 vmin=1e-3, vmax=10,
             )  # fmt: skip
@@ -149,8 +148,8 @@ def _draw_maps(points: Any, shown: dict[str, Any]) -> Drawing:
             axes.set_aspect("equal")
         for axes in grid.flat[len(shown) :]:
             axes.axis("off")
-        bar = figure.colorbar(drawn, ax=grid, shrink=0.8, label="mean final error")
-        bar.outline.set_edgecolor(INK)
+        bar = figure.colorbar(grid.flat[0].collections[0], ax=grid, shrink=0.8, label="mean final error")
+        bar.outline.set_edgecolor(INK)  # pyright: ignore[reportCallIssue]
         return figure
 
 
@@ -174,7 +173,7 @@ def _table(panel: str, rows: pd.DataFrame) -> Table:
                  "Final errors, searched", columns, found, caption, folded=panel != "true")  # fmt: skip
 
 
-def _entries(row: dict[str, Any]) -> tuple[Entry, ...]:
+def _entries(row: Mapping[Any, Any]) -> tuple[Entry, ...]:
     settings = json.loads(row["settings"])
     gradients = row["gradients"]
     words = MENDED.get(gradients) or ", ".join(f"{name} {plain(value)}" for name, value in settings.items())
