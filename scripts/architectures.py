@@ -65,6 +65,7 @@ BUILT: dict[Key, Built] = {
         "task=detection model=torchvision_detector model.name=retinanet_resnet50_fpn",
         classes=80,
         remark="one box for each cell in place of nine anchors",
+        whole=False,
     ),
     ("EfficentDet", "57"): Built(
         "task=detection model=timm_detector model.name=efficientnet_b0",
