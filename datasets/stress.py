@@ -1,14 +1,17 @@
-"""What makes a training split harder on purpose: wrong labels, rare classes, few images.
+"""What makes a training split harder on purpose: wrong labels, rare classes, few images, boxes drawn wrongly.
 
 Validation and test stay as they are. A stronger stress changes what a weaker one changed, and more.
 """
 
+import math
 from dataclasses import replace
 
 import numpy as np
-from torch import from_numpy
+from torch import Tensor, cat, from_numpy, stack, tensor, where
 
+from datasets.boxes import BoxSplits
 from datasets.decoded import in_memory
+from datasets.rotated import RotatedSplits
 from datasets.splits import Images, Splits, stratified_order
 
 NOISES = ("symmetric", "next")
@@ -67,6 +70,51 @@ def few(splits: Splits, *, share: float, seed: int) -> Splits:
     _check("share", share, 0 < share <= 1, "above 0 and at most 1")
     order = stratified_order(in_memory(train.targets).numpy(), seed)
     return replace(splits, train=train.take(order[: max(len(splits.classes), round(share * len(train)))]))
+
+
+def box_noise(splits: BoxSplits | RotatedSplits, *, rate: float, seed: int) -> BoxSplits | RotatedSplits:
+    """Return the same splits with some training boxes drawn wrongly; a higher rate keeps the wrong ones of a lower one.
+
+    A wrong box is moved by up to half its sides, each of these is up to twice as long or as short, and a rotated one is
+    turned by any angle. An upright one is cut at the edge of the image. Classes stay right.
+
+    Args:
+        splits: Images with boxes, upright or rotated.
+        rate: Share of training boxes that are wrong, at least 0 and below 1.
+        seed: Chooses which boxes; at least 0.
+
+    Raises:
+        ValueError: A setting is out of its range, or the data have no boxes.
+    """
+    rotated = isinstance(splits, RotatedSplits)
+    if not rotated and not isinstance(splits, BoxSplits):
+        raise ValueError("stress=box_noise changes boxes, which these data do not have: use another stress.")
+    _check("rate", rate, 0 <= rate < 1, "at least 0 and below 1")
+    train, targets = splits.train, in_memory(splits.train.targets).clone()
+    words = np.random.PCG64(seed).random_raw(6 * targets[..., 0].numel()).reshape(*targets.shape[:2], 6)
+    wrong, *shift, across, down, turn = from_numpy((words >> np.uint64(11)) / 2.0**53).float().unbind(2)
+    wrong = ((wrong < rate) & (targets[..., 5 if rotated else 4] >= 0)).unsqueeze(2)
+    boxes = targets[..., :4] if rotated else _centred(targets[..., :4])
+    centre, sides = boxes.split(2, 2)
+    centre = centre + (stack(shift, 2) - 0.5) * sides
+    sides = sides * 4 ** (stack([across, down], 2) - 0.5)
+    if rotated:
+        angle = targets[..., 4] + math.pi * turn
+        angle = angle - math.pi * (angle >= math.pi / 2)
+        boxes = cat([centre, sides, angle.unsqueeze(2)], 2)
+    else:
+        _, height, width = train.shape
+        edge = tensor([width, height, width, height])
+        boxes = cat([centre - sides / 2, centre + sides / 2], 2).clamp_min(0).minimum(edge)
+    count = boxes.shape[2]
+    targets[..., :count] = where(wrong, boxes, targets[..., :count])
+    return replace(splits, train=replace(train, targets=targets))
+
+
+def _centred(boxes: Tensor) -> Tensor:
+    """Return boxes (..., 4), corners, as centre x and y, width and height."""
+    low, high = boxes.split(2, -1)
+    return cat([(low + high) / 2, high - low], -1)
 
 
 def _labelled(splits: Splits) -> Images:

@@ -1,6 +1,7 @@
 """Data sets of detection: files that are written and read again, benchmarks, padding, and both feeds."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from datasets.sources.coco_boxes import coco_boxes
 from datasets.sources.crowded_scenes import crowded_scenes
 from datasets.sources.voc_boxes import CLASSES, voc_boxes
 from datasets.splits import Images, MissingData
+from harness.look.understood import understand
 from harness.tasks import Seeds
 from harness.training.loop import Loop
 from scripts import write_scenes
@@ -29,6 +31,9 @@ FEEDS = {
 }
 
 
+NOTHING = torch.tensor([0.0, 0, 0, 0, -1, 0])
+
+
 @pytest.fixture(scope="module")
 def few():
     """Scenes with an empty image, a difficult object and a crowd."""
@@ -37,7 +42,7 @@ def few():
         test_size=5, split_seed=0,
     )  # fmt: skip
     targets = made.train.targets.clone()
-    targets[0] = torch.tensor([0.0, 0, 0, 0, -1, 0])
+    targets[0] = NOTHING
     targets[1, 0, 5], targets[2, 0, 5] = DIFFICULT, CROWD
     return BoxSplits(Images(made.train.images, targets, made.train.index), made.valid, made.test, made.classes)
 
@@ -96,6 +101,25 @@ def test_the_command_writes_and_refuses(tmp_path, capsys):
     assert "is not empty" in capsys.readouterr().err
     assert write_scenes.main([str(tmp_path / "other"), "dataset=scenes"]) == 2
     assert "has a class for every pixel" in capsys.readouterr().err
+
+
+def test_look_counts_what_counts_and_says_what_does_not(few, tmp_path):
+    write_scenes.coco(few, tmp_path / "mine")
+    seen = understand(tmp_path / "mine")
+    assert seen.task == "detection"
+    assert seen.overrides["dataset.size"] == [48, 64]
+    assert "1 boxes hold a crowd" in " ".join(seen.facts)
+    assert any("images have no object that counts" in fact for fact in seen.facts)
+    targets = few.train.targets
+    counted = [int(((targets[..., 4] == label) & (targets[..., 5] != CROWD)).sum()) for label in (0, 1)]
+    assert [(name, training) for name, training, *_ in seen.classes] == [("0", str(counted[0])), ("1", str(counted[1]))]
+    rare = [
+        replace(part, targets=torch.where(part.targets[..., 4:5] == 1, NOTHING, part.targets))
+        for part in few.parts.values()
+    ]
+    rare[0].targets[3, 0] = torch.tensor([1.0, 1, 9, 9, 1, 0])
+    write_scenes.coco(BoxSplits(*rare, few.classes), tmp_path / "rare")
+    assert any("AP counts every class alike" in warning for warning in understand(tmp_path / "rare").warnings)
 
 
 # ---------------------------------------------------------------- sizes
@@ -159,12 +183,28 @@ def test_resident_and_streamed_boxes_give_the_same_bits(tmp_path, spec, job):
     for one, other in zip(resident, streamed, strict=True):
         assert torch.equal(one.inputs[0], other.inputs[0])
         assert torch.equal(one.target, other.target)
+    task = made["resident"].task
+    assert sum(task.describe()["class_counts"]) == len(task.splits.train)  # one box in each
     later = list(made["streaming"].task.epoch(Seeds(1, 2), first=2))
     assert torch.equal(later[0].inputs[0], resident[2].inputs[0])
     records = {name: loop.run(tmp_path / name, lambda: False, lambda *_: None)[0] for name, loop in made.items()}
     assert records["resident"]["test"] == records["streaming"]["test"]
     weights = [made[name].model.state_dict() for name in FEEDS]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_difficult_objects_are_no_training_boxes(few, tmp_path, spec, job):
+    write_scenes.voc(few, tmp_path / "mine")
+    wanted = ("task=detection", "dataset=boxes", "dataset.path=mine", "dataset.size=[48,64]", "trainer.batch_size=4")
+    task = Loop(job(spec(*wanted), data={"root": str(tmp_path), "download": False})).task
+    boxes = torch.cat(rows_of(few.train.targets))
+    easy = boxes[boxes[:, 5] != DIFFICULT]
+    assert len(easy) == len(boxes) - 1
+    assert task.describe()["class_counts"] == easy[:, 4].long().bincount().tolist()
+    mean = (easy[:, 2:4] - easy[:, :2]).prod(1).sqrt().mean()
+    assert task.statistic("object_size") == pytest.approx(float(mean))
+    whole = [int((batch.target[..., 5] == DIFFICULT).sum()) for batch in task.epoch(Seeds(1, 2))]
+    assert sum(whole) == 1  # still there for the assignment, which then asks no cell for it
 
 
 # ---------------------------------------------------------------- benchmarks

@@ -18,7 +18,7 @@ from tests.test_detection import BASE, job, run
 
 REFUSED = {"balanced_softmax", "class_balanced", "ldam", "logit_adjustment", "weighted_cross_entropy"}
 """Losses that ask how many items each class has, which nobody knows of the background."""
-SMALL = ("dataset.train_size=32", "dataset.valid_size=8", "dataset.test_size=8", "trainer.epochs=1")
+SMALL = (*BASE[1:4], "dataset.train_size=32", "dataset.valid_size=8", "dataset.test_size=8", "trainer.epochs=1")
 
 
 def fitting(role):

@@ -8,20 +8,23 @@ from shapely import Polygon
 
 import datasets.sources.rotated_scenes as source
 from datasets.rotated import RotatedSplits
+from datasets.sources.crowded_scenes import crowded_scenes
 from datasets.sources.rotated_scenes import OVERLAP, rotated_scenes
+from datasets.stress import box_noise
 from harness import address, compose
 from harness.errors import UsageError
 from harness.metrics.detection import pairwise_iou
-from harness.metrics.rotated import RotatedMetrics, hulls, rotated_iou, shared_area, suppressed, turn_between
+from harness.metrics.rotated import RotatedMetrics, hulls, rotated_iou, shared_area, turn_between
 from harness.tasks import Batch, Seeds
 from harness.tasks.detection import PRIOR
-from harness.tasks.rotated_detection import RotatedDetection
+from harness.tasks.rotated_detection import RotatedDetection, survivors
 from harness.training.job import Job
 from harness.training.loop import Loop
 
 SIZES = {"train_size": 40, "valid_size": 10, "test_size": 10, "split_seed": 0}
 SETTINGS = {"size": [48, 64], "digits": [2, 3], "objects": [1, 4], "sides": [16, 28], "narrowness": [0.5, 0.9], **SIZES}
 SHOWN = ("ap", "ap50", "ap75", "matched_iou", "angle_error")
+APART = ("_target_", "augment", "split")
 BASE = ("task=rotated_detection", "dataset.train_size=96", "dataset.valid_size=16", "dataset.test_size=16")
 
 
@@ -150,7 +153,7 @@ def test_the_most_certain_of_boxes_that_overlap_is_left():
             before = [i for i in expected[image].nonzero()[:, 0].tolist() if groups[image, i] == groups[image, each]]
             overlap = rotated_iou(boxes[image, before], boxes[image, each])
             expected[image, each] = not (overlap > 0.2).any()
-    found = suppressed(boxes, groups, there, 0.2)
+    found = survivors(boxes, groups, there, 0.2)
     assert torch.equal(found, expected)
     assert 0 < found.sum() < there.sum()
 
@@ -257,6 +260,49 @@ def test_a_box_of_no_class_is_refused():
         RotatedSplits(*parts, ("2",))
 
 
+def test_a_share_of_training_boxes_is_drawn_wrongly():
+    splits = rotated_scenes(**{**SETTINGS, "train_size": 200})
+    few, many = (box_noise(splits, rate=rate, seed=3) for rate in (0.2, 0.5))
+    assert torch.equal(box_noise(splits, rate=0, seed=3).train.targets, splits.train.targets)
+    assert few.valid is splits.valid
+    assert few.test is splits.test
+    right, wrong = splits.train.targets, many.train.targets
+    there = right[..., 5] >= 0
+    assert torch.equal(wrong[..., 5], right[..., 5])
+    assert not wrong[~there][:, :5].any()
+    changed = (wrong != right).any(2)
+    assert changed.sum() / there.sum() == pytest.approx(0.5, abs=0.07)
+    earlier = (few.train.targets != right).any(2)
+    assert earlier.sum() / there.sum() == pytest.approx(0.2, abs=0.07)
+    assert torch.equal(few.train.targets[earlier], wrong[earlier])
+    before, after = right[changed], wrong[changed]
+    assert ((after[:, :2] - before[:, :2]).abs() <= before[:, 2:4] / 2).all()
+    stretched = after[:, 2:4] / before[:, 2:4]
+    assert 0.5 <= stretched.min() < 0.6
+    assert 1.7 < stretched.max() <= 2
+    assert -math.pi / 2 <= after[:, 4].min()
+    assert after[:, 4].max() < math.pi / 2
+    turns = turn_between(before[:, :5], torch.cat([before[:, :4], after[:, 4:5]], 1))
+    assert turns.max() > 80
+
+
+def test_upright_boxes_drawn_wrongly_lie_in_the_image():
+    settings = {**compose.option("dataset", "crowded_scenes"), **SIZES}
+    splits = crowded_scenes(**{name: value for name, value in settings.items() if name not in APART})
+    found = box_noise(splits, rate=0.9, seed=0).train.targets
+    there = found[..., 4] >= 0
+    boxes, size = found[there][:, :4], splits.train.images.shape[-1]
+    assert ((boxes != splits.train.targets[there][:, :4]).any(1)).float().mean() > 0.8
+    assert boxes.min() >= 0
+    assert boxes.max() <= size
+    assert (boxes[:, 2:] > boxes[:, :2]).all()
+
+
+def test_only_boxes_can_be_drawn_wrongly():
+    with pytest.raises(ValueError, match="stress=box_noise changes boxes, which these data do not have"):
+        Loop(job("stress=box_noise", "dataset=digits"))
+
+
 # ---------------------------------------------------------------- the task
 
 
@@ -311,9 +357,18 @@ def test_values_do_not_see_half_turns():
     torch.testing.assert_close(difference, torch.tensor([0, 0, 0, 0, 0.1 * 12 / 8]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("loss", ["gwd", "kld_box", "piou", "smooth_l1", "negative_control_high"])
-def test_losses_of_rotated_boxes_train_every_weight(loss):
-    made = Loop(job(*BASE, f"loss.boxes={loss}"))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("loss.boxes=gwd",),
+        ("loss.boxes=kld_box", "loss.classes=cross_entropy"),
+        ("loss.boxes=piou", "task.balance=fixed"),
+        ("loss.boxes=smooth_l1", "loss.classes=quality_focal", "task.assignment=task_aligned"),
+        ("loss.boxes=negative_control_high", "task.assignment=centre"),
+    ],
+)
+def test_losses_of_rotated_boxes_train_every_weight(changes):
+    made = Loop(job(*BASE, *changes))
     before = {name: p.detach().clone() for name, p in made.model.named_parameters()}
     for batch in made.task.epoch(Seeds(1, 2)):
         made.step(batch)
@@ -334,7 +389,8 @@ def test_the_grid_of_piou_is_the_image():
 
 def test_a_detector_learns_far_beyond_an_untrained_one(tmp_path):
     settings = (
-        "dataset.train_size=160",
+        "dataset.train_size=240",
+        "dataset.digits=[0,1]",
         "trainer.epochs=6",
         "dataset.size=[32,32]",
         "dataset.sides=[16,21]",

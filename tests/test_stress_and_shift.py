@@ -13,7 +13,7 @@ from harness.training.job import check
 from tests.conftest import SCRATCH, carried_out
 
 HARDER = ("shift=[noise,blur,fade,attack]", "shift.noise.size=0.3", "shift.blur.size=0.1")
-NEUTRAL = {"label_noise": "rate=0", "imbalance": "ratio=1", "few": "share=1"}
+NEUTRAL = {"label_noise": "rate=0", "imbalance": "ratio=1", "few": "share=1", "box_noise": "rate=0"}
 MASKED = ("task=segmentation", "dataset.train_size=32", "dataset.valid_size=16", "dataset.test_size=16",
           "model=fcn_micro")  # fmt: skip
 BOXES = ("task=localisation", "dataset.size=[32,32]", "dataset.train_size=64", "dataset.valid_size=16",

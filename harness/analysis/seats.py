@@ -19,7 +19,7 @@ Seated = Mapping[str, str]
 
 def seats_of(runs: pd.DataFrame) -> dict[str, Seated]:
     """Return by label which loss sits in each seat, in the task's order of them; nothing of labels without seats."""
-    names = [name for name in runs if name in roles()]
+    names = [str(name) for name in runs if name in roles()]
     if not names:
         return {}
     first = runs[["label", *names]].groupby("label", sort=False).first()

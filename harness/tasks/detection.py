@@ -87,9 +87,13 @@ class Detection(ImageTask):
     @functools.cached_property
     def class_counts(self) -> Tensor:
         """How many training boxes each class has: (C,) on the device."""
-        targets: Any = in_memory(self.splits.train.targets)
-        labels = targets[..., 4].long().flatten()
-        return torch.bincount(labels[labels >= 0], minlength=self.classes).to(self.device)
+        return torch.bincount(self.counting[:, 4].long(), minlength=self.classes).to(self.device)
+
+    @property
+    def counting(self) -> Tensor:
+        """All training boxes that are neither difficult nor crowds, (K, 6)."""
+        targets = in_memory(self.splits.train.targets).flatten(0, 1)
+        return targets[(targets[:, 4] >= 0) & (targets[:, 5] == 0)]
 
     def statistic(self, name: str) -> Any:
         """Return ``image_height``, ``image_width`` or ``object_size`` of the training images and boxes, in pixels.
@@ -98,8 +102,7 @@ class Detection(ImageTask):
         """
         if name != "object_size":
             return None if name.startswith("class_") else super().statistic(name)
-        targets = in_memory(self.splits.train.targets).flatten(0, 1)
-        return object_size(targets[targets[:, 4] >= 0, :4])
+        return object_size(self.counting[:, :4])
 
     def epoch(self, seeds: Seeds, first: int = 0) -> Iterator[Batch]:
         """Yield images and their boxes in a new order, varied."""

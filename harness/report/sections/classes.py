@@ -22,8 +22,8 @@ def section(a: Analysis) -> Section:
     tables: list[Item] = [table for cell in a.cells if (table := _table(a, cell))]
     note = (
         "Mean over seeds, in %: the share of each class that is recognised (recall) where images have one label, its "
-        "intersection over union where pixels have, its average precision where boxes have. The note of an entry is the difference from the baseline over the "
-        "same seeds; single classes are not tested."
+        "average precision where they have several, or boxes, its intersection over union where pixels have a label. "
+        "The note of an entry is the difference from the baseline over the same seeds; single classes are not tested."
     )
     return Section("classes", "Class by class", (Prose((note,)), *tables) if tables else ())
 

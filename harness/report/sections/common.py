@@ -80,8 +80,8 @@ def _name(a: Analysis, label: str) -> str:
     """
     own, base = a.names_in_seats(label), a.names_in_seats(a.baseline)
     if len(a.varied_seats) > 1 and own and label != a.baseline:
-        within = ({seat: mid_sentence(name) for seat, name in names.items()} for names in (own, base))
-        return seats.called(*within, a.varied_seats)
+        mine, theirs = ({seat: mid_sentence(name) for seat, name in names.items()} for names in (own, base))
+        return seats.called(mine, theirs, a.varied_seats)
     name = seats.called(own, base, a.varied_seats) if own and a.varied_seats else a.loss_facts[label].name
     return name[:1].upper() + name[1:]
 

@@ -138,8 +138,8 @@ def _valid(a: Analysis, cell: Cell, panels: dict[str, Curve], name: str) -> Figu
     ends = "; ".join(f"{label} ends at {metric.number(value)}" for label, value in last.items())
     caption = (
         f"{cell.title}: {metric.title} by epoch, mean over seeds (line) and range (band); "
-        f"dashed: {a.reference}; crossed out: a diverged run. The axis shows where curves end; the first epochs may lie "
-        "below it."
+        f"dashed: {a.reference}; crossed out: a diverged run. The axis shows where curves end; the first epochs may "
+        "lie below it."
     )
     draw = functools.partial(multiples.curves, panels, a.display(a.baseline), axis, metric.scale, True)
     return Figure(
