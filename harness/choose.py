@@ -6,7 +6,7 @@ Which loss for your data? All losses that fit race; those shown to be worse are 
   task=NAME               what they are for, where their layout does not say
   budget=1h               time on this machine (20m, 300s), or runs=500; more of it later goes on from there
   losses=[focal,dice]     race these alone (default: every loss that the task can train)
-  losses.boxes=[giou,iou] in a task with several losses: race these in one role; the others keep theirs (loss.classes=focal)
+  losses.boxes=[giou,iou] in a task with several losses: race these in one role, with the others as they are
   model=NAME              and any other setting of conf/run.yaml: trainer.epochs=30
   metric=test.top1        what is compared (default: the task's first metric), margin=0.005: what is too small to matter
   max_seeds=30            seeds at most
@@ -211,7 +211,11 @@ def _distinct(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def _study(
-    given: Sequence[str], own: Mapping[str, Any], base: dict[str, Any], composed: compose.Composed, raced: dict[str, list[str]]
+    given: Sequence[str],
+    own: Mapping[str, Any],
+    base: dict[str, Any],
+    composed: compose.Composed,
+    raced: dict[str, list[str]],
 ) -> Study:
     from hydra.utils import get_class
 

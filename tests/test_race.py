@@ -209,6 +209,7 @@ def test_a_race_has_an_address_that_its_budget_does_not_change():
 
 def test_losses_of_one_role_race_while_the_others_keep_theirs():
     few = ["dataset.train_size=8", "dataset.valid_size=4", "dataset.test_size=4", "dataset.size=[32,32]", "runs=9"]
+    few.append("dataset.sides=[8,16]")
     study = choose.read(["task=detection", "losses.boxes=[diou]", "loss.classes=focal_ovr", *few]).study
     settings = plan.settings(study)
     assert {setting.label for setting in settings} == {"giou", "diou"}

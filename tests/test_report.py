@@ -954,6 +954,17 @@ def test_nothing_overflows_the_page(page, width, scheme):
     assert (sum(map(int, re.findall(r"\d+", paper)[:3])) < 200) == (scheme == "dark")
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_letters_in_figures_can_be_read(page, width):
+    page.set_viewport_size({"width": width, "height": 844})
+    sizes = page.evaluate(
+        """[...document.querySelectorAll("figure svg")].filter(svg => svg.clientWidth).flatMap(svg =>
+            [...svg.querySelectorAll("text")].map(
+                text => parseFloat(getComputedStyle(text).fontSize) * svg.clientWidth / svg.viewBox.baseVal.width))"""
+    )
+    assert min(sizes) > 9
+
+
 def test_a_number_leads_to_its_runs(page):
     page.locator(f"{RESULTS} tbody tr").first.locator("a").first.click()
     target = page.locator("li:target")

@@ -52,11 +52,17 @@ def _of_masks(splits: Splits) -> list[str]:
     masks = some_masks(splits.train).numpy()
     objects = [number for number, name in enumerate(splits.classes) if not is_background(name)]
     areas = [
-        np.bincount(ndimage.label(mask == number)[0].ravel())[1:]
+        np.bincount(_connected(mask == number).ravel())[1:]
         for mask in masks
         for number in np.intersect1d(objects, np.unique(mask[mask != VOID]))
     ]
     return _sentence(np.sqrt(np.concatenate(areas)) if areas else np.zeros(0), splits.train.shape, "Objects in masks")
+
+
+def _connected(mask: np.ndarray) -> np.ndarray:
+    """Return the number of the object that each pixel belongs to, 0 for none."""
+    found: Any = ndimage.label(mask)
+    return found[0]
 
 
 def _sentence(sides: np.ndarray, shape: tuple[int, int, int], what: str) -> list[str]:

@@ -167,6 +167,11 @@ for (const figure of document.querySelectorAll("figure")) {
   button.type = "button";
   button.className = "quiet";
   button.textContent = "Enlarge";
+  if (matchMedia("(max-width: 40rem)").matches) { // where every drawing scrolls, the keyboard reaches it
+    drawing.tabIndex = 0;
+    drawing.setAttribute("role", "group");
+    drawing.setAttribute("aria-label", figure.querySelector("h3").textContent);
+  }
   button.setAttribute("aria-label", `Enlarge: ${figure.querySelector("h3").textContent}`);
   button.addEventListener("click", () => {
     current = figure.id;
