@@ -48,7 +48,9 @@ def direction(name: str, boxes: Tensor, target: Tensor, mended: str = "") -> Ten
         extent = extent * meet[:, None]
     overlap = extent.prod(1)
     union = boxes[:, 2:].prod(1) + target[:, 2:].prod(1) - overlap
-    from_overlap, from_union = _overlap_and_union(mine, other, extent, boxes[:, 2:], counts=meet | (mended != "overlap"))
+    from_overlap, from_union = _overlap_and_union(
+        mine, other, extent, boxes[:, 2:], counts=meet | (mended != "overlap")
+    )
     slope = (union[:, None] * from_overlap - overlap[:, None] * from_union) / union.square()[:, None]
     slope = torch.where((meet & (union > 0))[:, None], slope, 0)
     if name == "giou":
