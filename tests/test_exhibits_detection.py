@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection
 
+from harness import compose
 from harness.analysis.cells import Analysis
+from harness.catalogue import entries
 from harness.metrics.detection import DETECTION
 from harness.records.study import StudyData
 from harness.report.exhibits import boxes, coco, methods, seats
@@ -156,6 +158,7 @@ def test_methods_of_the_review_are_matched_by_seats():
     assert rows["EfficentDet"].text == "baseline"
     assert rows["RetinaNet"].text.startswith("boxes: smooth_l1 −")
     assert not rows["RetinaNet"].note  # focal and smooth L1 were trained together
+    assert methods.labels_for(a, {"losses": "focal ciou", "printed": ""}) == ([a.baseline], False)  # no ciou: a part
     assert "together they were not trained" in rows["FasterR-CNN"].note
     assert "classes: binary_cross_entropy" in rows["FasterR-CNN"].text
 
@@ -165,6 +168,20 @@ def test_a_page_shows_as_many_metrics_as_it_can_hold_and_csv_all():
     read = [column.key for column in table.columns if not column.detail]
     assert len(read) == 3 + cost.SHOWN < len(table.columns)
     assert "metrics more" in table.caption
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("giou", "task=detection loss.boxes=giou"),
+        ("quality_focal", "task=detection loss.classes=quality_focal"),
+        ("cross_entropy", "task=classification loss=cross_entropy"),
+    ],
+)
+def test_the_command_on_the_page_of_a_loss_gives_it_a_seat(name, said):
+    command = next(entry for entry in entries.entries() if entry.id == name).command
+    assert command == f"python -m harness.run {said}"
+    assert compose.compose_run(said.split()).config["loss"]
 
 
 # ---------------------------------------------------------------- pictures

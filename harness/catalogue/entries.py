@@ -50,6 +50,19 @@ class LossEntry:
     use: str
     avoid: str
 
+    @property
+    def command(self) -> str:
+        """A command that trains with it, in the first of its tasks; empty where there is none.
+
+        In a task with seats for several losses, the loss takes the seat that suits it.
+        """
+        if not self.tasks:
+            return ""
+        seats = [
+            seat for seat, kinds in _task_classes()[self.tasks[0]].role_kinds.items() if {*self.about.kinds} <= kinds
+        ]
+        return f"python -m harness.run task={self.tasks[0]} loss{f'.{seats[0]}' if seats else ''}={self.id}"
+
 
 @functools.cache
 def guide() -> dict[str, dict[str, str]]:

@@ -91,7 +91,7 @@ def _entry(a: Analysis, cell: Cell, line: dict[str, str]) -> Entry:
     found = [label for label in labels if label != a.baseline and (cell, label) in a.comparisons]
     found = [label for label in found if a.comparisons[cell, label].n]
     if not found:
-        baseline = names == [a.baseline] or labels == [a.baseline]
+        baseline = names == [a.baseline] or (together and labels == [a.baseline])
         return Entry("baseline") if baseline else dash("this study lacks what it is trained with")
     compared = [(label, a.comparisons[cell, label]) for label in found]
     text = joined(
