@@ -6,6 +6,7 @@ Which loss for your data? All losses that fit race; those shown to be worse are 
   task=NAME               what they are for, where their layout does not say
   budget=1h               time on this machine (20m, 300s), or runs=500; more of it later goes on from there
   losses=[focal,dice]     race these alone (default: every loss that the task can train)
+  losses.boxes=[giou,iou] in a task with several losses: race these in one role; the others keep theirs (loss.classes=focal)
   model=NAME              and any other setting of conf/run.yaml: trainer.epochs=30
   metric=test.top1        what is compared (default: the task's first metric), margin=0.005: what is too small to matter
   max_seeds=30            seeds at most
@@ -91,7 +92,7 @@ def read(given: Sequence[str]) -> Asked:
 
     of_sweep = [entry for entry in given if entry.startswith(OF_SWEEP)]
     pairs = dict(plan.parsed(entry) for entry in given if entry not in of_sweep)
-    own = {key: pairs.pop(key) for key in OWN if key in pairs}
+    own = {key: pairs.pop(key) for key in (*OWN, *_of_roles(pairs)) if key in pairs}
     base = {key.removeprefix("base."): value for key, value in pairs.items()}
     options, budget = compose.compose_run(of_sweep).config, _budget(own)
     base |= {key: options[key] for key in ("device", "threads") if any(e.startswith(f"{key}=") for e in of_sweep)}
@@ -103,8 +104,9 @@ def read(given: Sequence[str]) -> Asked:
         composed = _composed(base, of_data)
     known = told(loaded(composed.config))
     task = composed.choices["task"]
-    losses, left_out = _losses(task, own.get("losses"), composed)
-    study = _study(given, own, base, composed, losses)
+    role = _role(task, own, composed)
+    losses, left_out = _losses(task, role, own.get(role.replace("loss", "losses", 1)), composed)
+    study = _study(given, own, base, composed, {role: losses})
     schema.check_study("choose", _as_file(study))
     return Asked(study, options, budget, (*known.facts, *left_out), known.warnings)
 
@@ -146,16 +148,36 @@ def _budget(own: Mapping[str, Any]) -> Budget:
     return Budget(float(found[1]) * UNITS[found[2]], math.inf if runs is None else float(runs))
 
 
-def _losses(task: str, given: object, composed: compose.Composed) -> tuple[list[str], list[str]]:
+def _of_roles(pairs: Mapping[str, Any]) -> list[str]:
+    return [key for key in pairs if key.startswith("losses.")]
+
+
+def _role(task: str, own: Mapping[str, Any], composed: compose.Composed) -> str:
+    """Return the axis along which losses race: ``loss``, or ``loss.ROLE`` in a task with several.
+
+    Raises:
+        UsageError: it is not clear which role, or there is none of that name.
+    """
+    known = [key for key in composed.choices if key.startswith("loss.")]
+    asked = [key.replace("losses", "loss", 1) for key in _of_roles(own)]
+    if not known:
+        if asked:
+            raise UsageError(f"the task {task} has one loss: write losses=[...], not {_of_roles(own)[0]}.")
+        return "loss"
+    if len(asked) != 1 or asked[0] not in known or "losses" in own:
+        which = joined([f"{key.replace('loss', 'losses', 1)}=[...]" for key in known], "or")
+        raise UsageError(
+            f"task={task} adds up losses of several roles, and one of them can race at a time: give {which} with the "
+            f"losses to compare; the others keep theirs ({known[-1]}={composed.choices[known[-1]]})."
+        )
+    return asked[0]
+
+
+def _losses(task: str, role: str, given: object, composed: compose.Composed) -> tuple[list[str], list[str]]:
     """Return the losses that race, the task's own first, and sentences on those that do not."""
     from harness.catalogue import entries
 
-    own = composed.choices["loss"]
-    if any(key.startswith("loss.") for key in composed.choices):
-        raise UsageError(
-            f"task={task} adds up losses of several roles, which cannot race yet: use a study instead, as "
-            "docs/own-data.md does for boxes."
-        )
+    own = composed.choices[role]
     if given is not None:
         if not isinstance(given, list) or not given:
             raise UsageError(f"losses={given} is no list of losses: write losses=[cross_entropy,focal].")
@@ -189,7 +211,7 @@ def _distinct(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def _study(
-    given: Sequence[str], own: Mapping[str, Any], base: dict[str, Any], composed: compose.Composed, losses: list[str]
+    given: Sequence[str], own: Mapping[str, Any], base: dict[str, Any], composed: compose.Composed, raced: dict[str, list[str]]
 ) -> Study:
     from hydra.utils import get_class
 
@@ -204,8 +226,8 @@ def _study(
     return Study(
         name=plan.checked_name(str(own["name"])) if "name" in own else default,
         question=f"Which loss should {composed.choices['model']} be trained with on {data}?",
-        axes={"loss": losses, "seed": list(range(1, most + 1))},
-        baseline=composed.choices["loss"],
+        axes={**raced, "seed": list(range(1, most + 1))},
+        baseline=composed.choices[next(iter(raced))],
         metric=str(own.get("metric", f"test.{metrics[0].key}")),
         margin=own.get("margin", 0.005),
         track="lr",
@@ -258,8 +280,13 @@ def _race_and_report(asked: Asked) -> int:
     return 0
 
 
+def _raced(study: Study) -> tuple[str, list[str]]:
+    """Return what the losses of a race are values of, ``loss`` or ``loss.ROLE``, and the losses."""
+    return next((key, list(values)) for key, values in study.axes.items() if key != "seed")
+
+
 def _undecided(ended: Ended, study: Study) -> str:
-    raced = len(study.axes["loss"]) - len(ended.refused)
+    raced = len(_raced(study)[1]) - len(ended.refused)
     return (
         f"Nothing is decided yet: {count(raced, 'loss', 'losses')} need about {LEAST_RUNS * raced} runs before the "
         f"first judgement, and {ended.runs} are made. Give a larger budget, and the same command goes on; or fewer "
@@ -294,7 +321,7 @@ def answer(a: Analysis, ended: Ended, study: Study) -> list[str]:
     cell = a.cells[0]
     found = of_cell(a, cell)
     left, out = [each for each in found if each.open], [each for each in found if not each.open]
-    raced = len(study.axes["loss"]) - len(ended.refused)
+    raced = len(_raced(study)[1]) - len(ended.refused)
     cost = f"{count(ended.runs, 'run')}, {ended.seconds / 60:.1f} minutes"
     lines = ["", f"Which loss? ({a.metric.title}, {cost}, {_why(ended)})", ""]
     lines.append(_sentence(a, left, raced, alike=equivalent(found, a.margin)))
@@ -386,7 +413,7 @@ def _beaten(a: Analysis, out: Sequence[Standing]) -> str:
 def _troubles(a: Analysis, ended: Ended, study: Study, compared: set[str]) -> list[str]:
     """Return what became of losses that could not be compared, or not in every run."""
     lines = [f"Left out: {name}: {why}" for name, why in sorted(ended.refused.items())]
-    for label in study.axes["loss"]:
+    for label in _raced(study)[1]:
         outcome = a.outcomes.get((a.cells[0], label))
         if label in ended.refused or outcome is None:
             continue
@@ -409,10 +436,11 @@ def write_choice(a: Analysis, study: Study, file: Path, say: Callable[[str], Non
         return
     best = left[0].label
     rates = a.measured(a.outcomes[a.cells[0], best], "lr").dropna()
-    chosen = {**study.base, "loss": best, "optimizer.lr": float(rates.iloc[-1])}
+    chosen = {**study.base, _raced(study)[0]: best, "optimizer.lr": float(rates.iloc[-1])}
     chosen.pop("dataset.split", None)
-    groups = {key: value for key, value in chosen.items() if key in compose.GROUPS}
-    content: dict[str, Any] = {"defaults": ["run", *({f"override /{k}": v} for k, v in groups.items()), "_self_"]}
+    groups = {key: value for key, value in chosen.items() if key in {*compose.GROUPS, *compose.roles()}}
+    overriding = ({f"override /{compose.for_hydra([k])[0]}": v} for k, v in groups.items())
+    content: dict[str, Any] = {"defaults": ["run", *overriding, "_self_"]}
     for path, value in chosen.items():
         if path not in groups:
             *parts, last = path.split(".")

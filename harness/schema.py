@@ -197,7 +197,11 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
         }
         for name in ("table", "labelled_table")
     },
-    **{("model", name): BY_NAME for name in ("timm", "torchvision", "smp", "torchvision_segmentation", "own")},
+    **{
+        ("model", name): BY_NAME
+        for name in ("timm", "torchvision", "smp", "torchvision_segmentation", "torchvision_detector", "own")
+    },
+    ("model", "timm_detector"): BY_NAME | {"cells": Annotated[list[Count], Field(min_length=1)] | None},
     ("dataset", "images"): {
         "size": SizeOrNull,
         "range": RangeOrNull,

@@ -61,6 +61,17 @@ BUILT: dict[Key, Built] = {
         classes=21,
     ),
     ("DPT", "82"): Built("model=smp model.arch=dpt model.encoder=tu-vit_base_patch16_224.augreg_in21k", classes=21),
+    ("RetinaNet", "58"): Built(
+        "task=detection model=torchvision_detector model.name=retinanet_resnet50_fpn",
+        classes=80,
+        remark="one box for each cell in place of nine anchors",
+    ),
+    ("EfficentDet", "57"): Built(
+        "task=detection model=timm_detector model.name=efficientnet_b0",
+        classes=80,
+        remark="its backbone under a plain feature pyramid",
+        whole=False,
+    ),
     ("DNN", "148"): Built("model=mlp", TABLE, 1, "two hidden layers of 256"),
     ("MViT", "62"): Built(
         "model=timm model.name=mvitv2_tiny",
@@ -84,12 +95,14 @@ METHODS: dict[Key, str] = {
     ("Wang et al.", "44,45"): "losses: `focal`, `eiou`",
 }
 """What the tables list that is no architecture."""
-NO_SEAM = "torchvision has it, but with its losses inside the model, where no other could take their place"
+NO_SEAM = (
+    "torchvision has it, but what its losses see is chosen within the model, stage by stage, where no other loss could "
+    "take their place"
+)
 REASONS: dict[Key, str] = {
     ("FastR-CNN", "46"): NO_SEAM,
     ("FasterR-CNN", "47"): NO_SEAM,
     ("SSD", "48"): NO_SEAM,
-    ("RetinaNet", "58"): NO_SEAM,
     ("Video-Swin-Tr", "64"): "torchvision has it; no task has video",
     ("Attention-Unet", "78"): "none of the three libraries has its attention gates",
     ("XGBoost", "149"): "trees, which no gradient of a loss of ours trains",
@@ -158,7 +171,9 @@ def parameters(built: Built) -> int:
 
     config = compose.compose_run(shlex.split(built.command)).config["model"]
     torch.manual_seed(0)
-    model = heads.build(config, built.inputs, {"class_logits": built.classes})
+    boxes = built.command.startswith("task=detection")
+    outputs = {"objects": built.classes, "sides": 4} if boxes else {"class_logits": built.classes}
+    model = heads.build(config, built.inputs, outputs)
     return sum(parameter.numel() for parameter in model.parameters())
 
 

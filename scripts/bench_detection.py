@@ -106,9 +106,9 @@ def main(repeats: int = 2) -> None:
     for model in MODELS:
         spec = spec_of(compose.compose_run(["task=detection", f"model={model}"]).config)
         pair = turns(loop_of(spec), loop_of(spec))
-        sides = ([1000 * seconds for seconds in side] for side in paired(*pair, PAIRS * repeats))
+        mine, theirs = ([1000 * seconds for seconds in side] for side in paired(*pair, PAIRS * repeats))
         what = f"step of {model}, batch {spec.trainer['batch_size']}, {spec.device}: harness / by hand"
-        found = dataclasses.asdict(row("detection", what, *sides, "ms", "<= 1.02"))
+        found = dataclasses.asdict(row("detection", what, mine, theirs, "ms", "<= 1.02"))
         print("  ".join(f"{k} {v:.3f}" if isinstance(v, float) else str(v) for k, v in found.items()), flush=True)
 
 

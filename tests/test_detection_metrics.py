@@ -233,7 +233,8 @@ def test_the_area_under_a_curve_by_hand():
     curve = Curve.of(np.array([True, False, True, True, False]), np.ones(5, bool), 4)
     assert curve.area() == pytest.approx((1 + 0.75 + 0.75) / 4)
     assert curve.read(np.array([0.25, 0.5, 0.76])) == pytest.approx((1 + 0.75 + 0) / 3)
-    assert Curve.of(*np.zeros((2, 0), bool), 3).area() == 0
+    nothing = np.zeros(0, bool)
+    assert Curve.of(nothing, nothing, 3).area() == 0
 
 
 # ---------------------------------------------------------------- errors

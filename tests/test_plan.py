@@ -324,3 +324,10 @@ def test_exclude_can_drop_seeds_of_a_cell_controls_included():
         exclude=[{"model": "mlp", "seed": [2]}], controls={"baseline_repeat": True, "negative_control": None}
     )
     assert {(r.setting.choices["model"], r.pair_seed) for r in runs} == {("cnn_micro", 1), ("cnn_micro", 2), ("mlp", 1)}
+
+
+def test_models_of_a_library_are_called_by_their_name():
+    axes = {"model": ["timm"], "model.name": ["resnet18", "resnet34"], "loss": ["cross_entropy"], "seed": [1, 2]}
+    runs = planned(axes=axes, exclude=[{"model": "timm", "model.name": "resnet34", "seed": 2}])
+    found = [(run.setting.choices["model"], run.seed) for run in runs]
+    assert found == [("resnet18 (timm)", 1), ("resnet34 (timm)", 1), ("resnet18 (timm)", 2)]

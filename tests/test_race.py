@@ -207,6 +207,15 @@ def test_a_race_has_an_address_that_its_budget_does_not_change():
     assert choose.read(["dataset=digits", "losses=[brier]", "runs=9"]).study.name != names[0]
 
 
+def test_losses_of_one_role_race_while_the_others_keep_theirs():
+    few = ["dataset.train_size=8", "dataset.valid_size=4", "dataset.test_size=4", "dataset.size=[32,32]", "runs=9"]
+    study = choose.read(["task=detection", "losses.boxes=[diou]", "loss.classes=focal_ovr", *few]).study
+    settings = plan.settings(study)
+    assert {setting.label for setting in settings} == {"giou", "diou"}
+    assert {setting.choices["loss"] for setting in settings} == {"focal_ovr + giou", "focal_ovr + diou"}
+    assert study.baseline == "giou"
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
@@ -217,7 +226,9 @@ def test_a_race_has_an_address_that_its_budget_does_not_change():
         (["dataset=digits", "losses=[focall]", "runs=9"], "did you mean focal"),
         (["dataset=digits", "losses=[focal]", "runs=9", "max_seeds=1"], "too few"),
         (["losses=[focal]", "runs=9"], "data=PATH"),
-        (["task=detection", "runs=9"], "several roles"),
+        (["task=detection", "runs=9"], "give losses.classes=[...] or losses.boxes=[...]"),
+        (["task=detection", "losses.masks=[dice]", "runs=9"], "give losses.classes"),
+        (["dataset=digits", "losses.boxes=[giou]", "runs=9"], "has one loss"),
         (["dataset=digits", "losses=[focal]", "runs=9", "margin=wide"], "margin"),
     ],
 )

@@ -105,27 +105,6 @@ def turn_between(first: Tensor, second: Tensor) -> Tensor:
     return torch.asin((first - second).sin().abs().clamp_max(1)).rad2deg()
 
 
-def suppressed(boxes: Tensor, groups: Tensor, there: Tensor, overlap: float) -> Tensor:
-    """Return which boxes are left (N, D), bool, after those that overlap a more certain one of their group are dropped.
-
-    Args:
-        boxes: rotated boxes (N, D, 5), in each image in descending order of their scores.
-        groups: of each, such as its class, (N, D): boxes of different groups may overlap.
-        there: which of them are boxes, bool (N, D).
-        overlap: intersection over union above which a box is dropped.
-    """
-    radius = torch.linalg.vector_norm(boxes[..., 2:4], dim=2) / 2
-    near = torch.cdist(boxes[..., :2], boxes[..., :2]) < radius.unsqueeze(2) + radius.unsqueeze(1)
-    near &= (groups.unsqueeze(2) == groups.unsqueeze(1)) & there.unsqueeze(2) & there.unsqueeze(1)
-    image, one, other = near.triu(1).nonzero(as_tuple=True)  # of the others the overlap is 0, or nobody asks
-    drops = torch.zeros_like(near)
-    drops[image, one, other] = rotated_iou(boxes[image, one], boxes[image, other]) > overlap
-    kept = there.clone()
-    for each in range(boxes.shape[1] - 1):
-        kept &= ~(drops[:, each] & kept[:, each, None])
-    return kept
-
-
 ROTATED_BOXES = Shape(shared_area, area)
 """Boxes (P, 5): centre x and y, width, height, angle."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -13,10 +13,11 @@ from torch.nn import functional
 
 from datasets.decoded import in_memory
 from harness.errors import UsageError
-from harness.metrics.rotated import ROTATED, RotatedMetrics, hulls, rotated_iou, suppressed
-from harness.tasks import Batch, Lazy, Predict, Seeds, Setup, Shift, Spec
+from harness.metrics.rotated import ROTATED, RotatedMetrics, hulls, rotated_iou
+from harness.tasks import Batch, Lazy, Predict, Setup, Shift, Spec
 from harness.tasks.assignment import Cells
 from harness.tasks.detection import CERTAIN, KEPT, PRIOR, Detection, Maps
+from harness.tasks.suppression import undropped
 from losses.kinds import Pair, Pairs
 from losses.loss import Link
 
@@ -64,16 +65,6 @@ class RotatedDetection(Detection):
             return super().statistic(name)
         targets = in_memory(self.splits.train.targets).flatten(0, 1)
         return float(targets[targets[:, 5] >= 0, 2:4].double().prod(1).sqrt().mean())
-
-    def epoch(self, seeds: Seeds, first: int = 0) -> Iterator[Batch]:
-        """Yield images and their boxes in a new order, contrast and brightness changed."""
-        generator = torch.Generator().manual_seed(seeds.augment)
-        tint = float(self.augment.get("colour") or 0) * (
-            2 * torch.rand(len(self.splits.train), 2, 1, 1, 1, generator=generator) - 1
-        ).to(self.device)
-        for rows, images, targets in self.shuffled(seeds.order, first):
-            contrast, brightness = tint[rows].unbind(1)
-            yield Batch((torch.addcmul(brightness, self.ready(images), 1 + contrast),), targets)
 
     # ------------------------------------------------------------------ cells and boxes
 
@@ -127,11 +118,12 @@ class RotatedDetection(Detection):
         """
         logits, boxes, _ = self.turned(outputs)
         scores, place = probabilities(logits, link).flatten(1).topk(min(KEPT, logits[0].numel()))
-        most = max(1, int((scores > CERTAIN).sum(1).max()))
-        scores, place = scores[:, :most], place[:, :most]
+        certain = scores > CERTAIN
+        width = max(1, int(certain.sum(1).max()))
+        scores, place, certain = scores[:, :width], place[:, :width], certain[:, :width]
         labels = place % self.classes
         boxes = boxes.gather(1, (place // self.classes).unsqueeze(2).expand(-1, -1, 5))
-        return boxes, scores, torch.where(suppressed(boxes, labels, scores > CERTAIN, self.nms), labels, -1)
+        return boxes, scores, torch.where(survivors(boxes, labels, certain, self.nms), labels, -1)
 
     def evaluate(self, predict: Predict, split: str, shift: Shift | None = None) -> dict[str, Any]:
         """Return what `RotatedMetrics` finds for a split, and the scores of every image in the test."""
@@ -158,6 +150,24 @@ class RotatedDetection(Detection):
         down = torch.tensor([-0.5, -0.5, 0.5, 0.5], device=boxes.device) * height
         cos, sin = angle.cos(), angle.sin()
         return torch.stack([x + across * cos - down * sin, y + across * sin + down * cos], -1)
+
+
+def survivors(boxes: Tensor, labels: Tensor, there: Tensor, overlap: float) -> Tensor:
+    """Return which detections are left after those that overlap a more certain one of their class are dropped (N,D).
+
+    Args:
+        boxes: rotated ones (N,D,5), in each image in descending order of their scores.
+        labels: their classes, (N,D).
+        there: which of them are detections, bool (N,D).
+        overlap: intersection over union above which a detection is dropped, above 0.
+    """
+    radius = torch.linalg.vector_norm(boxes[..., 2:4], dim=2) / 2
+    near = torch.cdist(boxes[..., :2], boxes[..., :2]) < radius.unsqueeze(2) + radius.unsqueeze(1)
+    near &= (labels.unsqueeze(2) == labels.unsqueeze(1)) & there.unsqueeze(2) & there.unsqueeze(1)
+    image, one, other = near.triu(1).nonzero(as_tuple=True)  # only these can overlap
+    drops = torch.zeros_like(near)
+    drops[image, one, other] = rotated_iou(boxes[image, one], boxes[image, other]) > overlap
+    return undropped(drops, there)
 
 
 def with_background(scores: Tensor, there: Tensor, label: Tensor) -> Pair:

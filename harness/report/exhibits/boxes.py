@@ -28,8 +28,8 @@ from harness.text import DASH, number, slug
 PRINTED = ROOT / "results" / "published" / "survey_taxonomy.csv"
 CHAPTER = "3.2"
 """The survey's section of losses of boxes, all of which are listed."""
-SEATED = ("{}", "binary_{}")
-"""How a loss of the taxonomy is named in the seat of a detector: focal loss there is that of two classes."""
+SEATED = {"focal": "binary_focal"}
+"""Losses that have another name in a seat of a detector: every class of its own, present or not."""
 FINER = ("test.ap75", "test.matched_iou")
 """What is shown beside the study's metric: both tell losses of boxes apart by how tightly these fit."""
 KINDS = {
@@ -64,12 +64,12 @@ def label_in_seat(a: Analysis, name: str) -> str:
     where it is one of its losses; empty where there is none.
     """
     base = a.seats.get(a.baseline, {})
-    wanted = [pattern.format(name) for pattern in SEATED]
-    if set(wanted) & set(base.values()):
+    wanted = SEATED.get(name, name)
+    if wanted in base.values():
         return a.baseline
     for label, seated in a.seats.items():
         own = seats.changed(seated, base)
-        if len(own) == 1 and set(own.values()) & set(wanted) and not seats.settings(label, list(seated)):
+        if list(own.values()) == [wanted] and not seats.settings(label, list(seated)):
             return label
     return ""
 
@@ -95,8 +95,8 @@ def _taxonomy(a: Analysis) -> Table:
             rows.append(_row(a, line, name, label, finer))
     caption = (
         f"Difference from {a.reference} ({a.metric.difference_unit}): in {a.metric.title} with "
-        f"{simultaneous(len(a.challengers))} and its verdict as a mark; in the others seed by seed, with 95 % "
-        "intervals over seeds that are corrected for nothing and have no verdict. A dash says on hover why it is one."
+        f"{simultaneous(len(a.challengers))}, the verdict on hover; in the others seed by seed, with 95 % intervals "
+        "over seeds, which are corrected for nothing and have no verdict. A dash says on hover why it is one."
     )
     return Table("boxes", "Losses of a detector, one by one", tuple(columns), tuple(rows), caption)
 

@@ -11,6 +11,7 @@ from harness.analysis.cells import Analysis, Cell
 from harness.analysis.frames import column, where
 from harness.compose import option, options
 from harness.paths import ROOT
+from harness.report.exhibits.boxes import SEATED, label_in_seat
 from harness.report.exhibits.taxonomy import labels_of, lifted
 from harness.report.items import Column, Entry, Prose, Row, Section, Table
 from harness.report.sections.common import TONES, dash
@@ -90,7 +91,8 @@ def _entry(a: Analysis, cell: Cell, line: dict[str, str]) -> Entry:
     found = [label for label in labels if label != a.baseline and (cell, label) in a.comparisons]
     found = [label for label in found if a.comparisons[cell, label].n]
     if not found:
-        return Entry("baseline") if names == [a.baseline] else dash("this study lacks what it is trained with")
+        baseline = names == [a.baseline] or labels == [a.baseline]
+        return Entry("baseline") if baseline else dash("this study lacks what it is trained with")
     compared = [(label, a.comparisons[cell, label]) for label in found]
     text = joined(
         f"{a.display(label)} {a.metric.number(c.difference, sign=True)}, {c.verdict}" for label, c in compared
@@ -107,12 +109,23 @@ def labels_for(a: Analysis, line: dict[str, str]) -> tuple[list[str], bool]:
     Losses printed with "or" are alternatives, so each stands for itself; others are trained together: a loss of this
     study that is the sum of just these stands for them, and where there is none each of them alone, which is a part.
     """
+    if a.seats:
+        return _seated(a, line["losses"].split())
     names = [OTHERWISE.get(name, name) if name not in a.labels else name for name in line["losses"].split()]
     alone = labels_of(a, names)
     if len(names) < 2 or " or " in line["printed"].lower():
         return alone, True
     sums = [label for label in a.labels if _is_sum(label, names)]
     return (sums, True) if sums else (alone, False)
+
+
+def _seated(a: Analysis, names: list[str]) -> tuple[list[str], bool]:
+    """Return the same of a task with seats: the label that has just these losses in them, or one for each of them."""
+    wanted = {SEATED.get(name, name) for name in names}
+    if whole := [label for label, seated in a.seats.items() if set(seated.values()) == wanted]:
+        return whole, True
+    alone = dict.fromkeys(label for name in names if (label := label_in_seat(a, name)))
+    return list(alone), len(wanted) == 1
 
 
 def _is_sum(label: str, names: list[str]) -> bool:

@@ -24,19 +24,20 @@ def section(a: Analysis) -> Section:
         return Section("exhibit-seats", title, (Prose((text,)),))
     both = [label for label in a.seats if len(_own(a, label)) > 1]
     first, second = a.varied_seats[:2]
-    intro = (
-        f"Mean {a.metric.title} by the loss of {first} (rows) and of {second} (columns). Where a pair differs from "
-        f"{a.reference} in both, its entry says in brackets what the two do together beyond what each does alone, seed "
-        "by seed (the interaction), and whether that adds up: lies within the margin."
-    )
     if not both:
-        intro = (
-            f"Mean {a.metric.title} by the loss of {first} (rows) and of {second} (columns). Every loss was changed in "
-            "one seat at a time, so only one row and one column are filled: nothing is known of pairs, and a best loss "
-            "of each need not make the best pair. A pair is tried by, for example, "
-            f"include=[{{loss.{first}: A, loss.{second}: B}}]."
+        text = (
+            "Every loss was changed in one seat at a time, so nothing is known of pairs: the best loss of each seat "
+            "need not make the best pair. One is tried with, for example, "
+            f"'include=[{{loss.{first}: A, loss.{second}: B}}]'."
         )
-    items: list[Item] = [Prose((intro,)), *(_table(a, cell, first, second, len(both)) for cell in a.cells)]
+        return Section("exhibit-seats", title, (Prose((text,)),))
+    intro = (
+        f"Mean {a.metric.title} by the loss of {first} (rows) and of {second} (columns), of the losses that were tried "
+        f"in pairs. Where a pair differs from {a.reference} in both seats, its entry says in brackets what the two do "
+        "together beyond what each does alone, seed by seed (the interaction), and whether the two add up: that is, "
+        "whether the interaction lies within the margin.",
+    )
+    items: list[Item] = [Prose(intro), *(_table(a, cell, first, second, both) for cell in a.cells)]
     return Section("exhibit-seats", title, tuple(items))
 
 
@@ -53,9 +54,11 @@ def _placed(a: Analysis, first: str, second: str) -> dict[tuple[str, str], str]:
     return {(a.seats[label][first], a.seats[label][second]): label for label in plain}
 
 
-def _table(a: Analysis, cell: Cell, first: str, second: str, family: int) -> Table:
-    placed, base = _placed(a, first, second), a.seats[a.baseline]
-    order = {seat: list(dict.fromkeys([base[seat], *(a.seats[x][seat] for x in a.seats)])) for seat in (first, second)}
+def _table(a: Analysis, cell: Cell, first: str, second: str, both: list[str]) -> Table:
+    placed, base, family = _placed(a, first, second), a.seats[a.baseline], len(both)
+    order = {
+        seat: list(dict.fromkeys([base[seat], *(a.seats[label][seat] for label in both)])) for seat in (first, second)
+    }
     columns = [Column("first", first), *(Column(name, name, "number") for name in order[second])]
     rows = []
     for row in order[first]:

@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 
 from harness.report.figures import STYLE, WIDTH
+from harness.text import count
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 MOST = 8  # losses side by side in a figure
@@ -37,7 +38,7 @@ class Found(NamedTuple):
 
     def __str__(self) -> str:
         """Say it in words."""
-        return f"{self.drawn} boxes, {self.right} right, for {self.objects} objects"
+        return f"{count(self.drawn, 'box', 'boxes')}, {self.right} right, for {count(self.objects, 'object')}"
 
 
 def tally(kept: Arrays) -> Found:
@@ -78,8 +79,9 @@ def draw(kept: Mapping[str, Arrays], names: Sequence[str]) -> Drawing:
     height, width = images.shape[2:]
     wide = min(1.6, PAGE / len(titles))
     high = wide * height / width
-    above, below = 0.2 + 0.062 * max(map(len, titles)), 0.3
-    across = max(WIDTH, wide * len(titles) + 0.058 * len(titles[-1]))
+    above, below = 0.15 + 0.034 * max(map(len, titles)), 0.3  # room for titles that stand askew
+    beside = max(0.05, *(0.047 * len(title) - wide * (i + 0.6) for i, title in enumerate(reversed(titles))))
+    across = max(WIDTH, wide * len(titles) + beside)
     with mpl.rc_context(STYLE):
         figure = Drawing(figsize=(across, high * len(images) + above + below))
         tall = figure.get_figheight()

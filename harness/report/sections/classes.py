@@ -32,7 +32,7 @@ def _table(a: Analysis, cell: Cell) -> Table | None:
     scores = {label: found for label in a.labels if (found := _scores(a, a.outcomes.get((cell, label)))) is not None}
     if not scores:
         return None
-    names = _names(a, cell, max(found.shape[1] for found in scores.values()))
+    names = class_names(a, cell, max(found.shape[1] for found in scores.values()))
     if len(names) > MOST:
         return None
     columns = (Column("loss", "loss"), *(Column(f"class_{k}", name, "number") for k, name in enumerate(names)))
@@ -60,7 +60,8 @@ def _scores(a: Analysis, outcome: Outcome | None) -> pd.DataFrame | None:
     return pd.DataFrame.from_dict(scores, orient="index") if scores else None
 
 
-def _names(a: Analysis, cell: Cell, classes: int) -> list[str]:
+def class_names(a: Analysis, cell: Cell, classes: int) -> list[str]:
+    """Return the names of the classes in a cell, or their numbers where the records have none."""
     for text in column(where(a.main, cell=cell.values), "data.classes"):
         if isinstance(text, str) and text.startswith("["):
             return json.loads(text)

@@ -21,9 +21,10 @@ from harness.report.sections.common import (
     loss_filters,
     number_entry,
 )
-from harness.text import joined, number
+from harness.text import count, joined, number
 
 UNSTEADY = 1.25  # greatest over least step time of one and the same setting
+SHOWN = 12  # other metrics that a table can hold; CSV has all
 
 
 def section(a: Analysis) -> Section:
@@ -184,8 +185,9 @@ def _metrics_table(a: Analysis) -> Table:
             f"{metric.title} ({metric.unit})" if metric.unit else metric.title,
             "number",
             "higher is better" if metric.higher_is_better else "lower is better",
+            detail=number >= SHOWN,
         )
-        for metric in metrics
+        for number, metric in enumerate(metrics)
     ]
     table_rows = []
     for outcome in a.outcomes.values():
@@ -198,6 +200,8 @@ def _metrics_table(a: Analysis) -> Table:
         "undefined for this loss (its scores are not probabilities), or was not recorded. No verdicts are given, "
         "because these metrics were not declared as the study's."
     )
+    if hidden := metrics[SHOWN:]:
+        caption += f" The CSV beside this page has {count(len(hidden), 'metric')} more."
     head = (Column("cell", "cell"), Column("loss", "loss"), Column("n", "n", "number", "completed runs"))
     return Table("metrics", "Other metrics", (*head, *columns), tuple(table_rows), caption)
 
