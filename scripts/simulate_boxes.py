@@ -2,7 +2,7 @@
 
 ``python -m scripts.simulate_boxes`` moves 1,715,000 boxes to their targets by gradient descent, 200 steps with each
 loss, prints a table, and writes results/measured/box_simulation.csv (how far from their targets they end),
-box_simulation_curves.csv (after every step) and box_simulation_map.npz (for every starting point). docs/simulation.md
+box_simulation_curves.csv.gz (after every step) and box_simulation_map.npz (for every starting point). docs/simulation.md
 has the protocol and what was found. Three panels:
 
 - true: the losses of this project, with their gradients;
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gzip
 import io
 import json
 import shutil
@@ -228,7 +229,8 @@ def collect(folder: Path, number: int, out: Path) -> pd.DataFrame:
     if rows:
         write_text(out, table.to_csv(index=False, float_format="%.6g"))
         text = pd.concat(curves).to_csv(index=False, float_format="%.4g")
-        write_text(out.with_name(f"{out.stem}_curves.csv"), text)
+        with whole(out.with_name(f"{out.stem}_curves.csv.gz")) as file:
+            file.write(gzip.compress(text.encode(), mtime=0))
         memory = io.BytesIO()
         np.savez_compressed(memory, **maps)
         with whole(out.with_name(f"{out.stem}_map.npz")) as file:

@@ -181,7 +181,7 @@ def test_it_goes_on_where_it_was(short, monkeypatch, capsys):
     assert carried == ["giou"]
     same = ["label", "mean", "median", "p99", "summed"]
     pd.testing.assert_frame_equal(pd.read_csv(table)[same], pd.read_csv(pd.io.common.BytesIO(first))[same])
-    curves = pd.read_csv(table.with_name("box_simulation_curves.csv"))
+    curves = pd.read_csv(table.with_name("box_simulation_curves.csv.gz"))
     assert len(curves) == 2 * 11
     with np.load(table.with_name("box_simulation_map.npz")) as maps:
         assert maps["true giou"].shape == (1,)

@@ -53,8 +53,8 @@ def section(a: Analysis) -> Section:
         MEASURED / "box_simulation.csv", keep_default_na=False, na_values={"half_after": "", "tried": ""}
     )
     items: list[Item] = [Prose((*_intro(table),))]
-    if (MEASURED / "box_simulation_curves.csv").exists():
-        items.append(_curves(pd.read_csv(MEASURED / "box_simulation_curves.csv")))
+    if (MEASURED / "box_simulation_curves.csv.gz").exists():
+        items.append(_curves(pd.read_csv(MEASURED / "box_simulation_curves.csv.gz")))
     if (MEASURED / "box_simulation_map.npz").exists():
         items += _maps()
     items += [_table(panel, rows) for panel in PANELS if len(rows := table[table["panel"] == panel])]
