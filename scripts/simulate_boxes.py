@@ -2,7 +2,7 @@
 
 ``python -m scripts.simulate_boxes`` moves 1,715,000 boxes to their targets by gradient descent, 200 steps with each
 loss, prints a table, and writes results/measured/box_simulation.csv (how far from their targets they end),
-box_simulation_curves.csv.gz (after every step) and box_simulation_map.npz (for every starting point). docs/simulation.md
+box_simulation_curves.csv.gz (after every step) and box_simulation_map.npz (for every point). docs/simulation.md
 has the protocol and what was found. Three panels:
 
 - true: the losses of this project, with their gradients;
