@@ -37,6 +37,7 @@ CountOrNull = Count | None
 TextOrNull = Text | None
 AmountOrNull = Amount | None
 PositiveOrNull = Positive | None
+CellsOrNull = Annotated[list[Count], Field(min_length=1)] | None
 SizeOrNull = Size | None
 TwoShares = Annotated[list[SomeShare], Field(min_length=2, max_length=2)]
 RangeOrNull = Annotated[list[Number], Field(min_length=2, max_length=2)] | None
@@ -201,7 +202,7 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
         ("model", name): BY_NAME
         for name in ("timm", "torchvision", "smp", "torchvision_segmentation", "torchvision_detector", "own")
     },
-    ("model", "timm_detector"): BY_NAME | {"cells": Annotated[list[Count], Field(min_length=1)] | None},
+    ("model", "timm_detector"): BY_NAME | {"cells": CellsOrNull},
     ("dataset", "images"): {
         "size": SizeOrNull,
         "range": RangeOrNull,
