@@ -93,7 +93,8 @@ def main():
     from harness.tracking import dashboard
     from harness.training import job
 
-    sweep.get_class = lambda target: InThisProcess
+    real = sweep.get_class
+    sweep.get_class = lambda target: InThisProcess if target.startswith("harness.engines.") else real(target)
     job.carry_out = tracking.LiveMirror = begun
     dashboard.subprocess = types.SimpleNamespace(Popen=begun)
     sys.argv[0] = "refusals"

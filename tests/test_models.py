@@ -14,7 +14,14 @@ from harness.models.vit import ConvStem
 FOLDER = Path(__file__).resolve().parents[1] / "conf" / "model"
 ALL = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 BODIES = ("cnn", "convnext", "mlp", "resnet", "vit")  # modules with models that classify whole images
-BY_NAME = ("own", "smp", "timm", "torchvision", "torchvision_segmentation")  # a name or a builder is given
+BY_NAME = (
+    "own",
+    "smp",
+    "timm",
+    "timm_detector",
+    "torchvision",
+    "torchvision_segmentation",
+)  # a name or a builder is given
 TARGETS = {name: OmegaConf.to_container(OmegaConf.load(FOLDER / f"{name}.yaml"))["_target_"] for name in ALL}
 NAMES = [name for name in ALL if name not in BY_NAME and TARGETS[name].split(".")[-2] in BODIES]
 # millions of parameters with ten classes on 32x32x3: at least, at most
