@@ -106,6 +106,33 @@ def test_an_edit_that_changes_nothing_keeps_the_keys(published, edited):
     assert confirm("tiny", 2, OPTIONS, published).today == 8, "once is enough"
 
 
+def test_a_second_edit_is_confirmed_as_the_first_was(published, edited, monkeypatch):
+    assert confirm("tiny", 2, OPTIONS, published).confirmed == 8
+    edit(monkeypatch, "harness.tasks")
+    found = confirm("tiny", 2, OPTIONS, published)
+    assert (found.today, found.confirmed, found.left) == (0, 8, {})
+    now, before = keys_today(published)
+    assert now == before
+
+
+def test_a_run_without_stress_is_none_of_one_with_it():
+    study = dataclasses.replace(tiny(), base={**tiny().base, "stress": "label_noise"})
+    study = dataclasses.replace(study, axes={"stress.rate": [0, 0.4], **study.axes}, track="fixed")
+    settings = plan.settings(study)
+    rows = [
+        {
+            **records.flat({"config": dict(setting.spec.content)}),
+            "label": setting.label,
+            "setting": setting_hash(setting.spec),
+        }
+        for setting in settings
+    ]
+    planned = confirming._planned(study, rows)
+    assert {row["setting"] for row in rows} == planned.keys()
+    for setting in settings:
+        assert planned[setting_hash(setting.spec)].spec.stress == setting.spec.stress
+
+
 def changed(published, column, change):
     """Replace the evidence by some with another number in every row."""
     study = records.load_published(published / "measured" / "tiny.csv")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import behaviour, compose, hardware, journal, plan, records
 from harness.address import Addresses, RunSpec, key_of, setting_hash
-from harness.behaviour import Part
+from harness.behaviour import FINGERPRINTED, Part
 from harness.engines.local import LocalEngine
 from harness.errors import UsageError
 from harness.paths import RESULTS
@@ -179,7 +179,9 @@ def _planned(study: Study, rows: Sequence[Row]) -> dict[str, Setting]:
         for row in rows:
             if row["label"] == setting.label:
                 at = setting.at({path: _like(setting.spec.value(path), row.get(f"config.{path}")) for path in paths})
-                found[setting_hash(_as_published(at.spec, row))] = at
+                then = _as_published(at.spec, row)
+                if then.content.keys() == at.spec.content.keys():  # a run without stress is none of one with it
+                    found[setting_hash(then)] = at
     return found
 
 
@@ -233,8 +235,9 @@ def _confirmable(known: Sequence[_Known], folder: Path, addresses: Addresses) ->
             seen.setdefault(code, Counter())[identity] += 1
     meant = {code: min(found, key=lambda each: (-found[each], each)) for code, found in seen.items()}
     taken, found, left = _identities(folder), list[_Known](), Counter[str]()
+    known_here = addresses.behaviours.known
     for one in known:
-        tried = sorted(name for name, spec in one.changed if addresses.behaviours.known.get((name, spec)))
+        tried = sorted(name for name, spec in one.changed if name in FINGERPRINTED and known_here.get((name, spec)))
         trees = {part.tree for name, part in one.parts.items() if meant.get((name, part.spec), part.tree) != part.tree}
         if tried:
             left[f"their {tried[0]} does something else today, or has run here since"] += 1
