@@ -115,6 +115,17 @@ def test_a_second_edit_is_confirmed_as_the_first_was(published, edited, monkeypa
     assert now == before
 
 
+def test_what_a_fingerprint_has_decided_is_entered_once(published, monkeypatch):
+    edit(monkeypatch, "losses")
+    found = confirm("tiny", options=OPTIONS, results=published)
+    assert (found.today, found.repeated, found.confirmed, found.left) == (8, {}, 0, {})
+    path = published / "measured" / behaviour.NAME
+    entries = list(journal.entries(path))
+    assert {entry["component"] for entry in entries if "fingerprint" not in entry} == {"loss"}
+    confirm("tiny", options=OPTIONS, results=published)
+    assert list(journal.entries(path)) == entries
+
+
 def test_a_run_without_stress_is_none_of_one_with_it():
     study = dataclasses.replace(tiny(), base={**tiny().base, "stress": "label_noise"})
     study = dataclasses.replace(study, axes={"stress.rate": [0, 0.4], **study.axes}, track="fixed")

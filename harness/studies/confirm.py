@@ -93,7 +93,7 @@ class _Known:
 def confirm(name: str, runs: int = 6, options: Iterable[str] = (), results: Path = RESULTS) -> Confirmation:
     """Repeat a sample of the published runs of a study whose keys an edit has changed; if every one gives the published
     metrics and scores on test items, enter today's syntax trees of the components without fingerprint into the journal
-    beside the evidence, with the published identity.
+    beside the evidence, with the published identity. What a fingerprint has decided is entered, too.
 
     Args:
         name: of the study.
@@ -119,7 +119,7 @@ def confirm(name: str, runs: int = 6, options: Iterable[str] = (), results: Path
     left += reasons
     left["no repeated run uses their code; repeat more (--runs)"] += len(candidates) - len(whole)
     differences = _repeat(sample, published, config, addresses) if sample else []
-    entries = [] if differences else _entries(sample, name)
+    entries = [*([] if differences else _entries(sample, name)), *_decided(known, published.folder)]
     for entry in entries:
         journal.append(published.folder / behaviour.NAME, entry)
     told = {str(one.row["key"]): describe(job_of(one.run, config, results, addresses)) for one in sample}
@@ -343,6 +343,27 @@ def _other_items(before: Mapping[str, np.ndarray] | None, now: Mapping[str, np.n
             yield f"{name} has another shape, or is missing"
         elif not np.allclose(again, values, rtol=TOLERANCE, atol=0, equal_nan=True):
             yield f"{name} of test items differs"
+
+
+def _decided(known: Iterable[_Known], folder: Path) -> list[dict[str, Any]]:
+    """Return entries for the code that a fingerprint has found to be the published one, so that nobody who plans the
+    study has to try it out (and import torch) again.
+    """
+    there = {
+        tuple(entry.get(name) for name in ("component", "spec", "tree"))
+        for entry in journal.entries(folder / behaviour.NAME)
+    }
+    parts = {
+        (name, part.spec, part.tree): part.identity
+        for one in known
+        for name, part in one.parts.items()
+        if name in FINGERPRINTED and (name, part.spec) not in one.changed and part.tree != part.identity
+    }
+    return [
+        {"component": name, "spec": spec, "tree": tree, "identity": identity}
+        for (name, spec, tree), identity in parts.items()
+        if (name, spec, tree) not in there
+    ]
 
 
 def _entries(sample: Sequence[_Known], study: str) -> list[dict[str, Any]]:
