@@ -32,11 +32,11 @@ def lead(a: Analysis) -> str:
     text += f"; an interval within ±{a.metric.with_unit(a.margin)} means equivalent. " if a.margin else ". "
     found = {c.verdict for c in a.comparisons.values()}
     if found == {"withheld"}:
-        text += "Every verdict is withheld; the reasons are counted below."
+        text += "Every verdict is withheld; the reasons are counted below. "
     elif found and found <= {"not decidable", "withheld"}:
         text += (
             f"No difference from {a.reference} could be decided; beside each loss that more seeds would decide is how "
-            "many it takes."
+            "many it takes. "
         )
     return f"{text}{looking(a)}".strip()
 
