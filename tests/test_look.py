@@ -52,6 +52,8 @@ def test_a_folder_per_class(tmp_path, capsys):
     command = shlex.split(said.strip().splitlines()[-1])
     assert command[:3] == ["python", "-m", "harness.run"]
     assert {"task=classification", "dataset=images", f"dataset.path={tmp_path}"} <= set(command)
+    race = shlex.split(said.strip().splitlines()[-2])
+    assert race == ["python", "-m", "harness", "choose", *command[3:], "budget=1h"]
 
 
 def test_classes_are_counted_by_part(tmp_path, capsys):

@@ -8,16 +8,21 @@ from harness.look.facts import written
 from harness.look.understood import Understood
 
 
-def command(understood: Understood) -> str:
-    """Return the command line that trains once on what was understood, ready to be pasted into a shell."""
+def command(understood: Understood, module: str = "harness.run") -> str:
+    """Return the command line that trains once on what was understood, or that of another module that takes the same
+    settings, ready to be pasted into a shell.
+    """
     words = (shlex.quote(f"{key}={written(value)}") for key, value in understood.overrides.items())
-    return f"python -m harness.run {' '.join(words)}"
+    return f"python -m {module} {' '.join(words)}"
 
 
 def shown(understood: Understood) -> str:
-    """Return the whole of it as text."""
+    """Return the whole of it as text; it ends with the commands that find a loss for these data, and train once."""
     lines = [f"task: {understood.task}", *understood.facts, *_classes(understood)]
-    return "\n".join([*lines, *(f"! {each}" for each in understood.warnings), command(understood)])
+    lines += (f"! {each}" for each in understood.warnings)
+    if understood.task != "detection":  # of its two losses one must be named that races
+        lines.append(f"{command(understood, 'harness choose')} budget=1h")
+    return "\n".join([*lines, command(understood)])
 
 
 MOST_CLASSES = 30
