@@ -62,7 +62,7 @@ def _quietly(find: Callable[[], Fingerprint]) -> Fingerprint | None:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return find() or None
-    except Exception:
+    except Exception:  # own code may raise anything; the run that uses it will raise it again, and say so
         return None
     finally:
         torch.set_default_dtype(dtype)

@@ -17,10 +17,9 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from harness import compose
 from harness.address import spec_of
-from harness.tasks import Seeds
 from harness.tasks.assignment import Cells, atss
 from harness.training.loop import Loop
-from scripts.bench_harness import loop_of, paired, row
+from scripts.bench_harness import loop_of, paired, row, step_of
 
 MODELS = ("detector_micro", "vit_detector_micro")
 PAIRS = 30
@@ -80,14 +79,6 @@ def turns(loop: Loop, other: Loop) -> tuple[Callable[[], float], Callable[[], fl
     """
     step, count = by_hand(other), loop.recipe["batch_size"]
 
-    def ours() -> float:
-        loop.model.train()
-        batches = loop.task.epoch(Seeds(0, 0))
-        loop.step(next(batches))
-        started = loop._clock()
-        loop.step(next(batches))
-        return loop._clock() - started
-
     def hand() -> float:
         other.model.train()
         total = other.task.steps_per_epoch * count
@@ -98,7 +89,7 @@ def turns(loop: Loop, other: Loop) -> tuple[Callable[[], float], Callable[[], fl
         step(slice(count, 2 * count), order, tint)
         return other._clock() - started
 
-    return ours, hand
+    return step_of(loop), hand
 
 
 def main(repeats: int = 2) -> None:

@@ -105,6 +105,21 @@ def loop_of(spec: RunSpec) -> Loop:
 # ---------------------------------------------------------------- step time
 
 
+def step_of(loop: Loop) -> Callable[[], Seconds]:
+    """Return a function that takes one step of a loop, after one that does not count, and returns its seconds."""
+    from harness.tasks import Seeds
+
+    def step() -> Seconds:
+        loop.model.train()
+        batches = loop.task.epoch(Seeds(0, 0))
+        loop.step(next(batches))
+        started = loop._clock()
+        loop.step(next(batches))
+        return loop._clock() - started
+
+    return step
+
+
 def noise(root: Path, *, download: bool, count: int) -> Any:
     """A data set of CIFAR's shape: speed does not depend on what is to be seen."""
     import torch
@@ -221,7 +236,6 @@ def bench_segmentation(repeats: int) -> Iterator[Row]:
     """Step of the smallest U-Net against the same loop by hand, and evaluation against the bare forward pass."""
     import torch
 
-    from harness.tasks import Seeds
     from harness.tasks.images import ImageTask
 
     spec = spec_of(compose.compose_run([*SCENES, "model=unet_micro"]).config)
@@ -229,15 +243,7 @@ def bench_segmentation(repeats: int) -> Iterator[Row]:
     device, batch = spec.device, spec.trainer["batch_size"]
     pairs = (10 if device == "cpu" else 4) * repeats
 
-    def ours() -> Seconds:
-        loop.model.train()
-        batches = loop.task.epoch(Seeds(0, 0))
-        loop.step(next(batches))
-        started = loop._clock()
-        loop.step(next(batches))
-        return loop._clock() - started
-
-    mine, theirs = paired(ours, step, pairs)
+    mine, theirs = paired(step_of(loop), step, pairs)
     what = f"unet_micro on scenes, batch {batch}, {spec.trainer['precision']}, {device}"
     goal = "<= 1.02" if device == "cpu" else "<= 1.03"
     mine, theirs = ([1000 * t for t in side] for side in (mine, theirs))

@@ -107,7 +107,16 @@ def test_every_shift_both_sides_and_every_centre_are_equally_likely():
     assert (centres - 18_000).abs().max() < 5 * 127
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="compares a GPU with the CPU, and there is none here")
+@pytest.mark.parametrize("augment", KINDS, ids=str)
+def test_images_stay_on_their_device(augment):
+    images = pictures().to("meta")
+    assert apply(images, draw(len(images), augment, seeded()).to("meta")).device.type == "meta"
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available(),
+    reason="no GPU to compare with the CPU; meta tensors stand for it in the test before",
+)
 @pytest.mark.parametrize("augment", KINDS, ids=str)
 def test_a_gpu_gives_the_same_images(augment):
     images = pictures()

@@ -118,7 +118,7 @@ def smallest_size(build: Callable[[], nn.Module], channels: int, above: int, nat
     try:
         with torch.device("meta"):
             net = build().eval()
-    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):  # a builder that needs storage
         return None
 
     def suits(side: int) -> bool:

@@ -159,15 +159,11 @@ class Detection(ImageTask):
             overlap = pairwise_iou(pair.prediction.detach().unsqueeze(1), target.unsqueeze(1))
             return wanted * overlap.view(*there.shape, 1)
 
-        def with_background() -> Pair:
-            logits = functional.pad(scores, (0, 1)).transpose(1, 2)
-            return Pair(logits, torch.where(there, label, self.classes), counts)
-
         return Lazy(
             {
                 "binary_logits": lambda: Pair(scores, wanted.to(scores.dtype), each),
                 "quality_logits": lambda: Pair(scores, quality(), each),
-                "class_logits": with_background,
+                "class_logits": lambda: with_background(scores, there, label, counts),
                 "boxes": lambda: pair,
                 "values": lambda: Pair(pair.prediction / side, target / side, pair.mask),
                 "rotated_boxes": lambda: Pair(upright(pair.prediction), upright(target), pair.mask),
@@ -205,14 +201,7 @@ class Detection(ImageTask):
             link: how its scores become probabilities: ``softmax`` over classes and background, else one by one.
         """
         logits, boxes, _ = self.cells(outputs)
-        classes, softmax = logits.shape[2], link == "softmax"
-        sure = functional.pad(logits, (0, 1)).softmax(2)[..., :-1] if softmax else logits.sigmoid()
-        scores, place = sure.flatten(1).topk(min(KEPT, logits[0].numel()))
-        certain = scores > CERTAIN
-        width = max(1, int(certain.sum(1).max()))
-        scores, place, certain = scores[:, :width], place[:, :width], certain[:, :width]
-        labels = place % classes
-        boxes = boxes.gather(1, (place // classes).unsqueeze(2).expand(-1, -1, 4))
+        boxes, scores, labels, certain = likeliest(logits, boxes, link)
         survives = survivors(boxes, labels, certain, self.nms)
         order = (~survives).to(torch.uint8).argsort(dim=1, stable=True)[:, : max(1, int(survives.sum(1).max()))]
         labels = torch.where(survives, labels, -1).gather(1, order)
@@ -271,6 +260,37 @@ class Detection(ImageTask):
     def describe(self) -> dict[str, Any]:
         """Return sizes of the splits, classes, checksum, size of the images, and training boxes of each class."""
         return {**super().describe(), "image_size": list(self.size), "class_counts": self.class_counts.tolist()}
+
+
+def with_background(scores: Tensor, there: Tensor, label: Tensor, counts: Tensor | None = None) -> Pair:
+    """Return scores (N,A,C) beside one of the background, always 0, and which of all is right: (N,C+1,A), (N,A).
+
+    Args:
+        scores: of each class.
+        there: whether a cell is asked to find a box, (N,A).
+        label: the class of that box, (N,A).
+        counts: which cells count, (N,A); None: all.
+    """
+    logits = functional.pad(scores, (0, 1)).transpose(1, 2)
+    return Pair(logits, torch.where(there, label, scores.shape[2]), counts)
+
+
+def likeliest(logits: Tensor, boxes: Tensor, link: Link) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the `KEPT` likeliest detections of each image, or as many as are certain in any, in descending order of
+    their scores: boxes (N,D,K), scores (N,D), classes (N,D), and which are certain, (N,D).
+
+    Args:
+        logits: scores of all cells, (N,A,C).
+        boxes: of all cells, (N,A,K).
+        link: how scores become probabilities: ``softmax`` over classes and background, else one by one.
+    """
+    sure = functional.pad(logits, (0, 1)).softmax(2)[..., :-1] if link == "softmax" else logits.sigmoid()
+    scores, place = sure.flatten(1).topk(min(KEPT, logits[0].numel()))
+    certain = scores > CERTAIN
+    width = max(1, int(certain.sum(1).max()))
+    scores, place, certain = scores[:, :width], place[:, :width], certain[:, :width]
+    cell = (place // logits.shape[2]).unsqueeze(2).expand(-1, -1, boxes.shape[2])
+    return boxes.gather(1, cell), scores, place % logits.shape[2], certain
 
 
 def upright(boxes: Tensor) -> Tensor:

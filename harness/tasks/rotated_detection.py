@@ -16,7 +16,7 @@ from harness.errors import UsageError
 from harness.metrics.rotated import ROTATED, RotatedMetrics, hulls, rotated_iou
 from harness.tasks import Batch, Lazy, Predict, Setup, Shift, Spec
 from harness.tasks.assignment import Cells
-from harness.tasks.detection import CERTAIN, KEPT, PRIOR, Detection, Maps
+from harness.tasks.detection import PRIOR, Detection, Maps, likeliest, with_background
 from harness.tasks.suppression import undropped
 from losses.kinds import Pair, Pairs
 from losses.loss import Link
@@ -117,12 +117,7 @@ class RotatedDetection(Detection):
         Arguments as in `Detection.found`.
         """
         logits, boxes, _ = self.turned(outputs)
-        scores, place = probabilities(logits, link).flatten(1).topk(min(KEPT, logits[0].numel()))
-        certain = scores > CERTAIN
-        width = max(1, int(certain.sum(1).max()))
-        scores, place, certain = scores[:, :width], place[:, :width], certain[:, :width]
-        labels = place % self.classes
-        boxes = boxes.gather(1, (place // self.classes).unsqueeze(2).expand(-1, -1, 5))
+        boxes, scores, labels, certain = likeliest(logits, boxes, link)
         return boxes, scores, torch.where(survivors(boxes, labels, certain, self.nms), labels, -1)
 
     def evaluate(self, predict: Predict, split: str, shift: Shift | None = None) -> dict[str, Any]:
@@ -168,16 +163,6 @@ def survivors(boxes: Tensor, labels: Tensor, there: Tensor, overlap: float) -> T
     drops = torch.zeros_like(near)
     drops[image, one, other] = rotated_iou(boxes[image, one], boxes[image, other]) > overlap
     return undropped(drops, there)
-
-
-def with_background(scores: Tensor, there: Tensor, label: Tensor) -> Pair:
-    """Return scores (N,A,C) beside one of the background, always 0, and which of all is right: (N,C+1,A), (N,A)."""
-    return Pair(functional.pad(scores, (0, 1)).transpose(1, 2), torch.where(there, label, scores.shape[2]))
-
-
-def probabilities(scores: Tensor, link: Link) -> Tensor:
-    """Return how sure scores (N,A,C) are of each class: among all and the background, or one by one."""
-    return functional.pad(scores, (0, 1)).softmax(2)[..., :-1] if link == "softmax" else scores.sigmoid()
 
 
 def _values(pair: Pair, side: Tensor) -> Pair:
