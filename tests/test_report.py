@@ -299,6 +299,15 @@ def test_a_search_is_part_of_the_cost(track, trials):
         assert len(entry.runs) == trials + 2
 
 
+def test_a_search_that_is_going_on_is_reported_before_anything_is_compared():
+    made = searched()
+    table = table_of(
+        cost.section(Analysis(dataclasses.replace(made, runs=made.runs[made.runs["role"] == "search"]))), "cost"
+    )
+    assert "One rule searches for every loss" in table.caption
+    assert "It came to" not in table.caption
+
+
 def test_without_a_search_there_is_no_cost_of_one():
     section = cost.section(Analysis(synthetic.study(seeds=(1, 2), track="fixed", mishaps=False, history=False)))
     table = table_of(section, "cost")

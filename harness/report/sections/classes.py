@@ -15,15 +15,22 @@ from harness.report.sections.common import cell_filters, dash, loss_entry, loss_
 from harness.text import count, number, slug
 
 MOST = 25  # a table of more classes is unreadable
+RECALL = "the share of the test items of each class that are recognised (recall)"
+SCORES = {
+    "test.miou": "the intersection over union of each class",
+    "test.map": "the average precision of each label",
+    "test.ap50": "the average precision of each class",
+}
+"""What is recorded class by class, by a metric of the task that records it; of all others it is `RECALL`."""
 
 
 def section(a: Analysis) -> Section:
     """Return a table per cell: classes by column; nothing where no run recorded scores by class."""
     tables: list[Item] = [table for cell in a.cells if (table := _table(a, cell))]
+    score = next((name for metric, name in SCORES.items() if column(a.main, metric).notna().any()), RECALL)
     note = (
-        "Mean over seeds, in %: the share of each class that is recognised (recall) where images have one label, its "
-        "average precision where they have several, or boxes, its intersection over union where pixels have a label. "
-        "The note of an entry is the difference from the baseline over the same seeds; single classes are not tested."
+        f"Mean over seeds, in %: {score}. The note of an entry is the difference from the baseline over the same "
+        "seeds; single classes are not tested."
     )
     return Section("classes", "Class by class", (Prose((note,)), *tables) if tables else ())
 

@@ -39,8 +39,11 @@ def rule(a: Analysis, trials: Trials) -> str:
     if (most_seeds := search.get("most_seeds", 0)) > len(search.get("seeds", ())):
         parts.append(f"further seeds, up to {most_seeds}, where trials cannot be told apart")
     found = [len(trials.get((cell.values, label), ())) for cell, label in a.outcomes]
+    text = f"One rule searches for every loss: {'; '.join(parts)}."
+    if not found:  # the search is still going on, and nothing is compared yet
+        return text
     came = f"{min(found)}" if len(set(found)) == 1 else f"{min(found)} to {max(found)}"
-    return f"One rule searches for every loss: {'; '.join(parts)}. It came to {came} runs per loss and cell."
+    return f"{text} It came to {came} runs per loss and cell."
 
 
 def entries(a: Analysis, outcome: Outcome, trials: Trials) -> tuple[Entry, Entry, Entry]:
