@@ -125,6 +125,7 @@ GROUPS: dict[str, dict[str, Any]] = {
         "checkpoint_seconds": Amount,
         "retries": Index,
         "timeout": PositiveOrNull,
+        "address": TextOrNull,
     },
     "task": {
         "critic_steps": Count,
@@ -323,7 +324,7 @@ NO_EFFECT: tuple[tuple[str, str, Callable[[Group], bool]], ...] = (
     ("stress.profile", "stress.ratio above 1", lambda stress: stress.get("ratio", 1) != 1),
     ("stress.seed", "a stress that changes something", lambda stress: not neutral(stress)),
     ("tracking.uri", "tracking.enabled=true", lambda tracking: bool(tracking.get("enabled"))),
-    ("engine.per_device", "engine.workers=null", lambda engine: engine.get("workers") is None),
+    ("engine.per_device", "engine.workers=null", lambda engine: engine.get("workers") is None or "address" in engine),
 )
 """Settings that matter under a condition only: path, the condition in words, and whether their group meets it."""
 OVERRULED = {"model.lr": "optimizer.lr", "model.precision": "trainer.precision"}
