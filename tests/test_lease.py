@@ -263,14 +263,14 @@ def test_two_copies_of_a_run_that_end_at_once_leave_one_whole_record(tmp_path):
     assert names == {"record.json", "history.csv", "items.npz", "examples.npz"}
 
 
-def test_a_copy_that_was_overtaken_leaves_the_record_to_its_new_owner(spec, job, tmp_path):
-    asked = job(spec("dataset.train_size=256"), folder=str(tmp_path / "runs" / ("0" * 16)))
+def test_a_copy_that_was_overtaken_leaves_the_record_to_its_new_owner(spec, job, tmp_path, monkeypatch):
+    def overtaken(job, folder, stop, report):
+        of_another(folder, host="another")
+        return {"status": "done"}, pd.DataFrame(), None, {}
 
-    def overtaken(*_):
-        of_another(Path(asked.folder), host="another")
-
-    ended = carry_out(asked, lambda: False, overtaken)
-    assert ended["status"] == ELSEWHERE
+    monkeypatch.setattr("harness.training.job._run", overtaken)
+    asked = job(spec(), folder=str(tmp_path / "runs" / ("0" * 16)))
+    assert carry_out(asked, lambda: False, lambda *_: None)["status"] == ELSEWHERE
     assert [path.name for path in Path(asked.folder).iterdir()] == [lease.NAME]
 
 
@@ -288,5 +288,6 @@ def test_a_clock_that_differs_by_an_hour_ends_nothing_that_another_host_does(hou
         clock.now += lease.HEARTBEAT_S
         os.utime(run / lease.NAME)  # the owner's heartbeat
     assert part.exists()
+    assert not lease.take(run)
     clock.now += lease.EXPIRY_S + 1
     assert lease.take(run)
