@@ -27,16 +27,27 @@ HEALTH = {
     "health_check_period_ms": 1000,
     "health_check_timeout_ms": 5000,
     "health_check_failure_threshold": 5,
+    "worker_niceness": 0,
 }
 """Patient with a machine that the other tests keep busy; a node whose process is killed is missed at once anyway."""
 SLOW = """
-import time
+import os, time
+from pathlib import Path
 from losses.probability import cross_entropy
 
+meeting, met = Path({meeting!r}), False
+
 def slow(logits, target):
+    global met
+    (meeting / str(os.getpid())).touch()
+    end = time.monotonic() + 240
+    while not met and time.monotonic() < end:
+        met = len(list(meeting.iterdir())) > 1
+        time.sleep(0.02)
     time.sleep(0.02)
     return cross_entropy(logits, target)
 """
+"""A run of two seconds, which goes on when another has begun."""
 NUMBERS = ("status", "test", "valid", "weights", "selected_epoch")
 
 
@@ -79,9 +90,15 @@ class Watched:
 
 
 @pytest.fixture
-def jobs(spec, job, module):
-    """Return a function that makes jobs of runs of a second or two, which need a module of the user's."""
-    module("slow_losses", SLOW)
+def meeting(tmp_path):
+    (tmp_path / "meeting").mkdir()
+    return tmp_path / "meeting"
+
+
+@pytest.fixture
+def jobs(spec, job, module, meeting):
+    """Return a function that makes jobs of runs, which need a module of the user's."""
+    module("slow_losses", SLOW.format(meeting=str(meeting)))
     small = ("dataset.train_size=256", "dataset.valid_size=64", "dataset.test_size=64", "trainer.epochs=12")
     asked = spec(*small, "loss._target_=slow_losses.slow")
 
@@ -116,19 +133,18 @@ def numbers(asked):
 
 @missing
 @linux
-def test_a_node_that_is_killed_loses_nothing_and_numbers_are_the_local_engines(cluster, jobs, tmp_path):
+def test_a_node_that_is_killed_loses_nothing_and_numbers_are_the_local_engines(cluster, jobs, meeting, tmp_path):
     here, there = tmp_path / "local", tmp_path / "ray"
+    (meeting / "another").touch()
     with LocalEngine("cpu", workers=1) as pool:
         assert sweep._watch(pool, jobs(here, 5), here) == []
-
-    heard = set()
+    for path in meeting.iterdir():
+        path.unlink()
 
     def kill(event):
-        if event.kind == "epoch":
-            heard.add(event.worker)
-            if len(heard) == 2 and cluster.second:
-                cluster.remove_node(cluster.second, allow_graceful=False)
-                cluster.second = None
+        if event.kind == "epoch" and cluster.second:  # both workers have met, so that the other is in mid-run too
+            cluster.remove_node(cluster.second, allow_graceful=False)
+            cluster.second = None
 
     asked = jobs(there, 5)
     with engine.RayEngine("cpu", address=cluster.address) as pool:

@@ -211,6 +211,7 @@ def _imported() -> Any:
     """Return Ray, which takes SIGTERM for itself where it is imported and is given it no further than that."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # of a cluster of our own; else whatever runs beside goes first
     with _own_signals():
         try:
             import ray
