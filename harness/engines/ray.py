@@ -248,8 +248,10 @@ def _connect(ray: Any, address: str | None) -> bool:
         try:
             ray.init(address=address or "local", **quiet, **({} if address else alone))
         except Exception as error:  # Ray raises that, too, where a machine is too busy to start
+            if address is None:
+                raise UsageError(f"engine=ray: Ray does not start on this machine ({_last_line(error)}).") from error
             raise UsageError(
-                f"engine.address={address or 'null'}: no Ray cluster answers ({_last_line(error)}); start one with "
+                f"engine.address={address}: no Ray cluster answers ({_last_line(error)}); start one with "
                 "`ray start --head` on its first node and `ray start --address=HOST:PORT` on the others."
             ) from error
     return True
