@@ -125,6 +125,13 @@ GROUPS: dict[str, dict[str, Any]] = {
         "checkpoint_seconds": Amount,
         "retries": Index,
         "timeout": PositiveOrNull,
+        "array": Count,
+        "partition": TextOrNull,
+        "time": Annotated[int, Field(ge=5)],
+        "gpus": IndexOrNull,
+        "cores": CountOrNull,
+        "setup": list[Text],
+        "options": dict[Text, Any],
     },
     "task": {
         "critic_steps": Count,

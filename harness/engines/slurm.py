@@ -1,0 +1,376 @@
+"""Workers on the nodes of a Slurm cluster: the tasks of an array, each a local engine that takes runs from a queue.
+
+The sweep is the driver: it writes runs into a queue in the results folder, which every node must see, submits the array
+through submitit, and reads what happens. A worker stays warm and takes run after run until none is left. Near the end
+of its time, or where Slurm takes its node away, its runs write checkpoints and go back into the queue, and it is queued
+again. A run whose worker vanished is given to another as soon as its lease is over, and goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.engines.local import ENDS, Event, LocalEngine
+from harness.engines.queue import Queue
+from harness.errors import UsageError
+from harness.records import lease
+from harness.text import count
+from harness.training.job import Job
+
+FOLDER = "slurm"
+"""Where queues are, in the results folder."""
+LOOK_S = 1.0
+"""How often the driver reads events, and a worker without a run looks for one."""
+ASK_S = 5.0
+"""How often Slurm is asked how its workers are."""
+IDLE_S = 300.0
+"""After so long without a run a worker leaves."""
+NOTICE_S = 90
+"""How long before the end of its time a worker is told."""
+REQUEUES = 10_000
+"""How often a worker may be queued again at the end of its time."""
+BARREN = 2
+"""How often an array may end without a sign of life."""
+STOP_S = 15.0
+"""How long the driver waits for its workers to leave."""
+ALIVE = ("PENDING", "RUNNING", "CONFIGURING", "REQUEUED", "SUSPENDED", "STOPPED", "PREEMPTED")
+
+
+@dataclass
+class _Running:
+    """A job on its way: by which worker, since when, and how far."""
+
+    worker: str
+    slot: int
+    began: float = field(default_factory=time.monotonic)
+    epoch: str = ""
+
+
+class SlurmEngine:
+    """Workers of a Slurm cluster; use as a context manager.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        threads: CPU threads of a run.
+        array: number of workers.
+        partition: where they run; None: Slurm's default.
+        time: minutes after which a worker is queued again.
+        gpus: GPUs of a worker; None: one where the device is ``cuda``, else none.
+        per_device: runs that share one GPU.
+        cores: CPU cores of a worker; None: ``threads``.
+        setup: shell commands that a worker carries out before it starts, such as ``module load cuda``.
+        options: further options of sbatch, such as ``{account: vision, mem: 8G}``.
+        retries: how often a job is tried again whose worker died.
+        timeout: seconds without an epoch after which a run is ended; see `LocalEngine`.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        threads: int = 1,
+        array: int = 4,
+        partition: str | None = None,
+        time: int = 60,
+        gpus: int | None = None,
+        per_device: int = 1,
+        cores: int | None = None,
+        setup: Sequence[str] = (),
+        options: Mapping[str, Any] | None = None,
+        retries: int = 1,
+        timeout: float | None = None,
+    ) -> None:
+        _refuse_without_slurm()
+        self.gpus = int(device == "cuda") if gpus is None else gpus
+        if (device == "cuda") != (self.gpus > 0):
+            raise UsageError(f"engine.gpus={self.gpus} does not suit device={device}: give both, or leave both out.")
+        self.each = self.gpus * per_device if device == "cuda" else 1
+        self.array, self.size, self.retries, self.threads = array, array * self.each, retries, threads
+        self.sbatch = {
+            "time": time,
+            "partition": partition,
+            "gpus_per_node": self.gpus or None,
+            "cpus_per_task": cores or threads * self.each,
+            "setup": [_same_modules(), *setup],
+            "use_srun": False,
+            # the notice goes to the batch script, whose place the worker has taken
+            "additional_parameters": {"signal": f"B:USR2@{NOTICE_S}", "requeue": True, **(options or {})},
+        }
+        self.worker = {"device": device, "threads": threads, "workers": self.each, "retries": retries}
+        self.worker |= {"per_device": per_device, "timeout": timeout}
+        self.numbers = itertools.count(1)
+        self.tries: Counter[int] = Counter()
+        self.running: dict[int, _Running] = {}
+        self.queue: Queue | None = None
+        self.held = ExitStack()
+        self.asked = self.barren = 0.0
+        self.said = ""
+
+    def __enter__(self) -> SlurmEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Event]:
+        """Carry out ``jobs`` in order of the queue and yield what happens, until all have ended."""
+        if not jobs:
+            return
+        queue = self.queue = self.queue or self._queue(Path(jobs[0].folder).parents[1])
+        left = {next(self.numbers): job for job in jobs}
+        for number, job in left.items():
+            queue.put(number, job)
+        while left:
+            self._keep_up(queue, len(left))
+            yield from self._heard(queue, left)
+            yield from self._missed(queue, left)
+            yield from self._going_on(left)
+            if left:
+                time.sleep(LOOK_S)
+
+    def _queue(self, results: Path) -> Queue:
+        """Make the queue of this driver, and let go what others have left whose driver is dead."""
+        folder = results / FOLDER
+        for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
+            if not (old := Queue(folder / name)).driven():
+                old.clear()
+                _command("scancel", f"--name={_name(old)}", "--state=PENDING")
+                if not old.workers():
+                    old.remove()
+        queue = Queue(folder / secrets.token_hex(6))
+        queue.make()
+        self.held.enter_context(lease.held(queue.folder))
+        return queue
+
+    def _heard(self, queue: Queue, left: dict[int, Job]) -> Iterator[Event]:
+        """Yield what the workers have said of jobs that are ``left``, and take out those that ended."""
+        for said in queue.heard():
+            self.barren = 0
+            if (job := left.get(said.number)) is None:  # two have carried it out: one was thought dead
+                continue
+            if said.kind == "started" or said.number not in self.running:
+                self._start(said.number, said.worker)
+            running = self.running[said.number]
+            if said.kind == "epoch":
+                running.epoch = f"epoch {said.content['epoch']} of {said.content['epochs']}"
+            if said.kind in ENDS and not said.content.get("again"):
+                self._end(queue, left, said.number)
+            yield Event(said.kind, job, running.slot, said.content)
+
+    def _start(self, number: int, worker: str) -> None:
+        others = {running.slot for at, running in self.running.items() if at != number}
+        slot = next((slot for slot in range(self.size) if slot not in others), 0)
+        self.running[number] = _Running(worker, slot)
+
+    def _end(self, queue: Queue, left: dict[int, Job], number: int) -> None:
+        del left[number]
+        queue.end(number, self.running.pop(number).worker)
+
+    def _missed(self, queue: Queue, left: dict[int, Job]) -> Iterator[Event]:
+        """Put jobs back whose worker is dead, or end them if that happened too often."""
+        for number, worker in queue.taken().items():
+            if number not in left or not queue.lost(worker, left[number]):
+                continue
+            job, self.tries[number] = left[number], self.tries[number] + 1
+            again = self.tries[number] <= self.retries
+            if number not in self.running:
+                self._start(number, worker)
+            slot = self.running[number].slot
+            if again:
+                queue.give_back(number, worker)
+            else:
+                self._end(queue, left, number)
+            yield Event("died", job, slot, {"exitcode": None, "again": again})
+
+    def _going_on(self, left: Mapping[int, Job]) -> Iterator[Event]:
+        now = time.monotonic()
+        for number, running in self.running.items():
+            yield Event("waiting", left[number], running.slot, {"seconds": now - running.began, "epoch": running.epoch})
+
+    # ------------------------------------------------------------ Slurm
+
+    def _keep_up(self, queue: Queue, left: int) -> None:
+        """See every few seconds that there are enough workers, and say how they are when that has changed.
+
+        Raises:
+            UsageError: Slurm takes no workers, or they end without a sign of life.
+        """
+        if time.monotonic() - self.asked < ASK_S:
+            return
+        states = _states(queue)
+        wanted = min(self.array, -(-left // self.each)) - sum(states[state, ""] for state in ALIVE)
+        if wanted > 0:
+            if self.barren >= BARREN:
+                raise UsageError(_no_sign_of_life(queue))
+            self.barren += 1
+            self._submit(queue, wanted)
+            states = _states(queue)
+        self.asked = time.monotonic()
+        if (now := _in_words(states)) != self.said:
+            self.said = now
+            print(f"Slurm: {now}", flush=True)
+
+    def _submit(self, queue: Queue, workers: int) -> None:
+        import submitit
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        python = f"exec {shlex.quote(sys.executable)}"
+        executor = submitit.SlurmExecutor(queue.folder / "logs", max_num_timeout=REQUEUES, python=python)
+        given = {name: value for name, value in self.sbatch.items() if value is not None}
+        executor.update_parameters(job_name=_name(queue), **given)
+        try:
+            executor.map_array(Worker(str(queue.folder), self.worker), range(workers))
+        except (FailedJobError, FailedSubmissionError) as error:
+            reason = str(error).strip().splitlines() or ["it gave no reason"]
+            raise UsageError(f"Slurm takes no workers: {reason[0]} (engine.partition, .time, .gpus, .options).") from None
+
+    def stop(self) -> None:
+        """End all workers, after their runs wrote checkpoints; those that Slurm has not started never start."""
+        if (queue := self.queue) is None:
+            return
+        queue.clear()
+        self.held.close()
+        _command("scancel", f"--name={_name(queue)}")
+        deadline = time.monotonic() + STOP_S
+        while queue.workers() and time.monotonic() < deadline:
+            time.sleep(LOOK_S / 4)
+        queue.remove()
+        self.queue = None
+        self.running.clear()
+
+
+@dataclass
+class Worker:
+    """What a task of the array carries out: runs of a queue, on a local engine.
+
+    Attributes:
+        folder: of the queue.
+        engine: arguments of the local engine.
+    """
+
+    folder: str
+    engine: Mapping[str, Any]
+    _queue: Queue = field(init=False)
+    _pool: LocalEngine | None = None
+    _name: str = ""
+    _mine: dict[int, Job] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._queue = Queue(Path(self.folder))
+
+    def __call__(self, index: int) -> None:
+        """Take runs until none is left that a driver could add to, and none has come for a while."""
+        signal.signal(signal.SIGTERM, self._leave)  # Slurm takes the node away: a preemption, or the end of the sweep
+        self._name = f"{os.environ.get('SLURM_JOB_ID', index)}-{secrets.token_hex(4)}"
+        self._queue.place(self._name).mkdir(parents=True)
+        try:
+            with lease.held(self._queue.place(self._name)), LocalEngine(**self.engine) as self._pool:
+                self._carry_out(self._pool)
+        finally:
+            self._give_back()
+
+    def checkpoint(self, index: int) -> Any:
+        """Stop, near the end of the time, and return what is to be carried out when this task is started again."""
+        from submitit.helpers import DelayedSubmission
+
+        self._give_back()
+        return DelayedSubmission(Worker(self.folder, self.engine), index)
+
+    def _carry_out(self, pool: LocalEngine) -> None:
+        worked = time.monotonic()
+        while True:
+            taken = [found for _ in range(pool.size) if (found := self._queue.take(self._name))]
+            if not taken:
+                if time.monotonic() - worked > IDLE_S or not self._queue.driven():
+                    return
+                time.sleep(LOOK_S)
+                continue
+            self._mine = dict(taken)
+            numbers = {id(job): number for number, job in taken}
+            for event in pool.run([job for _, job in taken]):
+                if event.kind == "waiting":
+                    continue
+                number = numbers[id(event.job)]
+                self._queue.say(self._name, number, event.kind, event.content)
+                if event.kind in ENDS and not event.content.get("again"):
+                    self._queue.end(number, self._name)
+                    del self._mine[number]
+            worked = time.monotonic()
+
+    def _leave(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: checkpoints are being written
+        raise SystemExit(0)
+
+    def _give_back(self) -> None:
+        if self._pool is not None:
+            self._pool.stop()
+        while self._mine:
+            self._queue.give_back(self._mine.popitem()[0], self._name)
+
+
+def _refuse_without_slurm() -> None:
+    """Raise a UsageError where runs cannot be given to Slurm."""
+    try:
+        import submitit  # noqa: F401
+    except ImportError:
+        raise UsageError("engine=slurm needs submitit: pip install 'submitit>=1.5'.") from None
+    if absent := [name for name in ("sbatch", "squeue", "scancel", "srun") if shutil.which(name) is None]:
+        raise UsageError(
+            f"engine=slurm needs Slurm's commands on this machine ({', '.join(absent)}: not found): start it on a login "
+            "node of the cluster, or use engine=local."
+        )
+
+
+def _same_modules() -> str:
+    """Return the shell command by which workers import what the driver does, whatever their working directory."""
+    places = os.pathsep.join(dict.fromkeys(os.path.abspath(place) for place in sys.path))
+    return f"export PYTHONPATH={shlex.quote(places)}"
+
+
+def _name(queue: Queue) -> str:
+    """Return what Slurm calls the workers of a queue."""
+    return f"lossbench-{queue.folder.name}"
+
+
+def _command(*command: str) -> str:
+    """Return what a command of Slurm prints; nothing where it fails, as it does now and then on a busy cluster."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _states(queue: Queue) -> Counter[tuple[str, str]]:
+    """Count the workers of a queue by state and, where they are pending, by Slurm's reason; and by state alone."""
+    found: Counter[tuple[str, str]] = Counter()
+    for line in _command("squeue", "--noheader", "--array", f"--name={_name(queue)}", "--format=%T|%r").splitlines():
+        state, _, reason = line.partition("|")
+        found[state, ""] += 1
+        if state == "PENDING":
+            found[state, reason] += 1
+    return found
+
+
+def _in_words(states: Mapping[tuple[str, str], int]) -> str:
+    """Return how the workers are."""
+    running, pending = states.get(("RUNNING", ""), 0), states.get(("PENDING", ""), 0)
+    reasons = sorted({reason for (state, reason) in states if state == "PENDING" and reason not in ("", "None")})
+    return f"{count(running, 'worker')} running, {pending} pending" + (f" ({', '.join(reasons)})" if reasons else "")
+
+
+def _no_sign_of_life(queue: Queue) -> str:
+    logs = sorted((queue.folder / "logs").glob("*.err"), key=lambda path: path.stat().st_mtime)
+    lines = [line for path in logs[-1:] for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    last = f"the last line of its log: {lines[-1]}" if lines else "it left no log, so its node may not see this folder"
+    return f"Slurm's workers end before they take a run of {queue.folder}; {last}."
