@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.engines.local import Event
+from harness.engines.engine import Event
 from harness.errors import UsageError
 from harness.records import lease, store
 from harness.studies import sweep

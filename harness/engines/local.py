@@ -1,4 +1,4 @@
-"""Engines: warm workers that pull runs. The pool of this machine's cores or GPUs is the first.
+"""The local engine: warm workers on this machine's cores or GPUs.
 
 A forkserver that has imported everything gives a worker in a hundredth of a second. Each worker has one pipe: the
 parent waits on all of them, end of file means that the worker died (its run goes to a new one, once), and a worker
@@ -22,40 +22,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from harness import hardware
+from harness.engines.engine import ENDS, Event, Silences
+from harness.engines.worker import Output, carried_out
 from harness.errors import UsageError
-from harness.training.job import Job
+from harness.training.job import Job, Stopped
 
 STOP_SECONDS = 4.0  # how long workers may take to write a checkpoint after Ctrl-C
 LOOK_SECONDS = 1.0  # how often the parent looks for workers that are silent
-LEAST_SECONDS = 300.0
-"""No run is ended for less silence than this, unless `engine.timeout` says so."""
-FIRST_SECONDS = 3600.0
-"""How long a run may be silent while none has finished that it could be measured by, and a check of one."""
-SILENCES = 20
-"""A run is ended after so many times the longest silence of any run that finished."""
-SHOWN_CHARACTERS = 2000
-"""What a run prints is shown up to this length."""
-
-ENDS = ("finished", "checked", "died", "timeout")
-
-
-@dataclass(frozen=True)
-class Event:
-    """What a worker reports, or what becomes of it: ``content`` depends on ``kind``.
-
-    Kinds: started, epoch, finished, checked, died, timeout (with the ``seconds`` of silence after which it was ended),
-    and waiting (nothing happened; with the ``seconds`` that the job runs already and the ``epoch`` it has reached).
-    """
-
-    kind: str
-    job: Job
-    worker: int
-    content: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -109,8 +87,7 @@ class LocalEngine:
             raise UsageError(
                 f"engine.workers={workers} and engine.per_device={per_device}: use whole numbers from 1 on."
             )
-        self.gpus, self.retries, self.timeout = gpus, retries, timeout
-        self.longest: float | None = None
+        self.gpus, self.retries, self.silences = gpus, retries, Silences(timeout)
         # two threads that spin make each other up to sixty times slower; OpenMP reads this when torch is imported
         os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         methods = multiprocessing.get_all_start_methods()
@@ -159,7 +136,7 @@ class LocalEngine:
                 worker.process.join(1.0)  # it may be about to say why
                 code = self._replace(index)
                 if job is not None:
-                    yield Event("died", job, worker.index, {"exitcode": code})
+                    yield Event("died", job, worker.index, {"why": f"exit code {code}"})
                 continue
             if job is None:  # a copy of a worker that a loss has forked speaks on
                 self._replace(index)
@@ -173,7 +150,7 @@ class LocalEngine:
     def _ended(self, index: int, kind: str, content: Mapping[str, Any]) -> None:
         worker = self.workers[index]
         if kind == "finished" and content.get("status") == "done":
-            self.longest = max(self.longest or 0.0, worker.silence)
+            self.silences.finished(worker.silence)
         worker.takes(None)
         if content.get("leftover"):
             self._replace(index)
@@ -185,19 +162,12 @@ class LocalEngine:
             job = worker.job
             if job is None:
                 continue
-            limit = self._limit(job)
+            limit = self.silences.limit(job)
             if now - worker.heard > limit:
                 self._replace(index)
                 yield Event("timeout", job, worker.index, {"seconds": limit, "epoch": worker.epoch})
             else:
                 yield Event("waiting", job, worker.index, {"seconds": now - worker.began, "epoch": worker.epoch})
-
-    def _limit(self, job: Job) -> float:
-        if self.timeout is not None:
-            return self.timeout
-        if job.only_check or self.longest is None:
-            return FIRST_SECONDS
-        return max(LEAST_SECONDS, SILENCES * self.longest)
 
     def _give(self, worker: _Worker, job: Job) -> Iterator[Event]:
         worker.takes(job)
@@ -244,34 +214,6 @@ def _kill(worker: _Worker) -> None:
     worker.process.kill()
 
 
-class _Output:
-    """What a worker prints, on either stream and at whatever speed: shown up to a bound for each run.
-
-    Args:
-        shown: file descriptor of where it is shown.
-    """
-
-    def __init__(self, shown: int) -> None:
-        self.shown, self.left = shown, SHOWN_CHARACTERS
-        self.read, write = os.pipe()
-        for stream in (1, 2):
-            os.dup2(write, stream)
-        os.close(write)
-        threading.Thread(target=self._pass_on, name="output", daemon=True).start()
-
-    def begin(self) -> None:
-        """A further run begins."""
-        self.left = SHOWN_CHARACTERS
-
-    def _pass_on(self) -> None:
-        while text := os.read(self.read, 1 << 16):
-            if self.left > 0:
-                more = b"" if len(text) <= self.left else b"... (more of it is not shown)\n"
-                with contextlib.suppress(OSError):
-                    os.write(self.shown, text[: self.left] + more)
-            self.left -= len(text)
-
-
 def _work(pipe: Connection, gpu: str | None) -> None:
     """Carry out jobs from the pipe until told to stop or until the parent is gone."""
     from harness.training.isolation import Isolation
@@ -279,7 +221,7 @@ def _work(pipe: Connection, gpu: str | None) -> None:
     os.setpgid(0, 0)  # a group of its own, by which everything that its runs start can be ended
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("500")  # where memory ends, a worker is to go, not the sweep
-    output = _Output(os.dup(2))
+    output = Output(os.dup(2))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     stopping = threading.Event()
     jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -298,42 +240,9 @@ def _work(pipe: Connection, gpu: str | None) -> None:
     isolation = Isolation()
     while (job := jobs.get()) is not None and not stopping.is_set():
         output.begin()
-        kind, content = _carry_out(job, pipe, stopping)
+        try:
+            kind, content = carried_out(job, lambda row: pipe.send(("epoch", row)), stopping)
+        except Stopped:
+            sys.exit(0)
         pipe.send((kind, content | {"leftover": isolation.restore()}))
     os._exit(0)  # leave without waiting for the reading thread
-
-
-def _carry_out(job: Job, pipe: Connection, stopping: threading.Event) -> tuple[str, dict[str, Any]]:
-    from harness.training.job import Stopped, carry_out, check, failed
-
-    owner = os.getpid()
-
-    def stop() -> bool:
-        _leave_copies(owner)
-        return stopping.is_set()
-
-    def report(epoch: int, epochs: int, row: Mapping[str, Any]) -> None:
-        _leave_copies(owner)
-        pipe.send(("epoch", {"epoch": epoch, "epochs": epochs, **row}))
-
-    try:
-        if job.only_check:
-            notes: list[str] = []
-            return "checked", {"problem": check(job, notes.append), "notes": notes}
-        return "finished", carry_out(job, stop, report)
-    except Stopped:
-        sys.exit(0)
-    except KeyboardInterrupt as error:  # workers are deaf to Ctrl-C, so that the run itself has raised it
-        return (
-            ("checked", {"problem": "it raised KeyboardInterrupt"})
-            if job.only_check
-            else ("finished", failed(job, error))
-        )
-    finally:
-        _leave_copies(owner)
-
-
-def _leave_copies(owner: int) -> None:
-    """End this process if a run has made it by forking: two of it would both train, report and write."""
-    if os.getpid() != owner:
-        os._exit(1)

@@ -16,7 +16,7 @@ from hydra.utils import get_class
 
 from harness import hardware, plan, records
 from harness.address import Addresses, canonical
-from harness.engines.local import Event, LocalEngine
+from harness.engines.engine import Engine, Event, engine_of
 from harness.errors import UsageError
 from harness.metrics.declared import BY_TASK, check_metric
 from harness.paths import MEASURED, RESULTS
@@ -156,7 +156,7 @@ class Work:
         self.written = False
         self.planned = self.done = 0
         self.failed: list[tuple[str, str]] = []
-        self.pool: LocalEngine | None = None
+        self.pool: Engine | None = None
         self.checked: set[Names] = set()
 
     def __enter__(self) -> Work:
@@ -228,11 +228,9 @@ class Work:
     def _jobs(self, runs: Sequence[Run]) -> list[Job]:
         return [job_of(run, self.options, self.results, self.addresses, self.study.metric) for run in runs]
 
-    def _pool(self, run: Run) -> LocalEngine:
+    def _pool(self, run: Run) -> Engine:
         if self.pool is None:
-            settings = {k: v for k, v in self.options["engine"].items() if k not in ("_target_", "checkpoint_seconds")}
-            engine: type[LocalEngine] = get_class(self.options["engine"]["_target_"])
-            self.pool = engine(run.setting.spec.device, self.options["threads"], **settings)
+            self.pool = engine_of(self.options, run.setting.spec.device)
         return self.pool
 
 
@@ -252,7 +250,7 @@ def refuse_unknown_metric(study: Study, settings: Sequence[Setting], *, of_any_t
                 check_metric(study.metric, keys, setting.spec.shift or {})
 
 
-def check(pool: LocalEngine, jobs: Sequence[Job], known: Set[Names] = frozenset()) -> set[Names]:
+def check(pool: Engine, jobs: Sequence[Job], known: Set[Names] = frozenset()) -> set[Names]:
     """Build every combination of task, data, model and loss that is not yet ``known``, before anything is trained.
 
     Trials of a search differ within ranges that are known to be right, so that one of them stands for all.
@@ -277,8 +275,8 @@ def check(pool: LocalEngine, jobs: Sequence[Job], known: Set[Names] = frozenset(
             )
         if event.kind == "died" and not event.content["again"]:
             raise UsageError(
-                f"{describe(event.job)}: the worker died while it built this run (exit code "
-                f"{event.content['exitcode']}); is there enough memory?"
+                f"{describe(event.job)}: the worker died while it built this run "
+                f"({event.content['why']}); is there enough memory?"
             )
     return set(distinct)
 
@@ -318,7 +316,7 @@ def describe(job: Job) -> str:
     return visible(what)
 
 
-def _watch(pool: LocalEngine, jobs: Sequence[Job], results: Path) -> list[tuple[str, str]]:
+def _watch(pool: Engine, jobs: Sequence[Job], results: Path) -> list[tuple[str, str]]:
     """Carry out jobs, and wait for those that other sweeps carry out at this moment; return those that failed.
 
     Raises:
@@ -389,7 +387,7 @@ def _gone(event: Event, results: Path) -> str:
         after = f" after {content['epoch']}" if content["epoch"] else ""
         status, reason = "timeout", f"nothing was heard of it for {content['seconds']:.0f} s{after} (engine.timeout)"
     else:
-        status, reason = "failed", f"its worker died (exit code {content['exitcode']}) at every try"
+        status, reason = "failed", f"its worker died ({content['why']}) at every try"
     known = {"key": job.key, "choices": dict(job.choices), "seed": job.seed, "env": job.environment}
     records.save_failure(records.run_folder(job.key, results), known | {"error": reason, "status": status})
     return reason
