@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.engines.local import ENDS, Event, LocalEngine
+from harness.engines.engine import ENDS, Event
+from harness.engines.local import LocalEngine
 from harness.engines.queue import Queue
 from harness.errors import UsageError
 from harness.records import lease
@@ -66,7 +67,7 @@ class SlurmEngine:
     Args:
         device: ``cpu`` or ``cuda``.
         threads: CPU threads of a run.
-        array: number of workers.
+        workers: how many, each a task of a Slurm array.
         partition: where they run; None: Slurm's default.
         time: minutes after which a worker is queued again.
         gpus: GPUs of a worker; None: one where the device is ``cuda``, else none.
@@ -82,7 +83,7 @@ class SlurmEngine:
         self,
         device: str,
         threads: int = 1,
-        array: int = 4,
+        workers: int = 4,
         partition: str | None = None,
         time: int = 60,
         gpus: int | None = None,
@@ -98,7 +99,7 @@ class SlurmEngine:
         if (device == "cuda") != (self.gpus > 0):
             raise UsageError(f"engine.gpus={self.gpus} does not suit device={device}: give both, or leave both out.")
         self.each = self.gpus * per_device if device == "cuda" else 1
-        self.array, self.size, self.retries, self.threads = array, array * self.each, retries, threads
+        self.workers, self.size, self.retries = workers, workers * self.each, retries
         self.sbatch = {
             "time": time,
             "partition": partition,
@@ -193,7 +194,7 @@ class SlurmEngine:
                 queue.give_back(number, worker)
             else:
                 self._end(queue, left, number)
-            yield Event("died", job, slot, {"exitcode": None, "again": again})
+            yield Event("died", job, slot, {"why": f"nothing more was heard of it on {worker}", "again": again})
 
     def _going_on(self, left: Mapping[int, Job]) -> Iterator[Event]:
         now = time.monotonic()
@@ -211,7 +212,7 @@ class SlurmEngine:
         if time.monotonic() - self.asked < ASK_S:
             return
         states = _states(queue)
-        wanted = min(self.array, -(-left // self.each)) - sum(states[state, ""] for state in ALIVE)
+        wanted = min(self.workers, -(-left // self.each)) - sum(states[state, ""] for state in ALIVE)
         if wanted > 0:
             if self.barren >= BARREN:
                 raise UsageError(_no_sign_of_life(queue))
@@ -235,7 +236,9 @@ class SlurmEngine:
             executor.map_array(Worker(str(queue.folder), self.worker), range(workers))
         except (FailedJobError, FailedSubmissionError) as error:
             reason = str(error).strip().splitlines() or ["it gave no reason"]
-            raise UsageError(f"Slurm takes no workers: {reason[0]} (engine.partition, .time, .gpus, .options).") from None
+            raise UsageError(
+                f"Slurm takes no workers: {reason[0]} (engine.partition, .time, .gpus, .options)."
+            ) from None
 
     def stop(self) -> None:
         """End all workers, after their runs wrote checkpoints; those that Slurm has not started never start."""
