@@ -70,6 +70,11 @@ class Cluster:
         """Return what a command of Slurm prints."""
         return subprocess.run(command, env=self.environment, check=True, capture_output=True, text=True).stdout
 
+    def nodes(self) -> dict[str, str]:
+        """Return the node of every job that runs on one which lives, by the job's id."""
+        told = (line.split() for line in self.asked("squeue", "-h", "-r", "-t", "R", "-o", "%A %N").splitlines())
+        return {job: node for job, node in told if self.daemons[node].poll() is None}
+
     def kill(self, node: str) -> list[int]:
         """Let a node vanish: kill its slurmd and every process that it has started; return their ids."""
         gone = _processes(self.state / node)
@@ -93,7 +98,7 @@ def cluster(nodes: int = 2) -> Iterator[Cluster]:
     state.chmod(0o755)  # munge wants its socket to be reachable
     ctld, *ports = _free_ports(nodes + 1)
     described = "\n".join(
-        f"NodeName=n{i} NodeHostname={platform.node()} NodeAddr=127.0.0.1 Port={port} CPUs=1 RealMemory=1000 State=UNKNOWN"
+        f"NodeName=n{i} NodeHostname={platform.node()} NodeAddr=127.0.0.1 Port={port} CPUs=1 RealMemory=1000"
         for i, port in enumerate(ports, 1)
     )
     conf = CONF.format(host=platform.node(), state=state, ctld=ctld, first=ports[0], nodes=described)

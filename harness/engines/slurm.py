@@ -332,8 +332,8 @@ def _refuse_without_slurm() -> None:
         raise UsageError("engine=slurm needs submitit: pip install 'submitit>=1.5'.") from None
     if absent := [name for name in ("sbatch", "squeue", "scancel", "srun") if shutil.which(name) is None]:
         raise UsageError(
-            f"engine=slurm needs Slurm's commands on this machine ({', '.join(absent)}: not found): start it on a login "
-            "node of the cluster, or use engine=local."
+            f"engine=slurm needs Slurm's commands on this machine, and {', '.join(absent)} cannot be found: start on a "
+            "login node of the cluster, or use engine=local."
         )
 
 

@@ -1,0 +1,223 @@
+"""engine=slurm: its queue, its refusals, and a study on a cluster of two nodes, one of which vanishes."""
+
+import json
+import os
+from collections import Counter, defaultdict
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.engines import slurm
+from harness.engines.local import LocalEngine
+from harness.engines.queue import Queue
+from harness.errors import UsageError
+from harness.records import lease
+from tests import slurm_cluster
+from tests.conftest import lacks
+
+EPOCHS = 24
+TIMED = ("cost", "started", "finished", "digest")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    if why := slurm_cluster.missing():
+        lacks(why)
+    with slurm_cluster.cluster(nodes=2) as running:
+        yield running
+
+
+@pytest.fixture
+def queue(tmp_path):
+    made = Queue(tmp_path / "slurm" / "queue")
+    made.make()
+    return made
+
+
+def without_times(folder):
+    """Return record, history and items of a run, less what says how long it took."""
+    record = json.loads((folder / "record.json").read_text())
+    history = pd.read_csv(folder / "history.csv").drop(columns=["step_ms", "peak_memory_mb"])
+    with np.load(folder / "items.npz") as items:
+        return (
+            {name: value for name, value in record.items() if name not in TIMED},
+            history.to_csv(),
+            {name: items[name].tobytes() for name in items},
+        )
+
+
+class Disturbed:
+    """Carries out jobs on a cluster; in the middle of one its node vanishes, and in that of another time is over.
+
+    Attributes:
+        hit: the keys of both.
+        started, epochs: by key, how often it was started, and its epochs as they were reported.
+        ended: statuses by key.
+        died: keys of those whose worker was lost.
+    """
+
+    def __init__(self, cluster, engine):
+        self.cluster, self.engine = cluster, engine
+        self.hit, self.died, self.ended = [], [], {}
+        self.started, self.epochs = Counter(), defaultdict(list)
+
+    def carry_out(self, jobs):
+        for event in self.engine.run(jobs):
+            key = event.job.key
+            self.started[key] += event.kind == "started"
+            if event.kind == "died":
+                self.died.append(key)
+            elif event.kind == "finished":
+                self.ended[key] = event.content["status"]
+            elif event.kind == "epoch":
+                self.epochs[key].append(event.content["epoch"])
+                if len(self.hit) < 2 and key not in self.hit and event.content["epoch"] < EPOCHS // 2:
+                    self.hits(key)
+
+    def hits(self, key):
+        worker = self.engine.queue.taken().get(int(key))
+        node = worker and self.cluster.nodes().get(task := worker.partition("-")[0])
+        if node is None:  # it has ended meanwhile, or is on the node that has vanished
+            return
+        self.hit.append(key)
+        if len(self.hit) == 1:
+            self.cluster.kill(node)
+        else:  # as Slurm does it, near the end of the time of a worker
+            self.cluster.asked("scancel", "--batch", "--signal=USR2", task)
+
+
+def test_a_node_that_vanishes_and_one_whose_time_is_over_lose_nothing(cluster, monkeypatch, tmp_path, spec, job):
+    """The records are those of the local engine, bit for bit, and nothing is done twice but what was lost."""
+    monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
+    monkeypatch.setattr(slurm, "LOOK_S", 0.1)
+    what, keys = spec("model=mlp", f"trainer.epochs={EPOCHS}"), [f"{seed:016}" for seed in (1, 2, 3)]
+
+    def jobs(results):
+        folders = {key: str(tmp_path / results / "runs" / key) for key in keys}
+        return [job(what, int(key), key=key, folder=folders[key], checkpoint_seconds=0.0) for key in keys]
+
+    with slurm.SlurmEngine("cpu", workers=2) as engine:
+        study = Disturbed(cluster, engine)
+        study.carry_out(jobs("slurm"))
+    assert study.ended == dict.fromkeys(keys, "done")
+    assert study.died == study.hit[:1]
+    assert len(study.hit) == 2
+    for key in keys:
+        assert study.started[key] == 1 + (key in study.hit)
+        assert sorted(set(study.epochs[key])) == list(range(1, EPOCHS + 1))
+        assert len(study.epochs[key]) <= EPOCHS + (key in study.died)  # that of which there was no checkpoint yet
+    assert not any((tmp_path / "slurm" / "slurm").iterdir())
+    with LocalEngine("cpu", workers=1) as engine:
+        assert [event.kind for event in engine.run(jobs("local"))].count("finished") == len(keys)
+    for key in keys:
+        found = [without_times(tmp_path / results / "runs" / key) for results in ("slurm", "local")]
+        assert found[0] == found[1]
+
+
+def test_a_job_is_taken_once_and_comes_back_when_its_worker_is_dead(queue, spec, job):
+    made = [job(spec("model=mlp"), seed, folder=str(queue.folder / str(seed))) for seed in (1, 2)]
+    for number, one in enumerate(made, 1):
+        queue.put(number, one)
+    queue.place("a").mkdir()
+    with lease.held(queue.place("a")):
+        assert queue.take("a") == (1, made[0])
+        assert queue.take("b") == (2, made[1])
+        assert queue.take("a") is None
+        assert queue.taken() == {1: "a", 2: "b"}
+        assert not queue.lost("a", made[0])
+        assert queue.lost("b", made[1])
+    assert queue.lost("a", made[0])
+    with lease.held(queue.folder / "1"):  # the process that trains the run outlives the worker
+        assert not queue.lost("a", made[0])
+    queue.give_back(1, "a")
+    queue.end(2, "b")
+    assert queue.take("c") == (1, made[0])
+    queue.give_back(1, "a")
+    assert queue.taken() == {1: "c"}
+
+
+def test_events_are_heard_once_and_whole(queue):
+    queue.place("a").mkdir()
+    queue.say("a", 1, "epoch", {"epoch": 1, "epochs": 2, "valid.top1": np.float32(0.5)})
+    assert [(said.number, said.kind, said.content["valid.top1"]) for said in queue.heard()] == [(1, "epoch", 0.5)]
+    with (queue.place("a") / "events.jsonl").open("a") as file:
+        file.write('{"number": 1, "kind": "fini')
+        file.flush()
+        assert list(queue.heard()) == []
+        file.write('shed", "content": {"status": "done"}}\n')
+    assert [said.kind for said in queue.heard()] == ["finished"]
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """A folder first on the PATH; ``commands(name, script)`` puts a command of Slurm there."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+    def put(name, script):
+        path = folder / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    for name in ("sbatch", "srun", "squeue", "scancel"):
+        put(name, "exit 0")
+    return put
+
+
+def test_what_slurm_refuses_is_said_in_one_sentence(commands, tmp_path, spec, job):
+    commands("sbatch", "echo 'sbatch: error: invalid partition specified: none' >&2; exit 1")
+    given = job(spec("model=mlp"), folder=str(tmp_path / "runs" / "1"))
+    with (
+        pytest.raises(UsageError, match=r"Slurm takes no workers: .*invalid partition"),
+        slurm.SlurmEngine("cpu", partition="none") as engine,
+    ):
+        list(engine.run([given]))
+    assert not list((tmp_path / "slurm").iterdir())
+
+
+def test_workers_that_end_before_they_begin_are_not_sent_for_ever(commands, tmp_path, spec, job, monkeypatch):
+    monkeypatch.setattr(slurm, "ASK_S", 0.0)
+    monkeypatch.setattr(slurm, "LOOK_S", 0.0)
+    commands("sbatch", "echo Submitted batch job 7")
+    given = job(spec("model=mlp"), folder=str(tmp_path / "runs" / "1"))
+    with (
+        pytest.raises(UsageError, match=r"end before they take a run .*its node may not see this folder"),
+        slurm.SlurmEngine("cpu", workers=1) as engine,
+    ):
+        list(engine.run([given]))
+
+
+def test_workers_are_counted_with_the_reasons_of_those_that_wait(commands, queue):
+    commands("squeue", "printf 'RUNNING|None\\nPENDING|Priority\\nPENDING|Resources\\nCOMPLETING|None\\n'")
+    assert slurm._in_words(slurm._states(queue)) == "1 worker running, 2 pending (Priority, Resources)"
+
+
+def test_without_slurm_or_a_gpu_for_each_worker_it_says_so(commands, monkeypatch):
+    with pytest.raises(UsageError, match=r"engine\.gpus=1 does not suit device=cpu"):
+        slurm.SlurmEngine("cpu", gpus=1)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UsageError, match="sbatch, squeue, scancel, srun cannot be found"):
+        slurm.SlurmEngine("cpu")
+
+
+def test_what_a_dead_driver_has_left_is_let_go(commands, tmp_path, spec, job):
+    commands("scancel", f'echo "$@" >> {tmp_path}/cancelled')
+    old = Queue(tmp_path / "slurm" / "old")
+    old.make()
+    old.put(1, job(spec("model=mlp")))
+    old.place("a").mkdir()
+    living = Queue(tmp_path / "slurm" / "living")
+    living.make()
+    living.put(1, job(spec("model=mlp")))
+    with lease.held(living.folder), lease.held(old.place("a")), slurm.SlurmEngine("cpu") as engine:
+        engine.queue = engine._queue(tmp_path)
+        assert (old.waiting(), living.waiting()) == (0, 1)  # its worker ends the run that it has, and leaves
+        assert "--name=lossbench-old --state=PENDING" in (tmp_path / "cancelled").read_text()
+        with slurm.SlurmEngine("cpu") as other:
+            other.queue = other._queue(tmp_path)
+            assert engine.queue.folder.is_dir()
+    with slurm.SlurmEngine("cpu") as engine:
+        engine.queue = engine._queue(tmp_path)
+        assert not old.folder.exists()
