@@ -131,6 +131,7 @@ GROUPS: dict[str, dict[str, Any]] = {
         "cores": CountOrNull,
         "setup": list[Text],
         "options": dict[Text, Any],
+        "address": TextOrNull,
     },
     "task": {
         "critic_steps": Count,
@@ -329,7 +330,11 @@ NO_EFFECT: tuple[tuple[str, str, Callable[[Group], bool]], ...] = (
     ("stress.profile", "stress.ratio above 1", lambda stress: stress.get("ratio", 1) != 1),
     ("stress.seed", "a stress that changes something", lambda stress: not neutral(stress)),
     ("tracking.uri", "tracking.enabled=true", lambda tracking: bool(tracking.get("enabled"))),
-    ("engine.per_device", "engine.workers=null", lambda engine: engine.get("workers") is None),
+    (
+        "engine.per_device",
+        "engine.workers=null",
+        lambda engine: engine.get("workers") is None or not {"address", "partition"}.isdisjoint(engine),
+    ),
 )
 """Settings that matter under a condition only: path, the condition in words, and whether their group meets it."""
 OVERRULED = {"model.lr": "optimizer.lr", "model.precision": "trainer.precision"}

@@ -39,7 +39,7 @@ LAW = {
         "address behaviour errors feeds hardware metrics.declared models records.lease records.store tasks text "
         "datasets.splits hydra losses torch"
     ),
-    "engines": "errors hardware training.isolation training.job hydra",
+    "engines": "errors hardware paths records.lease records.store text training.isolation training.job hydra",
     "studies": (
         "address behaviour compose engines errors hardware journal metrics.declared paths plan records selection "
         "text training.job hydra"

@@ -7,6 +7,7 @@ tell who is alive: a job that a dead worker had is put back, and workers whose d
     taken/<number>@<worker>      being carried out
     workers/<worker>/            its events and its lease
     lease.json                   of the driver
+    token                        the name of the queue
 """
 
 from __future__ import annotations
@@ -59,6 +60,12 @@ class Queue:
         self.folder.mkdir(mode=0o700)
         for part in ("jobs", "taken", "workers"):
             (self.folder / part).mkdir()
+        self.token.write_text(self.folder.name)
+
+    @property
+    def token(self) -> Path:
+        """Return the file that holds the name of the queue, by which a worker knows that it sees this one."""
+        return self.folder / "token"
 
     def put(self, number: int, job: Job) -> None:
         """Add a job."""

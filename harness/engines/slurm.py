@@ -26,7 +26,9 @@ from typing import Any
 
 from harness.engines.engine import ENDS, Event
 from harness.engines.local import LocalEngine
+from harness.engines.pool import LOSSES
 from harness.engines.queue import Queue
+from harness.engines.worker import checkout, unfit
 from harness.errors import UsageError
 from harness.records import lease
 from harness.text import count
@@ -48,6 +50,9 @@ BARREN = 2
 """How often an array may end without a sign of life."""
 STOP_S = 15.0
 """How long the driver waits for its workers to leave."""
+UNFIT = "unfit"
+"""Kind of what a worker says that cannot carry out runs of this sweep."""
+LOST = "its node or its process in the Slurm cluster is gone"
 ALIVE = ("PENDING", "RUNNING", "CONFIGURING", "REQUEUED", "SUSPENDED", "STOPPED", "PREEMPTED")
 
 
@@ -75,8 +80,11 @@ class SlurmEngine:
         cores: CPU cores of a worker; None: ``threads``.
         setup: shell commands that a worker carries out before it starts, such as ``module load cuda``.
         options: further options of sbatch, such as ``{account: vision, mem: 8G}``.
-        retries: how often a job is tried again whose worker died.
+        retries: how often a job is tried again whose worker died; that a node is lost does not count.
         timeout: seconds without an epoch after which a run is ended; see `LocalEngine`.
+
+    Raises:
+        UsageError: submitit or Slurm's commands are missing, or GPUs do not suit the device.
     """
 
     def __init__(
@@ -99,7 +107,7 @@ class SlurmEngine:
         if (device == "cuda") != (self.gpus > 0):
             raise UsageError(f"engine.gpus={self.gpus} does not suit device={device}: give both, or leave both out.")
         self.each = self.gpus * per_device if device == "cuda" else 1
-        self.workers, self.size, self.retries = workers, workers * self.each, retries
+        self.workers, self.size = workers, workers * self.each
         self.sbatch = {
             "time": time,
             "partition": partition,
@@ -160,6 +168,8 @@ class SlurmEngine:
         """Yield what the workers have said of jobs that are ``left``, and take out those that ended."""
         for said in queue.heard():
             self.barren = 0
+            if said.kind == UNFIT:
+                raise UsageError(str(said.content["problem"]))
             if (job := left.get(said.number)) is None:  # two have carried it out: one was thought dead
                 continue
             if said.kind == "started" or said.number not in self.running:
@@ -186,7 +196,7 @@ class SlurmEngine:
             if number not in left or not queue.lost(worker, left[number]):
                 continue
             job, self.tries[number] = left[number], self.tries[number] + 1
-            again = self.tries[number] <= self.retries
+            again = self.tries[number] <= LOSSES
             if number not in self.running:
                 self._start(number, worker)
             slot = self.running[number].slot
@@ -194,7 +204,7 @@ class SlurmEngine:
                 queue.give_back(number, worker)
             else:
                 self._end(queue, left, number)
-            yield Event("died", job, slot, {"why": f"nothing more was heard of it on {worker}", "again": again})
+            yield Event("died", job, slot, {"why": LOST, "lost": True, "again": again})
 
     def _going_on(self, left: Mapping[int, Job]) -> Iterator[Event]:
         now = time.monotonic()
@@ -231,9 +241,9 @@ class SlurmEngine:
         python = f"exec {shlex.quote(sys.executable)}"
         executor = submitit.SlurmExecutor(queue.folder / "logs", max_num_timeout=REQUEUES, python=python)
         given = {name: value for name, value in self.sbatch.items() if value is not None}
-        executor.update_parameters(job_name=_name(queue), **given)
+        executor.update_parameters(job_name=_name(queue), array_parallelism=workers, **given)
         try:
-            executor.map_array(Worker(str(queue.folder), self.worker), range(workers))
+            executor.map_array(Worker(str(queue.folder), self.worker, checkout()), range(workers))
         except (FailedJobError, FailedSubmissionError) as error:
             reason = str(error).strip().splitlines() or ["it gave no reason"]
             raise UsageError(
@@ -262,10 +272,12 @@ class Worker:
     Attributes:
         folder: of the queue.
         engine: arguments of the local engine.
+        wanted: the `checkout` of the sweep.
     """
 
     folder: str
     engine: Mapping[str, Any]
+    wanted: tuple[str, str]
     _queue: Queue = field(init=False)
     _pool: LocalEngine | None = None
     _name: str = ""
@@ -278,7 +290,10 @@ class Worker:
         """Take runs until none is left that a driver could add to, and none has come for a while."""
         signal.signal(signal.SIGTERM, self._leave)  # Slurm takes the node away: a preemption, or the end of the sweep
         self._name = f"{os.environ.get('SLURM_JOB_ID', index)}-{secrets.token_hex(4)}"
-        self._queue.place(self._name).mkdir(parents=True)
+        self._queue.place(self._name).mkdir()
+        if problem := unfit(str(self._queue.token), self._queue.folder.name, self.wanted):
+            self._queue.say(self._name, 0, UNFIT, {"problem": problem})
+            return
         try:
             with lease.held(self._queue.place(self._name)), LocalEngine(**self.engine) as self._pool:
                 self._carry_out(self._pool)
@@ -290,7 +305,7 @@ class Worker:
         from submitit.helpers import DelayedSubmission
 
         self._give_back()
-        return DelayedSubmission(Worker(self.folder, self.engine), index)
+        return DelayedSubmission(Worker(self.folder, self.engine, self.wanted), index)
 
     def _carry_out(self, pool: LocalEngine) -> None:
         worked = time.monotonic()

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
+import importlib.metadata
 import os
+import platform
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from harness.paths import ROOT
+from harness.text import visible
 from harness.training.job import Job, carry_out, check, failed
 
 SHOWN_CHARACTERS = 2000
 """What a run prints is shown up to this length."""
+ROOMS = ("harness", "losses", "datasets")
 Report = Callable[[Mapping[str, Any]], object]
 
 
@@ -77,6 +85,38 @@ def carried_out(job: Job, report: Report, stopping: threading.Event) -> tuple[st
         )
     finally:
         _leave_copies(owner)
+
+
+@functools.cache
+def checkout() -> tuple[str, str]:
+    """Return what must be the same wherever a study's workers are: PyTorch's version, and a digest of our code."""
+    digest = hashlib.sha256()
+    for path in sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
+        digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
+    return importlib.metadata.version("torch"), digest.hexdigest()
+
+
+def unfit(path: str, token: str, wanted: tuple[str, str]) -> str | None:
+    """Return why runs of a study cannot be carried out on this machine, in a sentence, or None.
+
+    Args:
+        path: of a file that the sweep has written below its results.
+        token: what is in it.
+        wanted: the sweep's `checkout`.
+    """
+    node, (version, code) = visible(platform.node()), checkout()
+    try:
+        shared = Path(path).read_text() == token
+    except OSError:
+        shared = False
+    if not shared:
+        runs = Path(path).parent
+        return f"{node} does not share {runs}: put the results on a file system of all machines (LOSSBENCH_RESULTS)."
+    if version != wanted[0]:
+        return f"{node} has PyTorch {version}, the sweep {wanted[0]}: install the same, or numbers differ."
+    if code != wanted[1]:
+        return f"{node} has other code of lossbench in {ROOT} than the sweep: use the same checkout on all machines."
+    return None
 
 
 def _leave_copies(owner: int) -> None:
