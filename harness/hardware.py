@@ -11,14 +11,23 @@ from pathlib import Path
 
 from harness.errors import UsageError
 
+_elsewhere = False
+
+
+def runs_are_elsewhere() -> None:
+    """From now on believe in ``device=cuda``: runs are carried out on other machines than this."""
+    global _elsewhere
+    _elsewhere = True
+    device_type.cache_clear()
+
 
 @functools.cache
 def device_type(wanted: str = "auto") -> str:
     """Return ``cpu`` or ``cuda``; ``auto`` prefers a GPU that torch can use."""
     if wanted not in ("auto", "cpu", "cuda"):
         raise UsageError(f"device={wanted} is not a device: choose auto, cpu or cuda.")
-    if wanted == "cpu":
-        return "cpu"
+    if wanted == "cpu" or (wanted == "cuda" and _elsewhere):
+        return wanted
     # importing torch takes seconds, so only where there is a driver at all
     has_driver = shutil.which("nvidia-smi") is not None or Path("/dev/nvidia0").exists()
     usable = has_driver and _torch_sees_cuda()

@@ -130,7 +130,7 @@ GROUPS: dict[str, dict[str, Any]] = {
         "gpus": Index | None,
         "cores": CountOrNull,
         "setup": list[Text],
-        "options": dict[Text, Any],
+        "options": dict[Text, Text | bool | Number],
         "address": TextOrNull,
     },
     "task": {

@@ -2,21 +2,25 @@
 
 import json
 import os
+import sys
 from collections import Counter, defaultdict
+from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from harness import compose, hardware
 from harness.engines import slurm
 from harness.engines.local import LocalEngine
 from harness.engines.queue import Queue
 from harness.errors import UsageError
 from harness.records import lease
+from harness.studies import sweep
 from tests import slurm_cluster
 from tests.conftest import lacks
 
-EPOCHS = 24
+EPOCHS = 60
 TIMED = ("cost", "started", "finished", "digest")
 
 
@@ -24,6 +28,8 @@ TIMED = ("cost", "started", "finished", "digest")
 def cluster():
     if why := slurm_cluster.missing():
         lacks(why)
+    if find_spec("submitit") is None:
+        lacks("submitit is not installed")
     with slurm_cluster.cluster(nodes=2) as running:
         yield running
 
@@ -72,7 +78,7 @@ class Disturbed:
                 self.ended[key] = event.content["status"]
             elif event.kind == "epoch":
                 self.epochs[key].append(event.content["epoch"])
-                if len(self.hit) < 2 and key not in self.hit and event.content["epoch"] < EPOCHS // 2:
+                if len(self.hit) < 2 and key not in self.hit and event.content["epoch"] < EPOCHS * 3 // 4:
                     self.hits(key)
 
     def hits(self, key):
@@ -91,7 +97,11 @@ def test_a_node_that_vanishes_and_one_whose_time_is_over_lose_nothing(cluster, m
     """The records are those of the local engine, bit for bit, and nothing is done twice but what was lost."""
     monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
     monkeypatch.setattr(slurm, "LOOK_S", 0.1)
-    what, keys = spec("model=mlp", f"trainer.epochs={EPOCHS}"), [f"{seed:016}" for seed in (1, 2, 3)]
+    monkeypatch.setattr(slurm, "ASK_S", 1.0)
+    what, keys = (
+        spec("model=mlp", f"trainer.epochs={EPOCHS}", "trainer.batch_size=512"),
+        [f"{seed:016}" for seed in (1, 2, 3)],
+    )
 
     def jobs(results):
         folders = {key: str(tmp_path / results / "runs" / key) for key in keys}
@@ -163,6 +173,7 @@ def commands(tmp_path, monkeypatch):
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
 
+    pytest.importorskip("submitit")
     for name in ("sbatch", "srun", "squeue", "scancel"):
         put(name, "exit 0")
     return put
@@ -192,6 +203,8 @@ def test_workers_that_end_before_they_begin_are_not_sent_for_ever(commands, tmp_
 
 
 def test_workers_are_counted_with_the_reasons_of_those_that_wait(commands, queue):
+    commands("squeue", "exit 1")
+    assert slurm._states(queue) is None
     commands("squeue", "printf 'RUNNING|None\\nPENDING|Priority\\nPENDING|Resources\\nCOMPLETING|None\\n'")
     assert slurm._in_words(slurm._states(queue)) == "1 worker running, 2 pending (Priority, Resources)"
 
@@ -201,6 +214,46 @@ def test_without_slurm_or_a_gpu_for_each_worker_it_says_so(commands, monkeypatch
         slurm.SlurmEngine("cpu", gpus=1)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UsageError, match="sbatch, squeue, scancel, srun cannot be found"):
+        slurm.SlurmEngine("cpu")
+
+
+@pytest.fixture
+def looked_for_gpus(monkeypatch):
+    monkeypatch.setattr(hardware, "_elsewhere", False)
+    hardware.device_type.cache_clear()
+    yield
+    hardware.device_type.cache_clear()
+
+
+def test_gpus_of_other_machines_are_believed_in(looked_for_gpus, monkeypatch):
+    monkeypatch.setattr(hardware, "_torch_sees_cuda", lambda: False)
+    for engine in ({"_target_": sweep.LOCAL}, {}):
+        sweep.believe_in_gpus({"engine": engine})
+        with pytest.raises(UsageError, match="no usable GPU on this machine"):
+            hardware.device_type("cuda")
+    sweep.believe_in_gpus({"engine": {"_target_": "harness.engines.slurm.SlurmEngine"}})
+    assert hardware.device_type("cuda") == "cuda"
+    assert hardware.device_type("auto") == "cpu"
+
+
+def test_settings_are_checked_before_anything_starts():
+    for wrong in (
+        "engine.time=4",
+        "engine.workers=0",
+        "engine.gpus=half",
+        "engine.options={mem: [8]}",
+        "engine.queue=a",
+    ):
+        with pytest.raises(UsageError, match=wrong.partition("=")[0]):
+            compose.compose_run(["engine=slurm", wrong])
+    options = "engine.options={account: vision, mem: 8G, exclusive: true, nice: 10}"
+    engine = compose.compose_run(["engine=slurm", options, "engine.per_device=2"]).config["engine"]
+    assert engine["options"] == {"account": "vision", "mem": "8G", "exclusive": True, "nice": 10}
+
+
+def test_without_submitit_it_says_what_to_install(commands, monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(UsageError, match=r"engine=slurm needs submitit: pip install"):
         slurm.SlurmEngine("cpu")
 
 

@@ -53,7 +53,8 @@ STOP_S = 15.0
 UNFIT = "unfit"
 """Kind of what a worker says that cannot carry out runs of this sweep."""
 LOST = "its node or its process in the Slurm cluster is gone"
-ALIVE = ("PENDING", "RUNNING", "CONFIGURING", "REQUEUED", "SUSPENDED", "STOPPED", "PREEMPTED")
+OVER = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
+"""States of workers that Slurm does not start again."""
 
 
 @dataclass
@@ -125,8 +126,7 @@ class SlurmEngine:
         self.running: dict[int, _Running] = {}
         self.queue: Queue | None = None
         self.held = ExitStack()
-        self.asked = self.barren = 0.0
-        self.said = ""
+        self.asked, self.barren, self.said = 0.0, 0, ""
 
     def __enter__(self) -> SlurmEngine:
         return self
@@ -143,9 +143,11 @@ class SlurmEngine:
         for number, job in left.items():
             queue.put(number, job)
         while left:
-            self._keep_up(queue, len(left))
+            if time.monotonic() - self.asked > ASK_S:
+                yield from self._missed(queue, left)
+                self._keep_up(queue, len(left))
+                self.asked = time.monotonic()
             yield from self._heard(queue, left)
-            yield from self._missed(queue, left)
             yield from self._going_on(left)
             if left:
                 time.sleep(LOOK_S)
@@ -214,23 +216,22 @@ class SlurmEngine:
     # ------------------------------------------------------------ Slurm
 
     def _keep_up(self, queue: Queue, left: int) -> None:
-        """See every few seconds that there are enough workers, and say how they are when that has changed.
+        """See that there are enough workers, and say how they are when that has changed.
 
         Raises:
             UsageError: Slurm takes no workers, or they end without a sign of life.
         """
-        if time.monotonic() - self.asked < ASK_S:
-            return
         states = _states(queue)
-        wanted = min(self.workers, -(-left // self.each)) - sum(states[state, ""] for state in ALIVE)
-        if wanted > 0:
-            if self.barren >= BARREN:
-                raise UsageError(_no_sign_of_life(queue))
-            self.barren += 1
-            self._submit(queue, wanted)
-            states = _states(queue)
-        self.asked = time.monotonic()
-        if (now := _in_words(states)) != self.said:
+        if states is not None:
+            there = sum(number for (state, reason), number in states.items() if not reason and state not in OVER)
+            if (more := min(self.workers, -(-left // self.each)) - there) > 0:
+                if self.barren >= BARREN:
+                    raise UsageError(_no_sign_of_life(queue))
+                self.barren += 1
+                self._submit(queue, more)
+                states = _states(queue)
+        now = "it does not answer; asking again" if states is None else _in_words(states)
+        if now != self.said:
             self.said = now
             print(f"Slurm: {now}", flush=True)
 
@@ -363,19 +364,24 @@ def _name(queue: Queue) -> str:
     return f"lossbench-{queue.folder.name}"
 
 
-def _command(*command: str) -> str:
-    """Return what a command of Slurm prints; nothing where it fails, as it does now and then on a busy cluster."""
+def _command(*command: str) -> str | None:
+    """Return what a command of Slurm prints; None where it fails, as it does now and then on a busy cluster."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout if done.returncode == 0 else ""
+    return done.stdout if done.returncode == 0 else None
 
 
-def _states(queue: Queue) -> Counter[tuple[str, str]]:
-    """Count the workers of a queue by state and, where they are pending, by Slurm's reason; and by state alone."""
+def _states(queue: Queue) -> Counter[tuple[str, str]] | None:
+    """Count the workers of a queue by state, and once more with Slurm's reason where they are pending; None where
+    Slurm does not answer.
+    """
+    told = _command("squeue", "--noheader", "--array", f"--name={_name(queue)}", "--format=%T|%r")
+    if told is None:
+        return None
     found: Counter[tuple[str, str]] = Counter()
-    for line in _command("squeue", "--noheader", "--array", f"--name={_name(queue)}", "--format=%T|%r").splitlines():
+    for line in told.splitlines():
         state, _, reason = line.partition("|")
         found[state, ""] += 1
-        if state == "PENDING":
+        if state == "PENDING" and reason not in ("", "None"):
             found[state, reason] += 1
     return found
 
@@ -383,7 +389,7 @@ def _states(queue: Queue) -> Counter[tuple[str, str]]:
 def _in_words(states: Mapping[tuple[str, str], int]) -> str:
     """Return how the workers are."""
     running, pending = states.get(("RUNNING", ""), 0), states.get(("PENDING", ""), 0)
-    reasons = sorted({reason for (state, reason) in states if state == "PENDING" and reason not in ("", "None")})
+    reasons = sorted({reason for _, reason in states if reason})
     return f"{count(running, 'worker')} running, {pending} pending" + (f" ({', '.join(reasons)})" if reasons else "")
 
 
