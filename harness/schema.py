@@ -189,6 +189,7 @@ MISSING = "???"
 BY_NAME: dict[str, Any] = {"network": Network | None, "arguments": dict[str, Any] | None}
 """Settings of models that another library makes, or a builder of one's own."""
 OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
+    ("engine", "slurm"): {"workers": Count},
     **{
         ("dataset", name): {
             "separator": Literal[",", ";", "|", "tab"] | None,
