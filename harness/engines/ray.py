@@ -239,7 +239,7 @@ def _connect(ray: Any, address: str | None) -> bool:
     with _own_signals():
         try:
             ray.init(address=address or "local", **quiet, **({} if address else alone))
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except Exception as error:  # Ray raises that, too, where a machine is too busy to start
             raise UsageError(
                 f"engine.address={address or 'null'}: no Ray cluster answers ({_last_line(error)}); start one with "
                 "`ray start --head` on its first node and `ray start --address=HOST:PORT` on the others."
