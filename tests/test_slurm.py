@@ -20,7 +20,16 @@ from harness.studies import sweep
 from tests import slurm_cluster
 from tests.conftest import lacks
 
-EPOCHS = 60
+EPOCHS = 20
+SLOW = """
+import time
+from losses.probability import cross_entropy
+
+def slow(logits, target):
+    time.sleep(0.05)
+    return cross_entropy(logits, target)
+"""
+SMALL = ("dataset.train_size=256", "dataset.valid_size=64", "dataset.test_size=64")
 TIMED = ("cost", "started", "finished", "digest")
 
 
@@ -93,15 +102,16 @@ class Disturbed:
             self.cluster.asked("scancel", "--batch", "--signal=USR2", task)
 
 
-def test_a_node_that_vanishes_and_one_whose_time_is_over_lose_nothing(cluster, monkeypatch, tmp_path, spec, job):
+def test_a_node_that_vanishes_and_one_whose_time_is_over_lose_nothing(
+    cluster, monkeypatch, tmp_path, spec, job, module
+):
     """The records are those of the local engine, bit for bit, and nothing is done twice but what was lost."""
     monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
     monkeypatch.setattr(slurm, "LOOK_S", 0.1)
     monkeypatch.setattr(slurm, "ASK_S", 1.0)
-    what, keys = (
-        spec("model=mlp", f"trainer.epochs={EPOCHS}", "trainer.batch_size=512"),
-        [f"{seed:016}" for seed in (1, 2, 3)],
-    )
+    module("slow_loss", SLOW)
+    what = spec("model=mlp", f"trainer.epochs={EPOCHS}", *SMALL, "loss._target_=slow_loss.slow")
+    keys = [f"{seed:016}" for seed in (1, 2, 3)]
 
     def jobs(results):
         folders = {key: str(tmp_path / results / "runs" / key) for key in keys}

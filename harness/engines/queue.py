@@ -91,8 +91,10 @@ class Queue:
         """Return the next job with its number, None if none is waiting."""
         for entry in _names(self.folder / "jobs"):
             mine = self.folder / "taken" / f"{entry}@{worker}"
-            with contextlib.suppress(FileNotFoundError):  # another worker was quicker
+            with contextlib.suppress(FileNotFoundError):
                 (self.folder / "jobs" / entry).rename(mine)
+            # a network file system may say of what it has done that it could not be done
+            with contextlib.suppress(FileNotFoundError):  # another worker was quicker
                 return int(entry), pickle.loads(mine.read_bytes())
         return None
 

@@ -167,11 +167,13 @@ class SlurmEngine:
             self.barren = 0
             if said.kind == UNFIT:
                 raise UsageError(str(said.content["problem"]))
-            if (job := left.get(said.number)) is None:  # two have carried it out: one was thought dead
+            if (job := left.get(said.number)) is None:
                 continue
             if said.kind == "started" or said.number not in self.running:
                 self._start(said.number, said.worker)
             running = self.running[said.number]
+            if running.worker != said.worker:  # it was silent for so long that another has its run
+                continue
             if said.kind == "epoch":
                 running.epoch = f"epoch {said.content['epoch']} of {said.content['epochs']}"
             if said.kind in ENDS and not said.content.get("again"):
