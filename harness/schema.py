@@ -130,7 +130,7 @@ GROUPS: dict[str, dict[str, Any]] = {
         "gpus": Index | None,
         "cores": CountOrNull,
         "setup": list[Text],
-        "options": dict[Text, Text | bool | Number],
+        "options": dict[Text, Text | bool | Number] | None,
         "address": TextOrNull,
     },
     "task": {

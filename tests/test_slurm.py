@@ -23,8 +23,10 @@ from tests.conftest import lacks
 EPOCHS = 20
 SLOW = """
 import time
+from losses.loss import about
 from losses.probability import cross_entropy
 
+@about(name="Slow", family="probability", kind="class_logits", link="softmax", paper="none", evidence="H")
 def slow(logits, target):
     time.sleep(0.05)
     return cross_entropy(logits, target)
