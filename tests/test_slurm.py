@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from collections import Counter, defaultdict
 from importlib.util import find_spec
@@ -11,9 +12,12 @@ import pandas as pd
 import pytest
 
 from harness import compose, hardware
-from harness.engines import slurm
+from harness.engines import slurm, slurm_worker
+from harness.engines.engine import Event
 from harness.engines.local import LocalEngine
+from harness.engines.pool import LOSSES
 from harness.engines.queue import Queue
+from harness.engines.worker import checkout
 from harness.errors import UsageError
 from harness.records import lease
 from harness.studies import sweep
@@ -159,6 +163,110 @@ def test_a_job_is_taken_once_and_comes_back_when_its_worker_is_dead(queue, spec,
     assert queue.take("c") == (1, made[0])
     queue.give_back(1, "a")
     assert queue.taken() == {1: "c"}
+
+
+class Engine:
+    """Stands for the local engine of a worker: each run is over at once, or ``instead`` happens in its middle."""
+
+    size, stopped, instead = 2, 0, None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
+        Engine.stopped += 1
+
+    def run(self, jobs):
+        for one in jobs:
+            yield Event("started", one, 0)
+            if Engine.instead:
+                Engine.instead()
+            yield Event("waiting", one, 0)
+            yield Event("finished", one, 0, {"status": "done"})
+
+
+@pytest.fixture
+def worker(queue, monkeypatch, spec, job):
+    """A worker, with three runs in its queue and no driver."""
+    monkeypatch.setattr(slurm_worker, "LocalEngine", Engine)
+    monkeypatch.setattr(Engine, "stopped", 0)
+    before = signal.getsignal(signal.SIGTERM)
+    for number in (1, 2, 3):
+        queue.put(number, job(spec("model=mlp"), number, folder=str(queue.folder / str(number))))
+    yield slurm_worker.Worker(str(queue.folder), {}, checkout())
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_worker_whose_driver_is_gone_empties_the_queue_and_leaves(worker, queue):
+    worker(0)
+    assert [(said.number, said.kind) for said in queue.heard()] == [
+        (number, kind) for number in (1, 2, 3) for kind in ("started", "finished")
+    ]
+    assert (queue.waiting(), queue.taken(), queue.workers(), Engine.stopped > 0) == (0, {}, 0, True)
+
+
+def test_a_worker_gives_its_runs_back_when_slurm_takes_the_node(worker, queue, monkeypatch):
+    monkeypatch.setattr(Engine, "instead", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        worker(0)
+    assert (queue.waiting(), queue.taken(), Engine.stopped > 0) == (3, {}, True)
+
+
+def test_a_worker_whose_time_is_over_gives_its_runs_back_and_can_be_started_again(worker, queue, monkeypatch):
+    again = []
+
+    def time_is_over():
+        again.append(worker.checkpoint(0))
+        raise SystemExit  # as submitit does when it has queued the task again
+
+    monkeypatch.setattr(Engine, "instead", time_is_over)
+    with pytest.raises(SystemExit):
+        worker(0)
+    assert queue.waiting() == 3
+    monkeypatch.setattr(Engine, "instead", None)
+    again[0].result()
+    assert queue.waiting() == 0
+    assert [said.number for said in queue.heard() if said.kind == "finished"] == [1, 2, 3]
+
+
+def test_a_worker_of_another_checkout_trains_nothing_and_the_sweep_says_so(worker, queue, commands):
+    worker.wanted = (worker.wanted[0], "other")
+    worker(0)
+    assert queue.waiting() == 3
+    with pytest.raises(UsageError, match="has other code of lossbench"):
+        list(slurm.SlurmEngine("cpu")._heard(queue, {}))
+
+
+def test_a_worker_that_was_silent_is_not_heard_of_a_run_that_another_gets(queue, commands, spec, job):
+    engine, left = slurm.SlurmEngine("cpu"), {1: job(spec("model=mlp"), folder=str(queue.folder / "1"))}
+    queue.put(1, left[1])
+    for name in ("a", "b"):
+        queue.place(name).mkdir()
+    queue.take("a")
+    queue.say("a", 1, "started", {})
+    assert [event.kind for event in engine._heard(queue, left)] == ["started"]
+    assert [(event.kind, event.content["again"]) for event in engine._missed(queue, left)] == [("died", True)]
+    queue.say("a", 1, "finished", {"status": "elsewhere"})
+    assert list(engine._heard(queue, left)) == []
+    queue.take("b")
+    queue.say("b", 1, "started", {})
+    queue.say("b", 1, "finished", {"status": "done"})
+    assert [event.kind for event in engine._heard(queue, left)] == ["started", "finished"]
+    assert (left, queue.taken(), list(engine._going_on(left))) == ({}, {}, [])
+
+
+def test_a_run_that_costs_every_worker_its_life_is_given_up(queue, commands, spec, job):
+    engine, left = slurm.SlurmEngine("cpu"), {1: job(spec("model=mlp"), folder=str(queue.folder / "1"))}
+    queue.put(1, left[1])
+    died = []
+    while left:
+        assert queue.take("a")
+        died += [event.content["again"] for event in engine._missed(queue, left)]
+    assert died == [True] * LOSSES + [False]
+    assert (queue.waiting(), queue.taken()) == (0, {})
 
 
 def test_events_are_heard_once_and_whole(queue):

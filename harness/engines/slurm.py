@@ -169,25 +169,22 @@ class SlurmEngine:
                 raise UsageError(str(said.content["problem"]))
             if (job := left.get(said.number)) is None:
                 continue
-            if said.kind == "started" or said.number not in self.running:
+            if said.kind == "started":
                 self._start(said.number, said.worker)
-            running = self.running[said.number]
-            if running.worker != said.worker:  # it was silent for so long that another has its run
+            running = self.running.get(said.number)
+            if running is None or running.worker != said.worker:  # it was silent, and another gets the run
                 continue
             if said.kind == "epoch":
                 running.epoch = f"epoch {said.content['epoch']} of {said.content['epochs']}"
             if said.kind in ENDS and not said.content.get("again"):
-                self._end(queue, left, said.number)
+                del left[said.number], self.running[said.number]
+                queue.end(said.number, said.worker)
             yield Event(said.kind, job, running.slot, said.content)
 
     def _start(self, number: int, worker: str) -> None:
         others = {running.slot for at, running in self.running.items() if at != number}
         slot = next((slot for slot in range(self.size) if slot not in others), 0)
         self.running[number] = _Running(worker, slot)
-
-    def _end(self, queue: Queue, left: dict[int, Job], number: int) -> None:
-        del left[number]
-        queue.end(number, self.running.pop(number).worker)
 
     def _missed(self, queue: Queue, left: dict[int, Job]) -> Iterator[Event]:
         """Put jobs back whose worker is dead, or end them if that happened too often."""
@@ -198,11 +195,12 @@ class SlurmEngine:
             again = self.tries[number] <= LOSSES
             if number not in self.running:
                 self._start(number, worker)
-            slot = self.running[number].slot
+            slot = self.running.pop(number).slot
             if again:
                 queue.give_back(number, worker)
             else:
-                self._end(queue, left, number)
+                del left[number]
+                queue.end(number, worker)
             yield Event("died", job, slot, {"why": LOST, "lost": True, "again": again})
 
     def _going_on(self, left: Mapping[int, Job]) -> Iterator[Event]:
