@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from harness.engines.engine import Event
@@ -235,21 +237,18 @@ def test_a_lease_that_cannot_be_read_is_not_lost(tmp_path):
         mine.check(look=True)
 
 
-def test_two_copies_of_a_run_that_end_at_once_leave_one_whole_record(spec, job, tmp_path, monkeypatch):
+def test_two_copies_of_a_run_that_end_at_once_leave_one_whole_record(tmp_path):
     """Both believe that the run is theirs, and write it again and again; whoever reads meanwhile finds it whole."""
-    kept = []
-    save = store.save
-    monkeypatch.setattr(store, "save", lambda folder, *content: (kept.append(content), save(folder, *content)))
-    asked = job(spec("dataset.train_size=256"), folder=str(tmp_path / "runs" / ("0" * 16)))
-    assert carry_out(asked, lambda: False, lambda *_: None) == {"status": "done"}
-    (content,), folder = kept, Path(asked.folder)
+    record = {"key": "0" * 16, "seed": 1, "status": "done", "test": {"top1": 0.5}, "metrics": []}
+    content = record, pd.DataFrame({"epoch": range(50)}), {"inputs": np.zeros(500)}, {"test/correct": np.zeros(500)}
+    store.save(tmp_path, *content)
     both, troubles = threading.Barrier(2, timeout=60), []
 
     def copy():
         try:
-            for _ in range(10):
+            for _ in range(5):
                 both.wait()
-                save(folder, *content)
+                store.save(tmp_path, *content)
         except Exception as trouble:
             troubles.append(trouble)
 
@@ -257,20 +256,21 @@ def test_two_copies_of_a_run_that_end_at_once_leave_one_whole_record(spec, job, 
     for thread in copies:
         thread.start()
     while any(thread.is_alive() for thread in copies):
-        assert store.read_folder(folder, asked.key)["status"] == "done"
+        assert store.read_folder(tmp_path, "0" * 16)["test"] == {"top1": 0.5}
     assert troubles == []
     assert not store.damaged
-    assert {path.name for path in folder.iterdir()} <= {"record.json", "history.csv", "items.npz", "examples.npz"}
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"record.json", "history.csv", "items.npz", "examples.npz"}
 
 
-def test_a_copy_that_was_overtaken_leaves_the_record_to_its_new_owner(spec, job, tmp_path):
-    asked = job(spec("dataset.train_size=256"), folder=str(tmp_path / "runs" / ("0" * 16)))
+def test_a_copy_that_was_overtaken_leaves_the_record_to_its_new_owner(spec, job, tmp_path, monkeypatch):
+    def overtaken(job, folder, stop, report):
+        of_another(folder, host="another")
+        return {"status": "done"}, pd.DataFrame(), None, {}
 
-    def overtaken(*_):
-        of_another(Path(asked.folder), host="another")
-
-    ended = carry_out(asked, lambda: False, overtaken)
-    assert ended["status"] == ELSEWHERE
+    monkeypatch.setattr("harness.training.job._run", overtaken)
+    asked = job(spec(), folder=str(tmp_path / "runs" / ("0" * 16)))
+    assert carry_out(asked, lambda: False, lambda *_: None)["status"] == ELSEWHERE
     assert [path.name for path in Path(asked.folder).iterdir()] == [lease.NAME]
 
 
@@ -288,5 +288,6 @@ def test_a_clock_that_differs_by_an_hour_ends_nothing_that_another_host_does(hou
         clock.now += lease.HEARTBEAT_S
         os.utime(run / lease.NAME)  # the owner's heartbeat
     assert part.exists()
+    assert not lease.take(run)
     clock.now += lease.EXPIRY_S + 1
     assert lease.take(run)

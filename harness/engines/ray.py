@@ -103,20 +103,21 @@ class RayEngine(Pool[_Actor]):
         Raises:
             UsageError: a node does not share the results folder, or has another checkout or PyTorch.
         """
-        if not jobs:
-            return
-        folder, token = Path(jobs[0].folder).parent, secrets.token_hex(8)
-        self.probe = folder / f".shared.{token}.part", token
-        write_text(*self.probe)
-        try:
-            yield from super().run(jobs)
-        finally:
-            self.probe[0].unlink(missing_ok=True)
+        if jobs and not self.probe[1]:
+            token = secrets.token_hex(8)
+            self.probe = Path(jobs[0].folder).parent / f".shared.{token}.part", token
+            write_text(*self.probe)
+        yield from super().run(jobs)
 
     def _start(self, index: int) -> _Actor:
-        actor = self.make.remote(*self.setup)
+        worker = _Actor(index, actor=self.make.remote(*self.setup), since=time.monotonic())
+        return self._asked(worker)
+
+    def _asked(self, worker: _Actor) -> _Actor:
+        """Ask a worker whether its node can be used; it answers when it has started."""
         path, token = self.probe
-        return _Actor(index, actor=actor, heard_by=actor.problem.remote(str(path), token), since=time.monotonic())
+        worker.heard_by = worker.actor.problem.remote(str(path), token)
+        return worker
 
     def _send(self, worker: _Actor, job: Job) -> bool:
         worker.heard_by = worker.actor.run.options(num_returns="streaming").remote(job, self.silences.limit(job))
@@ -145,6 +146,10 @@ class RayEngine(Pool[_Actor]):
             return
         except errors.RayError as error:
             raise UsageError(f"engine=ray: a worker could not start: {_last_line(error)}") from error
+        if problem and not self.probe[0].exists():  # another sweep has cleared it away, as what a killed one has left
+            write_text(*self.probe)
+            self._asked(worker)
+            return
         if problem:
             raise UsageError(f"engine=ray: {problem}")
         worker.ready, worker.heard_by = True, None
@@ -192,6 +197,8 @@ class RayEngine(Pool[_Actor]):
             with contextlib.suppress(Exception):
                 self.ray.kill(worker.actor, no_restart=True)
         self.workers = []
+        if self.probe[1]:
+            self.probe[0].unlink(missing_ok=True)
         self._leave()
 
     def _leave(self) -> None:
@@ -204,6 +211,7 @@ def _imported() -> Any:
     """Return Ray, which takes SIGTERM for itself where it is imported and is given it no further than that."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # of a cluster of our own; else whatever runs beside goes first
     with _own_signals():
         try:
             import ray

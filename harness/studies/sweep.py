@@ -438,9 +438,10 @@ def estimate(missing: Sequence[Setting], runs: Sequence[Run], results: Path, sam
 
 
 def workers_of(options: Config, device: str) -> int:
-    """Return how many runs are trained at once."""
-    fitting = 1 if device == "cuda" else max(1, hardware.cores() // options["threads"])
-    return options["engine"]["workers"] or fitting
+    """Return how many runs are trained at once; where only a cluster knows, 1."""
+    elsewhere = device == "cuda" or options["engine"].get("address")
+    fitting = 1 if elsewhere else max(1, hardware.cores() // options["threads"])
+    return options["engine"].get("workers") or fitting
 
 
 def _published_times() -> dict[tuple[str, ...], list[float]]:
@@ -500,7 +501,7 @@ def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
         device = runs[0].setting.spec.device
         workers = workers_of(options, device)
         lines.append(
-            f"About {_duration(seconds / workers)} on {workers} workers, estimated from records of like runs."
+            f"About {_duration(seconds / workers)} on {count(workers, 'worker')}, estimated from records of like runs."
             if seconds is not None
             else "No record of like runs to estimate the time from."
         )
