@@ -14,11 +14,12 @@ from harness.errors import UsageError
 _elsewhere = False
 
 
-def runs_are_elsewhere() -> None:
-    """From now on believe in ``device=cuda``: runs are carried out on other machines than this."""
+def runs_are_elsewhere(whether: bool) -> None:
+    """From now on believe in ``device=cuda`` or not: whether runs are carried out on other machines than this."""
     global _elsewhere
-    _elsewhere = True
-    device_type.cache_clear()
+    if whether != _elsewhere:
+        _elsewhere = whether
+        device_type.cache_clear()
 
 
 @functools.cache

@@ -238,8 +238,7 @@ class Work:
 
 def believe_in_gpus(options: Config) -> None:
     """Let runs be planned for GPUs that only other machines have, where the engine's workers are on such."""
-    if options["engine"].get("_target_", LOCAL) != LOCAL:
-        hardware.runs_are_elsewhere()
+    hardware.runs_are_elsewhere(options["engine"].get("_target_", LOCAL) != LOCAL)
 
 
 def refuse_unknown_metric(study: Study, settings: Sequence[Setting], *, of_any_task: bool = False) -> None:
