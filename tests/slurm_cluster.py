@@ -1,7 +1,12 @@
-"""A Slurm cluster of several nodes on this machine, for a test: munged, slurmctld, and a slurmd for each node."""
+"""A Slurm cluster of several nodes on this machine, for a test: munged, slurmctld, and a slurmd for each node.
+
+By hand: python -m tests.slurm_cluster [--nodes 2] [--kill SECONDS] COMMAND ... carries out a command beside a cluster,
+of which a node that has work vanishes after so many seconds.
+"""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import platform
@@ -10,6 +15,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -191,3 +197,25 @@ def _free_ports(number: int) -> list[int]:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in sockets]
+
+
+def main() -> int:
+    """Carry out a command beside a cluster; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.slurm_cluster", allow_abbrev=False)
+    parser.add_argument("--nodes", type=int, default=2)
+    parser.add_argument("--kill", type=float, metavar="SECONDS")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    given = parser.parse_args()
+    if why := missing():
+        parser.error(why)
+    with cluster(given.nodes) as found, subprocess.Popen(given.command, env=found.environment) as process:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(given.kill)
+        if process.poll() is None and (working := sorted(found.nodes().values())):
+            print(f"{working[-1]} vanishes", flush=True)
+            found.kill(working[-1])
+        return process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
