@@ -33,10 +33,12 @@ HEALTH = {
 SLOW = """
 import os, time
 from pathlib import Path
+from losses.loss import about
 from losses.probability import cross_entropy
 
 meeting, met = Path({meeting!r}), False
 
+@about(name="slow", family="control", kind="class_logits", link="softmax", paper="made up", evidence="H")
 def slow(logits, target):
     global met
     (meeting / str(os.getpid())).touch()
