@@ -25,6 +25,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -49,7 +50,7 @@ SHARES = {
     "harness": (40, "What the harness costs"),
     "losses": (50, "Time and memory of losses"),
 }
-"""The parts (`scripts.gpu_parts`), in order, with a share of the time each and a title."""
+"""The parts (`scripts.gpu.parts`), in order, with a share of the time each and a title."""
 NEEDED = {
     "antlr4": "antlr4-python3-runtime",
     "hydra": "hydra-core",
@@ -79,7 +80,7 @@ class Outcome:
         seconds: that it took.
         limit: seconds that it was given.
         why: the reason, where it is not done.
-        findings: what it found, as `scripts.gpu_parts.Finding` has it, with ``held``.
+        findings: what it found, as `scripts.gpu.finding.Finding` has it, with ``held``.
         records: of its runs, flat.
     """
 
@@ -163,43 +164,52 @@ def _environment(scratch: Path, wheels: Path | None) -> dict[str, str]:
     """Return the environment of the parts, with packages from wheels and one GPU.
 
     Raises:
-        UsageError: a package is missing, or the wheels cannot be installed.
+        UsageError: a package is missing, or what the wheels hold cannot be imported.
     """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    paths = [environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else []
+    environment |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "LOSSBENCH_RESULTS": str(scratch / "results")}
+    cards = hardware.gpus() if shutil.which("nvidia-smi") or "CUDA_VISIBLE_DEVICES" in environment else []
+    if cards:
+        environment["CUDA_VISIBLE_DEVICES"] = cards[0]  # several workers are to share one card, not to have one each
     if wheels is not None:
-        paths.insert(0, str(installed(wheels, scratch / "site")))
-        sys.path.insert(0, paths[0])
-    missing = [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]
-    if missing:
+        site = str(unpacked(wheels, scratch / "site"))
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [site, environment.get("PYTHONPATH")]))
+        if problem := _imports(environment):
+            raise UsageError(
+                f"--wheels {wheels}: with them Python {platform.python_version()} cannot import what is needed "
+                f"({problem}): are any missing, or made for another Python (docs/gpu.md)?"
+            )
+    elif missing := [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]:
         raise UsageError(
             f"this Python lacks {joined(missing)}: install {'it' if len(missing) == 1 else 'them'}, or put the wheels "
             "into a folder and add --wheels FOLDER (docs/gpu.md)."
         )
-    own = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "LOSSBENCH_RESULTS": str(scratch / "results")}
-    cards = hardware.gpus() if shutil.which("nvidia-smi") or "CUDA_VISIBLE_DEVICES" in environment else []
-    if cards:
-        own["CUDA_VISIBLE_DEVICES"] = cards[0]  # several workers are to share one card, not to have one each
-    return environment | own | {"PYTHONPATH": os.pathsep.join(paths)}
+    return environment
 
 
-def installed(wheels: Path, target: Path) -> Path:
-    """Unpack the wheels of a folder into ``target``, and return it.
+def unpacked(wheels: Path, target: Path) -> Path:
+    """Unpack the wheels of a folder into ``target``, from where they can be imported, and return it.
 
     Raises:
-        UsageError: there are none, or pip refuses them.
+        UsageError: there are none, or one is damaged.
     """
-    files = sorted(map(str, wheels.glob("*.whl")))
+    files = sorted(wheels.glob("*.whl"))
     if not files:
         raise UsageError(f"--wheels {wheels}: this folder has no wheels (*.whl).")
-    command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-cache-dir"]
-    ended = subprocess.run(
-        [*command, "--target", str(target), *files], capture_output=True, text=True, check=False
-    )  # fmt: skip
-    if ended.returncode:
-        said = (ended.stderr.strip().splitlines() or ["it says nothing"])[-1]
-        raise UsageError(f"--wheels {wheels}: pip cannot install them for Python {platform.python_version()}: {said}")
+    for file in files:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                archive.extractall(target)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise UsageError(f"--wheels {wheels}: {file.name} cannot be unpacked ({error}): fetch it again.") from error
     return target
+
+
+def _imports(environment: Mapping[str, str]) -> str:
+    """Return why what parts need cannot be imported, in a line; empty if it can."""
+    code = f"import {', '.join(NEEDED)}"
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    return (ended.stderr.strip().splitlines() or ["no reason is given"])[-1] if ended.returncode else ""
 
 
 def _emptied(folder: Path) -> Path:
@@ -230,7 +240,7 @@ def carry_out(
     """
     log = folder / "logs" / f"{part}.txt"
     log.parent.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "scripts.gpu_parts", part, str(folder), "cpu" if rehearse else "cuda"]
+    command = [sys.executable, "-m", "scripts.gpu.parts", part, str(folder), "cpu" if rehearse else "cuda"]
     started, late = time.monotonic(), False
     with log.open("w") as file:
         process = subprocess.Popen(
