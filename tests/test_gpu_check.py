@@ -14,7 +14,7 @@ import pytest
 
 from harness.errors import UsageError
 from scripts import gpu_check
-from scripts.gpu import machine, parts, runs, speed
+from scripts.gpu import machine, parts, runs
 from scripts.gpu.finding import Finding, Left, Place
 
 ABSENT = ("mlflow", "optuna", "statsmodels", "scikit_posthocs", "segmentation_models_pytorch", "kornia", "monai", "piq",

@@ -109,7 +109,7 @@ def resume(place: Place) -> Iterator[Finding | Record]:
     """
     setup = place.size(
         ("model=resnet_small", "trainer.epochs=20"),
-        ("model=mlp", "trainer.epochs=12", "dataset.augment.shift=0"),
+        ("model=mlp", "trainer.epochs=5"),
     )
     with tempfile.TemporaryDirectory() as folder:
         jobs = [job_of(place, Path(folder) / name, *setup, saved=0.05) for name in ("one", "again", "killed")]

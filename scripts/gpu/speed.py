@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.gpu.finding import Finding, Place
+from scripts.gpu.runs import job_of
 
 if TYPE_CHECKING:
     from harness.training.loop import Loop
