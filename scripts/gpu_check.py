@@ -265,7 +265,8 @@ def carry_out(
         outcome.status = "failed"
         outcome.why = said.get("error", f"its process ended with exit code {process.returncode}")
     outcome.why = anonymous(outcome.why)
-    log.write_text(anonymous(log.read_text(errors="replace")))
+    for path in [log, *folder.glob("*.xml")]:
+        path.write_text(anonymous(path.read_text(errors="replace")))
     shutil.rmtree(folder / "parts", ignore_errors=True)
     return outcome
 
