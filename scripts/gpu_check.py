@@ -168,9 +168,9 @@ def _environment(scratch: Path, wheels: Path | None) -> dict[str, str]:
     """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "LOSSBENCH_RESULTS": str(scratch / "results")}
-    cards = hardware.gpus() if shutil.which("nvidia-smi") or "CUDA_VISIBLE_DEVICES" in environment else []
-    if cards:
-        environment["CUDA_VISIBLE_DEVICES"] = cards[0]  # several workers are to share one card, not to have one each
+    known = shutil.which("nvidia-smi") or "CUDA_VISIBLE_DEVICES" in environment
+    # several workers are to share one card, not to have one each
+    environment["CUDA_VISIBLE_DEVICES"] = next(iter(hardware.gpus() if known else ()), "0")
     if wheels is not None:
         site = str(unpacked(wheels, scratch / "site"))
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [site, environment.get("PYTHONPATH")]))

@@ -61,7 +61,7 @@ def test_every_task_is_trained(tmp_path):
 
 def test_a_task_that_fails_is_named_and_the_others_go_on(tmp_path, monkeypatch):
     broken = {"status": "failed", "error": "RuntimeError: no kernel image"}
-    monkeypatch.setattr(runs, "carried_out", lambda place, jobs, workers: [broken for _ in jobs])
+    monkeypatch.setattr(runs, "ended", lambda pool, jobs: ((job, broken) for job in jobs))
     found = list(runs.tasks(Place("cpu", tmp_path)))
     assert Finding("regression: failed", "RuntimeError: no kernel image") in found
     assert found[-1].held is False
@@ -317,14 +317,14 @@ def test_it_needs_no_more_than_a_machine_with_a_gpu_has(cli, tmp_path):
     (site / "sitecustomize.py").write_text(
         textwrap.dedent(
             f"""
-            import sys
+            from importlib.machinery import PathFinder
 
-            class Absent:
-                def find_spec(self, name, path=None, target=None):
-                    if name.partition(".")[0] in {ABSENT}:
-                        raise ModuleNotFoundError(f"{{name}} is not here", name=name)
+            find = PathFinder.find_spec
 
-            sys.meta_path.insert(0, Absent())
+            def find_spec(cls, name, path=None, target=None):
+                return None if name.partition(".")[0] in {ABSENT} else find(name, path, target)
+
+            PathFinder.find_spec = classmethod(find_spec)
             """
         )
     )

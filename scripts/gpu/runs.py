@@ -17,7 +17,7 @@ from harness.text import count
 from scripts.gpu.finding import Finding, Left, Place, Record
 
 if TYPE_CHECKING:
-    from harness.engines.local import Event
+    from harness.engines.local import Event, LocalEngine
     from harness.training.job import Job
 
 TIMES = ("step_ms", "peak_memory_mb")
@@ -50,21 +50,28 @@ def _root(config: Mapping[str, Any]) -> Path:
     return Path(config["data"]["root"])
 
 
-def carried_out(
-    place: Place, jobs: Sequence[Job], workers: int = 1, told: Callable[[Event, Any], None] = lambda event, pool: None
-) -> list[Record]:
-    """Carry out jobs on so many workers that share the device; return their records, or failures, in order.
-
-    told: called with everything that happens, and the engine.
-    """
-    from harness import records
+def engine(place: Place, workers: int = 1) -> LocalEngine:
+    """Return an engine of so many workers that share the device; to be used as a context manager."""
     from harness.engines.local import LocalEngine
 
-    with LocalEngine(place.device, workers=workers, per_device=workers) as pool:
-        for event in pool.run(jobs):
-            told(event, pool)
-    found = [records.read_folder(Path(job.folder), job.key) for job in jobs]
-    return [record or {"status": "lost", "error": "it has left no record"} for record in found]
+    return LocalEngine(place.device, workers=workers, per_device=workers)
+
+
+def ended(
+    pool: LocalEngine, jobs: Sequence[Job], told: Callable[[Event], object] = lambda event: None
+) -> Iterator[tuple[Job, Record]]:
+    """Carry out jobs; yield each with its record, or the record of its failure, as it ends.
+
+    told: called with everything that happens.
+    """
+    from harness import records
+    from harness.engines.local import ENDS
+
+    for event in pool.run(jobs):
+        told(event)
+        if event.kind in ENDS and not event.content.get("again"):
+            record = records.read_folder(Path(event.job.folder), event.job.key)
+            yield event.job, record or {"status": "failed", "error": f"its worker {event.kind}"}
 
 
 def succeeded(record: Record) -> Record:
@@ -107,22 +114,20 @@ def resume(place: Place) -> Iterator[Finding | Record]:
     """Train a run twice, and once with its worker killed in mid-training, which another goes on with; yield how far
     their epochs are apart.
     """
-    setup = place.size(
-        ("model=resnet_small", "trainer.epochs=20"),
-        ("model=mlp", "trainer.epochs=5"),
-    )
+    setup = place.size(("model=resnet_small", "trainer.epochs=20"), ("model=mlp", "trainer.epochs=5"))
     with tempfile.TemporaryDirectory() as folder:
         jobs = [job_of(place, Path(folder) / name, *setup, saved=0.05) for name in ("one", "again", "killed")]
         unhurt, again, killed = (Path(job.folder) for job in jobs)
         kills: list[str] = []
+        with engine(place) as pool:
 
-        def told(event: Event, pool: Any) -> None:
-            saved = (killed / "checkpoint.pt").exists()
-            if event.kind == "epoch" and Path(event.job.folder) == killed and saved and not kills:
-                kills.append(f"epoch {event.content['epoch']} of {event.content['epochs']}")
-                os.kill(pool.workers[event.worker].process.pid, signal.SIGKILL)
+            def told(event: Event) -> None:
+                saved = (killed / "checkpoint.pt").exists()
+                if event.kind == "epoch" and Path(event.job.folder) == killed and saved and not kills:
+                    kills.append(f"epoch {event.content['epoch']} of {event.content['epochs']}")
+                    os.kill(pool.workers[event.worker].process.pid, signal.SIGKILL)
 
-        found = [succeeded(record) for record in carried_out(place, jobs, told=told)]
+            found = [succeeded(record) for _, record in ended(pool, jobs, told)]
         if not kills:
             raise RuntimeError("the run was over before its worker could be killed")
         yield Finding("worker killed after", kills[0])
@@ -131,10 +136,7 @@ def resume(place: Place) -> Iterator[Finding | Record]:
         resumed = difference(unhurt, killed)
         goal = "<= 0" if repeated == 0 else f"<= {10 * repeated:.3g}"
         yield Finding("killed and resumed, against unhurt: largest difference", resumed, "", goal)
-        kind = (
-            "bit for bit equal" if repeated == 0 else "not repeatable to the bit on this device; the goal is ten times"
-        )
-        yield Finding("two runs of one key are", kind)
+        yield Finding("two runs of one key are", "bit for bit equal" if repeated == 0 else "equal to rounding only")
         yield from found
 
 
@@ -153,8 +155,9 @@ def _one_run(place: Place, what: str, *overrides: str) -> Iterator[Finding | Rec
     tiny = ("dataset.train_size=16", "dataset.valid_size=8", "dataset.test_size=8", "trainer.epochs=1")
     with tempfile.TemporaryDirectory() as folder:
         job = job_of(place, Path(folder), *overrides, *place.size((), tiny))
-        record = succeeded(*carried_out(place, [job]))
-        yield from findings_of(what, record)
+        with engine(place) as pool:
+            ((_, record),) = ended(pool, [job])
+        yield from findings_of(what, succeeded(record))
         yield record
 
 
@@ -163,16 +166,18 @@ def tasks(place: Place) -> Iterator[Finding | Record]:
     from harness import compose, hardware
 
     names = place.size(compose.options("task"), ["regression"])
-    with tempfile.TemporaryDirectory() as folder:
-        jobs = [job_of(place, Path(folder), f"task={name}", "trainer.epochs=1") for name in names]
-        found = carried_out(place, jobs, place.size(min(6, hardware.cores()), 1))
-    for name, record in zip(names, found, strict=True):
-        if record["status"] == "done":
-            yield from itertools.islice(findings_of(name, record), 1)
-            yield record
-        else:
-            yield Finding(f"{name}: {record['status']}", str(record.get("error", "")))
-    yield Finding("tasks that could not be trained", sum(record["status"] != "done" for record in found), "", "<= 0")
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder, engine(place, place.size(min(6, hardware.cores()), 1)) as pool:
+        jobs = {name: job_of(place, Path(folder), f"task={name}", "trainer.epochs=1") for name in names}
+        called = {job.key: name for name, job in jobs.items()}
+        for job, record in ended(pool, list(jobs.values())):
+            if record["status"] == "done":
+                yield from itertools.islice(findings_of(called[job.key], record), 1)
+                yield record
+            else:
+                failed += 1
+                yield Finding(f"{called[job.key]}: {record['status']}", str(record.get("error", "")))
+    yield Finding("tasks that could not be trained", failed, "", "<= 0")
 
 
 def cifar10(place: Place) -> Iterator[Finding | Record]:
@@ -183,7 +188,6 @@ def cifar10(place: Place) -> Iterator[Finding | Record]:
     """
     from harness import address, compose, plan
     from harness.studies import sweep
-    from harness.training.job import check
 
     tiny = ("base.dataset=digits", "base.model=cnn_micro", "base.trainer.epochs=1")
     alone = ("axes.seed=[1]", "controls.baseline_repeat=false", "controls.negative_control=null")
@@ -193,18 +197,19 @@ def cifar10(place: Place) -> Iterator[Finding | Record]:
         addresses = address.Addresses(_root(options), Path(folder))
         runs = plan.runs(plan.settings(study), study, addresses)
         jobs = [sweep.job_of(run, options, Path(folder), addresses, study.metric) for run in runs]
-        if problem := check(jobs[0]):
-            raise Left(problem)
-        for job in jobs:  # one after the other, so that what is finished is kept where time runs out
-            record = succeeded(*carried_out(place, [job]))
-            yield from findings_of(job.label, record, place.size(">= 0.94", ""))
-            yield record
+        with engine(place) as pool:
+            (checked,) = (e for e in pool.run([replace(jobs[0], only_check=True)]) if e.kind == "checked")
+            if problem := checked.content["problem"]:
+                raise (Left if "CIFAR-10" in problem else RuntimeError)(problem)
+            for job, record in ended(pool, jobs):
+                yield from findings_of(job.label, succeeded(record), place.size(">= 0.94", ""))
+                yield record
 
 
 def workers(place: Place) -> Iterator[Finding]:
     """Carry out the same short runs on one worker and on several that share the device; yield what that brings."""
-    many, several = place.size((16, 4), (2, 2))
-    setup = place.size(("model=resnet_small", "trainer.epochs=10"), ("model=mlp", "trainer.epochs=1"))
+    many, several = place.size((12, 4), (2, 2))
+    setup = place.size(("model=resnet_small", "trainer.epochs=6"), ("model=mlp", "trainer.epochs=1"))
     seconds: dict[int, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         jobs = {
@@ -225,13 +230,10 @@ def _warm_seconds(place: Place, jobs: Sequence[Job], size: int) -> float:
     Raises:
         RuntimeError: a run failed.
     """
-    from harness.engines.local import LocalEngine
-
-    with LocalEngine(place.device, workers=size, per_device=size) as pool:
+    with engine(place, size) as pool:
         for _ in pool.run([replace(job, only_check=True) for job in jobs[:size]]):
             pass
         started = time.perf_counter()
-        for event in pool.run(jobs):
-            if event.kind in ("died", "timeout") or event.content.get("status", "done") != "done":
-                raise RuntimeError(f"a run ended so: {event.kind} {event.content.get('error', '')}")
+        for _, record in ended(pool, jobs):
+            succeeded(record)
         return time.perf_counter() - started

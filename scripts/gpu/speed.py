@@ -24,7 +24,7 @@ def waiting(place: Place) -> Iterator[Finding]:
     from harness.training.loop import Loop
     from scripts.bench_harness import NOISE, loop_of
 
-    model, batch, side, many = place.size(("resnet18", 256, 128, 2048), ("mlp", 16, 16, 96))
+    model, batch, side, many = place.size(("resnet18", 128, 64, 2048), ("mlp", 16, 16, 96))
     setup = (f"model={model}", "trainer=long", f"trainer.batch_size={batch}", f"device={place.device}")
     spec = address.spec_of(compose.compose_run(setup).config)
     held = loop_of(replace(spec, dataset={**NOISE, "count": place.size(16384, 128)}))
@@ -112,7 +112,7 @@ def harness(place: Place) -> Iterator[Finding]:
 
     from scripts import bench_harness as bench
 
-    rows = itertools.chain(bench.bench_step(1), bench.bench_segmentation(1), bench.bench_players(1), _detection_steps())
+    rows = itertools.chain(bench.bench_step(1), bench.bench_segmentation(5), bench.bench_players(1), _detection_steps())
     found: list[Row] = []
     for row in place.size(rows, itertools.islice(bench.bench_segmentation(1), 1)):
         found.append(row)
