@@ -286,7 +286,8 @@ def test_a_part_keeps_what_it_found_however_it_ends(text, status, why, tmp_path,
 
 
 def test_the_rest_goes_on_after_a_part_that_fails_and_all_is_written(tmp_path, monkeypatch, capsys):
-    text = f"echo '{FOUND}' > $4/parts/$3.jsonl\n[ $3 != tests ] || exit 1\n"
+    run = json.dumps({"record": {"key": "0" * 16, "test.top1": 0.5}})
+    text = f"echo '{FOUND}' > $4/parts/$3.jsonl\n[ $3 != tests ] || exit 1\necho '{run}' >> $4/parts/$3.jsonl\n"
     stand_in(monkeypatch, tmp_path, text)
     folder = tmp_path / "out"
     assert gpu_check.main(["--rehearse", "--out", str(folder), "--only", "losses", "tests"]) == 1
@@ -296,6 +297,7 @@ def test_the_rest_goes_on_after_a_part_that_fails_and_all_is_written(tmp_path, m
     assert "| speed | 2.5 s | >= 3: missed |" in page
     assert "| Tests that need a GPU (`tests`) | failed: its process ended with exit code 1 |" in page
     assert pd.read_csv(folder / "findings.csv")["part"].tolist() == ["tests", "losses"]
+    assert pd.read_csv(folder / "runs.csv")[["part", "test.top1"]].to_numpy().tolist() == [["losses", 0.5]]
     with tarfile.open(tmp_path / "out.tar.gz") as archive:
         assert {"out/summary.md", "out/summary.json", "out/findings.csv", "out/logs/tests.txt"} <= set(
             archive.getnames()
@@ -328,11 +330,10 @@ def test_it_needs_no_more_than_a_machine_with_a_gpu_has(cli, tmp_path):
             """
         )
     )
-    ended = cli("scripts.gpu_check", "--rehearse", "--only", "tasks", "losses", PYTHONPATH=str(site))
+    ended = cli("scripts.gpu_check", "--rehearse", "--only", "waiting", "losses", PYTHONPATH=str(site))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     folder = cli.results / "gpu_check"
     content = json.loads((folder / "summary.json").read_text())
-    assert [(part["part"], part["status"]) for part in content["parts"]] == [("tasks", "done"), ("losses", "done")]
-    assert pd.read_csv(folder / "runs.csv")["status"].tolist() == ["done"]
+    assert [(part["part"], part["status"]) for part in content["parts"]] == [("waiting", "done"), ("losses", "done")]
     written = [path.read_text() for path in folder.rglob("*") if path.is_file()]
     assert not any(str(gpu_check.ROOT) in text or str(tmp_path) in text for text in written)

@@ -78,7 +78,7 @@ def _waits(what: str, loop: Loop) -> Iterator[Finding]:
 
 def _busy(loop: Loop) -> float:
     """Return the share of an epoch's time in which the device carries out at least one kernel or copy."""
-    from torch.autograd import DeviceType
+    from torch._C._autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
     from harness.tasks import Seeds
