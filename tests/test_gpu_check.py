@@ -6,6 +6,7 @@ import os
 import sys
 import tarfile
 import textwrap
+import time
 import zipfile
 
 import pandas as pd
@@ -272,14 +273,25 @@ FOUND = json.dumps({"finding": {"what": "speed", "value": 2.5, "unit": "s", "goa
         ("exit 3", "failed", "its process ended with exit code 3"),
         ('echo \'{"error": "ValueError: no"}\' >> $4/parts/$3.jsonl; exit 1', "failed", "ValueError: no"),
         ('echo \'{"left": "no data"}\' >> $4/parts/$3.jsonl', "left", "no data"),
-        ("printf '{\"find' >> $4/parts/$3.jsonl; sleep 60", "timeout", "its time of 0 s was over"),
+        ("printf '{\"find' >> $4/parts/$3.jsonl; sleep 60", "timeout", "its time of 60 s was over"),
     ],
 )
 def test_a_part_keeps_what_it_found_however_it_ends(text, status, why, tmp_path, monkeypatch):
     stand_in(monkeypatch, tmp_path, f"echo '{FOUND}' > $4/parts/$3.jsonl\necho printed\n{text}\n")
     folder = tmp_path / "out"
     folder.mkdir()
-    outcome = gpu_check.carry_out("losses", folder, os.environ, 0.4 if "sleep" in text else 60)
+    if status == "timeout":
+        wait, written = gpu_check.subprocess.Popen.wait, folder / "parts" / "losses.jsonl"
+
+        def late(process, timeout=None):
+            if timeout is None:
+                return wait(process)
+            while not (written.exists() and written.read_text().endswith('{"find')):
+                time.sleep(0.01)
+            raise gpu_check.subprocess.TimeoutExpired("", timeout)
+
+        monkeypatch.setattr(gpu_check.subprocess.Popen, "wait", late)
+    outcome = gpu_check.carry_out("losses", folder, os.environ, 60)
     assert (outcome.status, outcome.why) == (status, why)
     assert [finding["what"] for finding in outcome.findings] == ["speed"]
     assert (folder / "logs" / "losses.txt").read_text() == "printed\n"

@@ -114,16 +114,19 @@ def resume(place: Place) -> Iterator[Finding | Record]:
     """Train a run twice, and once with its worker killed in mid-training, which another goes on with; yield how far
     their epochs are apart.
     """
-    setup = place.size(("model=resnet_small", "trainer.epochs=20"), ("model=mlp", "trainer.epochs=5"))
+    setup = place.size(
+        ("model=resnet_small", "trainer.epochs=20"), ("model=mlp", "trainer.epochs=20", "trainer.batch_size=256")
+    )
+    often = place.size(0.05, 0.001)
     with tempfile.TemporaryDirectory() as folder:
-        jobs = [job_of(place, Path(folder) / name, *setup, saved=0.05) for name in ("one", "again", "killed")]
+        saved = {"one": 30, "again": 30, "killed": often}
+        jobs = [job_of(place, Path(folder) / name, *setup, saved=seconds) for name, seconds in saved.items()]
         unhurt, again, killed = (Path(job.folder) for job in jobs)
         kills: list[str] = []
         with engine(place) as pool:
 
             def told(event: Event) -> None:
-                saved = (killed / "checkpoint.pt").exists()
-                if event.kind == "epoch" and Path(event.job.folder) == killed and saved and not kills:
+                if event.job is jobs[2] and event.kind == "epoch" and not kills and (killed / "checkpoint.pt").exists():
                     kills.append(f"epoch {event.content['epoch']} of {event.content['epochs']}")
                     os.kill(pool.workers[event.worker].process.pid, signal.SIGKILL)
 
