@@ -7,7 +7,7 @@ from datasets.sources.crowded_scenes import crowded_scenes
 from harness import address, compose
 from harness.errors import UsageError
 from harness.metrics.detection import DetectionMetrics, pairwise_iou
-from harness.tasks import Seeds
+from harness.tasks import Seeds, detection
 from harness.tasks.assignment import Cells, atss
 from harness.tasks.detection import PRIOR, SHOWN
 from harness.training.job import Job, Stopped
@@ -151,6 +151,17 @@ def test_detections_of_one_class_that_overlap_are_dropped():
     torch.testing.assert_close(boxes[0, 0], torch.tensor([20.0, 20, 36, 36]))
     task.nms = 0.3
     assert task.found(outputs)[2].tolist() == [[0, 1]]
+
+
+def test_images_are_normalised_a_few_at_a_time_to_the_same_bits(monkeypatch):
+    task = Loop(job(*BASE)).task
+    images, _ = task.feed.rows("train", torch.arange(10))
+    task.format, expected = torch.channels_last, task.normalised(images)
+    for many in (1, 3 * images[0].numel(), 1 << 30):
+        monkeypatch.setattr(detection, "AT_ONCE", many)
+        ready = task.ready(images)
+        assert torch.equal(ready, expected)
+        assert ready.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_equal_seeds_give_equal_batches_from_any_batch_on():

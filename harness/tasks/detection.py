@@ -31,6 +31,8 @@ BALANCES = ("gradient", "fixed")
 """What the weight of a role may be: the length of the gradient that its loss starts with, or a factor."""
 KEPT, CERTAIN = 100, 0.05
 """Detections of an image that are evaluated at most, and their least score."""
+AT_ONCE = 1 << 18
+"""Numbers of images that are normalised at a time."""
 SHOWN, DRAWN = 4, 0.3
 """Test images that a run keeps for the report to show, and the least score of the boxes in them."""
 
@@ -113,6 +115,19 @@ class Detection(ImageTask):
             drawn = None if draws is None else draws[rows]
             images, targets = joint_boxes.apply(self.normalised(images), targets, drawn, self.augment)
             yield Batch((images.contiguous(memory_format=self.format),), targets)
+
+    def ready(self, images: Tensor) -> Tensor:
+        """Return normalised images in the memory format of the model.
+
+        On a CPU a few at a time, so that what is in between stays in the cache, and is not new memory every time.
+        """
+        if images.device.type != "cpu" or self.format is torch.contiguous_format:
+            return super().ready(images)
+        done = torch.empty(images.shape, memory_format=self.format)
+        few = max(1, AT_ONCE // images[:1].numel()) if len(images) else 1
+        for some, place in zip(images.split(few), done.split(few), strict=True):
+            place.copy_(self.normalised(some))
+        return done
 
     # ------------------------------------------------------------------ cells and boxes
 

@@ -18,9 +18,18 @@ def survivors(boxes: Tensor, labels: Tensor, there: Tensor, overlap: float) -> T
         there: which of them are detections, bool (N,D).
         overlap: intersection over union above which a detection is dropped, above 0.
     """
-    images = max(1, AT_ONCE // boxes.shape[1] ** 2)
-    parts = zip(*(values.split(images) for values in (boxes, labels, there)), strict=True)
-    return torch.cat([undropped(_drops(some, classes, overlap), among) for some, classes, among in parts])
+    left = torch.zeros_like(there)
+    ends = (there * torch.arange(1, there.shape[1] + 1, device=there.device)).amax(1)
+    # images with about as many detections are compared together: pairs grow with the square of the most
+    widths, order = ends.sort()
+    end, counts = len(order), widths.tolist()
+    while end and (width := counts[end - 1]):
+        start = max(0, end - max(1, AT_ONCE // width**2))
+        rows = order[start:end]
+        some, classes, among = (values[rows, :width] for values in (boxes, labels, there))
+        left[rows, :width] = undropped(_drops(some, classes, overlap), among)
+        end = start
+    return left
 
 
 def _drops(boxes: Tensor, labels: Tensor, overlap: float) -> Tensor:
