@@ -68,6 +68,7 @@ class Detection(ImageTask):
         "boxes": frozenset({"boxes", "values", "rotated_boxes"}),
     }
     made_for: ClassVar[str] = "detection"
+    varied = staticmethod(joint_boxes.apply)
 
     def __init__(self, setup: Setup, weights: Mapping[str, float], nms: float, assignment: str, balance: str) -> None:
         super().__init__(setup)
@@ -113,7 +114,7 @@ class Detection(ImageTask):
         draws = None if draws is None else draws.to(self.device)
         for rows, images, targets in self.shuffled(seeds.order, first):
             drawn = None if draws is None else draws[rows]
-            images, targets = joint_boxes.apply(self.normalised(images), targets, drawn, self.augment)
+            images, targets = self.varied(self.normalised(images), targets, drawn, self.augment)
             yield Batch((images.contiguous(memory_format=self.format),), targets)
 
     def ready(self, images: Tensor) -> Tensor:
