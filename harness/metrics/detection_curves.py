@@ -78,12 +78,12 @@ def averages(right: Bools, counts: Bools, boxes: int) -> Floats:
         right, counts: as those of `Curve`, (L, D).
         boxes: number of true boxes, one or more.
     """
-    hits = right.cumsum(1)
+    hits, seen = (each.cumsum(1, dtype=np.int32) for each in (right, counts))
     most = int(hits.max(initial=0))
     row, place = np.nonzero(right)
     number = hits[row, place]
     precision = np.zeros((len(right), most + 1))  # at each hit, and 0 beyond the last
-    precision[row, number - 1] = number / counts.cumsum(1)[row, place]
+    precision[row, number - 1] = number / seen[row, place]
     highest = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     reached = np.searchsorted(np.arange(1, most + 1) / boxes, RECALLS)
     return np.take(highest, reached, axis=1).mean(1)
@@ -119,9 +119,9 @@ def coco_figures(found: Found, truth: Truth, matches: Matches, classes: int) -> 
     recall = np.full((sizes + 2, levels, classes), np.nan)
     boxes = np.array([np.bincount(truth.label[wanted], minlength=classes) for wanted in matches.wanted])
     for label, rows in of_classes(found.label, found.ranking, classes):
+        own = [each.take(rows, 1) for each in (matches.right, matches.counts)]
         for size in np.flatnonzero(boxes[:, label]):
-            columns = slice(size * levels, (size + 1) * levels)
-            right, counts = matches.right[columns, rows], matches.counts[columns, rows]
+            right, counts = (each[size * levels : (size + 1) * levels] for each in own)
             number = boxes[size, label]
             precision[size, :, label] = averages(right, counts, number)
             recall[size, :, label] = right.sum(1) / number
