@@ -16,7 +16,7 @@ from datasets.decoded import in_memory
 from harness.errors import UsageError, unknown
 from harness.metrics.detection import DETECTION, DetectionMetrics, pairwise_iou
 from harness.tasks import Batch, Lazy, Predict, Seeds, Setup, Shift, Spec
-from harness.tasks.assignment import RULES, Cells, atss, centre, inside, task_aligned
+from harness.tasks.assignment import RULES, Cells, aligned_quality, atss, centre, inside, task_aligned
 from harness.tasks.balance import balance
 from harness.tasks.images import ImageTask
 from harness.tasks.localisation import object_size
@@ -178,8 +178,8 @@ class Detection(ImageTask):
         side = cells.sides.repeat(len(truth)).unsqueeze(1)
 
         def quality() -> Tensor:
-            overlap = pairwise_iou(pair.prediction.detach().unsqueeze(1), target.unsqueeze(1))
-            return wanted * overlap.view(*there.shape, 1)
+            overlap = pairwise_iou(pair.prediction.detach().unsqueeze(1), target.unsqueeze(1)).view_as(there)
+            return wanted * self.quality(scores.detach(), overlap, label, there, found, truth.shape[1]).unsqueeze(2)
 
         return Lazy(
             {
@@ -207,6 +207,25 @@ class Detection(ImageTask):
             return {"atss": atss, "centre": centre}[self.assignment](truth, there, cells)
         own = labels.clamp_min(0).unsqueeze(2).expand(-1, -1, scores.shape[1])
         return task_aligned(truth, there, cells, scores.sigmoid().transpose(1, 2).gather(1, own), boxes)
+
+    def quality(
+        self, scores: Tensor, overlap: Tensor, label: Tensor, there: Tensor, found: Tensor, most: int
+    ) -> Tensor:
+        """Return what losses of ``quality_logits`` ask of each cell's score of its class, (N,A), from 0 to 1: how well
+        its box overlaps the one that it is to find, or what task alignment makes of that (`aligned_quality`).
+
+        Args:
+            scores: of the cells for every class, (N,A,C), without gradient.
+            overlap: of their boxes with those that they are to find, (N,A), without gradient.
+            label: the class of these, (N,A).
+            there: whether a cell is to find one, (N,A).
+            found: which, (N,A).
+            most: number of boxes of an image.
+        """
+        if self.assignment != "task_aligned":
+            return overlap
+        own = scores.sigmoid().gather(2, label.unsqueeze(2)).squeeze(2)
+        return aligned_quality(own, overlap, torch.where(there, found, -1), most)
 
     def prepare(self, model: nn.Module, losses: Mapping[str, Any], seeds: Seeds) -> dict[str, float]:
         """Balance the losses of the roles, if that is asked for, and return their weights."""

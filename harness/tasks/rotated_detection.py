@@ -98,7 +98,7 @@ class RotatedDetection(Detection):
         def quality() -> Tensor:
             overlap = torch.zeros_like(there, dtype=scores.dtype)
             overlap[there] = rotated_iou(pair.prediction.detach(), pair.target)
-            return wanted * overlap.unsqueeze(2)
+            return wanted * self.quality(scores.detach(), overlap, label, there, found, truth.shape[1]).unsqueeze(2)
 
         return Lazy(
             {
