@@ -150,6 +150,8 @@ GROUPS: dict[str, dict[str, Any]] = {
         "overlap": PartShare,
         "scales": Annotated[list[Positive], Field(min_length=1)],
         "mirror": bool,
+        "mixup": Amount,
+        "cutmix": Amount,
     },
     "dataset": {
         "train_size": CountOrNull,
