@@ -1,19 +1,11 @@
 """Losses on the margin between the score of the true class and the others."""
 
-import math
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from losses.adapters import is_target
-from losses.checks import check_class_logits, check_pair, check_range, may_look
-from losses.loss import Reduction, about
-from losses.shared import forward_mode
-
-FEW = 1 << 15
-"""Scores up to which torch's own kernel, which has one thread, is quicker than several operations."""
+from losses.checks import check_class_logits, check_pair, check_range
+from losses.loss import about
 
 
 @about(
@@ -47,45 +39,17 @@ def hinge(logits: Tensor, target: Tensor, *, margin: float = 1.0) -> Tensor:
     evidence="V",
     aliases=("multi_margin",),
 )
-def hinge_ww(logits: Tensor, target: Tensor, *, margin: float = 1.0, reduction: Reduction = "none") -> Tensor:
+def hinge_ww(logits: Tensor, target: Tensor, *, margin: float = 1.0) -> Tensor:
     """Hinge on the difference of the true class's score and each other's, summed and divided by the number of classes.
 
     L = (1/C) sum_{j != t} max(margin + z_j - z_t, 0), with the 1/C of `torch.nn.functional.multi_margin_loss`.
-    logits: (N,C,...); target: (N,...) int64; returns (N,...), or their mean. Kinks at z_t - z_j = margin.
+    logits: (N,C,...); target: (N,...) int64; returns (N,...). Kinks at z_t - z_j = margin.
 
     >>> hinge_ww(torch.tensor([[2.0, 1.5, 1.0, 2.5]]), torch.tensor([0]))
     tensor([0.5000])
     """
-    if reduction == "mean" and logits.ndim == 2 and 0 < logits.numel() <= FEW and _quick(logits):
-        check_class_logits(logits, target)
-        check_range("margin", margin, 0, above=True)
-        return _mean_hinge_ww(logits, target, margin)
     # the true class is behind itself by the margin, exactly, and has no slope: cheaper to take off than to leave out
-    values = (_behind(logits, target, margin).relu().sum(1) - margin) / logits.shape[1]
-    return values.mean() if reduction == "mean" else values
-
-
-def _quick(logits: Tensor) -> bool:
-    """Return whether torch's own kernel will do: it can neither be mapped nor pushed forward, and overlooks NaN."""
-    if not may_look(logits) or forward_mode() or torch._C._are_functorch_transforms_active():
-        return False
-    return math.isfinite(logits.detach().sum().item())
-
-
-def _mean_hinge_ww(logits: Tensor, target: Tensor, margin: float) -> Tensor:
-    """Return the mean of `hinge_ww` over (N,C) by torch's own kernel, with a gradient that has a derivative, too."""
-    mean = functional.multi_margin_loss(logits, target, margin=margin)
-    if mean.grad_fn is not None:
-        held = logits.detach()
-
-        def differentiable(_: Any, slopes: tuple[Tensor, ...]) -> tuple[Tensor] | None:
-            if not torch.is_grad_enabled():  # nobody asks for more than the gradient
-                return None
-            one = torch.ones_like(slopes[0])
-            return (slopes[0] * torch.ops.aten.multi_margin_loss_backward(one, held, target, 1, margin),)
-
-        mean.grad_fn.register_hook(differentiable)
-    return mean
+    return (_behind(logits, target, margin).relu().sum(1) - margin) / logits.shape[1]
 
 
 @about(

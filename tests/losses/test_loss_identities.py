@@ -225,19 +225,3 @@ def test_gradients_of_single_items_are_those_of_the_batch(count):
     torch.testing.assert_close(single, gradient)
     (twice,) = torch.autograd.grad(hinge_ww(leaf, target).sum(), leaf, create_graph=True)
     torch.testing.assert_close(twice, gradient)
-
-
-@pytest.mark.parametrize("count", [1, 12])
-def test_the_mean_of_a_hinge_by_one_kernel_is_that_of_its_values_with_all_derivatives(count):
-    logits = torch.randn(count, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    target, scale = torch.arange(count) % 10, torch.ones((), dtype=torch.float64, requires_grad=True)
-    found = []
-    for mean in (hinge_ww(leaf := logits.clone().requires_grad_(), target, reduction="mean"),
-                 hinge_ww(other := logits.clone().requires_grad_(), target).mean()):  # fmt: skip
-        data = other if found else leaf
-        (gradient,) = torch.autograd.grad(scale * mean, data, create_graph=True)
-        found.append([mean, gradient, *torch.autograd.grad(gradient.square().sum(), scale)])
-    for one, expected in zip(*found, strict=True):
-        torch.testing.assert_close(one, expected)
-    nothing = logits.index_fill(1, torch.tensor(3), torch.nan)  # which the kernel overlooks
-    assert hinge_ww(nothing, target, reduction="mean").isnan()
