@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness import journal
-from harness.tracking import tensorboard, wandb
+from harness.tracking import tensorboard, weights_biases
 from harness.tracking.runs import TrackedRun
 from harness.tracking.settings import Setting, settings
 from harness.tracking.store import alone, sentence
@@ -38,7 +38,7 @@ class Kind(NamedTuple):
 
 KINDS: Mapping[str, Kind] = {
     "tensorboard": Kind("TensorBoard", "tensorboard", tensorboard.put, "tensorboard --logdir {}"),
-    "wandb": Kind("Weights & Biases", "wandb", wandb.put, "wandb sync {}/wandb/offline-run-*"),
+    "wandb": Kind("Weights & Biases", "wandb", weights_biases.put, "wandb sync {}/wandb/offline-run-*"),
 }
 """By what the setting ``tracking.mirrors`` calls them."""
 
@@ -85,8 +85,12 @@ def copy(name: str, study: StudyData, results: Path, last: bool = True) -> Copie
                 for run in _runs(setting, last):
                     count[_put(kind, folder, study.name, setting.tracked, run, known)] += 1
     except Exception as error:  # whatever the mirror's library raises
-        return Copied(**count, reason=f"{kind.title} could not be written ({sentence(error)}); {again}.")
-    return Copied(**count)
+        return _copied(count, f"{kind.title} could not be written ({sentence(error)}); {again}.")
+    return _copied(count)
+
+
+def _copied(count: Mapping[str, int], reason: str = "") -> Copied:
+    return Copied(count.get("new", 0), count.get("updated", 0), count.get("unchanged", 0), reason)
 
 
 def _runs(setting: Setting, last: bool) -> list[TrackedRun]:

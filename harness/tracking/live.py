@@ -31,8 +31,9 @@ SHARE = 0.03  # of one processor, at most, that it takes
 class LiveMirror:
     """Mirrors a study to some of ``MIRRORS`` while its sweep runs, in a process that the sweep never waits for.
 
-    The process has the lowest priority, and reads the records from disk now and then. The end of its input asks it to finish, so it does
-    so too if the sweep is killed. ``close`` waits a bounded time for the last round, which otherwise goes on alone::
+    The process has the lowest priority and reads the records from disk now and then. The end of its input asks it to
+    finish, so it does so too if the sweep is killed. ``close`` waits a bounded time for the last round, which otherwise
+    goes on alone::
 
         with LiveMirror("demo", uri) as live:
             ...  # the sweep

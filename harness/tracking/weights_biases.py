@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from harness.tracking.runs import TrackedRun, grouped, value
 from harness.tracking.store import ANSWER_S, cut_off
@@ -25,8 +27,7 @@ def put(root: Path, study: str, setting: TrackedRun, run: TrackedRun) -> None:
     Raises:
         OSError: it cannot be written there; also TimeoutError, where a server does not answer.
     """
-    import wandb
-
+    wandb: Any = importlib.import_module("wandb")  # which an installation need not have
     root.mkdir(parents=True, exist_ok=True)
     settings = {name: value(text) for name, text in run.params.items()}
     if run.data:
@@ -41,7 +42,7 @@ def put(root: Path, study: str, setting: TrackedRun, run: TrackedRun) -> None:
             job_type="setting" if run is setting else setting.identity[1],
             notes=run.tags.get("mlflow.note.content"),
             config=settings,
-            mode=os.environ.get("WANDB_MODE", "offline"),  # pyright: ignore[reportArgumentType]
+            mode=os.environ.get("WANDB_MODE", "offline"),
             resume="allow",
             reinit="create_new",
             settings=wandb.Settings(
