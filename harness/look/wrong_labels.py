@@ -31,8 +31,10 @@ MOST_FILES = 2000
 """And if they are read from files."""
 LEAST, LEAST_OF_CLASS = 200, 20
 """Items, and items of a class, below which nothing is said of it."""
-SEPARATED = 0.7
+SEPARATED = 0.75
 """Share of right predictions, wrong labels discounted, below which features do not tell classes apart well enough."""
+MOST_WRONG = 0.5
+"""Share of labels beyond which disagreement says nothing of labels: those that are right are no longer the rule."""
 FOLDS, SEED = 4, 0
 SIDE, EDGES, CELLS = 14, 64, 5
 """Pixels of a side to which images are reduced, for their values and for their edges; cells of a side of the latter."""
@@ -61,7 +63,7 @@ class Estimate:
     @property
     def possible(self) -> bool:
         """Whether the features separate the classes well enough to say so."""
-        return self.accuracy / max(1 - self.share, 0.01) >= SEPARATED
+        return self.share <= MOST_WRONG and self.accuracy >= SEPARATED * (1 - self.share)
 
 
 def told(splits: Any) -> tuple[list[str], list[str]]:
@@ -112,8 +114,8 @@ def estimated(features: np.ndarray, labels: np.ndarray) -> Estimate | None:
     margin, guess = order[:, -1] - order[:, -2], likely.argmax(1)
     quarter, half = (_sure(margin, guess, share) for share in (0.25, 0.5))
     first, both = _rate(quarter, guess, target), _rate(half, guess, target)
-    start = min(max(2 * first - both, 0.0), first)
-    low = max(0.0, start - Z * _error(first, len(quarter)))
+    start = min(max(2 * first - both, 0.0), first)  # 1.5 first - 0.5 of the other quarter, hence its error
+    low = max(0.0, start - Z * math.sqrt(2.5) * _error(first, len(quarter)))
     high = min(1.0, max(first, both) + Z * _error(both, len(half)))
     wrong = half[guess[half] != target[half]]
     pairs = _commonest(names, target[wrong], guess[wrong])
@@ -140,7 +142,7 @@ def _predicted(features: np.ndarray, target: np.ndarray) -> np.ndarray:
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a model that has not quite converged does
-        return cross_val_predict(model, features, target, cv=folds, method="predict_proba")
+        return np.asarray(cross_val_predict(model, features, target, cv=folds, method="predict_proba"))
 
 
 def _sure(margin: np.ndarray, guess: np.ndarray, share: float) -> np.ndarray:
