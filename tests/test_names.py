@@ -19,7 +19,7 @@ def test_no_table_has_a_label_with_an_underscore_where_a_loss_is_named(analysis)
     made = [part.section(analysis) for part in (best, controls, cost, runs, setting)]
     tables = [item for part in names.with_names(analysis, made) for item in part.items if isinstance(item, Table)]
     assert len(tables) > 6
-    read = {label: False for label in ("cross-entropy", "label smoothing")}
+    read = dict.fromkeys(("cross-entropy", "label smoothing"), False)
     for table in (each.for_reading() for each in tables if each.id not in names.AS_CODE):
         words = [column.title for column in table.columns]
         for row in table.rows:
