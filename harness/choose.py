@@ -260,12 +260,14 @@ def _race_and_report(asked: Asked) -> int:
 
     study, options = asked.study, asked.options
     say = functools.partial(print, flush=True)
+    tracking.check(options["tracking"])
     mirrors: list[tracking.LiveMirror] = []
     with contextlib.ExitStack() as stack:
 
         def started() -> None:
             if options["tracking"]["enabled"] and not mirrors:
-                mirrors.append(stack.enter_context(tracking.LiveMirror(study.name, options["tracking"]["uri"])))
+                of = options["tracking"]
+                mirrors.append(stack.enter_context(tracking.LiveMirror(study.name, of["uri"], of["mirrors"])))
 
         ended = race.conduct(study, options, asked.budget, judge, say, started)
         for mirror in mirrors:

@@ -64,10 +64,13 @@ class Data(Strict):
 
 
 class Tracking(Strict):
-    """The mirror in MLflow."""
+    """The mirrors of what runs leave."""
 
-    enabled: bool = Field(description="whether runs are mirrored to MLflow")
-    uri: Text | None = Field(description="its store; null: MLFLOW_TRACKING_URI, or the database in results/")
+    enabled: bool = Field(description="whether runs are mirrored")
+    mirrors: Annotated[list[Literal["mlflow", "tensorboard", "wandb"]], Field(min_length=1)] = Field(
+        description="to what: mlflow, tensorboard, wandb"
+    )
+    uri: Text | None = Field(description="MLflow's store; null: MLFLOW_TRACKING_URI, or the database in results/")
 
 
 class Augment(Strict):
@@ -338,6 +341,7 @@ NO_EFFECT: tuple[tuple[str, str, Callable[[Group], bool]], ...] = (
         "engine.workers=null",
         lambda engine: engine.get("workers") is None or not {"address", "partition"}.isdisjoint(engine),
     ),
+    ("tracking.mirrors", "tracking.enabled=true", lambda tracking: bool(tracking.get("enabled"))),
 )
 """Settings that matter under a condition only: path, the condition in words, and whether their group meets it."""
 OVERRULED = {"model.lr": "optimizer.lr", "model.precision": "trainer.precision"}

@@ -46,7 +46,7 @@ LAW = {
     ),
     "records.__main__": "errors records studies",
     "analysis": "compose errors metrics.declared paths records selection text",
-    "tracking": "analysis errors paths records mlflow",
+    "tracking": "analysis errors journal paths records mlflow torch",
     "report": "analysis compose errors hardware metrics.declared paths plan records selection text tracking.store",
     "catalogue": "analysis compose paths records report tasks text hydra losses omegaconf torch",
     "site": "analysis catalogue paths records report text",
