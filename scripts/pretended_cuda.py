@@ -1,4 +1,4 @@
-"""A GPU that is pretended: tensors say that they are on ``cuda`` and compute on the CPU, and every wait is written down.
+"""A GPU that is pretended: tensors claim to be on ``cuda`` and compute on the CPU, and every wait is written down.
 
 On a machine without a GPU nothing shows that a tensor was left on the host, that a loss copies a constant to the device
 in every step, or that the host waits for the device. Inside `pretended` all of this shows: ``device="cuda"`` gives
@@ -15,6 +15,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
+import itertools
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from datasets import decoded
 from harness import feeds, hardware
 
-CUDA, META = torch.device("cuda", 0), torch.device("meta")
+CUDA, META, HOST = torch.device("cuda", 0), torch.device("meta"), torch.device("cpu")
 OURS = tuple(str(Path(__file__).resolve().parent.parent / name) for name in ("harness", "losses", "datasets", "tests"))
 
 WAITS = frozenset(
@@ -45,8 +46,21 @@ INDEXING = frozenset({"index", "index_put", "index_put_", "_index_put_impl_", "_
 BESIDE = MOVES | INDEXING | {"fill_", "masked_fill", "masked_fill_", "where", "set_", "lift_fresh"}
 """Operations, besides those on every element, that take a number that lies on the host in a tensor (shape ())."""
 NARROW = frozenset({torch.bfloat16, torch.float16})
-PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "convolution", "matmul", "linear"})
-"""Operations that autocasting carries out in bf16."""
+PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "convolution"})
+"""Products of matrices and convolutions, which autocasting carries out in 16 bits."""
+IN_16_BITS = (
+    *("linear", "bilinear", "matmul", "__matmul__", "mm", "bmm", "addmm", "baddbmm", "addbmm", "einsum"),
+    *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+    "scaled_dot_product_attention",
+)
+IN_32_BITS = (
+    *("__pow__", "__rpow__", "acos", "asin", "binary_cross_entropy_with_logits", "cdist", "cosh", "cosine_similarity"),
+    *("cross_entropy", "cumprod", "cumsum", "dist", "erfinv", "exp", "expm1", "group_norm", "kl_div", "l1_loss"),
+    *("layer_norm", "log", "log10", "log1p", "log2", "log_softmax", "mse_loss", "multilabel_margin_loss", "nll_loss"),
+    *("norm", "normalize", "pow", "prod", "reciprocal", "renorm", "rsqrt", "sinh", "smooth_l1_loss", "softmax"),
+    *("softmin", "softplus", "sum", "tan", "triplet_margin_loss"),
+)
+"""What torch.autocast does on a GPU, function by function, as PyTorch's page on automatic mixed precision lists it."""
 
 
 class Tally:
@@ -81,12 +95,12 @@ TALLY = Tally()
 
 
 def place() -> str:
-    """Return ``folder/file.py:line`` of our code that runs now; empty where none does."""
+    """Return ``folder/file.py function`` of our code that runs now; empty where none does."""
     frame = sys._getframe(1)
     while frame is not None:
         path = frame.f_code.co_filename
         if path.startswith(OURS):
-            return f"{Path(path).parent.name}/{Path(path).name}:{frame.f_lineno}"
+            return f"{Path(path).parent.name}/{Path(path).name} {frame.f_code.co_qualname}"
         frame = frame.f_back
     return ""
 
@@ -102,7 +116,8 @@ class Pretended(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore
 
     @staticmethod
-    def __new__(cls, real: Tensor) -> Pretended:
+    def __new__(cls: type[Pretended], real: Tensor) -> Pretended:
+        """Return a tensor of the device with these values."""
         shell = torch.empty_strided(real.shape, real.stride(), dtype=real.dtype, device=META)
         made = Tensor._make_subclass(cls, shell, False, device_for_backend_keys=CUDA)  # pyright: ignore
         made.held = real
@@ -177,9 +192,9 @@ def carried_out(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
     Raises:
         RuntimeError: tensors of the host and of the device are mixed.
     """
-    name = func._schema.name.partition("::")[2]
-    leaves, tree = _pytree.tree_flatten((args, dict(kwargs)))
-    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    name, tensors = func._schema.name.partition("::")[2], list[Tensor]()
+    values = _values(args, tensors)
+    settings = {key: _values(value, tensors) for key, value in kwargs.items() if key != "pin_memory"}
     ours = [tensor for tensor in tensors if isinstance(tensor, Pretended)]
     asked = kwargs.get("device")
     there = bool(ours) if asked is None else torch.device(asked).type != "cpu"
@@ -188,8 +203,6 @@ def carried_out(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
     if not ours and not there:
         return func(*args, **kwargs)
     _look_at(func, name, args, kwargs, tensors, there)
-    values, settings = _pytree.tree_unflatten([_on_host(leaf) for leaf in leaves], tree)
-    settings.pop("pin_memory", None)
     # in inference mode, C++ would miss the version of a view of what is no tensor of inference
     with torch.inference_mode(False), torch.no_grad():
         # attention is asked for in plain operations: which fused one there is, depends on the device
@@ -197,6 +210,8 @@ def carried_out(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         known = {id(tensor.held): tensor for tensor in ours} | {id(tensor): tensor for tensor in tensors}
 
         def back(value: Any) -> Any:
+            if isinstance(value, list | tuple):
+                return type(value)(map(back, value))
             if not isinstance(value, Tensor):
                 return value
             if (same := known.get(id(value))) is None:
@@ -206,13 +221,17 @@ def carried_out(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
                     func(*args, **kwargs)
             return same
 
-        return _pytree.tree_map(back, result)
+        return back(result)
 
 
-def _on_host(leaf: Any) -> Any:
-    if isinstance(leaf, Pretended):
-        return leaf.held
-    return torch.device("cpu") if isinstance(leaf, torch.device) and leaf.type != "cpu" else leaf
+def _values(argument: Any, tensors: list[Tensor]) -> Any:
+    """Return an argument of an operation as the host is given it, and add its tensors to a list."""
+    if isinstance(argument, Tensor):
+        tensors.append(argument)
+        return argument.held if isinstance(argument, Pretended) else argument
+    if isinstance(argument, list | tuple):
+        return [_values(each, tensors) for each in argument]
+    return HOST if isinstance(argument, torch.device) and argument.type != "cpu" else argument
 
 
 def _look_at(func: Any, name: str, args: Any, kwargs: Any, tensors: list[Tensor], there: bool) -> None:
@@ -244,12 +263,37 @@ def _look_at(func: Any, name: str, args: Any, kwargs: Any, tensors: list[Tensor]
     if name in WAITS or (name == "repeat_interleave" and kwargs.get("output_size") is None):
         TALLY.add(f"wait: {name.removeprefix('_')}")
     if name in PRODUCTS:
-        TALLY.add(f"product: {str(ours[0].dtype).removeprefix('torch.')}")
+        TALLY.add(f"product: {str(ours[0].dtype).removeprefix('torch.')} {name}")
     for tensor in ours:
         if tensor.dtype in NARROW:
             TALLY.add("dtype: 16 bits")
         elif tensor.dtype == torch.float64 and tensor.ndim:
             TALLY.add("dtype: float64")
+
+
+def _autocasting(function: Any, dtype: torch.dtype) -> Any:
+    """Return a function that does what torch.autocast, which does not take pretended tensors for CUDA's, would do."""
+    casts = NARROW if dtype == torch.float32 else {torch.float32}
+
+    def cast(leaf: Any) -> Any:
+        return leaf.to(dtype) if isinstance(leaf, Pretended) and leaf.dtype in casts else leaf
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if torch.is_autocast_enabled("cuda"):
+            args, kwargs = _pytree.tree_map(cast, (args, kwargs))
+        return function(*args, **kwargs)
+
+    return call
+
+
+def _autocasts() -> Iterator[Any]:
+    """Yield what is exchanged so that functions autocast."""
+    for names, dtype in ((IN_16_BITS, torch.bfloat16), (IN_32_BITS, torch.float32)):
+        for owner in (nn.functional, torch, torch.linalg, Pretended):
+            for name in names:
+                if (function := getattr(owner, name, None)) is not None:
+                    yield mock.patch.object(owner, name, _autocasting(function, dtype))
 
 
 class _Mode(TorchDispatchMode):
@@ -315,12 +359,23 @@ def _patches() -> Iterator[Any]:
     }
     for name, value in cuda.items():
         yield mock.patch.object(torch.cuda, name, value)
-    yield mock.patch.object(torch, "_has_compatible_shallow_copy_type", lambda *_: False)  # modules replace parameters
-    yield mock.patch.object(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
-    yield mock.patch.object(torch.amp.autocast_mode.torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
-    yield mock.patch.object(torch, "load", functools.partial(_loaded, torch.load))
-    yield mock.patch.object(decoded, "_buffers", functools.partial(_buffers, decoded._buffers))
-    yield mock.patch.object(hardware, "device_type", lambda wanted="auto": wanted.replace("auto", "cuda"))
+    exchanged = {
+        (torch, "_has_compatible_shallow_copy_type"): _never,  # so modules exchange parameters that are moved
+        (torch.cuda.amp.common, "amp_definitely_not_available"): _never,
+        (torch, "load"): functools.partial(_loaded, torch.load),
+        (decoded, "_buffers"): functools.partial(_buffers, decoded._buffers),
+        (hardware, "device_type"): _device_type,
+    }
+    for (owner, name), value in exchanged.items():
+        yield mock.patch.object(owner, name, value)
+
+
+def _never(*_: object) -> bool:
+    return False
+
+
+def _device_type(wanted: str = "auto") -> str:
+    return "cuda" if wanted == "auto" else wanted
 
 
 @contextlib.contextmanager
@@ -329,8 +384,11 @@ def pretended() -> Iterator[Tally]:
     TALLY.found.clear()
     before = torch._C._only_lift_cpu_tensors()
     with contextlib.ExitStack() as stack:
-        for patch in _patches():
+        for patch in itertools.chain(_patches(), _autocasts()):
             stack.enter_context(patch)
+        in_16_bits = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # plain attention as fused attention: in 16 bits
+        stack.callback(torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp, in_16_bits)
         torch._C._ensureCUDADeviceGuardSet()
         torch._C._set_only_lift_cpu_tensors(True)
         stack.callback(torch._C._set_only_lift_cpu_tensors, before)

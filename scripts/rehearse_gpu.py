@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from harness import compose
-from harness.address import RunSpec, spec_of
+from harness.address import RunSpec, _expanded, spec_of
 from harness.catalogue.entries import build as built_loss
 from harness.errors import UsageError
 from harness.paths import MEASURED
@@ -36,6 +36,8 @@ from scripts.pretended_cuda import Tally, pretended
 
 STEPS = 2
 """Steps of each rehearsal: in the second, what losses and optimizers keep is there."""
+BY_DESIGN = {"tasks/set_detection.py hungarian": "SciPy matches boxes and queries on the host"}
+"""Places where the host has to wait for the device, and why."""
 STEP = ("forward", "loss", "rest of the step")
 FORMATS = {"bf16": "bfloat16", "fp32": "float32"}
 FEW = ("dataset.train_size=24", "dataset.valid_size=12", "dataset.test_size=12")
@@ -132,7 +134,15 @@ def overrides_of(task: str, model: str = "", precision: str = "") -> list[str]:
     sizes = () if task == "embedding" else ("trainer.batch_size=8", "trainer.eval_batch_size=6")
     chosen = [f"model={model}"] if model else []
     chosen += [f"trainer.precision={precision}"] if precision else []
-    return [f"task={task}", "device=cuda", "trainer.epochs=1", *sizes, *SMALL.get(task, ()), *EVERY.get(task, ()), *chosen]
+    return [
+        f"task={task}",
+        "device=cuda",
+        "trainer.epochs=1",
+        *sizes,
+        *SMALL.get(task, ()),
+        *EVERY.get(task, ()),
+        *chosen,
+    ]
 
 
 # ---------------------------------------------------------------- one rehearsal
@@ -198,10 +208,10 @@ def problems(tally: Tally, stages: Sequence[str], products: str = "") -> list[st
         wrong = {
             "wait": True,
             "copy": rest != "pinned cpu to cuda",
-            "product": stage == "forward" and rest != products,
+            "product": stage == "forward" and rest.split()[0] != products,
             "dtype": rest == "float64" or stage == "loss",
         }[kind]
-        if stage in stages and wrong:
+        if stage in stages and wrong and where not in BY_DESIGN:
             found.append(f"{what} at {where}")
     return sorted(set(found))
 
@@ -232,9 +242,7 @@ def with_loss(loop: Loop, spec: RunSpec) -> bool:
         return False
     loop.losses = nn.ModuleDict(losses).to(loop.device)
     parts = loop.task.parts(loop.model)
-    loop.optimizers = {
-        name: build.optimizer(spec.optimizer, parts[name], loss) for name, loss in loop.losses.items()
-    }
+    loop.optimizers = {name: build.optimizer(spec.optimizer, parts[name], loss) for name, loss in loop.losses.items()}
     loop.parameters = {
         name: [p for group in optimizer.param_groups for p in group["params"]]
         for name, optimizer in loop.optimizers.items()
@@ -257,14 +265,15 @@ def rehearsals(
         steps: of each.
     """
     loops: list[Loop] = []
-    command = overrides_of(task, model, precision)
+    base = job_of(overrides_of(task, model, precision))
     for role, names in seats(task).items():
         for name in names:
             if losses and name not in losses:
                 continue
             row = Row(task, model, precision, role, name)
             try:
-                loop = _loop(loops, [*command, f"loss{'.' if role else ''}{role}={name}"])
+                loss = _expanded(compose.option("loss", name))
+                loop = _loop(loops, replace(base, spec=base.spec.at({f"loss.{role}" if role else "loss": loss})))
                 found = rehearsed(loop, tally, steps)
             except UsageError:  # this loss does not fit
                 continue
@@ -275,13 +284,12 @@ def rehearsals(
             yield replace(row, **{name: "; ".join(what) for name, what in found.items()})
 
 
-def _loop(loops: list[Loop], command: Sequence[str]) -> Loop:
-    """Return a loop for a command: one that there is already, with other losses, or a new one."""
-    spec = spec_of(compose.compose_run(list(command)).config)
+def _loop(loops: list[Loop], job: Job) -> Loop:
+    """Return a loop for a run: one that there is already, with other losses, or a new one."""
     for loop in loops:
-        if with_loss(loop, spec):
+        if with_loss(loop, job.spec):
             return loop
-    loops.append(loop_of(command))
+    loops.append(Loop(job))
     return loops[-1]
 
 

@@ -432,8 +432,10 @@ def estimate(missing: Sequence[Setting], runs: Sequence[Run], results: Path, sam
 
 def workers_of(options: Config, device: str) -> int:
     """Return how many runs are trained at once."""
-    fitting = 1 if device == "cuda" else max(1, hardware.cores() // options["threads"])
-    return options["engine"]["workers"] or fitting
+    engine = options["engine"]
+    if device == "cuda":
+        return engine["workers"] or max(1, len(hardware.gpus()) * engine["per_device"])
+    return engine["workers"] or max(1, hardware.cores() // options["threads"])
 
 
 def _published_times() -> dict[tuple[str, ...], list[float]]:
