@@ -41,22 +41,30 @@ BY_DESIGN = {"tasks/set_detection.py hungarian": "SciPy matches boxes and querie
 STEP = ("forward", "loss", "rest of the step")
 FORMATS = {"bf16": "bfloat16", "fp32": "float32"}
 FEW = ("dataset.train_size=24", "dataset.valid_size=12", "dataset.test_size=12")
+IMAGES = ("dataset.augment.shift=1", "dataset.augment.flip=true", "dataset.augment.cutout=2")
+MASKS = ("dataset.size=[32,32]", "dataset.augment.zoom=[0.8,1.2]", "dataset.augment.flip=true")
+SAMPLED = ("dataset.train_size=64", "dataset.valid_size=60", "dataset.test_size=60", "task.samples=20", "task.passes=1")
 SMALL: Mapping[str, tuple[str, ...]] = {
-    "classification": ("dataset.train_size=64", "dataset.valid_size=30", "dataset.test_size=30"),
-    "multilabel": FEW,
-    "segmentation": (*FEW, "dataset.size=[32,32]"),
-    "segmentation_windows": (*FEW, "task.crop=[32,32]", "task.mirror=true", "task.scales=[0.5,1.0]"),
-    "localisation": (*FEW, "dataset.size=[32,32]"),
-    "embedding": ("dataset.images_per_class=4", "trainer.batch_size=16", "trainer.eval_batch_size=50"),
-    "detection": FEW,
-    "rotated_detection": FEW,
-    "set_detection": FEW,
+    "classification": ("dataset.train_size=64", "dataset.valid_size=30", "dataset.test_size=30", *IMAGES),
+    "multilabel": (*FEW, *IMAGES),
+    "segmentation": (*FEW, *MASKS),
+    "segmentation_windows": (*FEW, *MASKS, "task.crop=[16,16]", "task.mirror=true", "task.scales=[0.5,1.0]"),
+    "localisation": (*FEW, *MASKS),
+    "embedding": ("dataset.images_per_class=4", "trainer.batch_size=16", "trainer.eval_batch_size=50", *IMAGES),
     **dict.fromkeys(
-        ("adversarial", "autoencoding", "diffusion"),
-        ("dataset.train_size=64", "dataset.valid_size=60", "dataset.test_size=60", "task.samples=20", "task.passes=1"),
+        ("detection", "set_detection"), (*FEW, "dataset.augment.zoom=[0.8,1.2]", "dataset.augment.flip=true")
     ),
+    "rotated_detection": FEW,
+    **dict.fromkeys(("adversarial", "autoencoding", "diffusion"), SAMPLED),
+    **dict.fromkeys(("regression", "table_classification"), ("trainer.batch_size=64", "trainer.eval_batch_size=50")),
 }
-"""Overrides by which a task's data are small."""
+"""Overrides by which a task's data are few, and varied in every way that it knows."""
+SHIFTED: Mapping[str, tuple[str, ...]] = {
+    "classification": ("shift=[noise,blur,fade,attack]",),
+    "segmentation": ("shift=[noise,blur,fade]",),
+    "detection": ("shift=[noise]",),
+}
+"""Overrides by which test data of a task are shifted."""
 EVERY: Mapping[str, tuple[str, ...]] = {
     "adversarial": ("task.weights.penalty=10", "task.weights.matching=1"),
     "autoencoding": ("task.weights.features=1",),
@@ -131,18 +139,10 @@ def job_of(overrides: Sequence[str], feed: str = "resident", seed: int = 1, fold
 
 def overrides_of(task: str, model: str = "", precision: str = "") -> list[str]:
     """Return the command of a small run of a task, without its losses."""
-    sizes = () if task == "embedding" else ("trainer.batch_size=8", "trainer.eval_batch_size=6")
-    chosen = [f"model={model}"] if model else []
-    chosen += [f"trainer.precision={precision}"] if precision else []
-    return [
-        f"task={task}",
-        "device=cuda",
-        "trainer.epochs=1",
-        *sizes,
-        *SMALL.get(task, ()),
-        *EVERY.get(task, ()),
-        *chosen,
-    ]
+    asked = ["trainer.batch_size=8", "trainer.eval_batch_size=6", *SMALL.get(task, ()), *EVERY.get(task, ())]
+    asked += [f"model={model}"] if model else []
+    asked += [f"trainer.precision={precision}"] if precision else []
+    return [f"task={task}", "device=cuda", "trainer.epochs=1", "trainer.clip_norm=1", *asked]
 
 
 # ---------------------------------------------------------------- one rehearsal
