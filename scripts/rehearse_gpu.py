@@ -52,7 +52,7 @@ SMALL: Mapping[str, tuple[str, ...]] = {
     "localisation": (*FEW, *MASKS),
     "embedding": ("dataset.images_per_class=4", "trainer.batch_size=16", "trainer.eval_batch_size=50", *IMAGES),
     **dict.fromkeys(
-        ("detection", "set_detection"), (*FEW, "dataset.augment.zoom=[0.8,1.2]", "dataset.augment.flip=true")
+        ("detection", "set_detection"), (*FEW, "+dataset.augment.zoom=[0.8,1.2]", "+dataset.augment.flip=true")
     ),
     "rotated_detection": FEW,
     **dict.fromkeys(("adversarial", "autoencoding", "diffusion"), SAMPLED),
