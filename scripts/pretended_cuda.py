@@ -149,11 +149,11 @@ class Pretended(Tensor):
     def __array__(self, *_: object, **__: object) -> Any:
         return self.numpy()
 
-    def new_tensor(self, data: Any, **settings: Any) -> Tensor:
+    def new_tensor(self, data: Any, **settings: Any) -> Tensor:  # pyright: ignore
         """Return a tensor of numbers that are copied from the host."""
         return torch.tensor(data, **{"device": CUDA, "dtype": self.dtype, **settings})
 
-    def pin_memory(self, *_: object) -> Tensor:
+    def pin_memory(self, *_: object) -> Tensor:  # pyright: ignore
         """Refuse, as CUDA does."""
         raise RuntimeError("cannot pin a tensor of cuda:0: only dense CPU tensors can be pinned")
 
