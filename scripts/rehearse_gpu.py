@@ -280,7 +280,7 @@ def rehearsals(
                 loss = _expanded(compose.option("loss", name))
                 loop = _loop(loops, replace(base, spec=base.spec.at({f"loss.{role}" if role else "loss": loss})))
                 found = rehearsed(loop, tally, steps)
-            except UsageError:  # this loss does not fit
+            except (UsageError, ValueError):  # this loss does not fit the task, or images as small as these
                 continue
             except Exception as error:  # the device refuses what CUDA would refuse
                 yield replace(row, error=f"{type(error).__name__}: {error}".splitlines()[0])
