@@ -29,6 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from datasets import decoded
 from harness import feeds, hardware
+from losses import shared
 
 CUDA, META, HOST = torch.device("cuda", 0), torch.device("meta"), torch.device("cpu")
 OURS = tuple(str(Path(__file__).resolve().parent.parent / name) for name in ("harness", "losses", "datasets", "tests"))
@@ -392,6 +393,7 @@ def pretended() -> Iterator[Tally]:
         torch._C._ensureCUDADeviceGuardSet()
         torch._C._set_only_lift_cpu_tensors(True)
         stack.callback(torch._C._set_only_lift_cpu_tensors, before)
-        stack.callback(feeds._feed.cache_clear)  # it keeps data on the device
+        for keeper in (feeds._feed, shared._kept):  # they keep tensors on the device
+            stack.callback(keeper.cache_clear)
         stack.enter_context(_Mode())
         yield TALLY
