@@ -1,9 +1,10 @@
-"""python -m scripts.rehearse_gpu [--task NAME] [--loss NAME] [--out FILE]: the GPU rehearsed on a machine without one.
+"""python -m scripts.rehearse_gpu [--task NAME] [--precision NAME]: the GPU rehearsed on a machine without one.
 
-Every task is carried out with every loss that fits it, on a pretended device (`scripts.pretended_cuda`): data,
-augmentation, forward pass, loss, backward pass, gradient norm, clipping, step of the optimizer, and evaluation. The
-table has a row for each task, model, precision, role and loss, with what a GPU would have refused, waited for or copied
-inside the step; empty cells: nothing. Exit code 1 if a cell is not empty.
+Steps of every task are taken with every loss that fits it, on a pretended device (`scripts.pretended_cuda`): data,
+augmentation, forward pass, loss, backward pass, gradient norm, clipping, step of the optimizer. The table,
+results/measured/gpu_rehearsal.csv, has a row for each task, model, precision, role and loss, with what a GPU would have
+refused, waited for or copied; empty cells: nothing. Exit code 1 if a cell is not empty. Whole runs, evaluation and
+resumption included, are those of tests/test_pretended_cuda.py.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -298,32 +299,44 @@ def _loop(loops: list[Loop], job: Job) -> Loop:
     return loops[-1]
 
 
-def table(tasks: Sequence[str], losses: Sequence[str], precisions: Sequence[str] = ("fp32", "bf16")) -> pd.DataFrame:
-    """Return the table of all rehearsals of these tasks, a `Row` each."""
+def table(task: str, losses: Sequence[str] = (), precisions: Sequence[str] = tuple(FORMATS)) -> pd.DataFrame:
+    """Return the table of all rehearsals of a task, a `Row` each; what is found is printed."""
     rows = []
     with pretended() as tally:
-        for task in tasks:
-            for model, precision in itertools.product(MODELS.get(task, ("",)), precisions):
-                found = list(rehearsals(task, model, precision, tally, losses))
-                bad = [row for row in found if not row.well]
-                print(f"{task} {model} {precision}: {len(found)} losses, {len(bad)} with something found", flush=True)
-                for row in bad:
-                    print(f"  {row.role} {row.loss}: {row.error} {row.step} {row.feed}", flush=True)
-                rows += found
-    return pd.DataFrame(rows)
+        for model, precision in itertools.product(MODELS.get(task, ("",)), precisions):
+            found = list(rehearsals(task, model, precision, tally, losses))
+            bad = [row for row in found if not row.well]
+            print(f"{task} {model} {precision}: {len(found)} losses, {len(bad)} with something found", flush=True)
+            for row in bad:
+                print(f"  {row.role} {row.loss}: {row.error} {row.step} {row.feed}", flush=True)
+            rows += found
+    return pd.DataFrame(rows, columns=[each.name for each in fields(Row)])
+
+
+def store(found: pd.DataFrame, file: Path) -> None:
+    """Write rows into a table, in place of those that it has of the same tasks and precisions."""
+    if file.exists():
+        before = pd.read_csv(file, keep_default_na=False)
+        again = before.set_index(["task", "precision"]).index.isin(found.set_index(["task", "precision"]).index)
+        found = pd.concat([before[~again], found])
+    found.sort_values(["task", "precision", "model", "role", "loss"]).to_csv(file, index=False)
 
 
 def main() -> int:
-    """Write the table; return the exit code."""
+    """Rehearse, task by task, and write the table; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m scripts.rehearse_gpu", description=__doc__)
     parser.add_argument("--task", action="append", choices=compose.options("task"))
-    parser.add_argument("--loss", action="append", choices=compose.options("loss"))
+    parser.add_argument("--precision", action="append", choices=tuple(FORMATS))
+    parser.add_argument("--loss", action="append", choices=compose.options("loss"), help="nothing is written")
     parser.add_argument("--out", type=Path, default=MEASURED / "gpu_rehearsal.csv")
     asked = parser.parse_args()
-    found = table(asked.task or compose.options("task"), asked.loss or ())
-    if not (asked.task or asked.loss):
-        found.to_csv(asked.out, index=False)
-    return int(not (found[["error", "step", "feed"]] == "").all(axis=None))
+    well = True
+    for task in asked.task or compose.options("task"):
+        found = table(task, asked.loss or (), asked.precision or tuple(FORMATS))
+        well = well and bool((found[["error", "step", "feed"]] == "").all(axis=None))
+        if not asked.loss:
+            store(found, asked.out)
+    return int(not well)
 
 
 if __name__ == "__main__":
