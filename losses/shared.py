@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -21,13 +21,13 @@ def constant(numbers: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
     kept: what is made there is no tensor that outlives them.
     """
     inside = torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
-    if device.type != "cuda" or inside or not isinstance(numbers, list | tuple):
+    if device.type != "cuda" or inside or not isinstance(numbers, Sequence):
         return torch.as_tensor(numbers, dtype=dtype, device=device)
     return _kept(_frozen(numbers), dtype, device)
 
 
 def _frozen(numbers: Any) -> Any:
-    return tuple(map(_frozen, numbers)) if isinstance(numbers, list | tuple) else numbers
+    return tuple(map(_frozen, numbers)) if isinstance(numbers, Sequence) else numbers
 
 
 @functools.lru_cache(maxsize=32)
