@@ -20,7 +20,8 @@ def constant(numbers: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
     A copy of numbers would make the host wait for the device. Where functions are transformed or compiled, nothing is
     kept: what is made there is no tensor that outlives them.
     """
-    inside = torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore
+    inside = transformed or torch.compiler.is_compiling()
     if device.type != "cuda" or inside or not isinstance(numbers, Sequence):
         return torch.as_tensor(numbers, dtype=dtype, device=device)
     return _kept(_frozen(numbers), dtype, device)
