@@ -103,7 +103,8 @@ def moved(targets: Tensor, windows: Tensor, size: tuple[int, int], least: float)
         least: share of a box below which it is marked as difficult.
     """
     factor, shift = windows[:, None, ::2], windows[:, None, 1::2]
-    sides = torch.tensor([size[1], size[0]], device=targets.device)
+    sides = targets.new_full((2,), size[1])  # a tensor of both numbers would be copied to the device for every batch
+    sides[1] = size[0]
     ends = [((2 * corner / sides - 1 - shift) / factor + 1) / 2 * sides for corner in targets[..., :4].split(2, -1)]
     low, high = torch.minimum(*ends), torch.maximum(*ends)
     boxes = torch.cat([torch.minimum(low.clamp_min(0), sides), torch.minimum(high.clamp_min(0), sides)], -1)

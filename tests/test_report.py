@@ -264,6 +264,19 @@ def test_step_time_is_relative_to_the_baseline(analysis):
     assert slow.low < slow.value < slow.high
 
 
+def test_step_times_of_different_processors_are_not_compared(study):
+    odd = study.runs["seed"].mod(2).eq(1) & study.runs["label"].eq("pf_loss_r1")
+    slower = study.runs["cost.step_ms"] * [9.0 if hit else 1.0 for hit in odd]
+    runs = with_changes(study, odd, **{"env.device_name": "another CPU"}).runs.assign(**{"cost.step_ms": slower})
+    section = cost.section(Analysis(dataclasses.replace(study, runs=runs)))
+    assert by_loss(table_of(section, "cost"), "step_ratio")["pf_loss_r1 (reconstruction)"].high < 3
+    words = [item.text for item in section.items if isinstance(item, Notice)]
+    assert any("several processors: Some CPU" in text for text in words)
+    runs = with_changes(study, study.runs["label"].eq("pf_loss_r1"), **{"env.device_name": "another CPU"}).runs
+    apart = by_loss(table_of(cost.section(Analysis(dataclasses.replace(study, runs=runs))), "cost"), "step_ratio")
+    assert apart["pf_loss_r1 (reconstruction)"].value is None
+
+
 def by_loss(table: Table, column: str):
     index = {column.key: i for i, column in enumerate(table.columns)}
     return {row.entries[index["loss"]].text: row.entries[index[column]] for row in table.rows}

@@ -438,9 +438,12 @@ def estimate(missing: Sequence[Setting], runs: Sequence[Run], results: Path, sam
 
 def workers_of(options: Config, device: str) -> int:
     """Return how many runs are trained at once; where only a cluster knows, 1."""
-    elsewhere = device == "cuda" or options["engine"].get("address")
-    fitting = 1 if elsewhere else max(1, hardware.cores() // options["threads"])
-    return options["engine"].get("workers") or fitting
+    engine = options["engine"]
+    if engine.get("workers") or engine.get("address"):
+        return engine.get("workers") or 1
+    if device == "cuda":
+        return max(1, len(hardware.gpus()) * engine["per_device"])
+    return max(1, hardware.cores() // options["threads"])
 
 
 def _published_times() -> dict[tuple[str, ...], list[float]]:

@@ -91,13 +91,16 @@ class RotatedDetection(Detection):
         there, found = found >= 0, found.clamp_min(0)
         label = labels.gather(1, found).clamp_min(0)
         wanted = functional.one_hot(label, self.classes) * there.unsqueeze(2)
-        # some losses are too slow to compare boxes that nobody asks for
-        pair = Pair(boxes[there], truth.gather(1, found.unsqueeze(2).expand(-1, -1, 5))[there])
-        side = cells.sides.expand_as(there)[there]
+        # some losses are too slow to compare boxes that nobody asks for, so that the host waits for their number
+        asked = there.flatten().nonzero().squeeze(1)
+        matched = truth.gather(1, found.unsqueeze(2).expand(-1, -1, 5))
+        pair = Pair(boxes.flatten(0, 1).index_select(0, asked), matched.flatten(0, 1).index_select(0, asked))
+        side = cells.sides.expand_as(there).flatten().index_select(0, asked)
 
         def quality() -> Tensor:
-            overlap = torch.zeros_like(there, dtype=scores.dtype)
-            overlap[there] = rotated_iou(pair.prediction.detach(), pair.target)
+            overlap = torch.zeros_like(there, dtype=scores.dtype).flatten()
+            overlap.index_copy_(0, asked, rotated_iou(pair.prediction.detach(), pair.target))
+            overlap = overlap.view_as(there)
             return wanted * self.quality(scores.detach(), overlap, label, there, found, truth.shape[1]).unsqueeze(2)
 
         return Lazy(

@@ -179,6 +179,15 @@ def optimizer(config: Config, *modules: nn.Module) -> torch.optim.Optimizer:
     return get_class(config["_target_"])([group for group in groups if group["params"]], **settings)
 
 
+def compute_exactly(device: torch.device) -> None:
+    """Let a GPU compute fp32 in full, not in TF32 with its 10 bits, and convolutions by algorithms that give equal bits
+    again, chosen without trying several out. Sums by atomic addition stay as they come: their order is the device's.
+    """
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+
+
 @functools.cache
 def versions() -> dict[str, str]:
     """Return the versions that decide numbers."""
