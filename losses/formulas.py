@@ -131,7 +131,7 @@ def _node(read: ast.expr, shift: int, depth: int) -> Node:
     if not depth:
         raise _wrong(place, f"it is nested more than {MOST_DEPTH} deep")
     match read:
-        case ast.Constant(value=value) if type(value) in (int, float):
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
             return _number(value, place)
         case ast.Name(id=name):
             if name not in LEAVES:
@@ -254,5 +254,7 @@ def _tex_function(tree: Node) -> str:
 
 def _tex_within(part: Node, least: int) -> str:
     """Return a part in TeX, in parentheses where it binds less than `least`; a fraction needs none but in a power."""
-    binds = 3 if part.op == "/" else _binds(part)
+    if part.op == "number" and part.value < 0:
+        return f"({latex(part)})" if least > BINDS["+"] else latex(part)
+    binds = BINDS["neg"] if part.op == "/" else _binds(part)
     return latex(part) if binds >= least else f"({latex(part)})"

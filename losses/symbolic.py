@@ -145,7 +145,8 @@ class Symbolic(nn.Module):
     def __init__(self, *, formula: str = "-y * log(p)", over_classes: OverClasses = "sum") -> None:
         super().__init__()
         check_choice("over_classes", over_classes, ("sum", "mean"))
-        self.formula, self.over_classes = formula, over_classes
+        self.formula = formula
+        self.over_classes: OverClasses = over_classes
         tree = parse(formula)
         used = {node.op for node in nodes(tree)}
         if not used & PREDICTED or not used & TRUE:
@@ -165,7 +166,7 @@ class Symbolic(nn.Module):
             elif not parts:
                 found.append(leaves.value(op))
             elif op in ("sum", "mean"):
-                found.append(reduce_classes(parts[0].expand_as(logits), op).unsqueeze(1))
+                found.append(reduce_classes(parts[0].expand_as(logits), "sum" if op == "sum" else "mean").unsqueeze(1))
             else:
                 found.append(CARRIED_OUT[op](*parts))
         return reduce_classes(found[-1].expand_as(logits), self.over_classes)

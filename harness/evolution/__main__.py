@@ -59,10 +59,11 @@ def _search(given: Sequence[str]) -> int:
     say = functools.partial(print, flush=True)
     say(f"{asked.name}: {', '.join(asked.methods)}; {asked.population} formulas in each of "
         f"{asked.generations + asked.moved} generations")  # fmt: skip
-    searched, finals = search(asked, classes_of(asked), say)
+    classes = classes_of(asked)
+    searched, finals = search(asked, classes, say)
     found = judged.judge(searched, finals)
     print("\n".join(judged.told(found)))
-    page = report.write(found, given)
+    page = report.write(found, classes, given)
     print(f"Report:    {os.path.relpath(page)}")
     for what, why in searched.failed:
         print(f"failed: {what}: {why}", file=sys.stderr)

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness import address, compose, plan
 from harness.errors import UsageError, unknown
-from harness.evolution.methods import METHODS
+from harness.evolution.methods import METHODS, NullSearch
 from harness.plan import Setting
 
 OF_SWEEP = ("data.", "feed", "engine", "tracking", "device=", "threads=")
@@ -122,7 +122,7 @@ def read(given: Sequence[str]) -> Asked:
     digest = hashlib.sha256("\n".join(asked).encode()).hexdigest()[:6]
     name = plan.checked_name(str(own.get("name") or f"search-{base.choices['dataset']}-{digest}"))
     found = Asked(**{**values, "name": name}, base=base, options=base.config)
-    found.setting("symbolic", METHODS["null"].formula)
+    found.setting("symbolic", NullSearch.formula)
     return found
 
 

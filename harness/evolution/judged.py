@@ -8,7 +8,7 @@ disjoint, and the fall from one to the next (the winner's curse) is seen.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -114,8 +114,6 @@ def _listed(searched: Searched, finals: Mapping[str, list[Run]]) -> list[tuple[s
 
 def _with_winners(listed: list[Final], sign: int) -> list[Final]:
     """Return the finals ordered by choice within their method, the first of each method marked."""
-    from dataclasses import replace
-
     order = {method: place for place, method in enumerate(dict.fromkeys(each.method for each in listed))}
     key = lambda each: (order[each.method], -sign * each.chosen_by if each.method else 0)  # noqa: E731
     seen: set[str] = {""}
@@ -174,8 +172,8 @@ def told(found: Judged) -> list[str]:
         against = f", {metric.difference(each.against)} {each.against.verdict}" if each.against else ""
         lines.append(f"  {'*' if each.winner else ' '} {each.method or 'reference':<9} {numbers}{against}  {each.name}")
     for method in (name for name in searched.generations if METHODS[name].fixed):
-        best = searched.members(method)[0].fitness[1]
+        best = searched.value(searched.members(method)[0].fitness[1])
         baseline = next(each for each in found.finals if each.name == BASELINE)
-        lines.append(f"    {method:<9} {metric.number(abs(best))} -> {metric.number(baseline.chosen_by)} -> "
+        lines.append(f"    {method:<9} {metric.number(best)} -> {metric.number(baseline.chosen_by)} -> "
                      f"{metric.number(baseline.tested)}  the best of as many seeds of cross-entropy")  # fmt: skip
     return lines

@@ -7,9 +7,8 @@ else: equal answers lead to equal questions, so that a search that was stopped a
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from harness.evolution import trees
 from losses.formulas import Node, height, parse
@@ -63,33 +62,20 @@ class Candidate:
         return (len(self.scores), self.scores[-1]) if self.scores else (0, float("-inf"))
 
 
-class Method(Protocol):
-    """What proposes the candidates of a search."""
-
-    name: str
-    fixed: bool
-    """Whether all candidates are one loss, with seeds of their own."""
-
-    def elites(self) -> list[Candidate]:
-        """Return those of the last generation that stay in the next one, as they are."""
-        ...
-
-    def propose(self, generation: int, index: int, attempt: int) -> Proposal:
-        """Return a proposal for a place in a generation; further attempts follow where it does not get through."""
-        ...
-
-    def tell(self, members: Sequence[Candidate]) -> None:
-        """Take a generation that was trained, elites included."""
-        ...
-
-
 class RandomSearch:
-    """Random trees, whatever came of those before: the control of equal budget."""
+    """Random trees, whatever came of those before: the control of equal budget.
+
+    Args:
+        seed: of all draws.
+        generations: before the numbers of the best are moved, where a method does that.
+        population: members of a generation.
+    """
 
     name, fixed = "random", False
+    """Its name, and whether all candidates are one loss, with seeds of their own."""
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, generations: int, population: int) -> None:
+        self.seed, self.generations, self.population = seed, generations, population
 
     def elites(self) -> list[Candidate]:
         """Return none."""
@@ -128,8 +114,7 @@ class Genetic(RandomSearch):
     name = "genetic"
 
     def __init__(self, seed: int, generations: int, population: int) -> None:
-        super().__init__(seed)
-        self.generations, self.population = generations, population
+        super().__init__(seed, generations, population)
         self.members: list[Candidate] = []
         self.best: dict[str, Candidate] = {}
 
@@ -144,7 +129,7 @@ class Genetic(RandomSearch):
         self.best |= {member.name: member for member in members}
 
     def propose(self, generation: int, index: int, attempt: int) -> Proposal:
-        """Return a random tree at first, later a child of the last generation, at the end one with its numbers moved."""
+        """Return a random tree at first, later a child of the last generation, at the end one with numbers moved."""
         draw = trees.stream(self.name, self.seed, generation, index, attempt)
         if not self.members:
             return Proposal(str(trees.ramped(draw, LEAST_HEIGHT, MOST_HEIGHT)), "drawn")
@@ -177,14 +162,13 @@ def _numbers(tree: Node) -> int:
     return sum(trees.part(tree, path).op == "number" for path in trees.paths(tree))
 
 
-def ranked(members: object) -> list[Candidate]:
-    """Return candidates, the best first; of equals the smaller formula, then the older, is."""
-    found: list[Candidate] = list(members)  # pyright: ignore[reportArgumentType, reportAssignmentType]
-    return sorted(found, key=lambda each: (*(-part for part in each.fitness), len(each.formula), _born(each)))
+def ranked(members: Iterable[Candidate]) -> list[Candidate]:
+    """Return candidates, the best first; of equals that is the one with the shorter formula, then the older one."""
+    return sorted(members, key=lambda each: (*(-part for part in each.fitness), len(each.formula), _born(each)))
 
 
 def _born(candidate: Candidate) -> tuple[int, ...]:
     return tuple(map(int, candidate.name.split(".")))
 
 
-METHODS = {method.name: method for method in (Genetic, RandomSearch, NullSearch)}
+METHODS: dict[str, type[RandomSearch]] = {method.name: method for method in (Genetic, RandomSearch, NullSearch)}

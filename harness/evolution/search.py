@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from harness import records
 from harness.address import Addresses
 from harness.errors import UsageError
 from harness.evolution.asked import NULL_SEEDS_FROM, Asked
-from harness.evolution.methods import METHODS, Candidate, Genetic, Method, ranked
+from harness.evolution.methods import METHODS, Candidate, Proposal, RandomSearch, ranked
 from harness.evolution.sieve import Sieve
 from harness.metrics.declared import Metric, from_dict
 from harness.paths import RESULTS
@@ -68,6 +68,10 @@ class Searched:
     metric: Metric = field(default_factory=lambda: Metric("", ""))
     failed: list[tuple[str, str]] = field(default_factory=list)
     trained: int = 0
+
+    def value(self, score: float) -> float:
+        """Return a fitness, of which more is always better, in the metric's own unit."""
+        return score if self.metric.higher_is_better else -score
 
     def members(self, method: str) -> list[Candidate]:
         """Return all candidates of a method that were trained, each once, the best first."""
@@ -167,7 +171,11 @@ def search(
             raise UsageError("cross-entropy itself could not be trained here: see the failure above.")
         searched.metric = trainer.metric
         for name in asked.methods:
-            searched.generations[name] = list(_generations(asked, name, classes, trainer, say, results))
+            searched.generations[name] = []
+            for generation in _generations(asked, name, classes, trainer):
+                searched.generations[name].append(generation)
+                _keep(generation, results / asked.name / name)
+                say(_told(name, generation, searched))
         finals = _finals(asked, searched, trainer)
         searched.failed, searched.trained = work.failed, len(trainer.keys)
     return searched, finals
@@ -175,8 +183,6 @@ def search(
 
 def _references(asked: Asked, trainer: Trainer) -> dict[str, Candidate]:
     """Train the references for all stages."""
-    from harness.evolution.methods import Proposal
-
     found = {name: Candidate("0.0", Proposal(text, "reference")) for name, text in REFERENCES.items()}
     for name, each in found.items():
         for epochs, seeds in asked.stages:
@@ -187,11 +193,9 @@ def _references(asked: Asked, trainer: Trainer) -> dict[str, Candidate]:
     return found
 
 
-def _generations(
-    asked: Asked, name: str, classes: int, trainer: Trainer, say: Callable[[str], None], results: Path
-) -> Iterable[Generation]:
-    made = METHODS[name]
-    method: Method = made(asked.seed, asked.generations, asked.population) if made is Genetic else made(asked.seed)
+def _generations(asked: Asked, name: str, classes: int, trainer: Trainer) -> Iterator[Generation]:
+    """Yield the generations of a method, each trained before the next is proposed."""
+    method = METHODS[name](asked.seed, asked.generations, asked.population)
     sieve = Sieve(classes, asked.over_classes)
     shift = asked.population if method.fixed else 0
 
@@ -202,14 +206,11 @@ def _generations(
         members, refused = propose(method, sieve, number, asked.population)
         new = [each for each in members if not each.scores]
         trainer.halve(new, setting, shift)
-        generation = Generation(number, members, refused)
         method.tell(members)
-        _keep(generation, results / asked.name / name)
-        say(_told(name, generation, trainer))
-        yield generation
+        yield Generation(number, members, refused)
 
 
-def propose(method: Method, sieve: Sieve, number: int, population: int) -> tuple[list[Candidate], Counter[str]]:
+def propose(method: RandomSearch, sieve: Sieve, number: int, population: int) -> tuple[list[Candidate], Counter[str]]:
     """Return the members of a generation: the elites, and for every other place the first proposal that the sieve lets
     through; and how many it refused, by stage.
     """
@@ -233,13 +234,14 @@ def _keep(generation: Generation, folder: Path) -> None:
     records.write_json(folder / f"generation-{generation.number:03}.json", content)
 
 
-def _told(name: str, generation: Generation, trainer: Trainer) -> str:
-    best = ranked(generation.members)[0]
-    metric = trainer.metric or Metric("", "")
+def _told(name: str, generation: Generation, searched: Searched) -> str:
+    best = ranked(generation.members)[0] if generation.members else None
+    if best is None or not best.scores:
+        return f"{name}, generation {generation.number}: nothing was trained to the end"
     tried = generation.refused.total() + len(generation.members)
     return (
-        f"{name}, generation {generation.number}: {metric.number(abs(best.fitness[1]))} on validation, {best.formula} "
-        f"({len(generation.members)} of {tried} candidates went through the sieve)"
+        f"{name}, generation {generation.number}: {searched.metric.number(searched.value(best.fitness[1]))} on "
+        f"validation, {best.formula} ({len(generation.members)} of {tried} proposals went through the sieve)"
     )
 
 
