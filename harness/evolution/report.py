@@ -163,9 +163,9 @@ def _fitness(found: Judged) -> Section:
         numbers = [sum(refused) + len(members), *refused, *reached]
         rows.append(Row((Entry(name), *(Entry(f"{value:,}", value) for value in numbers))))
     caption = (
-        "Filters in the order of their cost. leaves: no prediction, or no target. finite: a value or a gradient is not, "
-        "or there is no gradient. learns: steps on free scores do not make them right. new: the gradients are those of an "
-        "earlier candidate, up to a factor."
+        "Filters in the order of their cost. leaves: no prediction, or no target. finite: a value or gradient is not, "
+        "or there is none. learns: steps on free scores do not make them right. new: gradients are those of another "
+        "candidate before, up to a factor."
     )
     table = Table("filters", "What became of the proposals", columns, tuple(rows), caption)
     return Section("generations", "The search", (figure, table))
