@@ -47,6 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted: finished runs are safe; the same command goes on from here.", file=sys.stderr)
         return 130
+    except OSError as error:
+        from harness.records import store
+
+        if problem := store.refusal(error):
+            print(problem, file=sys.stderr)
+            return 2
+        raise
 
 
 def _search(given: Sequence[str]) -> int:

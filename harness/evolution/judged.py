@@ -7,6 +7,7 @@ disjoint, and the fall from one to the next (the winner's curse) is seen.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,7 +93,9 @@ def judge(searched: Searched, finals: Mapping[str, list[Run]], results: Path = R
     means = {name: [_mean(half) for half in both] for name, both in halves.items()}
     found = {name: _against(halves, name) for name in finals if name != BASELINE}
     pairs = {name: [float(d.mean()) for _, d in each] for name, each in found.items()}
-    scale = Scale(metric.higher_is_better, searched.asked.margin)
+    span = math.inf if metric.low is None or metric.high is None else metric.high - metric.low
+    grain = 1 / max(1, _items(halves[BASELINE][1])) if metric.grain else 0.0
+    scale = Scale(metric.higher_is_better, searched.asked.margin, -span, span, grain)
     compared = compare_family(pairs, scale, items=found)
     listed: list[Final] = []
     for name, method, formula, score in _listed(searched, finals):
@@ -115,11 +118,14 @@ def _listed(searched: Searched, finals: Mapping[str, list[Run]]) -> list[tuple[s
 def _with_winners(listed: list[Final], sign: int) -> list[Final]:
     """Return the finals ordered by choice within their method, the first of each method marked."""
     order = {method: place for place, method in enumerate(dict.fromkeys(each.method for each in listed))}
-    key = lambda each: (order[each.method], -sign * each.chosen_by if each.method else 0)  # noqa: E731
+
+    def place(each: Final) -> tuple[int, float]:
+        return order[each.method], -sign * each.chosen_by if each.method else 0.0
+
     seen: set[str] = {""}
     found = []
-    for each in sorted(listed, key=key):
-        found.append(replace(each, winner=each.method not in seen and np.isfinite(each.chosen_by)))
+    for each in sorted(listed, key=place):
+        found.append(replace(each, winner=each.method not in seen and math.isfinite(each.chosen_by)))
         seen.add(each.method)
     return found
 
@@ -154,6 +160,10 @@ def _half(scored: Scored, half: int) -> Scored:
 
 def _mean(scored: Scored) -> float:
     return float(np.mean([each.mean() for _, each in scored.values()])) if scored else float("nan")
+
+
+def _items(scored: Scored) -> int:
+    return max((len(each) for _, each in scored.values()), default=0)
 
 
 def _against(halves: Mapping[str, list[Scored]], name: str) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -162,7 +162,8 @@ def search(
         UsageError: the run cannot be built, or results cannot be written.
     """
     addresses = Addresses(Path(asked.options["data"]["root"]), results, download=asked.options["data"]["download"])
-    study = Study(asked.name, f"Which formula trains best on {asked.base.choices['dataset']}?", {"seed": asked.seeds})
+    question = f"Which formula trains best on {asked.base.choices['dataset']}?"
+    study = Study(asked.name, question, {"seed": asked.seeds}, metric=f"test.{asked.metric}", margin=asked.margin)
     searched = Searched(asked)
     with Work(asked.options, lambda: None, results, addresses, study) as work:
         trainer = Trainer(asked, work, addresses, results)

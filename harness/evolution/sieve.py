@@ -39,6 +39,7 @@ class Sieve:
         self.grid = torch.cat([size, 3 * self.scores, 40 * self.scores.sign()])
         self.grid_target = torch.cat([torch.zeros(25, dtype=torch.int64), self.target, self.target])
         self.seen: dict[str, Tensor] = {}
+        self.answers: dict[str, str] = {}
 
     def refuses(self, formula: str, name: str) -> str:
         """Return the stage at which a candidate fails, with the name of the one that it equals; empty: it is through.
@@ -47,6 +48,13 @@ class Sieve:
             formula: the candidate.
             name: what it is called, where later ones equal it.
         """
+        if formula not in self.answers:
+            why = self._refuses(formula, name)
+            self.answers[formula] = why or f"new: it is {name}"
+            return why
+        return self.answers[formula]
+
+    def _refuses(self, formula: str, name: str) -> str:
         used = {node.op for node in nodes(parse(formula))}
         if not used & PREDICTED or not used & TRUE:
             return "leaves"
