@@ -217,6 +217,12 @@ def test_tournaments_prefer_the_fitter_and_a_further_stage_beats_any_score():
     mothers = Counter(method.propose(1, index, 0).parents[0] for index in range(100))
     assert mothers["0.1"] > 60
     assert method.elites() == [far]
+    ended = Genetic(seed=1, generations=1, population=3)
+    ended.tell(
+        [Candidate("0.0", Proposal("3 - y * log(p)", "drawn"), [0.9]), Candidate("0.1", Proposal("y / p + 2", "drawn"))]
+    )
+    parents = [ended.propose(1, 0, attempt).parents for attempt in (0, 9, 10, 20)]
+    assert parents == [("0.0",), ("0.0",), ("0.1",), ("0.0",)], "where moving one in vain, another's numbers are moved"
     assert NullSearch(1, 9, 10).propose(0, 0, 0).formula == "-y * log(p)"
 
 

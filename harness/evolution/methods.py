@@ -20,6 +20,8 @@ LEAST_HEIGHT, MOST_HEIGHT, TALLEST = 2, 4, 7
 """Heights of first trees, and of children at most."""
 PARENTS = 3
 """Of how many of the best the numbers are moved in the end."""
+PATIENCE = 10
+"""Attempts at moving the numbers of one formula, before another's are moved."""
 WIDTH = 0.2
 """How far numbers are moved in the first such round, relative to their size; half as far in the next."""
 Fitness = tuple[int, float]
@@ -134,7 +136,7 @@ class Genetic(RandomSearch):
         if not self.members:
             return Proposal(str(trees.ramped(draw, LEAST_HEIGHT, MOST_HEIGHT)), "drawn")
         if generation >= self.generations:
-            return self._moved(draw, generation, index)
+            return self._moved(draw, generation, index, attempt)
         mother = self._chosen(draw)
         if draw.random() < CROSSOVER / (CROSSOVER + MUTATION):
             father = self._chosen(draw)
@@ -148,11 +150,13 @@ class Genetic(RandomSearch):
     def _chosen(self, draw: random.Random) -> Candidate:
         return ranked(draw.choices(self.members, k=TOURNAMENT))[0]
 
-    def _moved(self, draw: random.Random, generation: int, index: int) -> Proposal:
+    def _moved(self, draw: random.Random, generation: int, index: int, attempt: int) -> Proposal:
         with_numbers = [each for each in ranked(self.best.values()) if _numbers(parse(each.formula))]
         if not with_numbers:
             return Proposal(ranked(self.best.values())[0].formula, "numbers moved")
-        parent = with_numbers[index % min(PARENTS, len(with_numbers))]
+        # numbers may make no difference (one that is added to all does not): then it is the turn of the next best
+        place = index % PARENTS + PARENTS * (attempt // PATIENCE)
+        parent = with_numbers[place % len(with_numbers)]
         width = WIDTH * 0.5 ** (generation - self.generations)
         child = trees.moved(draw, parse(parent.formula), width)
         return Proposal(str(child), "numbers moved", (parent.name,))
