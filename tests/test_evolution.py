@@ -22,7 +22,7 @@ from losses.formulas import height, nodes, parse
 
 ITEMS = 40
 ASKED = [
-    "dataset=digits", "model=mlp", "device=cpu", "population=6", "generations=3", "moved=1", "seeds=[1,2]",
+    "dataset=digits", "model=mlp", "device=cpu", "population=4", "generations=2", "moved=1", "seeds=[1,2]",
     "test_seeds=[11,12,13]", "finalists=2", "trainer.epochs=4", "name=sought",
 ]  # fmt: skip
 
@@ -162,18 +162,18 @@ def names(searched):
 
 def test_every_method_has_the_same_budget_and_every_generation_is_kept(sought, tmp_path):
     searched, finals, ran, said = sought()
-    assert len(said) == 3 * 4
+    assert len(said) == 3 * 3
     assert len({run.key for run in ran}) == len(ran) == searched.trained
     for method, generations in searched.generations.items():
-        assert [len(each.members) for each in generations] == [6] * 4
-        kept = json.loads((tmp_path / "sought" / method / "generation-003.json").read_text())
+        assert [len(each.members) for each in generations] == [4] * 3
+        kept = json.loads((tmp_path / "sought" / method / "generation-002.json").read_text())
         assert [each["proposal"]["formula"] for each in kept["members"]] == [
-            each.formula for each in generations[3].members
+            each.formula for each in generations[2].members
         ]
     full = Counter(len(each.scores) for each in searched.members("random"))
-    assert full == {1: 4 * 4, 3: 4 * 2}
+    assert full == {1: 3 * 2, 3: 3 * 2}
     null = [run.seed for run in ran if run.setting.label == "cross_entropy" and run.seed > 1000]
-    assert len({seed - seed % 100 for seed in null}) == 24, "seeds of their own for every candidate"
+    assert len({seed - seed % 100 for seed in null}) == 12, "seeds of their own for every candidate"
     assert len(finals) == 2 + 2 * 2
 
 
@@ -185,11 +185,11 @@ def test_the_best_stay_and_numbers_are_moved_in_the_end(sought):
     for before, after in itertools.pairwise(generations):
         assert ranked(before.members)[0].name in {each.name for each in after.members}
     how = Counter(each.proposal.how for each in searched.members("genetic"))
-    assert how["crossed"] + how["mutated"] == 2 * 5
-    assert how["numbers moved"] == 5
+    assert how["crossed"] + how["mutated"] == 3
+    assert how["numbers moved"] == 3
 
 
-@pytest.mark.parametrize("stop", [1, 9, 31, 60])
+@pytest.mark.parametrize("stop", [9, 60])
 def test_a_search_that_was_stopped_goes_on_and_comes_to_the_same(sought, tmp_path, stop):
     with pytest.raises(Interrupted):
         sought(stop=stop)
@@ -203,8 +203,9 @@ def test_a_search_that_was_stopped_goes_on_and_comes_to_the_same(sought, tmp_pat
     }
 
 
-def test_another_seed_is_another_search(sought):
-    assert names(sought()[0])["genetic"] != names(sought("seed=2")[0])["genetic"]
+def test_another_seed_is_another_search():
+    one, other = ([Genetic(seed, 2, 9).propose(0, index, 0).formula for index in range(9)] for seed in (1, 2))
+    assert not set(one) & set(other)
 
 
 def test_tournaments_prefer_the_fitter_and_a_further_stage_beats_any_score():
@@ -255,13 +256,13 @@ def test_the_report_has_the_winner_its_family_and_the_null_search(sought, tmp_pa
     page = report.write(found, 10, ASKED, tmp_path)
     text = page.read_text()
     assert page == tmp_path / "sought" / "report" / "index.html"
-    assert "By chance alone: the best of 24 seeds of cross-entropy" in text
+    assert "By chance alone: the best of 12 seeds of cross-entropy" in text
     assert {path.stem for path in (page.parent / "figures").glob("*.svg")} == {"archive", "curves", "generations"}
     table = pd.read_csv(page.parent / "tables" / "candidates.csv")
     assert len(table) == len(searched.members("genetic")) + len(searched.members("random"))
     filters = pd.read_csv(page.parent / "tables" / "filters.csv").set_index("method")
-    assert filters.loc["null", "proposed"] == 24
-    assert filters.loc["random", "proposed"] == 24 + filters.loc["random"].filter(like="refused").sum()
+    assert filters.loc["null", "proposed"] == 12
+    assert filters.loc["random", "proposed"] == 12 + filters.loc["random"].filter(like="refused").sum()
     own = tmp_path / "sought" / "conf" / "loss" / "sought.yaml"
     assert f"formula: {found.best.formula}\n" in own.read_text()
 
