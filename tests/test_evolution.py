@@ -35,7 +35,7 @@ def test_a_random_tree_is_as_tall_as_asked_and_can_be_written_and_read():
         tree = trees.ramped(trees.stream("tall", index), 2, 4)
         heights[height(tree)] += 1
         assert parse(str(tree)) == tree
-    assert max(heights) == 4
+    assert set(heights) == {2, 3, 4}
     assert heights[4] > 30
 
 
@@ -205,7 +205,7 @@ def test_a_search_that_was_stopped_goes_on_and_comes_to_the_same(sought, tmp_pat
 
 def test_another_seed_is_another_search():
     one, other = ([Genetic(seed, 2, 9).propose(0, index, 0).formula for index in range(9)] for seed in (1, 2))
-    assert not set(one) & set(other)
+    assert one != other
 
 
 def test_tournaments_prefer_the_fitter_and_a_further_stage_beats_any_score():

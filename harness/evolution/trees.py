@@ -43,7 +43,11 @@ def drawn(draw: random.Random, tall: int, *, full: bool) -> Node:
 
 def ramped(draw: random.Random, least: int, most: int) -> Node:
     """Return a random tree of a height from ``least`` to ``most``, half of them full (Koza's ramped half-and-half)."""
-    return drawn(draw, draw.randint(least, most), full=draw.random() < 0.5)
+    tall, full = draw.randint(least, most), draw.random() < 0.5
+    tree = drawn(draw, tall, full=full)
+    while height(tree) < least:
+        tree = drawn(draw, tall, full=full)
+    return tree
 
 
 def _leaf(draw: random.Random) -> Node:
