@@ -261,7 +261,7 @@ def test_the_report_has_the_winner_its_family_and_the_null_search(sought, tmp_pa
     table = pd.read_csv(page.parent / "tables" / "candidates.csv")
     assert len(table) == len(searched.members("genetic")) + len(searched.members("random"))
     filters = pd.read_csv(page.parent / "tables" / "filters.csv").set_index("method")
-    assert filters.loc["null", "proposed"] == 12
+    assert filters.loc["chance", "proposed"] == 12
     assert filters.loc["random", "proposed"] == 12 + filters.loc["random"].filter(like="refused").sum()
     own = tmp_path / "sought" / "conf" / "loss" / "sought.yaml"
     assert f"formula: {found.best.formula}\n" in own.read_text()

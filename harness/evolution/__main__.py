@@ -5,7 +5,7 @@ Search for a loss: formulas are bred, sieved, trained, chosen and tested; contro
   dataset=, model=, task=, trainer.epochs=10, ...   the run that every formula is put into: any setting of conf/run.yaml
   population=25 generations=10  members of a generation (elites among them), and how many generations are bred
   moved=2                       generations in the end in which the numbers of the best three formulas are moved
-  methods=[genetic,random,null] genetic programming; random search; the best of as many seeds of cross-entropy
+  methods=[genetic,random,chance]   breeding; random search; the best of as many seeds of cross-entropy
   seed=1                        of all draws
   seeds=[1,2] short=0.25        stages of training: all for a quarter of the epochs on the first seed, a third of them
                                 for all epochs, a ninth on all seeds

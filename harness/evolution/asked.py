@@ -17,7 +17,7 @@ DEFAULTS: Mapping[str, Any] = {
     "population": 25,
     "generations": 10,
     "moved": 2,
-    "methods": ["genetic", "random", "null"],
+    "methods": ["genetic", "random", "chance"],
     "seed": 1,
     "seeds": [1, 2],
     "test_seeds": [101, 102, 103, 104, 105, 106],

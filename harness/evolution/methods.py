@@ -95,7 +95,7 @@ class RandomSearch:
 class NullSearch(RandomSearch):
     """Cross-entropy over and over, each time with other seeds: how good the best of so many seems by chance alone."""
 
-    name, fixed = "null", True
+    name, fixed = "chance", True
     formula = "-y * log(p)"
 
     def propose(self, generation: int, index: int, attempt: int) -> Proposal:

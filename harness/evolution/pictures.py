@@ -18,7 +18,7 @@ from harness.report.figures import BLUE, FAINT, INK, MUTED, ORANGE, STYLE, TEAL,
 from losses.formulas import parse
 from losses.symbolic import Symbolic
 
-LINES = {"genetic": (BLUE, "-"), "random": (ORANGE, (0, (4, 2))), "null": (MUTED, (0, (1, 1.5)))}
+LINES = {"genetic": (BLUE, "-"), "random": (ORANGE, (0, (4, 2))), "chance": (MUTED, (0, (1, 1.5)))}
 DOTS = {"genetic": (BLUE, "o"), "random": (ORANGE, "^")}
 POINTS = 199
 
