@@ -53,6 +53,10 @@ LAW = {
     "report.__main__": "analysis errors records report site text",
     "project": "errors",
     "look": "compose errors feeds plan tasks text datasets torch",
+    "evolution": (
+        "address analysis compose errors metrics.declared metrics.items paths plan records report studies text "
+        "training datasets hydra losses torch"
+    ),
     "run": "address compose errors paths plan records schema studies training hydra omegaconf",
     "choose": (
         "analysis catalogue compose errors fingerprints look plan records report schema studies text tracking hydra"
