@@ -1,11 +1,46 @@
 """Splits that share no class: what is learnt on some classes is evaluated on others."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from datasets.splits import Images, Splits, check_classes
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Which items are compared with which; by default every item is a query, and all others are its gallery.
+
+    Attributes:
+        camera: int64 (N,), or None. With cameras a query is not compared with items of its class from its own camera.
+        query: bool (N,), or None: every item is a query and in the gallery. Else queries are compared with the rest.
+        distractor: bool (N,), or None: items of the gallery that are of no class.
+        pairs: int64 (M,2), or None: the only pairs that verification is about; None: all that retrieval compares.
+    """
+
+    camera: Tensor | None = None
+    query: Tensor | None = None
+    distractor: Tensor | None = None
+    pairs: Tensor | None = None
+
+    def queries(self, count: int) -> Tensor:
+        """Return the rows that are queries, int64 (Q,), of ``count`` items."""
+        chosen = torch.ones(count, dtype=torch.bool) if self.query is None else self.query.clone()
+        if self.distractor is not None:
+            chosen &= ~self.distractor
+        return chosen.nonzero()[:, 0]
+
+    def compared(self, rows: Tensor, target: Tensor) -> Tensor:
+        """Return whether the queries in these rows (Q,) are compared with each of N items, bool (Q,N)."""
+        allowed = torch.ones(len(rows), len(target), dtype=torch.bool, device=target.device)
+        if self.query is not None:
+            allowed &= ~self.query.to(target.device)
+        if self.camera is not None:
+            camera = self.camera.to(target.device)
+            allowed &= (target[rows, None] != target) | (camera[rows, None] != camera)
+        return allowed.scatter_(1, rows.unsqueeze(1), False)  # an item is not its own neighbour
 
 
 @dataclass(frozen=True)
@@ -16,9 +51,11 @@ class ClassSplits(Splits):
 
     Attributes:
         unseen: Names of the classes of validation and test, by split.
+        protocols: Which items of validation and test are compared, by split, where it is not every item with all others.
     """
 
     unseen: Mapping[str, tuple[str, ...]] | None = None
+    protocols: Mapping[str, Protocol] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse targets that belong to no class of their part.

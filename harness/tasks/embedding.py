@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
+from torch import Tensor, nn
 
 from datasets import augment
 from harness.errors import UsageError
 from harness.feeds import samplers, splits_for
-from harness.metrics.retrieval import RETRIEVAL, RetrievalMetrics
+from harness.metrics.retrieval import REIDENTIFICATION, RETRIEVAL, RetrievalMetrics
 from harness.tasks import Batch, Predict, Seeds, Setup, Shift, Spec
 from harness.tasks.images import ImageTask
 from losses.kinds import Pair, Pairs
@@ -45,7 +47,11 @@ class Embedding(ImageTask):
             raise UsageError(f"task.views is {views}; it must be 1 or 2.")
         if views == 2 and not any(self.augment.values()):
             raise UsageError("task.views is 2, but dataset.augment is empty, so that both views would be the same.")
-        self.unseen = splits_for(setup).unseen
+        whole = splits_for(setup)
+        self.unseen, self.protocols = whole.unseen, whole.protocols
+        if any(protocol.camera is not None for protocol in self.protocols.values()):
+            self.metrics = RETRIEVAL + REIDENTIFICATION  # pyright: ignore[reportAttributeAccessIssue]
+        self.untrained: nn.Module | None = None
         if views == 1:
             self.offers = type(self).offers - {"embeddings"}  # pyright: ignore[reportAttributeAccessIssue]
         self.sampler, self.batches = sampler, {"sampler": sampler}
@@ -85,29 +91,43 @@ class Embedding(ImageTask):
             found["embeddings"] = Pair(*outputs["features"].chunk(2))
         return found
 
+    def prepare(self, model: nn.Module, losses: Mapping[str, Any], seeds: Seeds) -> dict[str, float]:
+        """Keep the initial weights, which are one of the floors."""
+        self.untrained = copy.deepcopy(model).cpu()
+        return {}
+
     def evaluate(self, predict: Predict, split: str, shift: Shift | None = None) -> dict[str, Any]:
-        """Return what `RetrievalMetrics` finds for a split."""
-        metrics = RetrievalMetrics()
+        """Return what `RetrievalMetrics` finds for a split; of test data also what each class scores."""
+        metrics = RetrievalMetrics(self.protocols.get(split))
         for images, targets in self.judged(split, predict, shift):
             metrics.add(predict(images)["features"], targets)
-        return metrics.scores()
+        scores, items, _ = metrics.found()
+        return scores | ({"items": items} if split == "test" and items else {})
 
     def describe(self) -> dict[str, Any]:
-        """Return sizes and classes of the splits, the checksum, how batches are made, and what raw pixels score."""
+        """Return sizes and classes of the splits, the checksum, how batches are made, and the floors: what raw pixels
+        and the network before training score.
+        """
         counts = {split: len(names) for split, names in self.unseen.items()}
+        floors = {"raw_pixels": self._floor(lambda images: images.flatten(1))}
+        if self.untrained is not None:
+            network = self.untrained.to(self.device).eval()
+            floors["untrained_network"] = self._floor(lambda images: network(images)["features"].float())
         return {
             **super().describe(),
             **{f"{split}_classes": list(names) for split, names in self.unseen.items()},
             "class_numbers": {"train": self.classes, **counts},
             **self.batches,
             "views": self.views,
-            "trivial": self._trivial(),
+            "floors": floors,
+            "trivial": floors["raw_pixels"],
             "trivial_name": "the pixels themselves",
         }
 
-    def _trivial(self) -> dict[str, float]:
-        """Return what the normalised pixels themselves score on the test split."""
-        metrics = RetrievalMetrics()
+    @torch.inference_mode()
+    def _floor(self, features: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Return what features that nobody trained score on the test split."""
+        metrics = RetrievalMetrics(self.protocols.get("test"))
         for images, targets in self.feed.ordered("test", self.setup.eval_batch_size):
-            metrics.add(self.normalised(images).flatten(1), targets)
+            metrics.add(features(self.ready(images)), targets)
         return metrics.scores()
