@@ -16,7 +16,7 @@ from harness.training.job import Job, Stopped
 from harness.training.loop import Loop
 
 SMALL = ("dataset.classes=[40,10,10]", "dataset.images_per_class=16", "trainer.epochs=3")
-BASE = ("task=embedding", *SMALL)
+BASE = ("task=embedding", "dataset=two_digits", *SMALL)
 
 
 def job(*overrides, seed=1):

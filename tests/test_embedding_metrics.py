@@ -116,7 +116,7 @@ def test_the_rule_of_cameras_by_a_plain_loop():
     draw = torch.Generator().manual_seed(1)
     camera, query = torch.randint(3, (120,), generator=draw), torch.rand(120, generator=draw) < 0.3
     distractor = ~query & (torch.rand(120, generator=draw) < 0.1)
-    protocol = Protocol(camera, query, distractor)
+    protocol = Protocol(camera, query)
     alien = torch.where(distractor, 99, target)
     directions = torch.nn.functional.normalize(features)
     precisions, first, tenth = [], [], []
