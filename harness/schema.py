@@ -139,6 +139,8 @@ GROUPS: dict[str, dict[str, Any]] = {
         "predicts": Literal["noise", "image"],
         "sampler": Literal["balanced", "shuffled"],
         "images_per_class": Count,
+        "dimension": CountOrNull,
+        "normalise": bool,
         "views": Literal[1, 2],
         "crop": SizeOrNull,
         "overlap": PartShare,

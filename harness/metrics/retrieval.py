@@ -51,6 +51,11 @@ class RetrievalMetrics:
         """Take a batch in the order of the split: features (N,F), with 0 for NaN and infinity, and classes (N,)."""
         self.kept.append((functional.normalize(features.nan_to_num(0, 0, 0)), target))
 
+    def joined(self) -> tuple[Tensor, Tensor]:
+        """Return all features, of length 1 (N,F), and all classes (N,)."""
+        features, target = (torch.cat(parts) for parts in zip(*self.kept, strict=True))
+        return features, target
+
     def scores(self) -> dict[str, float]:
         """Return the metrics of `found`."""
         return self.found()[0]
@@ -74,7 +79,7 @@ class RetrievalMetrics:
             Musgrave, Belongie and Lim, A Metric Learning Reality Check, ECCV 2020, arXiv:2003.08505; the rule of
             cameras: Zheng et al., Scalable Person Re-identification: A Benchmark, ICCV 2015.
         """
-        features, target = (torch.cat(parts) for parts in zip(*self.kept, strict=True))
+        features, target = self.joined()
         rows = self.protocol.queries(len(target)).to(target.device)
         similarities, found = Similarities(), dict[str, list[Tensor]]()
         for part in rows.split(max(1, AT_A_TIME // len(target))):
@@ -129,6 +134,17 @@ def neighbours(features: Tensor, target: Tensor, rows: Tensor, count: int, proto
     compared = (protocol or Protocol()).compared(rows, target)
     similar = (directions[rows] @ directions.T).masked_fill(~compared, -torch.inf)
     return similar.topk(min(count, len(target))).indices
+
+
+def main_directions(features: Tensor) -> Tensor:
+    """Return the two main directions of directions (N,F), (N,2): the greatest principal components, each with its
+    largest weight above 0.
+    """
+    directions = functional.normalize(features).double()
+    centred = directions - directions.mean(0)
+    axes = torch.linalg.svd(centred, full_matrices=False).Vh[:2]
+    largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
+    return functional.pad(centred @ (axes * largest.sign()).T, (0, 2 - len(axes)))
 
 
 def _of_ranking(right: Tensor, others: Tensor) -> dict[str, Tensor]:
