@@ -174,16 +174,16 @@ def triplet(
     *,
     margin: float = 0.2,
     squared: bool = False,
-    normalised: bool = True,
+    normalised: bool = False,
     soft: bool = True,
     mask: Tensor | None = None,
 ) -> Tensor:
     """Softplus of the distance to the farthest item of the same class minus that to the nearest of another.
 
     L_i = ln(1 + exp(d(i, p) - d(i, n))), p the farthest of its class, n the nearest of another; 0 for an item that
-    lacks either. soft: Hermans' soft margin; else max(d(i, p) - d(i, n) + m, 0). squared: distances are squared, as in
-    FaceNet, whose hinge (margin 0.2) on the hardest items can fold all features into one point, where it rests at m.
-    normalised: of features of length 1. features: (N,F); target: (N,) int64; mask: bool (N,), items that count; returns
+    lacks either. soft: Hermans' soft margin; else max(d(i, p) - d(i, n) + m, 0). normalised and squared: as in FaceNet,
+    squared distances of features of length 1, whose hinge (margin 0.2) on the hardest items can fold all features into
+    one point, where it rests at m. features: (N,F); target: (N,) int64; mask: bool (N,), items that count; returns
     (N,).
 
     >>> triplet(torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.8, -0.6]]), torch.tensor([0, 0, 1]))

@@ -89,7 +89,7 @@ def triplet_all(
     *,
     margin: float = 0.2,
     squared: bool = False,
-    normalised: bool = True,
+    normalised: bool = False,
     mask: Tensor | None = None,
 ) -> Tensor:
     """Mean hinge over all triplets of a batch that violate the margin.

@@ -138,6 +138,25 @@ def test_batches_of_the_task_and_its_record():
     assert not {*described["classes"]} & {*described["valid_classes"], *described["test_classes"]}
 
 
+def test_dimension_and_length_of_an_embedding_are_settings():
+    free, fixed = (
+        Loop(job(*BASE, *more)) for more in (("task.dimension=null",), ("task.dimension=16", "task.normalise=true"))
+    )
+    assert (free.model.num_features, fixed.model.num_features) == (128, 16)
+    batch = next(fixed.task.epoch(Seeds(3, 4)))
+    fixed.model.eval()
+    features = fixed.task.pairs(fixed.model(*batch.inputs), batch)["features"].prediction
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(64))
+
+
+def test_both_samplers_show_equally_many_images():
+    seen = [
+        sum(len(batch.target) for batch in Loop(job(*BASE, f"task.sampler={sampler}")).task.epoch(Seeds(3, 4)))
+        for sampler in ("balanced", "shuffled")
+    ]
+    assert seen == [640, 640]
+
+
 def test_two_views_give_losses_pairs_of_embeddings():
     made = Loop(job(*BASE, "loss=clip_contrastive", "task.views=2"))
     batch = next(made.task.epoch(Seeds(3, 4)))
@@ -152,9 +171,13 @@ def test_two_views_give_losses_pairs_of_embeddings():
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "contrastive", "arcface"])
 def test_unseen_classes_come_together_far_beyond_an_untrained_network_and_pixels(loss, tmp_path):
-    made = Loop(job("task=embedding", "trainer.epochs=6", f"loss={loss}"))
+    made = Loop(job("task=embedding", "dataset=two_digits", "trainer.epochs=6", f"loss={loss}"))
     before = made.evaluate("test")["map_at_r"]
-    record, _, _ = run(made, tmp_path)
+    record, _, examples, items = made.run(tmp_path, lambda: False, lambda *_: None)
+    assert record["data"]["floors"]["untrained_network"]["map_at_r"] == pytest.approx(before, abs=1e-6)
+    assert items["test/map_at_r"].mean() == pytest.approx(record["test"]["map_at_r"], abs=1e-6)
+    assert examples["neighbours"].shape == (6, 6, 1, 8, 16)
+    assert examples["right"].mean() > 0.2
     assert record["metrics"][0]["key"] == "map_at_r"
     assert record["test"]["map_at_r"] > max(before, record["data"]["trivial"]["map_at_r"]) + 0.1
 

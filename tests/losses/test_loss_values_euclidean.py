@@ -21,7 +21,7 @@ VALUES = [
     ("contrastive", {"half": False}, (double([[0.0], [1.5]]), torch.tensor([0, 1])), 0.0),
     (
         "triplet",
-        {"squared": True, "soft": False},
+        {"squared": True, "normalised": True, "soft": False},
         (double([[1, 0], [0.8, 0.6], [0.8, -0.6]]), torch.tensor([0, 0, 1])),
         0.2 / 3,
     ),
@@ -58,7 +58,7 @@ def test_triplet_forms():
 
 def test_triplet_takes_the_hardest():
     prediction, target = pair_of(build("triplet"), count=20)
-    features, facenet = prediction.detach(), {"squared": True, "soft": False}
+    features, facenet = prediction.detach(), {"squared": True, "normalised": True, "soft": False}
     unit = functional.normalize(features)
     distance = torch.cdist(unit, unit).square()
     for i in range(20):
@@ -132,7 +132,7 @@ def test_triplets_by_plain_loops(squared):
     features = functional.normalize(prediction.detach())
     power = 2 if squared else 1
     semi, every = (
-        loss(prediction.detach(), target, margin=0.3, squared=squared).tolist()
+        loss(prediction.detach(), target, margin=0.3, squared=squared, normalised=True).tolist()
         for loss in (triplet_semi_hard, triplet_all)
     )
     for anchor in range(24):
@@ -173,7 +173,7 @@ def test_hardest_triplets_with_a_hinge_fold_up_where_the_default_does_not():
     draw = torch.Generator().manual_seed(0)
     target = torch.arange(4).repeat(4)
     spread = {}
-    for name, settings in (("hinge", {"squared": True, "soft": False}), ("default", {})):
+    for name, settings in (("hinge", {"squared": True, "normalised": True, "soft": False}), ("default", {})):
         features = (torch.ones(16, 8) + 1e-3 * torch.randn(16, 8, generator=draw)).double().requires_grad_()
         optimizer = torch.optim.SGD([features], lr=0.1)
         for _ in range(100):
