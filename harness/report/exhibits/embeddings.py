@@ -36,8 +36,8 @@ def section(a: Analysis) -> Section:
     """Return a table of all metrics for each cell, floors included, with what collapsed, and the pictures."""
     intro = (
         "Models are judged on classes that they were never trained on: by the nearest neighbours of each test item, "
-        "and by pairs, of which a threshold on the cosine says whether they are of one class (TAR: genuine pairs accepted; "
-        "FAR: impostors accepted). Floors are what the pixels themselves and the network before training reach; chance "
+        "and by pairs, of which a threshold on the cosine says whether they are of one class (TAR: genuine pairs "
+        "accepted; FAR: impostors accepted). Floors are what the pixels themselves and the network before training reach; chance "
         "would be far below. A loss whose embeddings fall together, or whose training value rests at its margin, has "
         "collapsed: it learnt to say nothing.",
     )
