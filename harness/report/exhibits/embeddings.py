@@ -37,9 +37,9 @@ def section(a: Analysis) -> Section:
     intro = (
         "Models are judged on classes that they were never trained on: by the nearest neighbours of each test item, "
         "and by pairs, of which a threshold on the cosine says whether they are of one class (TAR: genuine pairs "
-        "accepted; FAR: impostors accepted). Floors are what the pixels themselves and the network before training reach; chance "
-        "would be far below. A loss whose embeddings fall together, or whose training value rests at its margin, has "
-        "collapsed: it learnt to say nothing.",
+        "accepted; FAR: impostors accepted). Floors are what the pixels themselves and the network before training "
+        "reach; chance would be far below. A loss whose embeddings fall together, or whose training value rests at its "
+        "margin, has collapsed: it learnt to say nothing.",
     )
     items: list[Item] = [Prose(intro)]
     for cell in a.cells:
