@@ -39,6 +39,7 @@ AmountOrNull = Amount | None
 PositiveOrNull = Positive | None
 CellsOrNull = Annotated[list[Count], Field(min_length=1)] | None
 SizeOrNull = Size | None
+ThreeCounts = Annotated[list[Count], Field(min_length=3, max_length=3)]
 TwoShares = Annotated[list[SomeShare], Field(min_length=2, max_length=2)]
 RangeOrNull = Annotated[list[Number], Field(min_length=2, max_length=2)] | None
 NamesOrNull = Annotated[list[Text], Field(min_length=1)] | None
@@ -148,6 +149,8 @@ GROUPS: dict[str, dict[str, Any]] = {
         "predicts": Literal["noise", "image"],
         "sampler": Literal["balanced", "shuffled"],
         "images_per_class": Count,
+        "dimension": CountOrNull,
+        "normalise": bool,
         "views": Literal[1, 2],
         "crop": SizeOrNull,
         "overlap": PartShare,
@@ -246,7 +249,9 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("dataset", "voc_boxes"): {"lists": Literal["voc2012", "voc2007", "voc0712"]},
     ("dataset", "crowded_scenes"): {"objects": Size, "sides": Size, "overlap": Share},
     ("dataset", "rotated_scenes"): {"objects": Size, "sides": Size, "narrowness": TwoShares},
-    ("dataset", "two_digits"): {"classes": Annotated[list[Count], Field(min_length=3, max_length=3)]},
+    ("dataset", "two_digits"): {"classes": ThreeCounts},
+    ("dataset", "glyphs"): {"classes": ThreeCounts, "size": Annotated[int, Field(ge=8)], "shake": Amount},
+    ("dataset", "cifar100_by_class"): {"classes": ThreeCounts},
 }
 """Of single options, where they differ from the rest of their group."""
 

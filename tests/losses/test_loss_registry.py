@@ -41,7 +41,8 @@ def defaults(function):
 def test_settings_in_yaml_are_the_defaults_of_the_function(name):
     composed = config(name)
     if composed["_target_"] == "losses.compound.Sum":
-        assert set(composed) == {"_target_", "_partial_", "terms"}
+        assert set(composed) - {"parts"} == {"_target_", "_partial_", "terms"}
+        assert set(composed.get("parts", {})) <= set(composed["terms"])
         assert set(composed["terms"]) <= set(NAMES) - {name}
         return
     for node in nodes(name):
