@@ -74,15 +74,22 @@ def apply(images: Tensor, targets: Tensor, draws: Tensor | None, augment: Mappin
     """
     if draws is None:
         return images, targets
+    images = seen(images, draws, augment)
+    if not augment.get("zoom") and not augment.get("flip"):
+        return images, targets
+    return images, moved(targets, draws[:, :4], (images.shape[2], images.shape[3]), visible(augment))
+
+
+def seen(images: Tensor, draws: Tensor, augment: Mapping[str, Any]) -> Tensor:
+    """Return images (B, C, H, W) with other colours, zoomed, cropped and mirrored; arguments as in `apply`."""
     across, right, down, lower, contrast, brightness = draws.unbind(1)
     images = torch.addcmul(brightness.view(-1, 1, 1, 1), images, contrast.view(-1, 1, 1, 1))
     if not augment.get("zoom") and not augment.get("flip"):
-        return images, targets
+        return images
     zero = torch.zeros_like(across)
     theta = torch.stack([across, zero, right, zero, down, lower], 1).view(-1, 2, 3)
     grid = functional.affine_grid(theta, list(images.shape), align_corners=False).to(images.dtype)
-    images = functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return images, moved(targets, draws[:, :4], (images.shape[2], images.shape[3]), visible(augment))
+    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def moved(targets: Tensor, windows: Tensor, size: tuple[int, int], least: float) -> Tensor:
@@ -96,7 +103,8 @@ def moved(targets: Tensor, windows: Tensor, size: tuple[int, int], least: float)
         least: share of a box below which it is marked as difficult.
     """
     factor, shift = windows[:, None, ::2], windows[:, None, 1::2]
-    sides = torch.tensor([size[1], size[0]], device=targets.device)
+    sides = targets.new_full((2,), size[1])  # a tensor of both numbers would be copied to the device for every batch
+    sides[1] = size[0]
     ends = [((2 * corner / sides - 1 - shift) / factor + 1) / 2 * sides for corner in targets[..., :4].split(2, -1)]
     low, high = torch.minimum(*ends), torch.maximum(*ends)
     boxes = torch.cat([torch.minimum(low.clamp_min(0), sides), torch.minimum(high.clamp_min(0), sides)], -1)

@@ -300,7 +300,8 @@ def critic_slopes(critic: Callable[[Tensor], Tensor], real: Tensor, generated: T
     >>> critic_slopes(lambda x: x.square().sum(1), torch.ones(1, 2), torch.zeros(1, 2), torch.tensor([0.5])).detach()
     tensor([[1., 1.]])
     """
-    between = torch.lerp(generated, real, share.view(-1, *[1] * (real.ndim - 1))).detach().requires_grad_()
+    share = share.view(-1, *[1] * (real.ndim - 1))
+    between = torch.lerp(generated.to(real.dtype), real, share).detach().requires_grad_()
     return torch.autograd.grad(critic(between).sum(), between, create_graph=True)[0]
 
 

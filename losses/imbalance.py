@@ -16,14 +16,14 @@ from losses.probability import (
     entropy_of_classes,
     label_smoothing,
 )
-from losses.shared import counted, ghm_weights, masked_labels, one_minus_prob, valid_mask
+from losses.shared import constant, counted, ghm_weights, masked_labels, one_minus_prob, valid_mask
 
 Weights = Sequence[float] | Tensor
 
 
 def _of_class(weights: Weights, logits: Tensor, target: Tensor, name: str) -> Tensor:
     """Return each item's class weight, in the precision of logits."""
-    held = torch.as_tensor(weights, dtype=logits.dtype, device=logits.device)
+    held = constant(weights, logits.dtype, logits.device)
     if held.shape != (logits.shape[1],):
         raise ValueError(
             f"{name}: {tuple(held.shape)} numbers, allowed is one for each of the {logits.shape[1]} classes"
@@ -78,7 +78,7 @@ def weighted_cross_entropy(
     if not smoothing:
         return entropy * (_over_mean(own, own, mask) if over == "weights" else own)
     check_range("smoothing", smoothing, 0, 1)
-    each = torch.as_tensor(weights, dtype=logits.dtype, device=logits.device).view(-1, *[1] * (logits.ndim - 2))
+    each = constant(weights, logits.dtype, logits.device).view(-1, *[1] * (logits.ndim - 2))
     values = (1 - smoothing) * own * entropy - smoothing * (each * logits.log_softmax(1)).mean(1)
     return _over_mean(values, own, mask) if over == "weights" else values
 
@@ -123,7 +123,7 @@ def class_balanced(
         values = one_vs_rest(logits, target, base=lambda z, t: binary_focal(z, t, gamma=gamma, alpha=None))
     if counts is None:
         return values
-    held = torch.as_tensor(counts, dtype=torch.float64, device=logits.device)
+    held = constant(counts, torch.float64, logits.device)
     weights = 1 / (1 - beta ** held.clamp_min(1))
     return values * _of_class(weights * len(held) / weights.sum(), logits, target, "counts")
 
@@ -138,7 +138,7 @@ def _counts(counts: Weights, logits: Tensor) -> Tensor:
 
     A class without items counts as one with a single item: the logarithm of none, or its inverse, would be infinite.
     """
-    held = torch.as_tensor(counts, dtype=torch.float64, device=logits.device)
+    held = constant(counts, torch.float64, logits.device)
     if held.shape != (logits.shape[1],):
         raise ValueError(
             f"counts: {tuple(held.shape)} numbers, allowed is one for each of the {logits.shape[1]} classes"

@@ -11,7 +11,7 @@ from torch.nn import functional
 from losses.adapters import OverClasses, is_target, one_hot, reduce_classes
 from losses.checks import check_choice, check_class_logits, check_pair, check_range
 from losses.loss import EXACT, Reduction, about
-from losses.shared import CustomFunction, one_minus_prob
+from losses.shared import CustomFunction, constant, one_minus_prob
 
 
 @about(
@@ -542,7 +542,7 @@ def wasserstein(logits: Tensor, target: Tensor, *, cost: Sequence[Sequence[float
     if cost is None:
         return one_minus_prob(entropy_of_classes(logits, target))
     classes = logits.shape[1]
-    held = torch.as_tensor(cost, dtype=logits.dtype, device=logits.device)
+    held = constant(cost, logits.dtype, logits.device)
     if held.shape != (classes, classes):
         raise ValueError(f"cost: shape {tuple(held.shape)}, allowed is {(classes, classes)}, from class to class")
     return (logits.softmax(1) * held[target].movedim(-1, 1)).sum(1)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from losses.checks import check_float, check_pair, check_range
 from losses.loss import Reduction, about
-from losses.shared import CustomFunction, forward_mode, ghm_weights, safe_sqrt, valid_mask
+from losses.shared import CustomFunction, constant, forward_mode, ghm_weights, safe_sqrt, valid_mask
 
 
 @about(
@@ -379,7 +379,10 @@ def mahalanobis(
                 f"covariance: shape {tuple(held.shape)}, allowed is {(away.shape[1],) * 2}, that of the features"
             )
         away = away.to(torch.promote_types(away.dtype, torch.float32))
-        factor = torch.linalg.cholesky(held).to(away)
+        factor = torch.linalg.cholesky(held)
+        factor = (
+            factor.to(away) if isinstance(covariance, Tensor) else constant(factor.tolist(), away.dtype, away.device)
+        )
         away = torch.linalg.solve_triangular(factor, away.T, upper=False).T
     distance = away.square().sum(1)
     return distance if squared else safe_sqrt(distance)

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -12,6 +12,29 @@ from torch.autograd import forward_ad
 from losses.checks import check_range
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def constant(numbers: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return numbers, or a tensor, as `torch.as_tensor` does; a GPU is sent the same numbers once, not in every step.
+
+    A copy of numbers would make the host wait for the device. Where functions are transformed or compiled, nothing is
+    kept: what is made there is no tensor that outlives them.
+    """
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore
+    inside = transformed or torch.compiler.is_compiling()
+    if device.type != "cuda" or inside or not isinstance(numbers, Sequence):
+        return torch.as_tensor(numbers, dtype=dtype, device=device)
+    return _kept(_frozen(numbers), dtype, device)
+
+
+def _frozen(numbers: Any) -> Any:
+    return tuple(map(_frozen, numbers)) if isinstance(numbers, Sequence) else numbers
+
+
+@functools.lru_cache(maxsize=32)
+def _kept(numbers: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # what inference makes could not be trained with later
+        return torch.tensor(numbers, dtype=dtype, device=device)
 
 
 def in_full_precision(function: F) -> F:

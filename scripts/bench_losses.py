@@ -250,7 +250,9 @@ def built(name: str, size: Size, device: str, **settings: Any) -> Loss | Sum:
 
     config = {**compose.option("loss", name), **settings}
     if "terms" in config:
-        return Sum({term: built(term, size, device) for term in config["terms"]}, config["terms"])
+        given = config.get("parts", {})
+        terms = {term: built(term, size, device, **given.get(term, {})) for term in config["terms"]}
+        return Sum(terms, config["terms"])
     torch.manual_seed(0)
     return Loss(instantiate_with_sizes(instantiate(config), num_classes=size.classes, num_features=size.features)).to(
         device
@@ -432,7 +434,7 @@ def main() -> None:
         parser.error(f"unknown loss {', '.join(sorted(unknown))}: python -m harness.catalogue lists them")
     names = [name for name in given.loss or known if not entries.build(name).about.untrainable]
     names = [name for name in names if peers(name)] if given.peers else names
-    machine = {"machine": hardware.cpu_name(), "device": device, "torch": torch.__version__}
+    machine = {"machine": hardware.about_device(device)["device_name"], "device": device, "torch": torch.__version__}
     print(f"{machine['machine']}, {hardware.cores()} cores, {device}, torch {machine['torch']}, {given.rounds} rounds")
     head = f"{'loss':26} {'size':14} {'ours':>9} {'copies':>7} {'memory':>7}  {'best peer':24} {'ratio (interval)'}"
     print(head + "\n" + "-" * len(head))

@@ -31,6 +31,7 @@ from harness.training.job import ELSEWHERE, Job
 Config = Mapping[str, Any]
 Names = tuple[str, ...]
 Stamp = tuple[int, int] | None
+LOCAL = "harness.engines.local.LocalEngine"
 LOOK_S = 0.5
 """How often runs that other sweeps have are looked at, once nothing else is left to do."""
 WAITING_S = 30.0
@@ -69,6 +70,7 @@ def sweep(
         UsageError: a combination cannot be built, or a data set is missing; nothing was trained.
     """
     began = time.monotonic()
+    believe_in_gpus(options)
     settings = plan.settings(study)
     refuse_unknown_metric(study, settings)
     addresses = Addresses(Path(options["data"]["root"]), results, download=options["data"]["download"])
@@ -232,6 +234,11 @@ class Work:
         if self.pool is None:
             self.pool = engine_of(self.options, run.setting.spec.device)
         return self.pool
+
+
+def believe_in_gpus(options: Config) -> None:
+    """Let runs be planned for GPUs that only other machines have, where the engine's workers are on such."""
+    hardware.runs_are_elsewhere(options["engine"].get("_target_", LOCAL) != LOCAL)
 
 
 def refuse_unknown_metric(study: Study, settings: Sequence[Setting], *, of_any_task: bool = False) -> None:
@@ -399,6 +406,7 @@ def checked_only(study: Study, options: Config, results: Path = RESULTS) -> str:
     Raises:
         UsageError: one cannot be built, or a data set is missing.
     """
+    believe_in_gpus(options)
     addresses = Addresses(Path(options["data"]["root"]), results, download=options["data"]["download"])
     with Work(options, lambda: None, results, addresses, study) as work:
         work.check(plan.runs(plan.settings(study), study, addresses))
@@ -430,9 +438,12 @@ def estimate(missing: Sequence[Setting], runs: Sequence[Run], results: Path, sam
 
 def workers_of(options: Config, device: str) -> int:
     """Return how many runs are trained at once; where only a cluster knows, 1."""
-    elsewhere = device == "cuda" or options["engine"].get("address")
-    fitting = 1 if elsewhere else max(1, hardware.cores() // options["threads"])
-    return options["engine"].get("workers") or fitting
+    engine = options["engine"]
+    if engine.get("workers") or engine.get("address"):
+        return engine.get("workers") or 1
+    if device == "cuda":
+        return max(1, len(hardware.gpus()) * engine["per_device"])
+    return max(1, hardware.cores() // options["threads"])
 
 
 def _published_times() -> dict[tuple[str, ...], list[float]]:
@@ -462,6 +473,7 @@ def _likes(setting: Setting) -> tuple[tuple[str, ...], ...]:
 
 def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
     """Return what a sweep would do: how many runs at least and at most, how many are done, and how long it may take."""
+    believe_in_gpus(options)
     settings, here = plan.settings(study), records.finished(results)
     refuse_unknown_metric(study, settings, of_any_task=True)
     addresses = Addresses(Path(options["data"]["root"]), results)

@@ -57,14 +57,14 @@ class Autoencoding(Generation):
 
     def pairs(self, outputs: Any, batch: Batch) -> Pairs:
         """Return reconstructions and images (N,C,H,W) in every kind, and latents (N,2,F)."""
-        logits, images = outputs["binary_logits"], batch.target
+        logits, images = outputs["binary_logits"].float(), batch.target
         found = logits.sigmoid()
         return Lazy(
             {
                 "images": lambda: Pair(found, images),
                 "values": lambda: Pair(found, images),
                 "binary_logits": lambda: Pair(logits, images),
-                "feature_maps": lambda: Pair(self.maps(found), self.maps(images)),
+                "feature_maps": lambda: Pair(self.maps(found), self.maps(images).float()),
                 "latents": lambda: Pair(outputs["latents"], images.new_zeros(len(images))),
             }
         )

@@ -43,6 +43,7 @@ class SetDetection(Detection):
     def __init__(self, setup: Setup, weights: Mapping[str, float], balance: str) -> None:
         super().__init__(setup, weights, nms=1.0, assignment="atss", balance=balance)
         self.spec = Spec(self.spec.inputs, {"objects": self.classes, "places": 4}, dense=True, classes=self.classes)
+        self.extent = torch.tensor([*self.size[::-1], *self.size[::-1]], dtype=torch.float32, device=self.device)
 
     def cells(self, outputs: Maps) -> tuple[Tensor, Tensor, Cells]:
         """Return scores (N,A,C) and boxes (N,A,4) of the queries, layer after layer. They have no place of their own,
@@ -51,8 +52,7 @@ class SetDetection(Detection):
         (objects,), (places,) = outputs["objects"], outputs["places"]
         layers, queries = objects.shape[2:]
         scores, centred = (found.float().flatten(2).transpose(1, 2) for found in (objects, places))
-        size = torch.tensor([*self.size[::-1], *self.size[::-1]], dtype=torch.float32, device=self.device)
-        boxes = box_convert(centred.sigmoid(), "cxcywh", "xyxy") * size
+        boxes = box_convert(centred.sigmoid(), "cxcywh", "xyxy") * self.extent
         nowhere = torch.full((layers * queries, 2), -1.0, device=self.device)
         sides = torch.full((layers * queries,), float(max(self.size)), device=self.device)
         return scores + PRIOR, boxes, Cells(nowhere, sides, (queries,) * layers)

@@ -98,7 +98,7 @@ def _outputs(task: Task, losses: Mapping[str, Loss | Sum]) -> dict[str, int]:
 def _model(spec: RunSpec, task: Task, outputs: Mapping[str, int], seed: int) -> nn.Module:
     settings = {name: value for name, value in spec.model.items() if name != "channels_last"}
     torch.manual_seed(seed_for(seed, "model"))
-    model = heads.build(settings, task.spec.inputs, outputs)
+    model = heads.build(settings, task.spec.inputs, outputs, task.spec.dimension)
     if task.spec.outputs and not hasattr(model, "num_features") and not hasattr(model, "dense"):
         name = spec.model["_target_"].rpartition(".")[2]
         raise UsageError(f"the model {name} is made for another kind of task: choose another model.")
@@ -177,6 +177,15 @@ def optimizer(config: Config, *modules: nn.Module) -> torch.optim.Optimizer:
     ]
     settings = {name: value for name, value in config.items() if name not in ("_target_", "weight_decay")}
     return get_class(config["_target_"])([group for group in groups if group["params"]], **settings)
+
+
+def compute_exactly(device: torch.device) -> None:
+    """Let a GPU compute fp32 in full, not in TF32 with its 10 bits, and convolutions by algorithms that give equal bits
+    again, chosen without trying several out. Sums by atomic addition stay as they come: their order is the device's.
+    """
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """What a run may change in its process, and how it is put back: a worker carries out many runs, each as if it were new.
 
 A loss is anybody's code. What it can change through a switch is switched back; what cannot be put back (a thread or
-process that lives on, a function of torch that was replaced) is named, and the worker is replaced.
+process that lives on, a function of torch that was replaced, an error of the GPU) is named, and the worker is replaced.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from harness import hardware
 
 PATIENCE_S = 0.5
 """How long a thread may take to end after its run."""
@@ -119,6 +121,8 @@ class Isolation:
             changed += further if owner is torch.Tensor else []
             if changed:
                 yield f"another {owner.__name__}.{changed[0]}"
+        if error := hardware.device_error():
+            yield f"an error of the GPU ({error})"
         closed = [name for name in ("stdout", "stderr") if getattr(sys, name).closed]
         if closed:
             yield f"a closed {closed[0]}"

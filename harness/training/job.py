@@ -232,8 +232,6 @@ def _behaviours(results: Path) -> Behaviours:
 
 def _about_run(job: Job, started: datetime) -> dict[str, Any]:
     """Return the part of a record that does not depend on how the run ended."""
-    import torch
-
     from harness import hardware
     from harness.training import build
 
@@ -251,7 +249,7 @@ def _about_run(job: Job, started: datetime) -> dict[str, Any]:
             **build.versions(),
             "device": device,
             "threads": threads,
-            "device_name": torch.cuda.get_device_name() if device == "cuda" else hardware.cpu_name(),
+            **hardware.about_device(device),
         },
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

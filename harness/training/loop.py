@@ -28,7 +28,7 @@ from harness.tasks import Batch, Lazy, Objective, Predict, Seeds, Shift
 from harness.training import build, checkpoint, probe
 from harness.training.build import seed_for
 from harness.training.job import Job, Report, Stopped
-from harness.training.meter import Meter, peak_memory
+from harness.training.meter import Meter, Waiting, held_mb, peak_memory
 from losses.checks import labels_trusted
 from losses.kinds import Pair, Pairs
 from losses.loss import Link
@@ -77,6 +77,7 @@ class Loop:
         self.device = torch.device(spec.device)
         if self.device.type == "cpu":
             torch.set_num_threads(spec.threads or 1)
+        build.compute_exactly(self.device)
         self.task = build.task(spec, job.data, job.feed, self.device, self.seed)
         self.model: Any  # of any interface that the task knows
         self.losses: Any  # by objective
@@ -99,7 +100,7 @@ class Loop:
         self.total_steps = self.task.steps_per_epoch * self.recipe["epochs"]
         self.shifts = {name: instantiate(config) for name, config in (spec.shift or {}).items()}
         self.state = State()
-        self.meter = Meter(self.losses)
+        self.meter, self.waiting = Meter(self.losses), Waiting(self.device)
 
     # ------------------------------------------------------------------ one step
 
@@ -199,7 +200,7 @@ class Loop:
 
         while not self.over:
             epoch, first = divmod(self.state.step, self.task.steps_per_epoch)
-            with peak_memory(self.device) as peak:
+            with peak_memory(self.device, self._held_mb) as peak:
                 self._train(epoch, first, due, folder, stop)
             report(epoch + 1, self.recipe["epochs"], self._close_epoch(epoch, peak))
             if due():
@@ -221,21 +222,27 @@ class Loop:
         for batch in self._timed(batches):
             self.step(batch)
             if self.state.step % self.task.steps_per_epoch and due():
-                self.state.epoch_seconds += self._clock() - started
+                self._count_since(started)
                 self._save(folder, stop)
                 started = time.perf_counter()
+        self._count_since(started)
+
+    def _count_since(self, started: float) -> None:
+        """Add what training took since a point in time, once the device has done all of it."""
         self.state.epoch_seconds += self._clock() - started
+        self.state.seconds["data_s"] += self.waiting.taken()
+
+    def _held_mb(self) -> float:
+        return held_mb((self.model, self.losses), self.optimizers.values())
 
     def _seeds(self, epoch: int) -> Seeds:
         return Seeds(seed_for(self.seed, "order", epoch), seed_for(self.seed, "augment", epoch))
 
     def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield the batches; how long the loop waits for them is part of what training costs."""
-        seconds = self.state.seconds
         while True:
-            started = time.perf_counter()
-            batch = next(batches, None)
-            seconds["data_s"] += time.perf_counter() - started
+            with self.waiting.for_batch():
+                batch = next(batches, None)
             if batch is None:
                 return
             yield batch

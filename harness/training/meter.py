@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness import hardware
 
@@ -77,15 +78,69 @@ def _joined(kept: list[Any]) -> Tensor:
 
 
 @contextlib.contextmanager
-def peak_memory(device: torch.device) -> Iterator[dict[str, float]]:
-    """Measure the greatest memory (MB) in use inside the block: allocated on a GPU, growth of the process on a CPU."""
+def peak_memory(device: torch.device, own: Callable[[], float]) -> Iterator[dict[str, float]]:
+    """Measure the greatest memory (MB) in use inside the block: on a GPU that of the run, on a CPU the growth of the
+    process.
+
+    Args:
+        device: where the run is trained.
+        own: returns the memory (MB) that the run itself holds on the device. What else lies there when the block begins
+            (data sets, weights that are kept for the test, remains of earlier runs) does not count.
+    """
     peak = {"mb": math.nan}
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
+        others = torch.cuda.memory_allocated() / 2**20 - own()
         yield peak
-        peak["mb"] = torch.cuda.max_memory_allocated() / 2**20
+        peak["mb"] = torch.cuda.max_memory_allocated() / 2**20 - others
         return
     before = hardware.reset_peak_memory()
     yield peak
     if before is not None:
         peak["mb"] = max(0.0, hardware.peak_memory() - before)
+
+
+def held_mb(modules: Iterable[nn.Module], optimizers: Iterable[torch.optim.Optimizer]) -> float:
+    """Return the memory (MB) of weights, buffers, gradients, and what optimizers remember of them."""
+    modules = list(modules)
+    weights = [weight for module in modules for weight in module.parameters()]
+    tensors = [*weights, *(weight.grad for weight in weights if weight.grad is not None)]
+    tensors += [buffer for module in modules for buffer in module.buffers()]
+    kept = [value for optimizer in optimizers for state in optimizer.state.values() for value in state.values()]
+    tensors += [value for value in kept if isinstance(value, Tensor)]
+    return sum(tensor.nbytes for tensor in tensors if tensor.is_cuda) / 2**20
+
+
+class Waiting:
+    """How long training waits for its batches.
+
+    On a CPU, the time in which they are made. On a GPU, where the host is ahead of the device, the time that the device
+    itself has between the end of a step and the beginning of the next: what it computes for a batch, and its idleness.
+
+    Args:
+        device: where it trains.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.seconds = device, 0.0
+        self.marks: list[tuple[Any, Any]] = []
+
+    @contextlib.contextmanager
+    def for_batch(self) -> Iterator[None]:
+        """Count the time inside the block, in which a batch is made; nothing waits for the device."""
+        if self.device.type == "cuda":
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            yield
+            end.record()
+            self.marks.append((begin, end))
+            return
+        started = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - started
+
+    def taken(self) -> float:
+        """Return the seconds since the last call; the device has done all it was asked for."""
+        seconds = self.seconds + sum(begin.elapsed_time(end) for begin, end in self.marks) / 1000
+        self.seconds, self.marks = 0.0, []
+        return seconds

@@ -19,6 +19,7 @@ from loss_registry import (
 )
 
 from losses.kinds import Pair
+from scripts.pretended_cuda import pretended
 
 LOGIT_NAMES = [name for name in NAMES if build(name).about.kinds == ("class_logits",)]
 CLASS_NAMES = [name for name in NAMES if set(build(name).about.kinds) <= {"class_logits", "features"}]
@@ -310,6 +311,19 @@ def test_scores_of_a_head_are_without_its_margin(name):
         every = torch.einsum("nf,ckf->nck", unit(features), unit(weight).view(CLASSES, -1, FEATURES))
         expected = loss.function.scale * every.amax(2)
     assert_same(loss.logits(features), expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_never_waits_for_a_device_that_is_pretended(name):
+    with pretended() as tally:
+        loss = build(name, dtype=torch.float32).to("cuda")
+        drawn = batch(loss, dtype=torch.float32)
+        pairs = change(drawn, lambda data: data.to("cuda"), lambda target: target.to("cuda"))
+        mask = (torch.arange(12) % 2 == 0).to("cuda")
+        with tally.during("step"):
+            loss(pairs).backward()
+            loss(masked(pairs, mask)).backward()
+    assert not [(what, place) for _, what, place in tally.found if what.startswith(("wait", "copy"))]
 
 
 @pytest.mark.skipif(

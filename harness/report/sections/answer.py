@@ -15,7 +15,7 @@ from harness.analysis.stats import Comparison
 from harness.metrics.declared import Metric
 from harness.report.items import Code, Column, Entry, Item, Notice, Point, Points, Prose, Row, Section, Table, Tone
 from harness.report.sections import best, controls, reproduce
-from harness.report.sections.common import TONES, dash, loss_filters, name_of, reason, where_words
+from harness.report.sections.common import TONES, dash, loss_filters, name_of, reason, step_ratios, where_words
 from harness.report.sections.results import scale_of
 from harness.text import DASH, count, joined, mid_sentence, number
 
@@ -246,8 +246,8 @@ def _cost(a: Analysis, label: str) -> str:
     ratios: list[float] = []
     spread = 1.0
     for cell in a.cells:
-        pairs = [(own, base) for own, base in _pairs(a, cell, label, "cost.step_ms") if own > 0 and base > 0]
-        ratios += [own / base for own, base in pairs]
+        own, base = (a.outcomes.get((cell, each)) for each in (label, a.baseline))
+        ratios += step_ratios(a, own, base) if own and base else []
         spread = max(spread, _spread(a, cell))
     if label == a.baseline or not ratios:
         return ""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from harness.analysis import seats
 from harness.analysis.cells import Analysis, Cell, Outcome
-from harness.analysis.frames import column
+from harness.analysis.frames import column, numbers
 from harness.analysis.stats import Comparison
 from harness.report.items import Entry, Filters, Tone
 from harness.text import DASH, axis_title, count, joined, mid_sentence, number, plain
@@ -43,7 +43,7 @@ def loss_entry(a: Analysis, label: str) -> Entry:
     """Return the first entry of a row about a loss."""
     facts = a.loss_facts[label]
     name = " + ".join(a.names_in_seats(label).values()) or facts.name
-    known = " · ".join(part for part in (name, facts.paper) if part)
+    known = " · ".join(part for part in (label, "" if name == name_of(a, label) else name, facts.paper) if part)
     return Entry(a.display(label), note=known)
 
 
@@ -117,6 +117,18 @@ def loss_filters(a: Analysis, label: str) -> Filters:
 def dash(reason: str) -> Entry:
     """Return an empty entry and why it is empty."""
     return Entry(DASH, note=reason)
+
+
+def step_ratios(a: Analysis, own: Outcome, base: Outcome) -> list[float]:
+    """Return the step times of a loss over those of another, seed by seed, where one kind of processor took both."""
+
+    def times(outcome: Outcome) -> dict[tuple[int, str], float]:
+        runs = a.records(outcome)
+        values = zip(column(runs, "seed"), column(runs, "env.device_name"), numbers(runs, "cost.step_ms"), strict=True)
+        return {(int(seed), plain(processor)): float(value) for seed, processor, value in values if value > 0}
+
+    first, second = times(own), times(base)
+    return [first[pair] / second[pair] for pair in first if pair in second]
 
 
 def number_entry(value: float | None, digits: int, runs: tuple[str, ...] = ()) -> Entry:

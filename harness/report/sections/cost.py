@@ -7,8 +7,8 @@ import statistics
 import pandas as pd
 
 from harness.analysis import stats
-from harness.analysis.cells import Analysis, Outcome
-from harness.analysis.frames import numbers, where
+from harness.analysis.cells import Analysis, Outcome, tally
+from harness.analysis.frames import column, numbers, rows, where
 from harness.metrics.declared import Metric
 from harness.report.items import Column, Entry, Item, Notice, Prose, Row, Section, Table
 from harness.report.sections import search_cost
@@ -20,6 +20,7 @@ from harness.report.sections.common import (
     loss_entry,
     loss_filters,
     number_entry,
+    step_ratios,
 )
 from harness.text import count, joined, number
 
@@ -30,18 +31,33 @@ SHOWN = 12  # other metrics that a table can hold; CSV has all
 def section(a: Analysis) -> Section:
     """Return the table of cost, that of the search if there was one, and the table of secondary metrics."""
     note = (
-        f"Step time is the median optimisation step of a run; its ratio to {a.reference} is taken seed by seed and "
-        "shown as median and range over seeds. These are step times of this sweep: its runs were made one after "
-        "another or side by side, and what else the machine did is in them. To compare the costs of losses use "
-        "results/measured/loss_costs.csv, whose measurements are interleaved on a quiet machine "
-        "(python -m scripts.bench_losses). Memory is the peak of the training process on a GPU, its growth on a CPU."
+        f"Step time is the median optimisation step of a run; its ratio to {a.reference} is taken seed by seed, of "
+        "runs on one kind of processor, and shown as median and range over seeds. These are step times of this sweep: "
+        "its runs were made one after another or side by side, and what else the machine did is in them. To compare "
+        "the costs of losses use results/measured/loss_costs.csv, whose measurements are interleaved on a quiet "
+        "machine (python -m scripts.bench_losses). Memory is what a run takes at most on a GPU, data sets left out, "
+        "and by how much the training process grows on a CPU."
     )
     trials = search_cost.trials_of(a)
-    items: list[Item] = [Prose((note,)), *_unsteady(a), _cost_table(a, trials)]
+    items: list[Item] = [Prose((note,)), *_several(a), *_unsteady(a), _cost_table(a, trials)]
     if trials:
         items += [search_cost.table(a, trials), search_cost.prose(a)]
     items.append(_metrics_table(a))
     return Section("cost", "Cost and other metrics", tuple(items))
+
+
+def _several(a: Analysis) -> list[Notice]:
+    """Return which processors there were, where times of several stand beside each other."""
+    measured = rows(a.main, numbers(a.main, "cost.step_ms").notna())
+    processors = column(measured, "env.device_name").dropna()
+    if processors.nunique() < 2:
+        return []
+    return [
+        Notice(
+            f"Runs were made on several processors: {tally(processors)}. Ratios are of runs on the same one; times and "
+            "memory mix them."
+        )
+    ]
 
 
 def _unsteady(a: Analysis) -> list[Notice]:
@@ -137,18 +153,12 @@ def _step_ratio(a: Analysis, outcome: Outcome) -> Entry:
     base = a.outcomes.get((outcome.cell, a.baseline))
     if base is None:
         return dash(f"no run of {a.reference} here")
-    own, other = (_by_seed(a, side, "cost.step_ms") for side in (outcome, base))
-    ratios = [own[seed] / other[seed] for seed in own.keys() & other.keys()]
+    ratios = step_ratios(a, outcome, base)
     if not ratios:
-        return dash("no pair of completed runs with a step time")
+        return dash("no pair of completed runs with a step time on one kind of processor")
     middle, low, high = statistics.median(ratios), min(ratios), max(ratios)
     text = number(middle, 2) + (f" [{number(low, 2)}, {number(high, 2)}]" if len(ratios) > 1 else "")
     return Entry(text, middle, low, high, outcome.paired_keys)
-
-
-def _by_seed(a: Analysis, outcome: Outcome, name: str) -> dict[int, float]:
-    values = zip(a.measured(outcome, "seed"), a.measured(outcome, name), strict=True)
-    return {int(seed): float(value) for seed, value in values if value > 0}
 
 
 def _median(values: pd.Series) -> float | None:
