@@ -74,15 +74,22 @@ def apply(images: Tensor, targets: Tensor, draws: Tensor | None, augment: Mappin
     """
     if draws is None:
         return images, targets
+    images = seen(images, draws, augment)
+    if not augment.get("zoom") and not augment.get("flip"):
+        return images, targets
+    return images, moved(targets, draws[:, :4], (images.shape[2], images.shape[3]), visible(augment))
+
+
+def seen(images: Tensor, draws: Tensor, augment: Mapping[str, Any]) -> Tensor:
+    """Return images (B, C, H, W) with other colours, zoomed, cropped and mirrored; arguments as in `apply`."""
     across, right, down, lower, contrast, brightness = draws.unbind(1)
     images = torch.addcmul(brightness.view(-1, 1, 1, 1), images, contrast.view(-1, 1, 1, 1))
     if not augment.get("zoom") and not augment.get("flip"):
-        return images, targets
+        return images
     zero = torch.zeros_like(across)
     theta = torch.stack([across, zero, right, zero, down, lower], 1).view(-1, 2, 3)
     grid = functional.affine_grid(theta, list(images.shape), align_corners=False).to(images.dtype)
-    images = functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return images, moved(targets, draws[:, :4], (images.shape[2], images.shape[3]), visible(augment))
+    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def moved(targets: Tensor, windows: Tensor, size: tuple[int, int], least: float) -> Tensor:

@@ -17,7 +17,7 @@ Plan a study, run what is missing, report.
   data.root=DIR                 where data sets lie (default: $LOSSBENCH_DATA, else data/); data.download=true fetches
   device=cpu  threads=1         where runs run; both are part of a run's identity
   engine.workers=2              how many at once (also engine.per_device, .checkpoint_seconds, .timeout)
-  tracking.enabled=false        no MLflow mirror (also tracking.uri=URI)
+  tracking.enabled=false        no MLflow mirror (also tracking.uri=URI, tracking.mirrors=[mlflow,tensorboard,wandb])
 
 python -m harness choose data=PATH budget=1h
                                 which loss for your data: all that fit race (python -m harness choose --help)
@@ -120,12 +120,14 @@ def _sweep_and_report(study: Study, options: dict[str, Any]) -> int:
     from harness import records, report, tracking
     from harness.studies import sweep
 
+    tracking.check(options["tracking"])
     mirrors: list[tracking.LiveMirror] = []
     with contextlib.ExitStack() as stack:
 
         def started() -> None:
             if options["tracking"]["enabled"] and not mirrors:
-                mirrors.append(stack.enter_context(tracking.LiveMirror(study.name, options["tracking"]["uri"])))
+                of = options["tracking"]
+                mirrors.append(stack.enter_context(tracking.LiveMirror(study.name, of["uri"], of["mirrors"])))
 
         outcome = sweep.sweep(study, options, started, undecided=_undecided)
         if outcome.planned == outcome.done:

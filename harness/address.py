@@ -101,7 +101,9 @@ def _expanded(loss: Config) -> Config:
         return {role: _expanded(part) for role, part in loss.items()}
     if "terms" not in loss:
         return loss
-    return {**loss, "parts": {name: _expanded(compose.option("loss", name)) for name in loss["terms"]}}
+    given = loss.get("parts", {})
+    parts = {name: {**_expanded(compose.option("loss", name)), **given.get(name, {})} for name in loss["terms"]}
+    return {**loss, "parts": parts}
 
 
 def setting_hash(spec: RunSpec) -> str:

@@ -52,7 +52,8 @@ SEARCH = {"seeds": [7001], "most_seeds": 3}
 MOST_SEEDS = 30
 LEAST_RUNS = 6
 """About how many runs of a loss it takes to judge it: three rates, one beyond them, and two seeds."""
-CONTROL = "negative_control"
+NO_CANDIDATES = ("negative_control", "symbolic")
+"""Losses that do not race unless they are named: the controls, and what is whatever its formula says."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def _losses(task: str, role: str, given: object, composed: compose.Composed) -> 
         for name in given:
             compose.option("loss", str(name))
         return list(dict.fromkeys([own, *map(str, given)])), []
-    fitting = [name for name in entries.for_task(task) if not name.startswith(CONTROL)]
+    fitting = [name for name in entries.for_task(task) if not name.startswith(NO_CANDIDATES)]
     first = [own, *(name for name in fitting if name != own)]
     kept, same = _distinct(first)
     said = [f"{count(len(kept), 'loss', 'losses')} of the task {task} race."]
@@ -260,12 +261,14 @@ def _race_and_report(asked: Asked) -> int:
 
     study, options = asked.study, asked.options
     say = functools.partial(print, flush=True)
+    tracking.check(options["tracking"])
     mirrors: list[tracking.LiveMirror] = []
     with contextlib.ExitStack() as stack:
 
         def started() -> None:
             if options["tracking"]["enabled"] and not mirrors:
-                mirrors.append(stack.enter_context(tracking.LiveMirror(study.name, options["tracking"]["uri"])))
+                of = options["tracking"]
+                mirrors.append(stack.enter_context(tracking.LiveMirror(study.name, of["uri"], of["mirrors"])))
 
         ended = race.conduct(study, options, asked.budget, judge, say, started)
         for mirror in mirrors:

@@ -15,14 +15,24 @@ from typing import Any
 
 from harness.errors import UsageError
 
+_elsewhere = False
+
+
+def runs_are_elsewhere(whether: bool) -> None:
+    """From now on believe in ``device=cuda`` or not: whether runs are carried out on other machines than this."""
+    global _elsewhere
+    if whether != _elsewhere:
+        _elsewhere = whether
+        device_type.cache_clear()
+
 
 @functools.cache
 def device_type(wanted: str = "auto") -> str:
     """Return ``cpu`` or ``cuda``; ``auto`` prefers a GPU that torch can use."""
     if wanted not in ("auto", "cpu", "cuda"):
         raise UsageError(f"device={wanted} is not a device: choose auto, cpu or cuda.")
-    if wanted == "cpu":
-        return "cpu"
+    if wanted == "cpu" or (wanted == "cuda" and _elsewhere):
+        return wanted
     usable = _has_driver() and _torch_sees_cuda()  # importing torch takes seconds
     if wanted == "cuda" and not usable:
         raise UsageError("device=cuda, but torch finds no usable GPU on this machine: use device=cpu or device=auto.")

@@ -39,6 +39,7 @@ AmountOrNull = Amount | None
 PositiveOrNull = Positive | None
 CellsOrNull = Annotated[list[Count], Field(min_length=1)] | None
 SizeOrNull = Size | None
+ThreeCounts = Annotated[list[Count], Field(min_length=3, max_length=3)]
 TwoShares = Annotated[list[SomeShare], Field(min_length=2, max_length=2)]
 RangeOrNull = Annotated[list[Number], Field(min_length=2, max_length=2)] | None
 NamesOrNull = Annotated[list[Text], Field(min_length=1)] | None
@@ -64,10 +65,13 @@ class Data(Strict):
 
 
 class Tracking(Strict):
-    """The mirror in MLflow."""
+    """The mirrors of what runs leave."""
 
-    enabled: bool = Field(description="whether runs are mirrored to MLflow")
-    uri: Text | None = Field(description="its store; null: MLFLOW_TRACKING_URI, or the database in results/")
+    enabled: bool = Field(description="whether runs are mirrored")
+    mirrors: Annotated[list[Literal["mlflow", "tensorboard", "wandb"]], Field(min_length=1)] = Field(
+        description="to what: mlflow, tensorboard, wandb"
+    )
+    uri: Text | None = Field(description="MLflow's store; null: MLFLOW_TRACKING_URI, or the database in results/")
 
 
 class Augment(Strict):
@@ -125,6 +129,13 @@ GROUPS: dict[str, dict[str, Any]] = {
         "checkpoint_seconds": Amount,
         "retries": Index,
         "timeout": PositiveOrNull,
+        "partition": TextOrNull,
+        "time": Annotated[int, Field(ge=5)],
+        "gpus": Index | None,
+        "cores": CountOrNull,
+        "setup": list[Text],
+        "options": dict[Text, Text | bool | Number] | None,
+        "address": TextOrNull,
     },
     "task": {
         "critic_steps": Count,
@@ -138,11 +149,15 @@ GROUPS: dict[str, dict[str, Any]] = {
         "predicts": Literal["noise", "image"],
         "sampler": Literal["balanced", "shuffled"],
         "images_per_class": Count,
+        "dimension": CountOrNull,
+        "normalise": bool,
         "views": Literal[1, 2],
         "crop": SizeOrNull,
         "overlap": PartShare,
         "scales": Annotated[list[Positive], Field(min_length=1)],
         "mirror": bool,
+        "mixup": Amount,
+        "cutmix": Amount,
     },
     "dataset": {
         "train_size": CountOrNull,
@@ -182,6 +197,7 @@ MISSING = "???"
 BY_NAME: dict[str, Any] = {"network": Network | None, "arguments": dict[str, Any] | None}
 """Settings of models that another library makes, or a builder of one's own."""
 OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
+    ("engine", "slurm"): {"workers": Count},
     **{
         ("dataset", name): {
             "separator": Literal[",", ";", "|", "tab"] | None,
@@ -233,7 +249,9 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("dataset", "voc_boxes"): {"lists": Literal["voc2012", "voc2007", "voc0712"]},
     ("dataset", "crowded_scenes"): {"objects": Size, "sides": Size, "overlap": Share},
     ("dataset", "rotated_scenes"): {"objects": Size, "sides": Size, "narrowness": TwoShares},
-    ("dataset", "two_digits"): {"classes": Annotated[list[Count], Field(min_length=3, max_length=3)]},
+    ("dataset", "two_digits"): {"classes": ThreeCounts},
+    ("dataset", "glyphs"): {"classes": ThreeCounts, "size": Annotated[int, Field(ge=8)], "shake": Amount},
+    ("dataset", "cifar100_by_class"): {"classes": ThreeCounts},
 }
 """Of single options, where they differ from the rest of their group."""
 
@@ -323,7 +341,12 @@ NO_EFFECT: tuple[tuple[str, str, Callable[[Group], bool]], ...] = (
     ("stress.profile", "stress.ratio above 1", lambda stress: stress.get("ratio", 1) != 1),
     ("stress.seed", "a stress that changes something", lambda stress: not neutral(stress)),
     ("tracking.uri", "tracking.enabled=true", lambda tracking: bool(tracking.get("enabled"))),
-    ("engine.per_device", "engine.workers=null", lambda engine: engine.get("workers") is None),
+    (
+        "engine.per_device",
+        "engine.workers=null",
+        lambda engine: engine.get("workers") is None or not {"address", "partition"}.isdisjoint(engine),
+    ),
+    ("tracking.mirrors", "tracking.enabled=true", lambda tracking: bool(tracking.get("enabled"))),
 )
 """Settings that matter under a condition only: path, the condition in words, and whether their group meets it."""
 OVERRULED = {"model.lr": "optimizer.lr", "model.precision": "trainer.precision"}

@@ -71,8 +71,8 @@ class Center(nn.Module):
 # ---------------------------------------------------------------- of all items of a batch
 
 
-def _squared_distances(features: Tensor, exact: bool = True) -> Tensor:
-    """Return (N,N) from (N,F), at least float32; not exact: small ones are only as precise as the largest."""
+def squared_distances(features: Tensor, exact: bool = True) -> Tensor:
+    """Return squares (N,N) from (N,F), at least float32; not exact: small ones are only as precise as the largest."""
     return _SquaredDistances.of(features.to(torch.promote_types(features.dtype, torch.float32)), exact)
 
 
@@ -110,7 +110,7 @@ class _SquaredDistances(CustomFunction):
         return 2 * (both.sum(1, keepdim=True) * x - both @ x), None
 
 
-def _pairs(target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+def class_pairs(target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return (N,N) booleans: pairs of different items of one class, and of two classes; masked items are in none."""
     same = target.unsqueeze(1) == target.unsqueeze(0)
     there = torch.ones_like(target, dtype=torch.bool) if mask is None else mask
@@ -124,7 +124,8 @@ def _mean_over(values: Tensor, chosen: Tensor) -> Tensor:
     return (values * chosen).sum(1) / chosen.sum(1).clamp_min(1)
 
 
-def _check_batch(features: Tensor, target: Tensor) -> None:
+def check_batch(features: Tensor, target: Tensor) -> None:
+    """Refuse features (N,F) that are no floating-point numbers, or targets that are not one class for each."""
     check_features(features, target, features.shape[-1])
 
 
@@ -149,10 +150,10 @@ def contrastive(
     >>> contrastive(torch.tensor([[0.0], [0.3]]), torch.tensor([0, 1]))
     tensor([0.2450, 0.2450])
     """
-    _check_batch(features, target)
+    check_batch(features, target)
     check_range("margin", margin, 0)
-    same, other = _pairs(target, mask)
-    squared = _squared_distances(features)
+    same, other = class_pairs(target, mask)
+    squared = squared_distances(features)
     values = torch.where(same, squared, (margin - safe_sqrt(squared)).relu().square())
     return _mean_over(values, same | other) * (0.5 if half else 1)
 
@@ -162,7 +163,7 @@ def contrastive(
     family="euclidean",
     kind="features",
     link=None,
-    paper="Schroff et al., FaceNet, CVPR 2015, arXiv 1503.03832; Hermans et al., arXiv 1703.07737, for the hardest",
+    paper="Hermans, Beyer and Leibe, arXiv 1703.07737, eq. 5 and the soft margin of section 2; Schroff et al., FaceNet",
     evidence="V",
     aliases=("batch_hard", "re_identification"),
     whole_batch=True,
@@ -172,25 +173,27 @@ def triplet(
     target: Tensor,
     *,
     margin: float = 0.2,
-    squared: bool = True,
-    normalised: bool = True,
-    soft: bool = False,
+    squared: bool = False,
+    normalised: bool = False,
+    soft: bool = True,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Hinge on the distance to the farthest item of the same class minus that to the nearest of another, plus a margin.
+    """Softplus of the distance to the farthest item of the same class minus that to the nearest of another.
 
-    L_i = max(d(i, p) - d(i, n) + m, 0), p the farthest of its class, n the nearest of another; 0 for an item that lacks
-    either. squared distances of features of length 1, as in FaceNet, or plain ones (Hermans), soft: ln(1 + exp(.))
-    instead of the margin. features: (N,F); target: (N,) int64; mask: bool (N,), items that count; returns (N,).
+    L_i = ln(1 + exp(d(i, p) - d(i, n))), p the farthest of its class, n the nearest of another; 0 for an item that
+    lacks either. soft: Hermans' soft margin; else max(d(i, p) - d(i, n) + m, 0). normalised and squared: as in FaceNet,
+    squared distances of features of length 1, whose hinge (margin 0.2) on the hardest items can fold all features into
+    one point, where it rests at m. features: (N,F); target: (N,) int64; mask: bool (N,), items that count; returns
+    (N,).
 
     >>> triplet(torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.8, -0.6]]), torch.tensor([0, 0, 1]))
-    tensor([0.2000, 0.0000, 0.0000])
+    tensor([0.6931, 0.4491, 0.0000])
     """
-    _check_batch(features, target)
+    check_batch(features, target)
     check_range("margin", margin, 0)
     features = unit(features) if normalised else features
-    same, other = _pairs(target, mask)
-    distance = _squared_distances(features, exact=not squared)
+    same, other = class_pairs(target, mask)
+    distance = squared_distances(features, exact=not squared)
     distance = distance if squared else safe_sqrt(distance)
     if not len(target):
         return distance.sum(1)
@@ -230,12 +233,12 @@ def range_loss(
     >>> range_loss(torch.tensor([[0.0], [1.0], [4.0]]), torch.tensor([0, 0, 1]), margin=20.0, intra=1.0, inter=1.0)
     tensor([8.7500, 8.7500, 8.7500])
     """
-    _check_batch(features, target)
+    check_batch(features, target)
     check_range("margin", margin, 0)
-    same, other = _pairs(target, mask)
+    same, other = class_pairs(target, mask)
     if len(target) < 2:
         return features.sum(1) * 0
-    squared = _squared_distances(features)
+    squared = squared_distances(features)
     # each pair once, at its first item; an item stands for its class if it is the first of it
     index = torch.arange(len(target), device=target.device)
     once = same & (index.unsqueeze(1) < index.unsqueeze(0))
@@ -253,7 +256,7 @@ def range_loss(
     within = (harmonic * first).sum()
     members = of_class if mask is None else of_class * mask
     means = members @ features / members.sum(1, keepdim=True).clamp_min(1)
-    centres = _squared_distances(means).masked_fill(~other, float("inf"))
+    centres = squared_distances(means).masked_fill(~other, float("inf"))
     nearest = centres.min()
     between = torch.where(other.any(), (margin - torch.where(other.any(), nearest, 0)).relu(), 0)
     return (intra * within + inter * between).expand(len(target))
@@ -289,9 +292,9 @@ def supervised_contrastive(
     >>> supervised_contrastive(torch.eye(2)[[0, 0, 1]], torch.tensor([0, 0, 1]), temperature=1.0)
     tensor([0.3133, 0.3133, 0.0000])
     """
-    _check_batch(features, target)
+    check_batch(features, target)
     check_range("temperature", temperature, 0, above=True)
-    same, other = _pairs(target, mask)
+    same, other = class_pairs(target, mask)
     similar = _cosines(features) / temperature
     rivals = same | other
     # an item without any other has no logarithm
@@ -330,14 +333,14 @@ def multi_similarity(
     >>> multi_similarity(torch.eye(2)[[0, 0, 0]], torch.tensor([0, 0, 1]))
     tensor([0.3604, 0.3604, 0.0000])
     """
-    _check_batch(features, target)
+    check_batch(features, target)
     for name, value in (("alpha", alpha), ("beta", beta)):
         check_range(name, value, 0, above=True)
     check_range("epsilon", epsilon, 0)
     similar = _cosines(features)
     if not len(target):
         return similar.sum(1)
-    same, other = _pairs(target, mask)
+    same, other = class_pairs(target, mask)
     held = similar.detach()
     hardest = held.masked_fill(~other, float("-inf")).amax(1, keepdim=True) + epsilon
     easiest = held.masked_fill(~same, float("inf")).amin(1, keepdim=True) - epsilon

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from losses.adapters import is_target
 from losses.loss import about
-from losses.probability import binary_cross_entropy, entropy_of_classes
+from losses.probability import binary_cross_entropy, cross_entropy, entropy_of_classes
 from losses.quantity import quantile
 
 
@@ -19,12 +20,16 @@ from losses.quantity import quantile
 def negative_control_worse(logits: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy that ignores the last class, so that no model learns it.
 
-    L = -ln p_t, or 0 where t is the last class. logits: (N,C,...); target: (N,...) int64; returns (N,...).
+    L = -ln p_t, or 0 where t is the last class. logits: (N,C,...); target: (N,...) int64, or probabilities q
+    (N,C,...), of which it is the mean, -sum_c q_c ln p_c without the last class; returns (N,...).
 
     >>> import torch
     >>> negative_control_worse(torch.zeros(2, 2), torch.tensor([0, 1]))
     tensor([0.6931, 0.0000])
     """
+    if target.ndim == logits.ndim:
+        last = is_target(torch.full_like(target[:, 0], logits.shape[1] - 1, dtype=torch.int64), logits.shape[1])
+        return cross_entropy(logits, target.masked_fill(last, 0))
     return entropy_of_classes(logits, target) * (target != logits.shape[1] - 1)
 
 

@@ -250,7 +250,9 @@ def built(name: str, size: Size, device: str, **settings: Any) -> Loss | Sum:
 
     config = {**compose.option("loss", name), **settings}
     if "terms" in config:
-        return Sum({term: built(term, size, device) for term in config["terms"]}, config["terms"])
+        given = config.get("parts", {})
+        terms = {term: built(term, size, device, **given.get(term, {})) for term in config["terms"]}
+        return Sum(terms, config["terms"])
     torch.manual_seed(0)
     return Loss(instantiate_with_sizes(instantiate(config), num_classes=size.classes, num_features=size.features)).to(
         device

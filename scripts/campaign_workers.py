@@ -54,9 +54,9 @@ def outcomes(names: Sequence[str] = (), job: Callable[..., Job] | None = None) -
         make = job or _job
         honest = _followed(pool, make("honest", "cross_entropy", Path(folder)))[1]
         for name in names or misbehaving.ALL:
-            pool.timeout = LIMIT_S if name in misbehaving.HANGING else None
+            pool.silences.timeout = LIMIT_S if name in misbehaving.HANGING else None
             ended, reason, replaced = _ended(pool, make(name, name, Path(folder)))
-            pool.timeout = None
+            pool.silences.timeout = None
             status, scores = _followed(pool, make(f"after {name}", "cross_entropy", Path(folder)))
             yield Outcome(name, ended, reason, status == "done" and scores == honest, replaced)
 
@@ -77,7 +77,7 @@ def _ended(pool: LocalEngine, job: Job) -> tuple[str, str, str]:
             error = str(event.content.get("error", ""))
             return event.content["status"], error, event.content["leftover"]
         if event.kind == "died":
-            return "died", f"exit code {event.content['exitcode']}", "dead"
+            return "died", event.content["why"], "dead"
         if event.kind == "timeout":
             return "timeout", f"silent for {event.content['seconds']:.0f} s", "ended"
     raise AssertionError("a run ends")

@@ -236,7 +236,7 @@ PEERS = (
     Peer("subcenter_arcface", METRIC, _head("SubCenterArcFaceLoss", margin=0.5 * DEGREES, scale=64, sub_centers=3)),
     Peer("a_softmax", METRIC, _head("SphereFaceLoss", margin=4, scale=1), {"start": 0.0, "least": 0.0}),
     Peer("l_softmax", METRIC, _head("LargeMarginSoftmaxLoss", margin=4, scale=1), {"start": 0.0, "least": 0.0}),
-    Peer("triplet", METRIC, _miner),
+    Peer("triplet", METRIC, _miner, {"squared": True, "normalised": True, "soft": False}),
     Peer("margin_ranking", "torch", _margins),
     Peer("ssim", "piq", _module("SSIMLoss", downsample=False)),
     Peer("ssim", "kornia.losses", _of("ssim_loss", 11, padding="valid"), factor=lambda shape: 0.5),

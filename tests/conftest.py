@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRATCH = Path(tempfile.mkdtemp())  # where planning keeps what it finds out of the code
@@ -144,6 +143,8 @@ def browser():
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
     if found is None:
         lacks("no Chromium on the PATH to open the page with")
+    from playwright.sync_api import sync_playwright  # here, for the tests that a machine without it can carry out
+
     with sync_playwright() as running:
         quiet = ["no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
                  "disable-component-update", "disable-sync"]  # fmt: skip

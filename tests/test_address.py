@@ -53,6 +53,7 @@ EMBEDDED = {
     "diabetes",
     "digit_sets",
     "digits",
+    "glyphs",
     "rotated_scenes",
     "scenes",
     "two_digits",

@@ -7,8 +7,8 @@ from datasets.sources.crowded_scenes import crowded_scenes
 from harness import address, compose
 from harness.errors import UsageError
 from harness.metrics.detection import DetectionMetrics, pairwise_iou
-from harness.tasks import Seeds
-from harness.tasks.assignment import Cells, atss
+from harness.tasks import Seeds, detection
+from harness.tasks.assignment import Cells, aligned_quality, atss
 from harness.tasks.detection import PRIOR, SHOWN
 from harness.training.job import Job, Stopped
 from harness.training.loop import Loop
@@ -120,6 +120,30 @@ def test_a_box_between_all_centres_gets_the_nearest_cell():
     assert CENTRES[found == 0].tolist() == [[12, 12]]
 
 
+def test_task_alignment_asks_the_best_cell_of_a_box_for_the_best_overlap():
+    """Alignments are .5 x .8^6, .25 x .8^6 and 1 x .4^6 for the first box, and the second box has one cell."""
+    scores = torch.tensor([[0.5, 0.25, 1.0, 0.3, 0.9]])
+    overlap = torch.tensor([[0.8, 0.8, 0.4, 0.6, 0.9]])
+    quality = aligned_quality(scores, overlap, torch.tensor([[0, 0, 0, 1, -1]]), 3)
+    expected = [0.8, 0.4, 0.8 * 2 * 0.5**6, 0.6, 0.0]
+    torch.testing.assert_close(quality, torch.tensor([expected]))
+    assert not aligned_quality(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([[0, -1]]), 1).any()
+
+
+@pytest.mark.parametrize("rule", ["atss", "task_aligned"])
+def test_losses_of_quality_are_asked_for_overlaps_in_the_class_of_the_box(rule):
+    made = Loop(job(*BASE, f"task.assignment={rule}", "loss.classes=quality_focal"))
+    batch = next(made.task.epoch(Seeds(0, 0)))
+    pairs = made.task.pairs(made.model(*batch.inputs), batch)
+    quality, wanted = pairs["quality_logits"].target, pairs["binary_logits"].target
+    found, truth, mask = pairs["boxes"]
+    overlap = pairwise_iou(found.detach().unsqueeze(1), truth.unsqueeze(1)).flatten()[mask]
+    assert not quality[wanted == 0].any()
+    highest = quality.amax(2).flatten()[mask]
+    assert highest.max() == pytest.approx(float(overlap.max()))
+    assert torch.equal(highest, overlap) == (rule == "atss")
+
+
 def test_a_cell_that_is_right_gives_back_its_boxes():
     """Scores and edges as they should be make detections that are the true boxes."""
     task = Loop(job(*BASE)).task
@@ -151,6 +175,17 @@ def test_detections_of_one_class_that_overlap_are_dropped():
     torch.testing.assert_close(boxes[0, 0], torch.tensor([20.0, 20, 36, 36]))
     task.nms = 0.3
     assert task.found(outputs)[2].tolist() == [[0, 1]]
+
+
+def test_images_are_normalised_a_few_at_a_time_to_the_same_bits(monkeypatch):
+    task = Loop(job(*BASE)).task
+    images, _ = task.feed.rows("train", torch.arange(10))
+    task.format, expected = torch.channels_last, task.normalised(images)
+    for many in (1, 3 * images[0].numel(), 1 << 30):
+        monkeypatch.setattr(detection, "AT_ONCE", many)
+        ready = task.ready(images)
+        torch.testing.assert_close(ready, expected, atol=0, rtol=1e-6)
+        assert ready.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_equal_seeds_give_equal_batches_from_any_batch_on():

@@ -13,9 +13,10 @@ from torchvision.ops import batched_nms, box_iou
 
 from harness.metrics.declared import metric_of
 from harness.metrics.detection import DETECTION, DetectionMetrics, pairwise_iou
-from harness.metrics.detection_curves import Curve
+from harness.metrics.detection_curves import RECALLS, Curve, averages
 from harness.metrics.detection_errors import KINDS, errors_of
 from harness.metrics.items import scores as item_scores
+from harness.tasks import suppression
 from harness.tasks.suppression import survivors, undropped
 
 CLASSES = 4
@@ -237,6 +238,15 @@ def test_the_area_under_a_curve_by_hand():
     assert Curve.of(nothing, nothing, 3).area() == 0
 
 
+@pytest.mark.parametrize("size", [0, 1, 60])
+def test_precision_of_many_lists_at_once_is_that_of_each_to_the_last_bit(size):
+    rng = np.random.default_rng(size)
+    counts = rng.random((10, size)) < 0.8
+    right = counts & (rng.random((10, size)) < np.linspace(0, 0.9, 10)[:, None])
+    each = [Curve.of(*lists, 41).read(RECALLS) for lists in zip(right, counts, strict=True)]
+    assert averages(right, counts, 41).tolist() == each
+
+
 # ---------------------------------------------------------------- errors
 
 
@@ -363,10 +373,12 @@ def test_overlaps_are_torchvisions():
 
 
 @pytest.mark.parametrize("overlap", [0.3, 0.6, 1.0])
-def test_suppression_is_torchvisions(overlap):
+def test_suppression_is_torchvisions(overlap, monkeypatch):
+    monkeypatch.setattr(suppression, "AT_ONCE", 5000)  # several images at a time, of unequal numbers of detections
     found, scores, called, *_ = scattered(9, 1, detections=60, boxes=3)
     order = scores.argsort(dim=1, descending=True, stable=True)
-    found, called, there = found.gather(1, order[..., None].expand(-1, -1, 4)), called.gather(1, order), order % 5 > 0
+    found, called = found.gather(1, order[..., None].expand(-1, -1, 4)), called.gather(1, order)
+    there = (order % 5 > 0) & (torch.arange(60) < 8 * torch.arange(9).unsqueeze(1))  # none in the first image
     left = survivors(found, called, there, overlap)
     for image in range(9):
         rows = there[image].nonzero()[:, 0]

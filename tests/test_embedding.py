@@ -1,11 +1,8 @@
-"""Embedding: batches of P classes x K images, retrieval metrics, splits by class, learning, resume, refusals."""
+"""Embedding: batches of P classes x K images, splits by class, learning, resume, refusals."""
 
 import pytest
 import torch
 from PIL import Image
-from pytorch_metric_learning.distances import CosineSimilarity
-from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
-from pytorch_metric_learning.utils.inference import CustomKNN
 
 from datasets.by_class import split_by_class
 from datasets.sources.omniglot import omniglot
@@ -14,13 +11,12 @@ from datasets.splits import MissingData
 from harness import address, compose
 from harness.errors import UsageError
 from harness.feeds import samplers
-from harness.metrics.retrieval import RetrievalMetrics
 from harness.tasks import Seeds
 from harness.training.job import Job, Stopped
 from harness.training.loop import Loop
 
 SMALL = ("dataset.classes=[40,10,10]", "dataset.images_per_class=16", "trainer.epochs=3")
-BASE = ("task=embedding", *SMALL)
+BASE = ("task=embedding", "dataset=two_digits", *SMALL)
 
 
 def job(*overrides, seed=1):
@@ -32,53 +28,6 @@ def job(*overrides, seed=1):
 
 def run(made, folder, stop=lambda: False):
     return made.run(folder, stop, lambda *_: None)[:3]
-
-
-def scores(features, target, batches=1):
-    metrics = RetrievalMetrics()
-    for pair in zip(features.chunk(batches), target.chunk(batches), strict=True):
-        metrics.add(*pair)
-    return metrics.scores()
-
-
-# ---------------------------------------------------------------- metrics
-
-
-def test_metrics_of_a_case_by_hand():
-    """Angles 0, 10, 25, 45, 82, 90 degrees; classes a b a b a b, so that R = 2 for every item."""
-    angles = torch.deg2rad(torch.tensor([0.0, 10, 25, 45, 82, 90]))
-    features = 3 * torch.stack([angles.cos(), angles.sin()], 1)  # lengths do not count
-    found = scores(features, torch.tensor([0, 1, 0, 1, 0, 1]))
-    # the two nearest of each, by class: 0: b a; 10: a a; 25: b b; 45: a b; 82: b b; 90: a b
-    # the second of 0, 45 and 90 is of the class: a precision of 1/2, over R = 2
-    assert found["map_at_r"] == pytest.approx(3 * 0.25 / 6)
-    assert found["recall_at_1"] == 0
-    assert found["r_precision"] == pytest.approx(3 * 0.5 / 6)
-
-
-@pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
-def test_metrics_are_those_of_pytorch_metric_learning(spread):
-    draw = torch.Generator().manual_seed(0)
-    target = torch.randint(12, (400,), generator=draw)
-    centres = torch.randn(12, 8, generator=draw)
-    features = torch.nn.functional.normalize(centres[target] + spread * torch.randn(400, 8, generator=draw))
-    calculator = AccuracyCalculator(
-        ("mean_average_precision_at_r", "precision_at_1", "r_precision"),
-        k="max_bin_count",
-        device=torch.device("cpu"),
-        knn_func=CustomKNN(CosineSimilarity()),
-    )
-    theirs = calculator.get_accuracy(features, target)
-    ours = scores(features, target, batches=3)
-    assert ours["map_at_r"] == pytest.approx(theirs["mean_average_precision_at_r"], abs=1e-6)
-    assert ours["recall_at_1"] == pytest.approx(theirs["precision_at_1"], abs=1e-6)
-    assert ours["r_precision"] == pytest.approx(theirs["r_precision"], abs=1e-6)
-
-
-def test_an_item_that_is_alone_in_its_class_is_no_query():
-    features = torch.eye(4)[[0, 0, 1, 2]] + 0.01
-    assert scores(features, torch.tensor([5, 5, 7, 9])) == {"map_at_r": 1, "recall_at_1": 1, "r_precision": 1}
-    assert all(value != value for value in scores(torch.eye(3), torch.arange(3)).values())
 
 
 # ---------------------------------------------------------------- samplers
@@ -189,6 +138,25 @@ def test_batches_of_the_task_and_its_record():
     assert not {*described["classes"]} & {*described["valid_classes"], *described["test_classes"]}
 
 
+def test_dimension_and_length_of_an_embedding_are_settings():
+    free, fixed = (
+        Loop(job(*BASE, *more)) for more in (("task.dimension=null",), ("task.dimension=16", "task.normalise=true"))
+    )
+    assert (free.model.num_features, fixed.model.num_features) == (128, 16)
+    batch = next(fixed.task.epoch(Seeds(3, 4)))
+    fixed.model.eval()
+    features = fixed.task.pairs(fixed.model(*batch.inputs), batch)["features"].prediction
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(64))
+
+
+def test_both_samplers_show_equally_many_images():
+    seen = [
+        sum(len(batch.target) for batch in Loop(job(*BASE, f"task.sampler={sampler}")).task.epoch(Seeds(3, 4)))
+        for sampler in ("balanced", "shuffled")
+    ]
+    assert seen == [640, 640]
+
+
 def test_two_views_give_losses_pairs_of_embeddings():
     made = Loop(job(*BASE, "loss=clip_contrastive", "task.views=2"))
     batch = next(made.task.epoch(Seeds(3, 4)))
@@ -203,9 +171,13 @@ def test_two_views_give_losses_pairs_of_embeddings():
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "contrastive", "arcface"])
 def test_unseen_classes_come_together_far_beyond_an_untrained_network_and_pixels(loss, tmp_path):
-    made = Loop(job("task=embedding", "trainer.epochs=6", f"loss={loss}"))
+    made = Loop(job("task=embedding", "dataset=two_digits", "trainer.epochs=6", f"loss={loss}"))
     before = made.evaluate("test")["map_at_r"]
-    record, _, _ = run(made, tmp_path)
+    record, _, examples, items = made.run(tmp_path, lambda: False, lambda *_: None)
+    assert record["data"]["floors"]["untrained_network"]["map_at_r"] == pytest.approx(before, abs=1e-6)
+    assert items["test/map_at_r"].mean() == pytest.approx(record["test"]["map_at_r"], abs=1e-6)
+    assert examples["neighbours"].shape == (6, 6, 1, 8, 16)
+    assert examples["right"].mean() > 0.2
     assert record["metrics"][0]["key"] == "map_at_r"
     assert record["test"]["map_at_r"] > max(before, record["data"]["trivial"]["map_at_r"]) + 0.1
 

@@ -4,15 +4,18 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from harness.engines.local import Event
+from harness.engines.engine import Event
 from harness.errors import UsageError
-from harness.records import lease, store
+from harness.records import lease, room, store
 from harness.studies import sweep
 from harness.training.job import ELSEWHERE, carry_out
 
@@ -209,3 +212,82 @@ def test_a_sweep_ends_in_one_sentence_where_nothing_can_be_written(spec, job, tm
     full = {"status": "failed", "error": "no room", "no_room": True}
     with pytest.raises(UsageError, match="no room"):
         sweep._watch(Pool({jobs[0].key: [full]}), jobs, tmp_path)
+
+
+# ---------------------------------------------------------------------- machines that share a results folder
+
+
+def test_what_an_owner_lost_it_learns_with_its_next_heartbeat(tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.01)
+    with lease.held(tmp_path) as mine:
+        mine.check(look=True)
+        of_another(tmp_path, host="another")
+        assert mine._lost.wait(30)
+        with pytest.raises(lease.Lost):
+            mine.check()
+    assert json.loads((tmp_path / lease.NAME).read_text())["token"] == "other"
+
+
+def test_a_lease_that_cannot_be_read_is_not_lost(tmp_path):
+    mine = lease.take(tmp_path)
+    (tmp_path / lease.NAME).write_bytes(b"")
+    mine.check(look=True)
+    (tmp_path / lease.NAME).unlink()
+    with pytest.raises(lease.Lost):
+        mine.check(look=True)
+
+
+def test_two_copies_of_a_run_that_end_at_once_leave_one_whole_record(tmp_path):
+    """Both believe that the run is theirs, and write it again and again; whoever reads meanwhile finds it whole."""
+    record = {"key": "0" * 16, "seed": 1, "status": "done", "test": {"top1": 0.5}, "metrics": []}
+    content = record, pd.DataFrame({"epoch": range(50)}), {"inputs": np.zeros(500)}, {"test/correct": np.zeros(500)}
+    store.save(tmp_path, *content)
+    both, troubles = threading.Barrier(2, timeout=60), []
+
+    def copy():
+        try:
+            for _ in range(5):
+                both.wait()
+                store.save(tmp_path, *content)
+        except Exception as trouble:
+            troubles.append(trouble)
+
+    copies = [threading.Thread(target=copy) for _ in range(2)]
+    for thread in copies:
+        thread.start()
+    while any(thread.is_alive() for thread in copies):
+        assert store.read_folder(tmp_path, "0" * 16)["test"] == {"top1": 0.5}
+    assert troubles == []
+    assert not store.damaged
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"record.json", "history.csv", "items.npz", "examples.npz"}
+
+
+def test_a_copy_that_was_overtaken_leaves_the_record_to_its_new_owner(spec, job, tmp_path, monkeypatch):
+    def overtaken(job, folder, stop, report):
+        of_another(folder, host="another")
+        return {"status": "done"}, pd.DataFrame(), None, {}
+
+    monkeypatch.setattr("harness.training.job._run", overtaken)
+    asked = job(spec(), folder=str(tmp_path / "runs" / ("0" * 16)))
+    assert carry_out(asked, lambda: False, lambda *_: None)["status"] == ELSEWHERE
+    assert [path.name for path in Path(asked.folder).iterdir()] == [lease.NAME]
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_differs_by_an_hour_ends_nothing_that_another_host_does(hours, clock, tmp_path, monkeypatch):
+    """Files have the file system's time; this host's clock is an hour off it, and so may that of the owner be."""
+    run = of_another(tmp_path / "runs" / ("0" * 16), host="another", pid=1, started="1")
+    part = run / ".record.json.abcd.part"
+    part.touch()
+    now = time.time()
+    monkeypatch.setattr(room.time, "time", lambda: now + 3601 * hours)
+    for _ in range(14):
+        assert room.tidy(tmp_path) == 0
+        assert not lease.take(run)
+        clock.now += lease.HEARTBEAT_S
+        os.utime(run / lease.NAME)  # the owner's heartbeat
+    assert part.exists()
+    assert not lease.take(run)
+    clock.now += lease.EXPIRY_S + 1
+    assert lease.take(run)

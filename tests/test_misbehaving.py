@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from harness.engines import local
+from harness.engines.engine import FIRST_SECONDS, LEAST_SECONDS, Event, Silences
 from harness.studies.progress import Progress
 from scripts import campaign_workers, misbehaving
 
@@ -42,15 +42,14 @@ def test_a_misbehaving_loss_harms_its_own_run_alone(name, outcomes):
 
 
 def test_the_limit_follows_from_runs_that_finished(job, spec):
-    engine = local.LocalEngine("cpu", workers=1)
-    asked = job(spec())
-    assert engine._limit(asked) == local.FIRST_SECONDS
-    engine.longest = 1.0
-    assert engine._limit(asked) == local.LEAST_SECONDS
-    engine.longest = 100.0
-    assert engine._limit(asked) == 2000.0
-    engine.timeout = 7.0
-    assert engine._limit(asked) == 7.0
+    silences, asked = Silences(), job(spec())
+    assert silences.limit(asked) == FIRST_SECONDS
+    silences.finished(1.0)
+    assert silences.limit(asked) == LEAST_SECONDS
+    silences.finished(100.0)
+    silences.finished(2.0)
+    assert silences.limit(asked) == 2000.0
+    assert Silences(7.0).limit(asked) == 7.0
 
 
 def test_outside_a_terminal_a_long_run_is_told_of(job, spec, capsys, monkeypatch):
@@ -59,7 +58,7 @@ def test_outside_a_terminal_a_long_run_is_told_of(job, spec, capsys, monkeypatch
     asked = job(spec())
     with Progress(3, 1) as progress:
         for at[0] in range(1, 200):
-            progress.show(local.Event("waiting", asked, 0, {"seconds": at[0], "epoch": "epoch 3 of 60"}), "focal")
+            progress.show(Event("waiting", asked, 0, {"seconds": at[0], "epoch": "epoch 3 of 60"}), "focal")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[0] == "0/3 runs, 51 s; focal runs for 51 s, at epoch 3 of 60"

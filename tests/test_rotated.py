@@ -407,7 +407,7 @@ def test_a_detector_learns_far_beyond_an_untrained_one(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (("dataset.augment.colour=0", "+dataset.augment.flip=true"), "set dataset.augment.flip=null"),
+        (("dataset.augment.colour=0", "+dataset.augment.shift=2"), "set dataset.augment.shift=null"),
         (("loss.boxes=giou",), "compares boxes, but loss.boxes may compare only rotated_boxes and values"),
         (
             ("task=detection", "dataset=rotated_scenes"),

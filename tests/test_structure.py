@@ -39,20 +39,24 @@ LAW = {
         "address behaviour errors feeds hardware metrics.declared models records.lease records.store tasks text "
         "datasets.splits hydra losses torch"
     ),
-    "engines": "errors hardware training.isolation training.job",
+    "engines": "errors hardware paths records.lease records.store text training.isolation training.job hydra",
     "studies": (
         "address behaviour compose engines errors hardware journal metrics.declared paths plan records selection "
         "text training.job hydra"
     ),
     "records.__main__": "errors records studies",
     "analysis": "compose errors metrics.declared paths records selection text",
-    "tracking": "analysis errors paths records mlflow",
+    "tracking": "analysis errors journal paths records mlflow torch",
     "report": "analysis compose errors hardware metrics.declared paths plan records selection text tracking.store",
     "catalogue": "analysis compose paths records report tasks text hydra losses omegaconf torch",
     "site": "analysis catalogue paths records report text",
     "report.__main__": "analysis errors records report site text",
     "project": "errors",
     "look": "compose errors feeds plan tasks text datasets torch",
+    "evolution": (
+        "address analysis compose errors metrics.declared metrics.items paths plan records report studies text "
+        "training datasets hydra losses torch"
+    ),
     "run": "address compose errors paths plan records schema studies training hydra omegaconf",
     "choose": (
         "analysis catalogue compose errors fingerprints look plan records report schema studies text tracking hydra"

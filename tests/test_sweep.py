@@ -179,10 +179,10 @@ def test_a_run_that_kills_every_worker_is_given_up_after_one_retry(tmp_path, spe
             if event.kind == "epoch" and event.job.seed == 1:
                 os.kill(pool.workers[0].process.pid, signal.SIGKILL)
             if event.kind == "died":
-                died.append((event.content["exitcode"], event.content["again"]))
+                died.append((event.content["why"], event.content["again"]))
             if event.kind == "finished":
                 finished.append(event.job.seed)
-    assert died == [(-9, True), (-9, False)]
+    assert died == [("exit code -9", True), ("exit code -9", False)]
     assert finished == [2]
 
 

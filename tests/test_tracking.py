@@ -800,7 +800,7 @@ def test_a_live_mirror_follows_a_sweep_and_outlives_its_death(uri, tmp_path):
     assert set(Read(uri).children) == {"focal-1", "focal-2"}
 
 
-def test_a_live_mirror_tries_a_failing_store_less_and_less_often_and_says_once_why(monkeypatch, capsys):
+def test_a_live_mirror_tries_a_failing_store_less_and_less_often_and_says_once_why(tmp_path, monkeypatch, capsys):
     pauses = []
 
     def stopped(*given):
@@ -811,7 +811,7 @@ def test_a_live_mirror_tries_a_failing_store_less_and_less_often_and_says_once_w
     monkeypatch.setattr("harness.tracking.live.attempt", lambda *_: (Mirrored(reason="nobody there"), None))
     monkeypatch.setattr(records, "finished", lambda _: frozenset())
     monkeypatch.setattr(records, "load_study", lambda *_: None)
-    assert follow("trial", "http://127.0.0.1:1", first_s=1) == "nobody there"
+    assert follow("trial", "http://127.0.0.1:1", tmp_path, first_s=1) == "nobody there"
     assert pauses[1:4] == [10, 20, 40]
     assert pauses[-1] == RETRY_S
     assert capsys.readouterr().out == "nobody there\n"

@@ -92,11 +92,12 @@ def _entry(name: str) -> LossEntry:
 
 
 @functools.cache
-def build(name: str) -> Loss | Sum:
-    """Return the loss ``name`` for two classes and two features, in float64."""
-    config = compose.option("loss", name)
+def build(name: str, **settings: Any) -> Loss | Sum:
+    """Return the loss ``name`` for two classes and two features, in float64, with settings beside its defaults."""
+    config = {**compose.option("loss", name), **settings}
     if "terms" in config:
-        return Sum({term: build(term) for term in config["terms"]}, config["terms"])
+        given = config.get("parts", {})
+        return Sum({term: build(term, **given.get(term, {})) for term in config["terms"]}, config["terms"])
     torch.manual_seed(0)
     return Loss(instantiate_with_sizes(instantiate(config), **PROBE)).double()
 

@@ -1,1 +1,1 @@
-"""Engines: warm workers that carry out runs."""
+"""Engines: what carries out runs, on this machine or on many (`engine` says what all of them promise)."""

@@ -17,7 +17,7 @@ from datasets.splits import Images, Splits
 from datasets.tables import TableSplits
 from harness.errors import UsageError
 from harness.feeds import notes, notes_of, splits_for
-from harness.look import sizes
+from harness.look import sizes, wrong_labels
 from harness.tasks import Setup
 from harness.text import count, joined, significant
 
@@ -99,6 +99,8 @@ def told(splits: Any) -> Told:
         raise UsageError(str(error)) from error
     facts += sizes.told(splits)
     warnings += _of_classes(counts, heads[0])
+    for known, of_labels in zip((facts, warnings), wrong_labels.told(splits), strict=True):
+        known += of_labels
     return Told(tuple(facts), tuple(warnings), heads, tuple(_shown(counts, heads[0])))
 
 

@@ -145,6 +145,7 @@ LOCALISATION = (
 )
 BY_TASK: Mapping[str, tuple[Metric, ...]] = {
     "harness.tasks.classification.Classification": CLASSIFICATION,
+    "harness.tasks.mixed_classification.MixedClassification": CLASSIFICATION,
     "harness.tasks.table_classification.TableClassification": CLASSIFICATION,
     "harness.tasks.segmentation.Segmentation": SEGMENTATION,
     "harness.tasks.regression.Regression": REGRESSION,

@@ -71,6 +71,24 @@ class Curve:
         return images * (np.bincount(image, moved, images) - self.area() * boxes) / self.boxes
 
 
+def averages(right: Bools, counts: Bools, boxes: int) -> Floats:
+    """Return COCO's average precision of L lists of D detections, (L,): `Curve.read` at `RECALLS`, of all at once.
+
+    Args:
+        right, counts: as those of `Curve`, (L, D).
+        boxes: number of true boxes, one or more.
+    """
+    hits, seen = (each.cumsum(1, dtype=np.int32) for each in (right, counts))
+    most = int(hits.max(initial=0))
+    row, place = np.nonzero(right)
+    number = hits[row, place]
+    precision = np.zeros((len(right), most + 1))  # at each hit, and 0 beyond the last
+    precision[row, number - 1] = number / seen[row, place]
+    highest = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    reached = np.searchsorted(np.arange(1, most + 1) / boxes, RECALLS)
+    return np.take(highest, reached, axis=1).mean(1)
+
+
 def of_classes(labels: Ints, ranking: Ints, classes: int) -> Iterator[tuple[int, Ints]]:
     """Yield each class and the places of its detections, in the order in which the ranking has them."""
     small = np.uint8 if classes < 256 else np.uint16  # sorted by their digits
@@ -101,13 +119,11 @@ def coco_figures(found: Found, truth: Truth, matches: Matches, classes: int) -> 
     recall = np.full((sizes + 2, levels, classes), np.nan)
     boxes = np.array([np.bincount(truth.label[wanted], minlength=classes) for wanted in matches.wanted])
     for label, rows in of_classes(found.label, found.ranking, classes):
+        own = [each.take(rows, 1) for each in (matches.right, matches.counts)]
         for size in np.flatnonzero(boxes[:, label]):
-            columns = slice(size * levels, (size + 1) * levels)
-            right, counts = matches.right[columns, rows], matches.counts[columns, rows]
+            right, counts = (each[size * levels : (size + 1) * levels] for each in own)
             number = boxes[size, label]
-            precision[size, :, label] = [
-                Curve.of(*each, number).read(RECALLS) for each in zip(right, counts, strict=True)
-            ]
+            precision[size, :, label] = averages(right, counts, number)
             recall[size, :, label] = right.sum(1) / number
             for place, most in enumerate((1, 10), sizes):
                 if size == 0:

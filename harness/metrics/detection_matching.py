@@ -40,11 +40,15 @@ class Shape(NamedTuple):
 
 def _shared(first: Tensor, second: Tensor) -> Tensor:
     low, high = torch.maximum(first[:, :2], second[:, :2]), torch.minimum(first[:, 2:], second[:, 2:])
-    return (high - low).clamp_min(0).prod(1)
+    return _product((high - low).clamp_min(0))
 
 
 def _area(boxes: Tensor) -> Tensor:
-    return (boxes[:, 2:] - boxes[:, :2]).clamp_min(0).prod(1)
+    return _product((boxes[:, 2:] - boxes[:, :2]).clamp_min(0))
+
+
+def _product(sides: Tensor) -> Tensor:
+    return sides[:, 0] * sides[:, 1]  # several times faster than `prod` over two
 
 
 UPRIGHT = Shape(_shared, _area)
@@ -75,7 +79,9 @@ class Found:
     def of(cls, image: Ints, label: Ints, score: Floats, boxes: Tensor) -> Found:
         """Return detections in order, of each class and image the `MOST` most certain; equals keep their order."""
         score = np.where(np.isnan(score), -np.inf, score)
-        order = np.lexsort((-score, image, label))
+        order = np.lexsort((image, label))
+        if not _descending(score[order], image[order], label[order]):  # as they come from suppression
+            order = np.lexsort((-score, image, label))
         rank = _places(image[order], label[order])
         kept = rank < MOST
         order, rank = order[kept], rank[kept]
@@ -241,6 +247,12 @@ def _places(*keys: Ints) -> Ints:
         apart[1:] |= key[1:] != key[:-1]
     rows = np.arange(len(apart))
     return rows - np.maximum.accumulate(np.where(apart, rows, 0)) if len(rows) else rows
+
+
+def _descending(values: Floats, *keys: Ints) -> bool:
+    """Return whether values never rise within a stretch of equal keys."""
+    within = np.logical_and.reduce([key[1:] == key[:-1] for key in keys])
+    return not (within & (values[1:] > values[:-1])).any()
 
 
 def voc_matches(found: Found, truth: Truth, pairs: Pairs) -> tuple[Bools, Bools]:

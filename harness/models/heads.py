@@ -26,17 +26,21 @@ class Model(nn.Module):
     Args:
         body: makes features.
         outputs: how many numbers each head gives, by kind of output.
+        dimension: length of the features, which a linear layer makes of the body's; None: they are the body's.
 
     Attributes:
         num_features: length F of the feature vector.
         dense: True if the body makes a map of features, so that heads answer for every pixel.
     """
 
-    def __init__(self, body: nn.Module, outputs: Mapping[str, int]) -> None:
+    def __init__(self, body: nn.Module, outputs: Mapping[str, int], dimension: int | None = None) -> None:
         super().__init__()
         self.body = body
         self.num_features: int = body.num_features  # pyright: ignore[reportAttributeAccessIssue]
         self.dense: bool = getattr(body, "dense", False)
+        self.embed = nn.Identity()
+        if dimension is not None:
+            self.embed, self.num_features = nn.Linear(self.num_features, dimension), dimension
         self.heads = nn.ModuleDict({kind: self._head(numbers) for kind, numbers in outputs.items()})
 
     def _head(self, numbers: int) -> nn.Module:
@@ -44,7 +48,7 @@ class Model(nn.Module):
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """Return ``features`` and the output of every head: (N, F) and (N, K); dense: (N, F, h, w) and (N, K, H, W)."""
-        features = self.body(inputs)
+        features = self.embed(self.body(inputs))
         found = {"features": features}
         for kind, head in self.heads.items():
             output = head(features)
@@ -54,7 +58,9 @@ class Model(nn.Module):
         return found
 
 
-def build(config: Mapping[str, Any], inputs: tuple[int, ...], outputs: Mapping[str, int]) -> nn.Module:
+def build(
+    config: Mapping[str, Any], inputs: tuple[int, ...], outputs: Mapping[str, int], dimension: int | None = None
+) -> nn.Module:
     """Build the model that `config` (the content of a file in `conf/model/`) describes, from the global random stream.
 
     The body is built before the heads, so equal seeds give equal bodies with and without a head.
@@ -63,6 +69,7 @@ def build(config: Mapping[str, Any], inputs: tuple[int, ...], outputs: Mapping[s
         config: `_target_` (a builder), its settings, and what the trainer reads (lr, precision, channels_last).
         inputs: shape of one input.
         outputs: how many numbers each head gives, by kind of output.
+        dimension: length of the features of a model with heads; None: the body's own.
 
     Raises:
         ValueError: the inputs do not suit the model, or its pretrained weights cannot be had.
@@ -76,7 +83,7 @@ def build(config: Mapping[str, Any], inputs: tuple[int, ...], outputs: Mapping[s
     if config.get("pretrained") and "pretrained" not in asked:
         resized = {"img_size": shape["image_size"], "patch_size": settings["patch_size"]} if "pool" in asked else {}
         load_pretrained(body, config.get("weights"), in_chans=inputs[0], **resized)
-    return Model(body, outputs) if hasattr(body, "num_features") else body
+    return Model(body, outputs, dimension) if hasattr(body, "num_features") else body
 
 
 def _shape(

@@ -4,8 +4,12 @@ results/runs/<key>/lease.json holds who trains the run. Its owner touches it eve
 it over when the owner is dead, which it knows at once of a process beside it, or when it has watched the file for a
 minute and nothing has touched it. Only the watcher's own clock counts, so the clocks of hosts need not agree.
 
+On a network file system, too: exclusive creation and renaming are atomic there, and a lease is opened before its times
+are read, which makes the client ask the server for them.
+
 A lease saves work and decides nothing: should two processes train one run after all (one was stopped for minutes and
-went on), they write the same numbers, each in one step.
+went on), they write the same numbers, each in files of its own that are renamed in one step. The one whose lease was
+taken over sees it with its next heartbeat, or before it writes its record, and leaves the run to the other.
 """
 
 from __future__ import annotations
@@ -32,6 +36,10 @@ _seen: dict[Path, tuple[tuple[int, int], float]] = {}
 """State of leases of others and when, on this process's clock, each was first seen so."""
 
 
+class Lost(Exception):
+    """The lease of a run was taken over by another process, which trains it now."""
+
+
 @dataclass
 class Lease:
     """What `take` found.
@@ -47,6 +55,7 @@ class Lease:
     owner: str = ""
     _pid: int = field(default_factory=os.getpid)
     _ended: threading.Event = field(default_factory=threading.Event)
+    _lost: threading.Event = field(default_factory=threading.Event)
 
     def __bool__(self) -> bool:
         return bool(self.token)
@@ -58,9 +67,26 @@ class Lease:
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_S):
             with contextlib.suppress(OSError):
-                if _content(self.path).get("token") != self.token:
+                if self._taken():
+                    self._lost.set()
                     return
                 os.utime(self.path)
+
+    def check(self, look: bool = False) -> None:
+        """Raise `Lost` where another process has taken the run over.
+
+        Args:
+            look: read the lease now; otherwise what the last heartbeat saw counts, which costs nothing.
+        """
+        if look and self._taken():
+            self._lost.set()
+        if self._lost.is_set():
+            raise Lost
+
+    def _taken(self) -> bool:
+        """Return whether another process has the lease, or it is gone; one that cannot be read may be ours yet."""
+        token = _content(self.path).get("token")
+        return token != self.token and (token is not None or not os.path.lexists(self.path))
 
     def release(self) -> None:
         """Give the run back; a lease that was taken over meanwhile stays, and a fork of its owner owns nothing."""

@@ -103,11 +103,11 @@ def _check_files(need: int) -> None:
 
 def tidy(results: Path) -> int:
     """Remove what processes that were killed have left in a results folder; return how much that was."""
-    removed, done = 0, finished(results)
+    removed, done, now = 0, finished(results), _now(results)
     for path in _leftovers(results):
         run = path.parent.name if path.parent.parent == results / "runs" else ""
         with contextlib.suppress(OSError):
-            age = time.time() - path.lstat().st_mtime
+            age = now - path.lstat().st_mtime
             if path.name == lease.NAME:
                 old = (run in done and age > lease.EXPIRY_S) or age > LEASE_S
                 if not old and (lease.free(path.parent)):
@@ -121,6 +121,19 @@ def tidy(results: Path) -> int:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
                 removed += 1
     return removed
+
+
+def _now(results: Path) -> float:
+    """Return the time of the file system, by which files have theirs: that of another host may be an hour off ours."""
+    probe = results / f".probe.{secrets.token_hex(4)}.part"
+    try:
+        probe.touch(exist_ok=False)
+        return probe.stat().st_mtime
+    except OSError:
+        return time.time()
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 def _leftovers(results: Path) -> Iterator[Path]:

@@ -22,7 +22,7 @@ class Entry:
     """One cell of a table: what is read, what is sorted by, and the runs it comes from.
 
     ``value``, ``low`` and ``high`` are in the metric's own unit; ``text`` is rounded and scaled for reading. ``note``
-    explains the entry (why there is a dash, say).
+    explains the entry (why there is a dash, say). ``shown`` is read instead of ``text`` everywhere but in CSV.
     """
 
     text: str
@@ -32,6 +32,11 @@ class Entry:
     runs: tuple[str, ...] = ()
     note: str = ""
     tone: Tone = ""
+    shown: str = ""
+
+    def as_shown(self) -> Entry:
+        """Return the entry whose text is what is read."""
+        return replace(self, text=self.shown, shown="") if self.shown else self
 
 
 @dataclass(frozen=True)
@@ -85,14 +90,14 @@ class Table:
     parts: int = 1
 
     def for_reading(self) -> Table:
-        """Return the table without the columns, or rows, that only CSV has, and without columns that say the same in
-        every row: the caption has what they say.
+        """Return the table as it is shown, without the columns, or rows, that only CSV has, and without columns that
+        say the same in every row: the caption has what they say.
         """
         found = () if self.in_csv_only else self.rows
         same = [i for i, column in enumerate(self.columns) if not column.detail and self._constant(i)]
         kept = [i for i, column in enumerate(self.columns) if not column.detail and i not in same]
-        shown = (replace(row, entries=tuple(row.entries[i] for i in kept)) for row in found)
-        said = [(self.columns[i].title, self.rows[0].entries[i].text) for i in same]
+        shown = (replace(row, entries=tuple(row.entries[i].as_shown() for i in kept)) for row in found)
+        said = [(self.columns[i].title, self.rows[0].entries[i].as_shown().text) for i in same]
         words = "; ".join(f"{title} {text}" for title, text in said if text not in ("", "–"))
         caption = f"{self.caption} In every row: {words}.".strip() if words else self.caption
         return replace(self, columns=tuple(self.columns[i] for i in kept), rows=tuple(shown), caption=caption)

@@ -8,7 +8,7 @@ from harness.analysis.cells import Analysis
 from harness.analysis.frames import column
 from harness.records.store import write_text
 from harness.records.study import StudyData
-from harness.report import exhibits, figures, html, latex, markdown, table_csv
+from harness.report import exhibits, figures, html, latex, markdown, names, table_csv
 from harness.report.items import Report
 from harness.report.sections import (
     answer,
@@ -87,4 +87,6 @@ def compose(study: StudyData, mix: bool = False) -> Report:
     sections = [section for section in sections if section.items]
     after = 1 + max(i for i, section in enumerate(sections) if section.id in ("verdicts", "withheld", "claims"))
     sections[after:after] = exhibits.sections(a)
-    return Report(study.name, title, tuple(facts), tuple(sections), runs_address(study.name), answer.sentence(a))
+    return Report(
+        study.name, title, tuple(facts), names.with_names(a, sections), runs_address(study.name), answer.sentence(a)
+    )

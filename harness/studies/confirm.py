@@ -34,6 +34,8 @@ TOLERANCE = 1e-6
 """How far a repeated number may be from the published one, relative to it."""
 DIGITS = 6
 """Numbers published with no more significant digits than these are compared as they were rounded."""
+OF_LOCAL = ("workers", "per_device", "retries", "timeout")
+"""Settings of the local engine: the folder that runs are repeated in is this machine's own."""
 HARDWARE = ("device", "threads")
 Row = Mapping[str, Any]
 CODE = "identity.code."
@@ -296,7 +298,7 @@ def _repeat(
     sample: Sequence[_Known], published: Evidence, config: Mapping[str, Any], addresses: Addresses
 ) -> list[str]:
     """Carry out runs anew, in a folder that is deleted afterwards; return what they do not give again."""
-    engine = {name: value for name, value in config["engine"].items() if name not in ("_target_", "checkpoint_seconds")}
+    engine = {name: config["engine"][name] for name in OF_LOCAL if name in config["engine"]}
     device, found = sample[0].run.setting.spec.device, list[str]()
     with tempfile.TemporaryDirectory() as folder, LocalEngine(device, config["threads"], **engine) as pool:
         jobs = [job_of(one.run, config, Path(folder), addresses) for one in sample]

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeElaps
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from harness.engines.local import Event
+from harness.engines.engine import Event
 
 PLAIN_SECONDS = 5.0  # plain lines come at most this often, apart from trouble and the last
 SILENT_SECONDS = 50.0  # plain lines come at least this often
@@ -85,8 +85,7 @@ class Progress:
             self.bars.update(self.all, completed=self.done + sum(parts), count=f"{self.done}/{self.total}")
         if event.kind == "died":
             self.console.print(
-                f"worker died (exit code {content['exitcode']}): {what}"
-                + (", trying again" if content["again"] else ", given up")
+                f"worker died ({content['why']}): {what}" + (", trying again" if content["again"] else ", given up")
             )
         elif event.kind == "timeout":
             after = f" after {content['epoch']}" if content["epoch"] else ""

@@ -29,7 +29,7 @@ from harness.plan import Contender, Run, Setting, Study, Values
 from harness.records.study import StudyData
 from harness.selection import ranks
 from harness.studies.search import Search, Trial
-from harness.studies.sweep import Work, workers_of
+from harness.studies.sweep import Work, believe_in_gpus, workers_of
 
 FIRST = 2
 """Seeds on which all losses are compared before the first is dropped."""
@@ -164,6 +164,7 @@ def conduct(
     Raises:
         UsageError: no loss, or only one, can be built; data are missing; results cannot be written.
     """
+    believe_in_gpus(options)
     settings = plan.settings(study)
     addresses = Addresses(Path(options["data"]["root"]), results, download=options["data"]["download"])
     ended = Ended(study=study)

@@ -16,7 +16,7 @@ from hydra.utils import get_class
 
 from harness import hardware, plan, records
 from harness.address import Addresses, canonical
-from harness.engines.local import Event, LocalEngine
+from harness.engines.engine import Engine, Event, engine_of
 from harness.errors import UsageError
 from harness.metrics.declared import BY_TASK, check_metric
 from harness.paths import MEASURED, RESULTS
@@ -31,6 +31,7 @@ from harness.training.job import ELSEWHERE, Job
 Config = Mapping[str, Any]
 Names = tuple[str, ...]
 Stamp = tuple[int, int] | None
+LOCAL = "harness.engines.local.LocalEngine"
 LOOK_S = 0.5
 """How often runs that other sweeps have are looked at, once nothing else is left to do."""
 WAITING_S = 30.0
@@ -69,6 +70,7 @@ def sweep(
         UsageError: a combination cannot be built, or a data set is missing; nothing was trained.
     """
     began = time.monotonic()
+    believe_in_gpus(options)
     settings = plan.settings(study)
     refuse_unknown_metric(study, settings)
     addresses = Addresses(Path(options["data"]["root"]), results, download=options["data"]["download"])
@@ -156,7 +158,7 @@ class Work:
         self.written = False
         self.planned = self.done = 0
         self.failed: list[tuple[str, str]] = []
-        self.pool: LocalEngine | None = None
+        self.pool: Engine | None = None
         self.checked: set[Names] = set()
 
     def __enter__(self) -> Work:
@@ -228,12 +230,15 @@ class Work:
     def _jobs(self, runs: Sequence[Run]) -> list[Job]:
         return [job_of(run, self.options, self.results, self.addresses, self.study.metric) for run in runs]
 
-    def _pool(self, run: Run) -> LocalEngine:
+    def _pool(self, run: Run) -> Engine:
         if self.pool is None:
-            settings = {k: v for k, v in self.options["engine"].items() if k not in ("_target_", "checkpoint_seconds")}
-            engine: type[LocalEngine] = get_class(self.options["engine"]["_target_"])
-            self.pool = engine(run.setting.spec.device, self.options["threads"], **settings)
+            self.pool = engine_of(self.options, run.setting.spec.device)
         return self.pool
+
+
+def believe_in_gpus(options: Config) -> None:
+    """Let runs be planned for GPUs that only other machines have, where the engine's workers are on such."""
+    hardware.runs_are_elsewhere(options["engine"].get("_target_", LOCAL) != LOCAL)
 
 
 def refuse_unknown_metric(study: Study, settings: Sequence[Setting], *, of_any_task: bool = False) -> None:
@@ -252,7 +257,7 @@ def refuse_unknown_metric(study: Study, settings: Sequence[Setting], *, of_any_t
                 check_metric(study.metric, keys, setting.spec.shift or {})
 
 
-def check(pool: LocalEngine, jobs: Sequence[Job], known: Set[Names] = frozenset()) -> set[Names]:
+def check(pool: Engine, jobs: Sequence[Job], known: Set[Names] = frozenset()) -> set[Names]:
     """Build every combination of task, data, model and loss that is not yet ``known``, before anything is trained.
 
     Trials of a search differ within ranges that are known to be right, so that one of them stands for all.
@@ -277,8 +282,8 @@ def check(pool: LocalEngine, jobs: Sequence[Job], known: Set[Names] = frozenset(
             )
         if event.kind == "died" and not event.content["again"]:
             raise UsageError(
-                f"{describe(event.job)}: the worker died while it built this run (exit code "
-                f"{event.content['exitcode']}); is there enough memory?"
+                f"{describe(event.job)}: the worker died while it built this run "
+                f"({event.content['why']}); is there enough memory?"
             )
     return set(distinct)
 
@@ -318,7 +323,7 @@ def describe(job: Job) -> str:
     return visible(what)
 
 
-def _watch(pool: LocalEngine, jobs: Sequence[Job], results: Path) -> list[tuple[str, str]]:
+def _watch(pool: Engine, jobs: Sequence[Job], results: Path) -> list[tuple[str, str]]:
     """Carry out jobs, and wait for those that other sweeps carry out at this moment; return those that failed.
 
     Raises:
@@ -389,7 +394,7 @@ def _gone(event: Event, results: Path) -> str:
         after = f" after {content['epoch']}" if content["epoch"] else ""
         status, reason = "timeout", f"nothing was heard of it for {content['seconds']:.0f} s{after} (engine.timeout)"
     else:
-        status, reason = "failed", f"its worker died (exit code {content['exitcode']}) at every try"
+        status, reason = "failed", f"its worker died ({content['why']}) at every try"
     known = {"key": job.key, "choices": dict(job.choices), "seed": job.seed, "env": job.environment}
     records.save_failure(records.run_folder(job.key, results), known | {"error": reason, "status": status})
     return reason
@@ -401,6 +406,7 @@ def checked_only(study: Study, options: Config, results: Path = RESULTS) -> str:
     Raises:
         UsageError: one cannot be built, or a data set is missing.
     """
+    believe_in_gpus(options)
     addresses = Addresses(Path(options["data"]["root"]), results, download=options["data"]["download"])
     with Work(options, lambda: None, results, addresses, study) as work:
         work.check(plan.runs(plan.settings(study), study, addresses))
@@ -431,11 +437,13 @@ def estimate(missing: Sequence[Setting], runs: Sequence[Run], results: Path, sam
 
 
 def workers_of(options: Config, device: str) -> int:
-    """Return how many runs are trained at once."""
+    """Return how many runs are trained at once; where only a cluster knows, 1."""
     engine = options["engine"]
+    if engine.get("workers") or engine.get("address"):
+        return engine.get("workers") or 1
     if device == "cuda":
-        return engine["workers"] or max(1, len(hardware.gpus()) * engine["per_device"])
-    return engine["workers"] or max(1, hardware.cores() // options["threads"])
+        return max(1, len(hardware.gpus()) * engine["per_device"])
+    return max(1, hardware.cores() // options["threads"])
 
 
 def _published_times() -> dict[tuple[str, ...], list[float]]:
@@ -465,6 +473,7 @@ def _likes(setting: Setting) -> tuple[tuple[str, ...], ...]:
 
 def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
     """Return what a sweep would do: how many runs at least and at most, how many are done, and how long it may take."""
+    believe_in_gpus(options)
     settings, here = plan.settings(study), records.finished(results)
     refuse_unknown_metric(study, settings, of_any_task=True)
     addresses = Addresses(Path(options["data"]["root"]), results)
@@ -494,7 +503,7 @@ def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
         device = runs[0].setting.spec.device
         workers = workers_of(options, device)
         lines.append(
-            f"About {_duration(seconds / workers)} on {workers} workers, estimated from records of like runs."
+            f"About {_duration(seconds / workers)} on {count(workers, 'worker')}, estimated from records of like runs."
             if seconds is not None
             else "No record of like runs to estimate the time from."
         )

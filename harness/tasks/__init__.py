@@ -84,6 +84,7 @@ class Spec:
         outputs_for: further heads, by the kind of pair that alone needs them (a variance beside a mean).
         dense: whether heads give them for every pixel.
         classes: number of classes, for losses that have class weights; 0: there are none.
+        dimension: length of the features, which a linear layer makes; None: they are those of the model's body.
     """
 
     inputs: tuple[int, ...]
@@ -91,6 +92,7 @@ class Spec:
     outputs_for: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     dense: bool = False
     classes: int = 0
+    dimension: int | None = None
 
 
 @dataclass(frozen=True)

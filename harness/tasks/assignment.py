@@ -107,15 +107,47 @@ def task_aligned(truth: Tensor, there: Tensor, cells: Cells, scores: Tensor, box
         boxes: of the cells, (N,A,4), without gradient.
 
     Source:
-        Feng et al., TOOD, ICCV 2021, arXiv:2108.07755, section 3.2.1, equation 5, with the settings of the paper; the
-        weights that it gives to cells in the losses are left out. See `or_nearest` for what is ours.
+        Feng et al., TOOD, ICCV 2021, arXiv:2108.07755, section 3.2.1, equation 5, with the settings of the paper; for
+        what it asks of the scores see `aligned_quality`, and `or_nearest` for what is ours.
     """
     overlap = pairwise_iou(truth, boxes)
     held = inside(truth, cells.centres)
-    aligned = torch.where(held, scores**SCORE_POWER * overlap**OVERLAP_POWER, -1)
+    aligned = torch.where(held, alignment(scores, overlap), -1)
     best = aligned.topk(min(ALIGNED, aligned.shape[2])).indices
     chosen = torch.zeros_like(held).scatter_(2, best, True) & held
     return claimed(or_nearest(chosen, truth, cells) & there.unsqueeze(2), overlap)
+
+
+def alignment(scores: Tensor, overlap: Tensor) -> Tensor:
+    """Return how well cells find boxes, by the probability of the class and the overlap, both from 0 to 1."""
+    return scores**SCORE_POWER * overlap**OVERLAP_POWER
+
+
+def aligned_quality(scores: Tensor, overlap: Tensor, found: Tensor, boxes: int) -> Tensor:
+    """Return what task alignment asks of the score of each cell, (N,A); 0 where it is to find no box.
+
+    Of the cells of a box the best aligned one is asked for the greatest overlap among them, and the others for less in
+    the proportion of their alignments, so that one cell of the thirteen is certain, and the one with the best box.
+
+    Args:
+        scores: probability that each cell gives to the class of its box, (N,A), without gradient.
+        overlap: of its own box with that box, (N,A), without gradient.
+        found: which box each is to find, (N,A); -1: none.
+        boxes: M, the number of boxes of an image.
+
+    Source:
+        Feng et al., TOOD, ICCV 2021, arXiv:2108.07755, section 3.2.2, the normalised alignment of equation 6.
+    """
+    there, place = found >= 0, found.clamp_min(0)
+    overlap = torch.where(there, overlap, 0)
+    aligned = torch.where(there, alignment(scores, overlap), 0)
+    greatest = [
+        torch.zeros(len(found), max(1, boxes), dtype=values.dtype, device=found.device)
+        .scatter_reduce(1, place, values, "amax")
+        .gather(1, place)
+        for values in (aligned, overlap)
+    ]
+    return aligned / greatest[0].clamp_min(torch.finfo(aligned.dtype).tiny) * greatest[1]
 
 
 RULES = ("atss", "centre", "task_aligned")

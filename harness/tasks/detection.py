@@ -16,7 +16,7 @@ from datasets.decoded import in_memory
 from harness.errors import UsageError, unknown
 from harness.metrics.detection import DETECTION, DetectionMetrics, pairwise_iou
 from harness.tasks import Batch, Lazy, Predict, Seeds, Setup, Shift, Spec
-from harness.tasks.assignment import RULES, Cells, atss, centre, inside, task_aligned
+from harness.tasks.assignment import RULES, Cells, aligned_quality, atss, centre, inside, task_aligned
 from harness.tasks.balance import balance
 from harness.tasks.images import ImageTask
 from harness.tasks.localisation import object_size
@@ -31,6 +31,8 @@ BALANCES = ("gradient", "fixed")
 """What the weight of a role may be: the length of the gradient that its loss starts with, or a factor."""
 KEPT, CERTAIN = 100, 0.05
 """Detections of an image that are evaluated at most, and their least score."""
+AT_ONCE = 1 << 18
+"""Numbers of images that are normalised at a time."""
 SHOWN, DRAWN = 4, 0.3
 """Test images that a run keeps for the report to show, and the least score of the boxes in them."""
 
@@ -66,6 +68,7 @@ class Detection(ImageTask):
         "boxes": frozenset({"boxes", "values", "rotated_boxes"}),
     }
     made_for: ClassVar[str] = "detection"
+    varied = staticmethod(joint_boxes.apply)
 
     def __init__(self, setup: Setup, weights: Mapping[str, float], nms: float, assignment: str, balance: str) -> None:
         super().__init__(setup)
@@ -111,8 +114,27 @@ class Detection(ImageTask):
         draws = None if draws is None else draws.to(self.device)
         for rows, images, targets in self.shuffled(seeds.order, first):
             drawn = None if draws is None else draws[rows]
-            images, targets = joint_boxes.apply(self.normalised(images), targets, drawn, self.augment)
+            images, targets = self.varied(self.normalised(images), targets, drawn, self.augment)
             yield Batch((images.contiguous(memory_format=self.format),), targets)
+
+    def ready(self, images: Tensor) -> Tensor:
+        """Return normalised images in the memory format of the model.
+
+        For channels last on a CPU a few at a time, which stay in the cache; bytes are rearranged before they are
+        numbers, and what all images are multiplied by has the same layout, so that no pass is without vectors.
+        """
+        if images.device.type != "cpu" or self.format is torch.contiguous_format:
+            return super().ready(images)
+        scale, offset = (
+            values.expand(1, *images.shape[1:]).contiguous(memory_format=self.format)
+            for values in (self.scale, self.offset)
+        )
+        done = torch.empty(images.shape, memory_format=self.format)
+        few = max(1, AT_ONCE // max(1, scale.numel()))
+        for some, place in zip(images.split(few), done.split(few), strict=True):
+            place.copy_(some.contiguous(memory_format=self.format))
+            torch.addcmul(offset, place, scale, out=place)
+        return done
 
     # ------------------------------------------------------------------ cells and boxes
 
@@ -156,8 +178,8 @@ class Detection(ImageTask):
         side = cells.sides.repeat(len(truth)).unsqueeze(1)
 
         def quality() -> Tensor:
-            overlap = pairwise_iou(pair.prediction.detach().unsqueeze(1), target.unsqueeze(1))
-            return wanted * overlap.view(*there.shape, 1)
+            overlap = pairwise_iou(pair.prediction.detach().unsqueeze(1), target.unsqueeze(1)).view_as(there)
+            return wanted * self.quality(scores.detach(), overlap, label, there, found, truth.shape[1]).unsqueeze(2)
 
         return Lazy(
             {
@@ -185,6 +207,25 @@ class Detection(ImageTask):
             return {"atss": atss, "centre": centre}[self.assignment](truth, there, cells)
         own = labels.clamp_min(0).unsqueeze(2).expand(-1, -1, scores.shape[1])
         return task_aligned(truth, there, cells, scores.sigmoid().transpose(1, 2).gather(1, own), boxes)
+
+    def quality(
+        self, scores: Tensor, overlap: Tensor, label: Tensor, there: Tensor, found: Tensor, most: int
+    ) -> Tensor:
+        """Return what losses of ``quality_logits`` ask of each cell's score of its class, (N,A), from 0 to 1: how well
+        its box overlaps the one that it is to find, or what task alignment makes of that (`aligned_quality`).
+
+        Args:
+            scores: of the cells for every class, (N,A,C), without gradient.
+            overlap: of their boxes with those that they are to find, (N,A), without gradient.
+            label: the class of these, (N,A).
+            there: whether a cell is to find one, (N,A).
+            found: which, (N,A).
+            most: number of boxes of an image.
+        """
+        if self.assignment != "task_aligned":
+            return overlap
+        own = scores.sigmoid().gather(2, label.unsqueeze(2)).squeeze(2)
+        return aligned_quality(own, overlap, torch.where(there, found, -1), most)
 
     def prepare(self, model: nn.Module, losses: Mapping[str, Any], seeds: Seeds) -> dict[str, float]:
         """Balance the losses of the roles, if that is asked for, and return their weights."""

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from datasets import joint_rotated
 from datasets.decoded import in_memory
-from harness.errors import UsageError
 from harness.metrics.rotated import ROTATED, RotatedMetrics, hulls, rotated_iou
 from harness.tasks import Batch, Lazy, Predict, Setup, Shift, Spec
 from harness.tasks.assignment import Cells
@@ -44,11 +44,10 @@ class RotatedDetection(Detection):
         "boxes": frozenset({"rotated_boxes", "values"}),
     }
     made_for: ClassVar[str] = "rotated_detection"
+    varied = staticmethod(joint_rotated.apply)
 
     def __init__(self, setup: Setup, weights: Mapping[str, float], nms: float, assignment: str, balance: str) -> None:
         super().__init__(setup, weights, nms, assignment, balance)
-        if others := [name for name, value in self.augment.items() if value and name != "colour"]:
-            raise UsageError(f"rotated detection changes colours only: set dataset.augment.{others[0]}=null.")
         self.spec = Spec(
             self.spec.inputs, {"objects": self.classes, "sides": 4, "angle": 2}, dense=True, classes=self.classes
         )
@@ -101,7 +100,8 @@ class RotatedDetection(Detection):
         def quality() -> Tensor:
             overlap = torch.zeros_like(there, dtype=scores.dtype).flatten()
             overlap.index_copy_(0, asked, rotated_iou(pair.prediction.detach(), pair.target))
-            return wanted * overlap.view_as(there).unsqueeze(2)
+            overlap = overlap.view_as(there)
+            return wanted * self.quality(scores.detach(), overlap, label, there, found, truth.shape[1]).unsqueeze(2)
 
         return Lazy(
             {

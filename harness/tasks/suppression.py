@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-AT_ONCE = 1 << 18
+AT_ONCE = 1 << 16
 """Pairs of detections that are compared at a time, so that they fit into a cache."""
 
 
@@ -14,17 +14,33 @@ def survivors(boxes: Tensor, labels: Tensor, there: Tensor, overlap: float) -> T
 
     Args:
         boxes: corners x1, y1, x2, y2 (N,D,4), in each image in descending order of their scores.
-        labels: their classes, (N,D).
+        labels: their classes from 0 on, (N,D); those of what is no detection may be anything.
         there: which of them are detections, bool (N,D).
         overlap: intersection over union above which a detection is dropped, above 0.
     """
-    images = max(1, AT_ONCE // boxes.shape[1] ** 2)
-    parts = zip(*(values.split(images) for values in (boxes, labels, there)), strict=True)
-    return torch.cat([undropped(_drops(some, classes, overlap), among) for some, classes, among in parts])
+    boxes, left = boxes.flatten(0, 1), torch.zeros_like(there).flatten()
+    place = there.flatten().nonzero().squeeze(1)
+    label = labels.flatten()[place]
+    group = place // there.shape[1] * (label.amax() + 1 if len(label) else 1) + label  # of an image and a class
+    group, order = group.sort(stable=True)
+    place, counts = place[order], group.unique_consecutive(return_counts=True)[1]
+    starts = counts.cumsum(0) - counts
+    # groups with about as many detections are compared together: pairs grow with the square of the most
+    widths, rows = counts.sort()
+    end, most = len(rows), widths.tolist()
+    while end:
+        width = most[end - 1]
+        some = slice(max(0, end - max(1, AT_ONCE // width**2)), end)
+        column = torch.arange(width, device=place.device)
+        among = column < widths[some].unsqueeze(1)
+        which = place[torch.where(among, starts[rows[some]].unsqueeze(1) + column, 0)]
+        left[which[undropped(_drops(boxes[which], overlap), among)]] = True
+        end = some.start
+    return left.view_as(there)
 
 
-def _drops(boxes: Tensor, labels: Tensor, overlap: float) -> Tensor:
-    """Return which pairs of a class overlap by more than ``overlap``, bool (N,D,D)."""
+def _drops(boxes: Tensor, overlap: float) -> Tensor:
+    """Return which pairs of boxes (N,D,4) overlap by more than ``overlap``, bool (N,D,D)."""
     x1, y1, x2, y2 = boxes.unbind(2)
     # inner > overlap x union, where the union is the sum of the areas less inner
     least = overlap / (1 + overlap) * (x2 - x1).clamp_min(0) * (y2 - y1).clamp_min(0)
@@ -33,9 +49,7 @@ def _drops(boxes: Tensor, labels: Tensor, overlap: float) -> Tensor:
         ends = torch.minimum(high.unsqueeze(2), high.unsqueeze(1))
         return ends.sub_(torch.maximum(low.unsqueeze(2), low.unsqueeze(1))).clamp_min_(0)
 
-    drops = shared(x1, x2).mul_(shared(y1, y2)) > least.unsqueeze(2) + least.unsqueeze(1)
-    classes = labels.float()  # which are compared faster than integers of twice their size
-    return drops.logical_and_(classes.unsqueeze(2) == classes.unsqueeze(1))
+    return shared(x1, x2).mul_(shared(y1, y2)) > least.unsqueeze(2) + least.unsqueeze(1)
 
 
 def undropped(drops: Tensor, there: Tensor) -> Tensor:

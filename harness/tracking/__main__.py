@@ -1,4 +1,4 @@
-"""python -m harness.tracking: mirror a study now (NAME), or open the dashboard (ui)."""
+"""python -m harness.tracking: mirror a study now (NAME) to MLflow or others, or open MLflow's dashboard (ui)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from pathlib import Path
 from harness.errors import UsageError
 from harness.paths import RESULTS
 from harness.tracking.dashboard import PORT, serve
-from harness.tracking.live import FIRST_S, follow
-from harness.tracking.mirroring import mirror
-from harness.tracking.store import default_uri, printable
+from harness.tracking.live import FIRST_S, MIRRORS, MLFLOW, Rounds, follow
+from harness.tracking.store import default_uri
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m harness.tracking", description="Mirror a study's records to MLflow, or open the dashboard."
+        prog="python -m harness.tracking", description="Mirror a study's records, or open MLflow's dashboard."
     )
     parser.add_argument("study", help="name of a study with records, or the word ui: open the dashboard")
     parser.add_argument(
         "--uri", help="tracking URI (default: MLFLOW_TRACKING_URI, else the project's results/mlflow.db)"
+    )
+    parser.add_argument(
+        "--to", action="append", choices=MIRRORS, help="a mirror; may be given several times (default: mlflow)"
     )
     parser.add_argument("--port", type=int, default=PORT, help="port of the dashboard (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the records (default: the project's)")
@@ -47,19 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return serve(uri, given.port, given.results)
         if given.follow:
             os.nice(19)
-            print(follow(given.study, uri, given.results, given.first), flush=True)
+            print(follow(given.study, uri, given.results, given.first, given.to or (MLFLOW,)), flush=True)
             return 0
-        from harness import records
-
-        page = given.results / given.study / "report" / "index.html"
-        done = mirror(records.load_study(given.study, given.results), uri, page)
+        done, reasons, failed = Rounds(given.study, given.to or (MLFLOW,), uri, given.results).write()
     except UsageError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{given.study}: {done} in {printable(uri)}")
-    if done.reason:
-        print(done.reason, file=sys.stderr)
-    return 1 if done.skipped else 0
+    print("\n".join(done))
+    for reason in reasons:
+        print(reason, file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -8,15 +8,16 @@ import math
 import tempfile
 import time
 import uuid
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from harness.errors import UsageError
 from harness.records import FAILED
-from harness.tracking.runs import Point, Row, TrackedRun, Verdict, groups, tracked_report, tracked_seed, tracked_setting
+from harness.tracking.runs import REPORT, Point, TrackedRun, tracked_report
+from harness.tracking.settings import own_identity, settings
 from harness.tracking.store import OPEN_S, Bounded, alone, cut_off, database_of, default_uri, printable, quiet, sentence
 
 if TYPE_CHECKING:
@@ -109,28 +110,27 @@ class Mirror:
         self.reason = ""
         if not self.experiment:
             self.experiment = self._open(study)
-        epochs: dict[str, list[Row]] = defaultdict(list)
-        for epoch in cast(list[Row], study.history.to_dict("records")):
-            epochs[str(epoch["key"])].append(epoch)
-        from harness.tracking.verdicts import verdicts  # here, so that the command line answers at once
-
-        said = verdicts(study) if len(study.runs) else {}
-        for identity, rows in groups(cast(list[Row], study.runs.to_dict("records"))).items():
-            recorded = [row for row in rows if row["status"] != "missing"]
-            verdict = said.get(identity[0], Verdict()) if identity[1] == "run" else Verdict()
-            if recorded:
-                self.count["settings"] += self._put(tracked_setting(identity, rows, verdict, epochs)) != "unchanged"
-            for row in recorded:
-                own = (str(row["key"]), str(row["role"]))
+        if page is not None and page.is_file():
+            self._put(tracked_report(study.name, page.read_text()))
+        report = self._report()
+        for setting in settings(study):
+            note = f"{setting.tracked.tags['mlflow.note.content']} {report}".strip()
+            tracked = replace(setting.tracked, tags=setting.tracked.tags | {"mlflow.note.content": note})
+            self.count["settings"] += self._put(tracked) != "unchanged"
+            for row in setting.rows:
+                own = own_identity(row)
                 if own in self.settled:
                     self.count["unchanged"] += 1
                 else:
-                    self.count[self._put(tracked_seed(row, epochs[own[0]], identity))] += 1
+                    self.count[self._put(setting.seed(row))] += 1
                     if row["status"] not in FAILED:
                         self.settled.add(own)
-                self._mark(own, verdict.of(own[0]))
-        if page is not None and page.is_file():
-            self._put(tracked_report(study.name, page.read_text()))
+                self._mark(own, setting.verdict.of(own[0]))
+
+    def _report(self) -> str:
+        """Return a link to the report, in Markdown and relative to the dashboard; empty if the store has no report."""
+        there = self.there.get((REPORT, REPORT))
+        return f"[Report](#/experiments/{self.experiment}/runs/{there.run_id}/artifacts/index.html)" if there else ""
 
     def _mark(self, identity: tuple[str, str], marks: dict[str, str]) -> None:
         """Bring the tags of a run up to what is said of it now: a verdict changes where its record does not."""
@@ -199,7 +199,7 @@ class Mirror:
         parent = self.there[tracked.parent].run_id if tracked.parent else ""
         if there and there.digest == tracked.digest and there.parent == parent:
             return "unchanged"
-        if there and not tracked.parent and not tracked.files:
+        if there and not tracked.parent:
             self._update(there, tracked)
         else:
             if there:
@@ -224,6 +224,8 @@ class Mirror:
         points = [*tracked.points, *(Point(name, math.nan, 0, 0) for name in sorted(gone))]
         params = {name: value for name, value in tracked.params.items() if name not in there.params}
         self.client.set_terminated(there.run_id, tracked.status, tracked.end_ms)
+        if tracked.files:
+            self._attach(there.run_id, tracked.files)
         tags = tracked.tags | {"mlflow.runName": tracked.name, "lossbench.digest": tracked.digest}
         self._log(there.run_id, points, params, tags)
         self._remember(there.run_id, "", tracked)

@@ -23,6 +23,7 @@ ROLES = {
     "search": "search",
     "search_repeat": "search, other seeds",
 }
+SYSTEM = ("step_ms", "peak_memory_mb")  # of every epoch: what the dashboard keeps apart, as metrics of the system
 REPORT = "report"  # role of the run that carries the report
 TRIALS = ("search", "search_repeat")  # roles of runs that differ in what is searched
 Row = Mapping[str, Any]
@@ -82,6 +83,27 @@ def text(value: object) -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:.12g}" if isinstance(value, int | float) else str(value)
+
+
+def value(text: str) -> str | float:
+    """Return a parameter as other mirrors take it: as a number, if it is one.
+
+    >>> value("0.003"), value("adamw")
+    (0.003, 'adamw')
+    """
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def grouped(name: str) -> str:
+    """Return the name of a metric as TensorBoard and Weights & Biases write it, below the group of its first word.
+
+    >>> grouped("test.top1"), grouped("system/step_ms"), grouped("lr")
+    ('test/top1', 'system/step_ms', 'lr')
+    """
+    return name if "/" in name else name.replace(".", "/", 1)
 
 
 def number(value: object) -> float | None:
@@ -151,13 +173,22 @@ def _finals(row: Row, at_ms: int) -> Iterator[Point]:
             yield Point(f"selected.{name}" if name.startswith("valid.") else name, found, at_ms, 0)
 
 
+def _curve(name: str) -> str:
+    """Return what a column of histories is called: step time and memory lie below "system/", which MLflow shows apart.
+
+    They are those that the runs measured of themselves. MLflow's own sampling of a machine is not used: it would need a
+    thread in every worker, whose time is part of what is compared, and says of a machine what several runs share.
+    """
+    return f"system/{name}" if name in SYSTEM else name
+
+
 def _curves(history: Sequence[Row], start_ms: int, end_ms: int) -> Iterator[Point]:
     """Yield the epochs' values, their times spread evenly from the run's start to its end."""
     for position, row in enumerate(history, 1):
         at_ms = start_ms + (end_ms - start_ms) * position // len(history)
         for name, value in row.items():
             if name not in ("key", "epoch", "step") and isinstance(value, int | float):
-                yield Point(str(name), float(value), at_ms, int(row["epoch"]))
+                yield Point(_curve(str(name)), float(value), at_ms, int(row["epoch"]))
 
 
 def _split(points: Iterable[Point]) -> tuple[list[Point], dict[str, str]]:
@@ -208,7 +239,7 @@ def _mean_curves(done: Sequence[Row], epochs: Mapping[str, Sequence[Row]]) -> It
                     values[str(name), int(epoch["epoch"])].append(float(value))
     for (name, epoch), found in values.items():
         if len(found) == len(done):
-            yield Point(f"{name}.mean_of_{len(done)}", float(f"{statistics.fmean(found):.6g}"), 0, epoch)
+            yield Point(f"{_curve(name)}.mean_of_{len(done)}", float(f"{statistics.fmean(found):.6g}"), 0, epoch)
 
 
 def tracked_report(study: str, page: str) -> TrackedRun:

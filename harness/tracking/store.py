@@ -36,6 +36,10 @@ ANSWER_BYTES = 1 << 30
 OPEN_S = 300.0
 """How long a database server may take until it is open, with MLflow's tables made in it: not to be cut off early."""
 PORT = 5000
+SERVER = "mlflow_server.txt"
+"""Beside the records of a study: its address in the dashboard of the server to which it was mirrored."""
+SERVED = re.compile(r"https?://[^\s\"'<>\x00-\x20\x7f]{1,500}")
+FILTERED = "/runs?workflowType=machine_learning&searchFilter="
 HELD = {"runs": "", "experiments": "WHERE experiment_id != 0", "trace_info": "", "registered_models": ""}
 """Tables of MLflow that hold what people put there, and which rows do: experiment 0 is made with the tables."""
 QUIET = {
@@ -62,12 +66,32 @@ def database_of(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
 
 
-def runs_address(study: str, uri: str | None = None) -> str:
-    """Return where the dashboard (make ui) lists the runs of a study that a filter, appended to it, finds.
+def remember(study: str, uri: str, experiment: str, results: Path = RESULTS) -> None:
+    """Note, beside the records of a study, where a tracking server lists its runs, for reports to link to.
 
-    Empty where the store is no SQLite database of this machine, or has no such study: a report is written without
-    asking a server.
+    Args:
+        study: its name.
+        uri: of the store that was written last; where it is no server, nothing is noted, and an older note goes.
+        experiment: its number there; empty if it is not known.
+        results: the folder of the records.
     """
+    note = results / study / SERVER
+    with contextlib.suppress(OSError):  # a report without links says how to find a run
+        if not SERVED.fullmatch(printable(uri)):
+            note.unlink(missing_ok=True)
+        elif experiment:
+            note.write_text(f"{printable(uri).rstrip('/')}/#/experiments/{experiment}\n", encoding="utf-8")
+
+
+def runs_address(study: str, uri: str | None = None, results: Path = RESULTS) -> str:
+    """Return where the dashboard lists the runs of a study that a filter, appended to it, finds.
+
+    That of the tracking server to which the study was mirrored last, else that of `make ui`. Empty where neither is
+    known to have the study: a report is written without asking a server.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        if SERVED.fullmatch(found := (results / study / SERVER).read_text(encoding="utf-8").strip()):
+            return f"{found}{FILTERED}"
     database = database_of(uri or default_uri())
     if database is None or not database.exists():
         return ""
@@ -76,7 +100,7 @@ def runs_address(study: str, uri: str | None = None) -> str:
             asked = "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'active'"
             found = connection.execute(asked, (study,)).fetchone()
         if found:
-            return f"http://127.0.0.1:{PORT}/#/experiments/{found[0]}/runs?workflowType=machine_learning&searchFilter="
+            return f"http://127.0.0.1:{PORT}/#/experiments/{found[0]}{FILTERED}"
     return ""
 
 

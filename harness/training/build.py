@@ -98,7 +98,7 @@ def _outputs(task: Task, losses: Mapping[str, Loss | Sum]) -> dict[str, int]:
 def _model(spec: RunSpec, task: Task, outputs: Mapping[str, int], seed: int) -> nn.Module:
     settings = {name: value for name, value in spec.model.items() if name != "channels_last"}
     torch.manual_seed(seed_for(seed, "model"))
-    model = heads.build(settings, task.spec.inputs, outputs)
+    model = heads.build(settings, task.spec.inputs, outputs, task.spec.dimension)
     if task.spec.outputs and not hasattr(model, "num_features") and not hasattr(model, "dense"):
         name = spec.model["_target_"].rpartition(".")[2]
         raise UsageError(f"the model {name} is made for another kind of task: choose another model.")

@@ -124,7 +124,8 @@ def carry_out(job: Job, stop: Callable[[], bool], report: Report) -> dict[str, A
         stop: asked after every step.
         report: called after every epoch with epoch, epochs and the history row.
 
-    A run that another process trains at this moment is left alone: its ``status`` is `ELSEWHERE`, with ``owner``. One
+    A run that another process trains at this moment, or has taken over since it was begun here, is left alone: its
+    ``status`` is `ELSEWHERE`, with ``owner``. One
     that has been finished since it was planned keeps its record. Where results cannot be written, nothing is recorded,
     and ``no_room`` says so.
 
@@ -141,33 +142,45 @@ def carry_out(job: Job, stop: Callable[[], bool], report: Report) -> dict[str, A
             record = store.read_folder(folder, job.key)
             if record and record["status"] in store.STATUSES:
                 return {"status": record["status"]}
-            return _trained(job, folder, stop, report)
+
+            def stopped() -> bool:
+                mine.check()
+                return stop()
+
+            return _trained(job, folder, stopped, report, lambda: mine.check(look=True))
+    except lease.Lost:
+        return {"status": ELSEWHERE, "owner": "another process"}
     except OSError as error:
         problem = store.no_room(error, folder) or _in_short(error)
         # open files may be the run's own doing, so that others go on
         return {"status": "failed", "error": problem, "no_room": error.errno not in (errno.EMFILE, errno.ENFILE)}
 
 
-def _trained(job: Job, folder: Path, stop: Callable[[], bool], report: Report) -> dict[str, Any]:
-    """Train a run and write its record, or its failure; see `carry_out`.
+def _trained(
+    job: Job, folder: Path, stop: Callable[[], bool], report: Report, ours: Callable[[], None]
+) -> dict[str, Any]:
+    """Train a run and write its record, or its failure, where it is still ``ours``; see `carry_out`.
 
     Raises:
+        Lost: another process trains the run by now.
         OSError: results cannot be written.
     """
-    from harness.records import store
+    from harness.records import lease, store
 
     started = datetime.now(UTC)
     try:
         behaviour = _behaviour(job)
         _check_content(job)
         record, history, examples, items = _run(job, folder, stop, report)
+        ours()
         store.save(folder, _about_run(job, started) | behaviour | record, history, examples, items)
         return {"status": record["status"]}
-    except (Stopped, KeyboardInterrupt):
+    except (Stopped, KeyboardInterrupt, lease.Lost):
         raise
     except BaseException as error:  # a loss may end the program too: sys.exit is its failure, not the worker's end
         if store.no_room(error, folder) and not store.writable(folder):
             raise
+        ours()
         return failed(job, error, started)
 
 

@@ -35,10 +35,9 @@ def build(
 ):
     composed = config(name, **{**SMALLER.get(name, {}), **settings})
     if "terms" in composed:
-        weights = composed["terms"]
-        return Sum(
-            {term: build(term, num_classes, num_features, dtype, norm, sanitize_masked) for term in weights}, weights
-        )
+        weights, given = composed["terms"], composed.get("parts", {})
+        shared = (num_classes, num_features, dtype, norm, sanitize_masked)
+        return Sum({term: build(term, *shared, **given.get(term, {})) for term in weights}, weights)
     torch.manual_seed(0)
     function = instantiate_with_sizes(instantiate(composed), num_classes=num_classes, num_features=num_features)
     return Loss(function, norm=norm, sanitize_masked=sanitize_masked).to(dtype)

@@ -27,7 +27,15 @@ def from_training_set(name):
 
 
 LABELLED = [name for name in NAMES if set(build(name).about.kinds) & {"class_logits", "features"}]
-SAME_OR_NOT = ("contrastive", "triplet", "range", "supervised_contrastive", "multi_similarity")
+SAME_OR_NOT = (
+    "contrastive",
+    "triplet",
+    "triplet_semi_hard",
+    "triplet_all",
+    "range",
+    "supervised_contrastive",
+    "multi_similarity",
+)
 BOUNDED = [name for name in LABELLED if name not in SAME_OR_NOT]
 """Losses that need to know how many classes there are; the others only ask which items have the same."""
 

@@ -5,7 +5,6 @@ import torch
 from loss_registry import NAMES, batch, build, config
 
 from harness import compose, paths
-from losses.compound import Sum
 
 SPACES = compose.options("search")
 
@@ -36,7 +35,7 @@ def test_a_loss_can_be_built_and_trained_at_every_end_of_its_space(name):
         for value in ends(given):
             changed = compose.with_value(config(name), path, value)
             if "terms" in changed:
-                loss = Sum({term: build(term) for term in changed["terms"]}, changed["terms"])
+                loss = build(name, terms=changed["terms"])
             else:
                 top = path.partition(".")[0]
                 loss = build(name, **{top: changed[top]})

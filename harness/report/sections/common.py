@@ -43,7 +43,7 @@ def loss_entry(a: Analysis, label: str) -> Entry:
     """Return the first entry of a row about a loss."""
     facts = a.loss_facts[label]
     name = " + ".join(a.names_in_seats(label).values()) or facts.name
-    known = " · ".join(part for part in (name, facts.paper) if part)
+    known = " · ".join(part for part in (label, "" if name == name_of(a, label) else name, facts.paper) if part)
     return Entry(a.display(label), note=known)
 
 

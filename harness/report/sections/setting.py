@@ -256,7 +256,8 @@ def _lr(runs: pd.DataFrame) -> pd.Series:
 
 
 def _losses(a: Analysis) -> Table:
-    columns = tuple(Column(name, name) for name in ("loss", "name", "family", "link", "evidence", "paper"))
+    more = (Column(name, name) for name in ("name", "family", "link", "evidence", "paper"))
+    columns = (Column("loss", "loss", "code"), *more)
     table_rows = tuple(
         Row(
             tuple(Entry(text or DASH) for text in (label, x.name, x.family, x.link, x.evidence, x.paper)),

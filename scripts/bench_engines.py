@@ -1,0 +1,190 @@
+"""python -m scripts.bench_engines [PART ...]: what engines cost beside the runs themselves, which only wait here.
+
+Parts (default: all):
+    many   10,000 runs of 10 s on 100 workers of the local engine: planned, leased, recorded, reported
+    ray    the same runs through Ray and the local engine, 24 on 2 workers each, in turn
+
+A run of ``--seconds`` waits a second an epoch, reports each and leaves a record, a history and no weights; everything
+else (plan, checks, keys, leases, events, records, report) is as in any sweep. ``ideal`` is what the runs alone take on
+so many workers, from the first that begins; the time until then is said apart. ``--runs``, ``--seconds`` and
+``--workers`` make a small trial of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness import compose, hardware, records, report
+from harness.metrics.declared import share
+from harness.plan import Study
+from harness.studies import sweep
+from harness.tasks.classification import Classification
+from harness.training.job import Job, Stopped
+
+LOSSES = ("cross_entropy", "label_smoothing", "focal", "poly1", "ngl", "symmetric_cross_entropy", "bce_ovr", "brier",
+          "mae_prob", "hinge_ww")  # fmt: skip
+EPOCH_S = 1.0
+SLICE_S = 0.25
+"""How often a run that waits looks whether it is to stop."""
+LIMITS = {"many": 1.02, "report": 10.0, "ray": 1.05}
+
+
+class Idle:
+    """A learner that waits: in place of a trainer's own, it carries out a job without training.
+
+    Args:
+        job: the run; its ``trainer.epochs`` say how many seconds it takes.
+    """
+
+    task = Classification
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def try_out(self) -> None:
+        """Find nothing wrong."""
+
+    def run(
+        self, folder: Path, stop: Callable[[], bool], report: Callable[[int, int, Mapping[str, Any]], None]
+    ) -> tuple[dict[str, Any], pd.DataFrame, None, dict[str, Any]]:
+        """Wait; return record, history, examples and items as the training loop does.
+
+        Raises:
+            Stopped: ``stop`` returned True.
+        """
+        began, epochs, rows = time.monotonic(), self.job.spec.trainer["epochs"], []
+        level = 0.5 + int(self.job.key[:4], 16) / 2**18
+        for epoch in range(1, epochs + 1):
+            while (left := began + epoch * EPOCH_S - time.monotonic()) > 0:
+                time.sleep(min(left, SLICE_S))
+                if stop():
+                    raise Stopped
+            rows.append({"epoch": epoch, "step": epoch, "train.loss": 1 / epoch, "valid.top1": level})
+            report(epoch, epochs, rows[-1])
+        wall = time.monotonic() - began
+        record = {
+            "status": "done", "loss_name": self.job.label, "loss_family": "probability", "loss_link": "softmax",
+            "loss_paper": "", "loss_evidence": "V", "metrics": [share("top1", "accuracy").as_dict()],
+            "test": {"top1": level}, "valid": {"top1": level}, "selected_epoch": epochs, "epochs_trained": epochs,
+            "stopped": "limit", "diverged_step": None, "last_finite_loss": None,
+            "cost": {"train_s": wall, "eval_s": 0.0, "wall_s": wall, "data_s": 0.0, "step_ms": 1.0,
+                     "peak_memory_mb": 0.0, "parameters": 1, "loss_parameters": 0},
+            "data": {"train": 1, "valid": 1, "test": 1, "checksum": "0", "classes": 10},
+        }  # fmt: skip
+        return record, pd.DataFrame(rows), None, {}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a sweep of runs that wait took, in seconds.
+
+    Attributes:
+        start: until the first run began: plan, checks, workers.
+        wall: from then to the end.
+        ideal: what the runs alone take on so many workers.
+        report: from records to the complete report.
+    """
+
+    start: float
+    wall: float
+    ideal: float
+    report: float
+
+    @property
+    def ratio(self) -> float:
+        """Return wall / ideal."""
+        return self.wall / self.ideal
+
+
+def measured(engine: str, runs: int, seconds: int, workers: int, address: str | None = None) -> Measured:
+    """Return what ``runs`` runs of so many whole seconds take on ``workers`` workers of an engine.
+
+    Args:
+        engine: option of conf/engine.
+        runs: at least one; rounded up to whole seeds of all losses.
+        seconds: of each.
+        workers: at once.
+        address: of a Ray cluster.
+    """
+    seeds = math.ceil(runs / len(LOSSES))
+    study = Study(
+        "bench_engines",
+        "What does an engine cost?",
+        {"loss": list(LOSSES), "seed": list(range(seeds))},
+        base={"trainer._target_": "scripts.bench_engines.Idle", "trainer.epochs": seconds, "device": "cpu"},
+        controls={"baseline_repeat": False, "negative_control": None},
+    )
+    where = [f"engine.address={address}"] if address else []
+    options = compose.compose_run(["device=cpu", f"engine={engine}", f"engine.workers={workers}", *where]).config
+    begun: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        results, asked = Path(folder), time.monotonic()
+        with contextlib.redirect_stdout(io.StringIO()):
+            outcome = sweep.sweep(study, options, lambda: begun.append(time.monotonic()), results)
+        ended = time.monotonic()
+        assert not outcome.failed, outcome.failed[:3]
+        report.build(records.load_study(study.name, results), results / study.name / "report")
+        took = time.monotonic() - ended
+    ideal = math.ceil(outcome.planned / workers) * seconds * EPOCH_S
+    return Measured(begun[0] - asked, ended - begun[0], ideal, took)
+
+
+def many(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield the rows of many runs on many workers of the local engine."""
+    runs, workers = given.runs or 10_000, given.workers or 100
+    found = measured("local", runs, given.seconds, workers)
+    what = f"{runs:,} runs of {given.seconds} s on {workers} workers"
+    yield {"what": f"{what}: wall / ideal", "value": found.ratio, "limit": LIMITS["many"], "start_s": found.start}
+    yield {"what": f"report of {runs:,} runs, in seconds", "value": found.report, "limit": LIMITS["report"]}
+
+
+def through_ray(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield the row of Ray beside the local engine."""
+    runs, workers = given.runs or 24, given.workers or 2
+    ours = measured("local", runs, given.seconds, workers)
+    theirs = measured("ray", runs, given.seconds, workers, given.address)
+    yield {
+        "what": f"{runs} runs of {given.seconds} s on {workers} workers: Ray / local",
+        "value": theirs.wall / ours.wall,
+        "limit": LIMITS["ray"],
+        "start_s": theirs.start,
+        "start_local_s": ours.start,
+    }
+
+
+PARTS = {"many": many, "ray": through_ray}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print and write results/bench/engines.json; return 1 if a limit is exceeded, else 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--runs", type=int, help="how many")
+    parser.add_argument("--seconds", type=int, default=10, help="of each, whole")
+    parser.add_argument("--workers", type=int, help="how many at once")
+    parser.add_argument("--address", help="of a Ray cluster; by default one of this machine")
+    given = parser.parse_args(arguments)
+    rows = [row for part in given.parts or PARTS for row in PARTS[part](given)]
+    for row in rows:
+        started = "".join(f", {name} {row[name]:.1f}" for name in ("start_s", "start_local_s") if name in row)
+        print(f"{row['what']}: {row['value']:.3f} (at most {row['limit']}{started})")
+    about = {"cpu": hardware.cpu_name(), "cores": hardware.cores(), "rows": rows}
+    records.write_text(records.RESULTS / "bench" / "engines.json", json.dumps(about, indent=1))
+    return int(any(row["value"] > row["limit"] for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

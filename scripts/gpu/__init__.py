@@ -1,0 +1,1 @@
+"""The parts of `scripts.gpu_check`: what is looked at on a GPU."""

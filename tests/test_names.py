@@ -1,0 +1,49 @@
+"""Losses are called by name in the tables of a report, and as on the command line in CSV and code."""
+
+import pytest
+
+from harness.analysis.cells import Analysis
+from harness.report import names, table_csv
+from harness.report.items import Column, Entry, Row, Section, Table
+from harness.report.sections import best, controls, cost, runs, setting
+from tests import synthetic
+
+
+@pytest.fixture(scope="module")
+def analysis():
+    labels = ("cross_entropy", "label_smoothing", "focal", "focal gamma=5", "mae_prob")
+    return Analysis(synthetic.study((1, 2, 3), labels, ("mlp",), history=False))
+
+
+def test_no_table_has_a_label_with_an_underscore_where_a_loss_is_named(analysis):
+    made = [part.section(analysis) for part in (best, controls, cost, runs, setting)]
+    tables = [item for part in names.with_names(analysis, made) for item in part.items if isinstance(item, Table)]
+    assert len(tables) > 6
+    read = dict.fromkeys(("cross-entropy", "label smoothing"), False)
+    for table in (each.for_reading() for each in tables if each.id not in names.AS_CODE):
+        words = [column.title for column in table.columns]
+        for row in table.rows:
+            words += [
+                entry.text for entry, column in zip(row.entries, table.columns, strict=True) if column.kind != "code"
+            ]
+        for text in words:
+            assert not [label for label in analysis.loss_facts if "_" in label and label in text], (table.id, text)
+            read |= {name: True for name in read if name in text.lower()}
+    assert all(read.values())
+
+
+def test_csv_keeps_labels_and_words_that_are_labels_too_stay_words(analysis):
+    entries = (Entry("focal"), Entry("focal gamma=5"), Entry("focal length of mae_prob, loss=mae_prob"))
+    columns = (Column("a", "cross_entropy"), Column("b", "b"), Column("c", "c"), Column("d", "d", "code"))
+    table = Table("x", "X", columns, (Row((*entries, Entry("mae_prob"))),))
+    (section,) = names.with_names(analysis, [Section("s", "S", (table,))])
+    (found,) = section.items
+    texts = [entry.text for entry in found.for_reading().rows[0].entries]
+    assert texts == [
+        "Focal loss",
+        "Focal loss gamma=5",
+        "focal length of absolute error on probabilities, loss=mae_prob",
+        "mae_prob",
+    ]
+    assert found.columns[0].title == "cross-entropy"
+    assert table_csv.text(found).splitlines()[1].startswith("focal,focal gamma=5,")
