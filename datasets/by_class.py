@@ -112,7 +112,7 @@ def split_by_class(
         rows = ((targets >= labels.start) & (targets < labels.stop)).nonzero()[:, 0]
         parts[part] = Images(images[rows], targets[rows], rows)
     named = {part: tuple(classes[label] for label in labels) for part, labels in ranges.items()}
-    return ClassSplits(**parts, classes=named.pop("train"), unseen=named)
+    return ClassSplits(parts["train"], parts["valid"], parts["test"], named.pop("train"), unseen=named)
 
 
 def split_files(
@@ -150,7 +150,9 @@ def split_files(
         for part, listed in files.items()
     }
     unseen = {part: tuple(names[part]) for part in ("valid", "test")}
-    return ClassSplits(**parts, classes=tuple(names["train"]), unseen=unseen, protocols=protocols or {})
+    return ClassSplits(
+        parts["train"], parts["valid"], parts["test"], tuple(names["train"]), unseen=unseen, protocols=protocols or {}
+    )
 
 
 def read_file(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
@@ -159,7 +161,7 @@ def read_file(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
     Raises:
         MissingData: The file cannot be used; the sentence names it.
     """
-    image = pixels.eight_bit(pixels.opened(path), channels).resize(size[::-1], Image.Resampling.BILINEAR)
+    image = pixels.eight_bit(pixels.opened(path), channels).resize((size[1], size[0]), Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(*size, channels).transpose(2, 0, 1)
 
 

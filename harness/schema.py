@@ -34,6 +34,7 @@ Text = Annotated[str, Field(min_length=1)]
 Level = Annotated[int, Field(ge=0, le=255)]
 Size = Annotated[list[Count], Field(min_length=2, max_length=2)]
 CountOrNull = Count | None
+IndexOrNull = Index | None
 TextOrNull = Text | None
 AmountOrNull = Amount | None
 PositiveOrNull = Positive | None
@@ -131,7 +132,7 @@ GROUPS: dict[str, dict[str, Any]] = {
         "timeout": PositiveOrNull,
         "partition": TextOrNull,
         "time": Annotated[int, Field(ge=5)],
-        "gpus": Index | None,
+        "gpus": IndexOrNull,
         "cores": CountOrNull,
         "setup": list[Text],
         "options": dict[Text, Text | bool | Number] | None,

@@ -65,7 +65,7 @@ def ended(
     told: called with everything that happens.
     """
     from harness import records
-    from harness.engines.local import ENDS
+    from harness.engines.engine import ENDS
 
     for event in pool.run(jobs):
         told(event)
