@@ -63,6 +63,7 @@ ONE_FUNCTION = {
     ("av_consistency", "clip_contrastive"),
     ("balanced_softmax", "logit_adjustment"),
     ("cross_entropy", "hybrid_none"),
+    ("cross_entropy", "symbolic"),
     ("huber", "smooth_l1"),
     ("huber_prob", "smooth_l1_prob"),
 }

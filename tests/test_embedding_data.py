@@ -8,11 +8,14 @@ from PIL import Image
 from scipy.io import savemat
 
 from datasets.by_class import held_out
+from datasets.sources.cars196 import cars196
 from datasets.sources.cifar100_by_class import cifar100_by_class
-from datasets.sources.class_folders import class_folders, face_pairs
+from datasets.sources.class_folders import class_folders
+from datasets.sources.cub200 import cub200
+from datasets.sources.face_pairs import face_pairs
 from datasets.sources.glyphs import glyphs
+from datasets.sources.online_products import online_products
 from datasets.sources.reidentification import reidentification
-from datasets.sources.retrieval_sets import cars196, cub200, online_products
 from datasets.splits import MissingData
 
 SIZE = {"size": [6, 4], "split_seed": 0}

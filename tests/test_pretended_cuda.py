@@ -144,7 +144,7 @@ def batches_from_the_host(loop):
 
 FAULTS = {
     "item": (in_loss(lambda scores, labels: scores.sum().item()), "step", "wait: local_scalar_dense"),
-    "float": (in_loss(lambda scores, labels: float(scores.sum())), "step", "wait: local_scalar_dense"),
+    "float": (in_loss(lambda scores, labels: float(scores.detach().sum())), "step", "wait: local_scalar_dense"),
     "a branch": (in_loss(lambda scores, labels: scores if labels.max() > 3 else -scores), "step", "wait: local_scalar"),
     "nonzero": (in_loss(lambda scores, labels: labels.nonzero()), "step", "wait: nonzero"),
     "a mask": (in_loss(lambda scores, labels: scores[labels > 3]), "step", "wait: index with a mask"),

@@ -168,7 +168,6 @@ def test_a_node_that_is_killed_loses_nothing_and_numbers_are_the_local_engines(c
         assert time.monotonic() - began < 30
         assert (tmp_path / "stopped" / "runs" / more.key / "checkpoint.pt").exists()
         assert not (tmp_path / "stopped" / "runs" / more.key / "lease.json").exists()
-    assert not list(tmp_path.rglob(".*.part"))
 
 
 @missing

@@ -65,9 +65,9 @@ def shared_area(first: Tensor, second: Tensor) -> Tensor:
 
 def _corners(boxes: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """Return the corners of boxes (..., 5) in the axes of others about their centres: two coordinates (4, ...)."""
-    half = boxes[..., 2:4].clamp_min(0) / 2
-    signs = torch.tensor([[-1, 1, 1, -1], [-1, -1, 1, 1]], dtype=half.dtype, device=half.device)
-    across, down = signs.view(2, 4, *[1] * (half.ndim - 1)) * half.movedim(-1, 0).unsqueeze(1)
+    width, height = (boxes[..., 2:4].clamp_min(0) / 2).unbind(-1)
+    across = torch.stack([-width, width, width, -width])
+    down = torch.stack([-height, -height, height, height])
     (x, y), angle = (boxes[..., :2] - other[..., :2]).unbind(-1), other[..., 4]
     turn = boxes[..., 4] - angle
     u = x * angle.cos() + y * angle.sin() + across * turn.cos() - down * turn.sin()

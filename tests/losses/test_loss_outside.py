@@ -115,7 +115,7 @@ def test_probabilities_are_targets_where_a_loss_takes_them():
 
 
 SOFTLY = ["cross_entropy", "label_smoothing", "dice", "jaccard", "tversky", "focal_tversky", "log_cosh_dice",
-          "generalized_dice", "brier", "bce_ovr", "focal_ovr", "hinge_ovr"]  # fmt: skip
+          "generalized_dice", "brier", "negative_control_worse", "bce_ovr", "focal_ovr", "hinge_ovr"]  # fmt: skip
 
 
 def softly(name):

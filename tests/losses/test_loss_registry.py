@@ -10,7 +10,7 @@ import pytest
 from loss_registry import NAMES, build, config, target_of
 
 import losses
-from losses import compound, generative, hybrid, kinds, loss, probability, symbolic
+from losses import compound, euclidean, generative, hybrid, kinds, loss, probability, symbolic
 from losses.adapters import on_probabilities, one_vs_rest
 
 REGION = ("dice", "jaccard", "tversky", "focal_tversky", "log_cosh_dice", "generalized_dice")
@@ -93,6 +93,9 @@ def test_every_public_function_that_compares_with_a_target_is_declared():
         generative.critic_slopes,
         probability.entropy_of_classes,
         symbolic.program,
+        euclidean.class_pairs,
+        euclidean.check_batch,
+        euclidean.squared_distances,
     }
     assert public - helpers <= declared()
 
