@@ -92,6 +92,13 @@ def seen(images: Tensor, draws: Tensor, augment: Mapping[str, Any]) -> Tensor:
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
+def sides_of(size: tuple[int, int], like: Tensor) -> Tensor:
+    """Return width and height, (2,), of a height and width, without a copy from the host for every batch."""
+    sides = like.new_full((2,), size[1])
+    sides[1] = size[0]
+    return sides
+
+
 def moved(targets: Tensor, windows: Tensor, size: tuple[int, int], least: float) -> Tensor:
     """Return boxes in the pixels of a window, cut at its edge.
 
@@ -103,8 +110,7 @@ def moved(targets: Tensor, windows: Tensor, size: tuple[int, int], least: float)
         least: share of a box below which it is marked as difficult.
     """
     factor, shift = windows[:, None, ::2], windows[:, None, 1::2]
-    sides = targets.new_full((2,), size[1])  # a tensor of both numbers would be copied to the device for every batch
-    sides[1] = size[0]
+    sides = sides_of(size, targets)
     ends = [((2 * corner / sides - 1 - shift) / factor + 1) / 2 * sides for corner in targets[..., :4].split(2, -1)]
     low, high = torch.minimum(*ends), torch.maximum(*ends)
     boxes = torch.cat([torch.minimum(low.clamp_min(0), sides), torch.minimum(high.clamp_min(0), sides)], -1)

@@ -50,7 +50,7 @@ def moved(targets: Tensor, windows: Tensor, size: tuple[int, int], least: float)
         least: share of what was in sight of a box below which it is taken away.
     """
     factor, shift = windows[:, None, ::2], windows[:, None, 1::2]
-    sides = torch.tensor([size[1], size[0]], device=targets.device)
+    sides = joint_boxes.sides_of(size, targets)
     middle = ((2 * targets[..., :2] / sides - 1 - shift) / factor + 1) / 2 * sides
     turned = torch.where(factor[..., 0] < 0, -targets[..., 4], targets[..., 4])
     turned = torch.where(turned >= math.pi / 2, turned - math.pi, turned)  # half a turn changes no box

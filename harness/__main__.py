@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -50,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(__doc__)
         _print_studies()
         return 0
-    from harness.errors import UsageError
+    from harness.command import ended
 
     if given[0] == "choose":
         from harness import choose
@@ -58,26 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         carry_out, given = choose.main, given[1:]
     else:
         carry_out = _run
-    # a scheduler's stop is a Ctrl-C, also where a shell has made us deaf to that one
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return carry_out(given)
-    except UsageError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted: finished runs are safe; the same command goes on from here.", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # whoever read the output (head, say) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except OSError as error:
-        from harness.records import store
-
-        if problem := store.refusal(error):
-            print(problem, file=sys.stderr)
-            return 2
-        raise
+    return ended(lambda: carry_out(given), "Interrupted: finished runs are safe; the same command goes on from here.")
 
 
 def _print_studies() -> None:

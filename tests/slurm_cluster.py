@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,9 +147,9 @@ def _idle(found: Cluster) -> int:
     return asked.stdout.split().count("idle")
 
 
-def _until(true: object, found: Cluster) -> None:
+def _until(true: Callable[[], bool], found: Cluster) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while not true():  # type: ignore[operator]
+    while not true():
         ended = [name for name, daemon in found.daemons.items() if daemon.poll() is not None]
         if ended or time.monotonic() > deadline:
             said = "\n".join(f"{path.name}: {path.read_text()[-2000:]}" for path in found.state.glob("*.[lo][ou][gt]"))

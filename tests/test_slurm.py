@@ -293,7 +293,6 @@ def commands(tmp_path, monkeypatch):
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
 
-    pytest.importorskip("submitit")
     for name in ("sbatch", "srun", "squeue", "scancel"):
         put(name, "exit 0")
     return put

@@ -35,6 +35,7 @@ LAW = {
     "address": "behaviour code compose content errors hardware paths schema hydra",
     "plan": "address compose errors paths schema hydra",
     "records": "address behaviour errors journal metrics.declared metrics.items paths plan text",
+    "command": "errors records.store",
     "training": (
         "address behaviour errors feeds hardware metrics.declared models records.lease records.store tasks text "
         "datasets.splits hydra losses torch"
@@ -44,24 +45,24 @@ LAW = {
         "address behaviour compose engines errors hardware journal metrics.declared paths plan records selection "
         "text training.job hydra"
     ),
-    "records.__main__": "errors records studies",
+    "records.__main__": "command records studies",
     "analysis": "compose errors metrics.declared paths records selection text",
     "tracking": "analysis errors journal paths records mlflow torch",
     "report": "analysis compose errors hardware metrics.declared paths plan records selection text tracking.store",
     "catalogue": "analysis compose paths records report tasks text hydra losses omegaconf torch",
     "site": "analysis catalogue paths records report text",
-    "report.__main__": "analysis errors records report site text",
+    "report.__main__": "analysis command records report site text",
     "project": "errors",
-    "look": "compose errors feeds plan tasks text datasets torch",
+    "look": "command compose errors feeds plan tasks text datasets torch",
     "evolution": (
-        "address analysis compose errors metrics.declared metrics.items paths plan records report studies text "
+        "address analysis command compose errors metrics.declared metrics.items paths plan records report studies text "
         "training datasets hydra losses torch"
     ),
     "run": "address compose errors paths plan records schema studies training hydra omegaconf",
     "choose": (
         "analysis catalogue compose errors fingerprints look plan records report schema studies text tracking hydra"
     ),
-    "__main__": "analysis choose compose errors plan records report schema studies tracking",
+    "__main__": "analysis choose command compose errors plan records report schema studies tracking",
 }
 """What each room of the harness may import, of the harness and of `HEAVY`; a room knows none that stands below it."""
 FORMULAS = ("losses", "torch")

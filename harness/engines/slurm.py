@@ -8,6 +8,7 @@ again. A run whose worker vanished is given to another as soon as its lease is o
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 import secrets
@@ -263,10 +264,8 @@ class SlurmEngine:
 
 def _refuse_without_slurm() -> None:
     """Raise a UsageError where runs cannot be given to Slurm."""
-    try:
-        import submitit  # noqa: F401
-    except ImportError:
-        raise UsageError("engine=slurm needs submitit: pip install 'submitit>=1.5'.") from None
+    if importlib.util.find_spec("submitit") is None:
+        raise UsageError("engine=slurm needs submitit: pip install 'submitit>=1.5'.")
     if absent := [name for name in ("sbatch", "squeue", "scancel", "srun") if shutil.which(name) is None]:
         raise UsageError(
             f"engine=slurm needs Slurm's commands on this machine, and {', '.join(absent)} cannot be found: start on a "

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import functools
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -36,24 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given or {"-h", "--help"} & set(given):
         print(__doc__)
         return 0
-    from harness.errors import UsageError
+    from harness.command import ended
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _search(given)
-    except UsageError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted: finished runs are safe; the same command goes on from here.", file=sys.stderr)
-        return 130
-    except OSError as error:
-        from harness.records import store
-
-        if problem := store.refusal(error):
-            print(problem, file=sys.stderr)
-            return 2
-        raise
+    return ended(lambda: _search(given), "Interrupted: finished runs are safe; the same command goes on from here.")
 
 
 def _search(given: Sequence[str]) -> int:

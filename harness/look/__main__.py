@@ -24,13 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given or {"-h", "--help"} & set(given):
         print(__doc__)
         return 0
-    from harness.errors import UsageError
+    from harness.command import ended
 
-    try:
-        return _look(given)
-    except UsageError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return ended(lambda: _look(given))
 
 
 def _look(given: Sequence[str]) -> int:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.errors import UsageError
+from harness.command import ended
 from harness.records.publish import import_files, merge, publish
-from harness.records.store import damaged, refusal
+from harness.records.store import damaged
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line of publish, import and merge; return the exit code."""
-    import argparse
-
+    """Carry out the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m harness.records", description=(__doc__ or "").split("\n\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("publish", help="write a study's finished runs to results/measured/").add_argument("study")
@@ -33,28 +32,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.command == "confirm" and given.runs < 1:
         parser.error(f"--runs {given.runs}: use a whole number from 1 on.")
-    try:
-        if given.command == "publish":
-            print(publish(given.study))
-        elif given.command == "confirm":
-            from harness.studies.confirm import confirm
+    return ended(lambda: _carried_out(given))
 
-            found = confirm(given.study, given.runs, given.options)
-            print(found)
-            return 1 if found.differences else 0
-        elif given.command == "import":
-            for study, count in import_files(given.file).items():
-                print(f"{study}: {count} new runs")
-        else:
-            print(", ".join(f"{count} {what}" for what, count in merge(given.folder).items()))
-    except UsageError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except OSError as error:
-        if problem := refusal(error):
-            print(problem, file=sys.stderr)
-            return 2
-        raise
+
+def _carried_out(given: argparse.Namespace) -> int:
+    if given.command == "publish":
+        print(publish(given.study))
+    elif given.command == "confirm":
+        from harness.studies.confirm import confirm
+
+        found = confirm(given.study, given.runs, given.options)
+        print(found)
+        return 1 if found.differences else 0
+    elif given.command == "import":
+        for study, count in import_files(given.file).items():
+            print(f"{study}: {count} new runs")
+    else:
+        print(", ".join(f"{count} {what}" for what, count in merge(given.folder).items()))
     for sentence in damaged:
         print(sentence, file=sys.stderr)
     return 0

@@ -34,22 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = commands.add_parser("site", help="write a static site of all published evidence")
     command.add_argument("--out", type=Path, help="folder of the site (default: results/site)")
     given = parser.parse_args(arguments)
-    from harness.errors import UsageError  # here, so that --help answers at once
+    from harness.command import ended
 
-    try:
-        page = {"build": _build, "compare": _compare, "claims": _claims, "site": _site}[given.command](given)
-    except UsageError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except OSError as error:
-        from harness.records import store
+    return ended(lambda: _written(given))
 
-        if problem := store.refusal(error):
-            print(problem, file=sys.stderr)
-            return 2
-        raise
+
+def _written(given: argparse.Namespace) -> int:
     from harness import records
 
+    page = {"build": _build, "compare": _compare, "claims": _claims, "site": _site}[given.command](given)
     for sentence in records.damaged:
         print(sentence, file=sys.stderr)
     print(f"\n{'Site' if given.command == 'site' else 'Report'}: {os.path.relpath(page)}")
