@@ -44,7 +44,7 @@ env: .venv/ready
 .venv/ready: $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "lossbench needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
-	@echo "creating .venv from $(LOCK) (about 5.5 GB with the CUDA build of PyTorch, 1 GB with that for CPUs; once)"
+	@echo "creating .venv from $(LOCK) (about 7.3 GB with the CUDA build of PyTorch, 4 GB less with that for CPUs; once)"
 	@rm -rf .venv
 	@if command -v uv >/dev/null; then \
 	  uv venv -q --python $(PYTHON) .venv && uv pip install -q --python $(PY) -r $(LOCK); \

@@ -172,7 +172,6 @@ def test_a_mirror_that_fails_keeps_no_other_from_being_written(board, tmp_path):
     assert not runs_address("trial", "http://127.0.0.1:1", tmp_path)
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("tensorboard"), reason="the package tensorboard is not installed")
 def test_tensorboard_itself_reads_what_was_written(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -45,5 +45,9 @@ def test_csv_keeps_labels_and_words_that_are_labels_too_stay_words(analysis):
         "focal length of absolute error on probabilities, loss=mae_prob",
         "mae_prob",
     ]
+    listed = Table("x", "X", columns[:1], (Row((Entry("focal, mae_prob and cross_entropy"),)),))
+    (section,) = names.with_names(analysis, [Section("s", "S", (listed,))])
+    (read,) = section.items[0].for_reading().rows[0].entries
+    assert read.text == "focal loss, absolute error on probabilities and cross-entropy"
     assert found.columns[0].title == "cross-entropy"
     assert table_csv.text(found).splitlines()[1].startswith("focal,focal gamma=5,")

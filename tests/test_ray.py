@@ -1,6 +1,5 @@
 """engine=ray on a real cluster of two nodes on one machine, one of them killed in mid-run."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -20,7 +19,6 @@ from harness.errors import UsageError
 from harness.records import store
 from harness.studies import sweep
 
-missing = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (the group `ray`)")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="kills by process groups of Linux")
 HEALTH = {
     "health_check_initial_delay_ms": 2000,
@@ -133,7 +131,6 @@ def numbers(asked):
     return found
 
 
-@missing
 @linux
 def test_a_node_that_is_killed_loses_nothing_and_numbers_are_the_local_engines(cluster, jobs, meeting, tmp_path):
     here, there = tmp_path / "local", tmp_path / "ray"
@@ -170,7 +167,6 @@ def test_a_node_that_is_killed_loses_nothing_and_numbers_are_the_local_engines(c
         assert not (tmp_path / "stopped" / "runs" / more.key / "lease.json").exists()
 
 
-@missing
 def test_a_cluster_that_is_not_there_ends_in_one_sentence():
     with pytest.raises(UsageError, match=r"engine\.address=ray://head:10001: give HOST:PORT"):
         engine.RayEngine("cpu", address="ray://head:10001")

@@ -586,7 +586,7 @@ def test_the_losses_that_may_be_the_best_head_the_report(study, analysis, folder
     assert beaten["mae_prob"].text == "ngl"
     markdown = (folder / "report.md").read_text()
     assert "On cnn_micro, 3 of 10 losses may be the best (95 % confidence): NGL" in markdown.split("## Which")[0]
-    assert "3 of 10 losses may be the best: ngl, which no other beats" in markdown
+    assert "3 of 10 losses may be the best: NGL, which no other beats" in markdown
     assert "On vit_nano, 1 of 10 losses is the best (95 % confidence): NGL." in " ".join(report.summary(study).split())
 
 

@@ -62,7 +62,7 @@ LAW = {
     "choose": (
         "analysis catalogue compose errors fingerprints look plan records report schema studies text tracking hydra"
     ),
-    "__main__": "analysis choose command compose errors plan records report schema studies tracking",
+    "__main__": "analysis choose command compose plan records report schema studies tracking",
 }
 """What each room of the harness may import, of the harness and of `HEAVY`; a room knows none that stands below it."""
 FORMULAS = ("losses", "torch")

@@ -13,6 +13,8 @@ from harness.text import mid_sentence
 
 AS_CODE = ("config",)
 """Tables of settings, whose values are those of the command line."""
+LISTED = re.compile("(, | and )")
+"""What stands between the labels of a list, as `harness.text.joined` writes it."""
 ROLES = {
     "search_repeat": "search, other seeds",
     "baseline_repeat": "baseline, other seeds",
@@ -23,8 +25,9 @@ ROLES = {
 def with_names(a: Analysis, sections: Iterable[Section]) -> tuple[Section, ...]:
     """Return sections in whose tables losses are read by name.
 
-    An entry that is a label is read as the name of its loss. In longer texts, and above columns, names stand for those
-    labels alone that have an underscore: others, such as `focal`, are words as well.
+    An entry that is a label, or that lists labels and nothing else, is read as names of losses. In longer texts, and
+    above columns, names stand for those labels alone that have an underscore: others, such as `focal`, are words as
+    well.
     """
     whole = dict(_names(a))
     inner = {label: mid_sentence(name) for label, name in whole.items() if "_" in label}
@@ -69,5 +72,9 @@ def _row(row: Row, kinds: list[tuple[str, str]], whole: Mapping[str, str], named
 
 
 def _entry(entry: Entry, whole: Mapping[str, str], named: Callable[[str], str]) -> Entry:
-    shown = whole.get(entry.text) or named(entry.text)
+    listed = LISTED.split(entry.text)
+    if all(part in whole for part in listed[::2]) and len(listed) > 1:
+        shown = "".join(mid_sentence(whole[part]) if part in whole else part for part in listed)
+    else:
+        shown = whole.get(entry.text) or named(entry.text)
     return entry if shown == entry.text else replace(entry, shown=shown)

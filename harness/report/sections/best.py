@@ -106,8 +106,8 @@ def _sentence(a: Analysis, where: str, found: Sequence[Candidate]) -> str:
 
 
 def _named(a: Analysis, where: str, found: Sequence[Candidate]) -> str:
-    """Return the losses of a set in words, the best mean first."""
-    return joined(map(a.display, _ordered(a, where, found)))
+    """Return the names of the losses of a set in words, the best mean first."""
+    return joined(mid_sentence(name_of(a, label)) for label in _ordered(a, where, found))
 
 
 def _ordered(a: Analysis, where: str, found: Sequence[Candidate]) -> list[str]:
@@ -136,7 +136,10 @@ def _sets(a: Analysis, places: Mapping[str, Sequence[Candidate]]) -> Table:
     for where, found in places.items():
         unbeaten = [each for each in found if not each.beaten_by]
         kept = [each for each in found if each.beaten_by and each.may_be_best]
-        names = (Entry(_named(a, where, each)) if each else dash("none") for each in (unbeaten, kept))
+        names = (
+            Entry(joined(map(a.display, _ordered(a, where, each)))) if each else dash("none")
+            for each in (unbeaten, kept)
+        )
         size = f"{len(unbeaten) + len(kept)} of {len(found)}"
         rows.append(Row((Entry(where), Entry(size), *names), filters=_filters(a, where)))
     caption = (
