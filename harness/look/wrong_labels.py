@@ -70,7 +70,7 @@ def told(splits: Any) -> tuple[list[str], list[str]]:
     """Return sentences on wrong labels: facts, and warnings with what to do. None where items have no single label, or
     are too few.
     """
-    found = _items(splits)
+    found = items_of(splits)
     estimate = estimated(*found) if found else None
     if estimate is None:
         return [], []
@@ -174,7 +174,7 @@ def _commonest(names: np.ndarray, label: np.ndarray, guess: np.ndarray) -> tuple
     return int(names[pairs[0, most]]), int(names[pairs[1, most]])
 
 
-def _items(splits: Any) -> tuple[np.ndarray, np.ndarray] | None:
+def items_of(splits: Any) -> tuple[np.ndarray, np.ndarray] | None:
     """Return features and labels of training items, (N, F) and (N,); None where they have no single label each."""
     part = splits.train
     if isinstance(splits, LabelledTable):
