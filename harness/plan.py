@@ -70,9 +70,12 @@ class Study:
 
     @property
     def further_seeds(self) -> list[int]:
-        """The seeds that may be added to undecided comparisons, in this order; none without ``until=decided``."""
-        following = max(self.seeds) + 1
-        return list(range(following, following + (self.max_seeds or 0) - len(self.seeds))) if self.until else []
+        """The seeds that may be added to undecided comparisons, in this order: those after the greatest, then the least
+        that are free; none without ``until=decided``.
+        """
+        greatest = max(self.seeds)
+        unused = [*range(greatest + 1, REPEAT_SEEDS_FROM), *sorted(set(range(greatest)) - set(self.seeds))]
+        return unused[: (self.max_seeds or 0) - len(self.seeds)] if self.until else []
 
     def on(self, seeds: Iterable[int]) -> Study:
         """Return the same study on other seeds."""
@@ -201,10 +204,9 @@ def _checked(study: Study) -> Study:
         )
     _check_rules(study)
     _check_until(study)
-    for seed in [*study.seeds, *study.further_seeds]:
+    for seed in study.seeds:
         if seed < 0 or seed >= REPEAT_SEEDS_FROM:
-            how = "axes.seed contains" if seed in study.seeds else f"max_seeds={study.max_seeds} leads to"
-            raise UsageError(f"{how} {seed}: use seeds from 0 to {REPEAT_SEEDS_FROM - 1}.")
+            raise UsageError(f"axes.seed contains {seed}: use seeds from 0 to {REPEAT_SEEDS_FROM - 1}.")
     _check_search(study)
     return study
 

@@ -366,16 +366,21 @@ def asymmetric(
     check_range("gamma_neg", gamma_neg, 0)
     check_range("clip", clip, 0, 1)
     check_pair(logits, target)
-    log_rest = -functional.softplus(logits)  # ln(1 - p)
-    if clip:  # ln min(1 - p + clip, 1), where p rounds to 1 too
-        log_rest = torch.logaddexp(log_rest, torch.full_like(log_rest, math.log(clip))).clamp_max(0)
-    for_it = _focused((-logits).sigmoid(), gamma_pos) * functional.softplus(-logits)
-    against = _focused((logits.sigmoid() - clip).relu() if clip else logits.sigmoid(), gamma_neg) * -log_rest
-    return target * for_it + (1 - target) * against
+    if clip:
+        wrong = (logits.sigmoid() - clip).relu()
+        cross = -((-logits).sigmoid() + clip).clamp_max(1).log()  # finite, where p rounds to 1 too
+    else:
+        wrong, cross = logits.sigmoid(), functional.softplus(logits)
+    missed = functional.softplus(-logits)
+    if gamma_pos:
+        missed = _focused((-logits).sigmoid(), gamma_pos) * missed
+    return target * missed + (1 - target) * (_focused(wrong, gamma_neg) * cross)
 
 
 def _focused(wrong: Tensor, gamma: float) -> Tensor:
     """Return wrong^gamma; the slope of a power below 1 is infinite at 0, so that of what rounds to 0 is held at 0."""
+    if gamma == 4:  # a general power costs several times as much
+        return wrong.square().square()
     return (wrong.clamp_min(torch.finfo(wrong.dtype).tiny) if gamma < 1 else wrong) ** gamma
 
 

@@ -22,13 +22,36 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-@pytest.fixture
-def cli(tmp_path):
-    """Run ``python -m MODULE arguments`` from the root with results in a folder of its own."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("LOSSBENCH_DATA", "PYTHONDONTWRITEBYTECODE")}
-    environment |= {"LOSSBENCH_RESULTS": str(tmp_path / "results")}
+@pytest.fixture(scope="session")
+def server():
+    """The server of commands that need not start from nothing."""
+    from tests.warm import Server
 
-    def call(*arguments, timeout=300, start=False, deaf=False, **more):
+    found = Server(ROOT, _plain())
+    yield found
+    found.close()
+
+
+def _plain():
+    return {k: v for k, v in os.environ.items() if k not in ("LOSSBENCH_DATA", "PYTHONDONTWRITEBYTECODE")}
+
+
+@pytest.fixture
+def cli(request, tmp_path):
+    """Run ``python -m MODULE arguments`` from the root with results in a folder of its own.
+
+    The process is forked from one that has imported the libraries; ``cold``: it starts from nothing, as does one that is
+    only started, and one whose environment a library may read while it is imported.
+    """
+    from tests.warm import PLAIN
+
+    environment = _plain() | {"LOSSBENCH_RESULTS": str(tmp_path / "results")}
+
+    def call(*arguments, timeout=300, start=False, deaf=False, cold=False, **more):
+        if not (cold or start or sys.platform == "win32") and all(name.startswith(PLAIN) for name in more):
+            server = request.getfixturevalue("server")
+            return server.run([*map(str, arguments)], environment | more, tmp_path, timeout)
+
         def set_ears():  # a shell makes all deaf to Ctrl-C that it starts in the background, the tests too
             signal.signal(signal.SIGINT, signal.SIG_IGN if deaf else signal.SIG_DFL)
 

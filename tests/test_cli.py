@@ -11,7 +11,7 @@ from harness import run
     "module", ["harness", "harness.run", "harness.report", "harness.records", "harness.tracking", "scripts.fetch"]
 )
 def test_help_needs_no_torch(cli, module):
-    found = cli("tests.help_probe", module)
+    found = cli("tests.help_probe", module, cold=True)
     assert found.returncode == 0, found.stderr
     assert "torch imported: False" in found.stdout
     assert "mlflow imported: False" in found.stdout

@@ -224,8 +224,8 @@ def test_seeds_that_may_be_added_follow_the_given_ones():
     assert asked.further_seeds == [6, 7, 8]
     assert asked.on([4]).seeds == [4]
     assert plan.read_study("smoke").further_seeds == []
-    with pytest.raises(UsageError, match="max_seeds=12 leads to 1000: use seeds from 0 to 999"):
-        plan.read_study("smoke", ["until=decided", "max_seeds=12", "axes.seed=[990]"])
+    late = plan.read_study("smoke", ["until=decided", "max_seeds=6", "axes.seed=[998,2]"])
+    assert late.further_seeds == [999, 0, 1, 3], "a baseline's other seeds begin at 1000"
     with pytest.raises(UsageError, match="share a seed"):
         plan.read_study("smoke", ["until=decided", "max_seeds=12", "search.seeds=[9]"])
 

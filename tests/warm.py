@@ -1,0 +1,100 @@
+"""Commands in processes forked from a server that has imported the libraries, which most of a short command's time goes
+into. The project itself is imported anew by each, so that it reads its own environment."""
+
+import contextlib
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+LIBRARIES = ("torch", "torchvision.transforms.v2", "timm", "hydra", "pandas", "scipy.stats", "statsmodels.stats.multitest")
+PLAIN = ("LOSSBENCH_", "COLUMNS", "NO_COLOR")
+"""How the names of variables begin that none of the libraries reads while it is imported."""
+
+
+class Server:
+    """The server and its commands, one at a time.
+
+    Args:
+        root: the folder that commands run in.
+        environment: of the server, and what decides while its libraries are imported.
+    """
+
+    def __init__(self, root: Path, environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.warm"],
+            cwd=root, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+        )  # fmt: skip
+
+    def run(
+        self, arguments: list[str], environment: dict[str, str], folder: Path, timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``python -m arguments``; what it prints passes through files in the folder."""
+        out, err = folder / "stdout", folder / "stderr"
+        self._say({"arguments": arguments, "environment": environment, "out": str(out), "err": str(err)})
+        pid, until = int(self._hear(60)), time.monotonic() + timeout
+        try:
+            code = int(self._hear(until - time.monotonic()))
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            self._hear(60)
+            raise subprocess.TimeoutExpired(arguments, timeout, out.read_text(), err.read_text()) from None
+        texts = [path.read_text() for path in (out, err)]
+        for path in (out, err):
+            path.unlink()
+        return subprocess.CompletedProcess(arguments, code, *texts)
+
+    def close(self) -> None:
+        """End the server."""
+        self.process.kill()
+        self.process.wait()
+
+    def _say(self, what: dict) -> None:
+        self.process.stdin.write(json.dumps(what) + "\n")
+        self.process.stdin.flush()
+
+    def _hear(self, seconds: float) -> str:
+        if not select.select([self.process.stdout], [], [], max(0, seconds))[0]:
+            raise TimeoutError
+        if not (line := self.process.stdout.readline()):
+            raise RuntimeError("the server of warm commands has ended")
+        return line
+
+
+def serve() -> dict | None:
+    """Fork for every request; return None in the server once nobody asks any more, and in a fork what it is to run."""
+    for line in iter(sys.stdin.readline, ""):
+        asked = json.loads(line)
+        if not (pid := os.fork()):
+            return asked
+        print(pid, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+    return None
+
+
+def become(asked: dict) -> None:
+    """Be the command that was asked for, to the end of this process."""
+    for stream, path in ((0, os.devnull), (1, asked["out"]), (2, asked["err"])):
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.dup2(file, stream)
+        os.close(file)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    module, *arguments = asked["arguments"]
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    if request := serve():
+        become(request)
