@@ -24,22 +24,21 @@ def _extension(errors: Tensor, truth: Tensor, mask: Tensor | None) -> Tensor:
     instead of as a difference, no digits cancel.
 
     Args:
-        errors: 0 or more, or whatever counts as 0 below it.
+        errors: 0 or more.
         truth: bool, pixels of the region.
         mask: bool, pixels that count; None: all.
     """
-    there = torch.ones_like(truth) if mask is None else mask
-    truth = truth & there
-    order = errors.detach().masked_fill(~there, float("-inf")).argsort(dim=-1, descending=True, stable=True)
-    errors, truth, there = errors.gather(-1, order), truth.gather(-1, order), there.gather(-1, order)
-    hits = truth.cumsum(-1)  # whole numbers, exact for any number of pixels
+    if mask is not None:
+        truth, errors = truth & mask, errors.masked_fill(~mask, -1)  # the last of all
+    errors, order = errors.sort(dim=-1, descending=True)
+    truth = truth.gather(-1, order)
+    hits = truth.cumsum(-1, dtype=torch.int32)  # whole numbers, exact for two thousand million pixels
     size = hits[..., -1:]
-    left, union = size - hits, size + (there & ~truth).cumsum(-1)
-    exact = errors.dtype
-    both = (union * (union - 1)).clamp_min(1).to(exact)
-    alone = torch.where((size == 0) & (union == 1), 1, left.to(exact) / both)
-    gain = torch.where(truth, 1 / union.clamp_min(1).to(exact), alone)
-    return (errors.relu() * torch.where(there, gain, 0)).sum(-1)
+    rank = torch.arange(1, hits.shape[-1] + 1, dtype=torch.int32, device=hits.device)
+    union = (size + (rank - hits)).to(errors.dtype)
+    # 0/0 is the first pixel where nothing is true: its error counts whole
+    gain = torch.where(truth, 1, (size - hits) / (union - 1)).nan_to_num(nan=1) / union
+    return (errors * gain if mask is None else torch.where(errors < 0, 0, errors * gain)).sum(-1)
 
 
 def _as_images(pixels: Tensor, over_batch: bool) -> Tensor:
@@ -78,20 +77,18 @@ def lovasz_softmax(
     check_choice("classes", classes, ("present", "all"))
     target, mask = masked_labels(target, mask)
     check_class_logits(logits, target)
-    # errors that differ by less than rounding have an order too; a GPU has no time for it
-    precise = torch.float64 if logits.device.type == "cpu" else torch.promote_types(logits.dtype, torch.float32)
     kept = torch.promote_types(logits.dtype, torch.float32)
-    p = logits.to(precise).softmax(1)
-    own = is_target(target, logits.shape[1])
     if not target.numel():
-        return p.flatten(1).sum(1).to(kept)
-    counted = None if mask is None else _by_class(mask.unsqueeze(1).expand_as(own), over_batch)
-    truth = _by_class(own, over_batch)
-    losses = _extension(_by_class(torch.where(own, 1 - p, p), over_batch), truth, counted)
-    there = truth if counted is None else truth & counted
+        return logits.to(kept).flatten(1).sum(1)
+    pixels = _by_class(logits.to(kept), over_batch)
+    own = is_target(_as_images(target, over_batch), logits.shape[1])
+    counted = None if mask is None else _as_images(mask, over_batch).unsqueeze(1)
+    errors = (pixels.softmax(1) - own.to(kept)).abs()
+    losses = _extension(errors, own, counted)
+    there = own if counted is None else own & counted
     present = there.any(-1) if classes == "present" else torch.ones_like(losses, dtype=torch.bool)
     values = torch.where(present, losses, 0).sum(1) / present.sum(1).clamp_min(1)
-    return values.to(kept).expand(len(target))
+    return values.expand(len(target))
 
 
 def _by_class(pixels: Tensor, over_batch: bool) -> Tensor:
@@ -122,11 +119,10 @@ def lovasz_hinge(logits: Tensor, target: Tensor, *, over_batch: bool = False, ma
     """
     check_pair(logits, target)
     kept = torch.promote_types(logits.dtype, torch.float32)
-    precise = torch.float64 if logits.device.type == "cpu" else kept
-    sign = torch.rsub(target, 1, alpha=2).to(precise)
-    errors = 1 + sign * logits.to(precise)
+    sign = torch.rsub(target, 1, alpha=2).to(kept)
+    errors = (1 + sign * logits.to(kept)).relu()
     if not target.numel():
         return errors.unsqueeze(-1).flatten(1).sum(1).to(kept)
     counted = None if mask is None else _as_images(spread_mask(mask, target.shape), over_batch)
     values = _extension(_as_images(errors, over_batch), _as_images(target > 0.5, over_batch), counted)
-    return values.to(kept).expand(len(target))
+    return values.expand(len(target))

@@ -13,7 +13,15 @@ import sys
 import time
 from pathlib import Path
 
-LIBRARIES = ("torch", "torchvision.transforms.v2", "timm", "hydra", "pandas", "scipy.stats", "statsmodels.stats.multitest")
+LIBRARIES = (
+    "torch",
+    "torchvision.transforms.v2",
+    "timm",
+    "hydra",
+    "pandas",
+    "scipy.stats",
+    "statsmodels.stats.multitest",
+)
 PLAIN = ("LOSSBENCH_", "COLUMNS", "NO_COLOR")
 """How the names of variables begin that none of the libraries reads while it is imported."""
 
