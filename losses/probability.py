@@ -1,6 +1,5 @@
 """Losses on the probability given to the true class."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 

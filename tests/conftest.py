@@ -40,8 +40,8 @@ def _plain():
 def cli(request, tmp_path):
     """Run ``python -m MODULE arguments`` from the root with results in a folder of its own.
 
-    The process is forked from one that has imported the libraries; ``cold``: it starts from nothing, as does one that is
-    only started, and one whose environment a library may read while it is imported.
+    The process is forked from one that has imported the libraries; ``cold``: it starts from nothing, as does one that
+    is only started, and one whose environment a library may read while it is imported.
     """
     from tests.warm import PLAIN
 

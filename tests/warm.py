@@ -1,7 +1,9 @@
 """Commands in processes forked from a server that has imported the libraries, which most of a short command's time goes
 into. The project itself is imported anew by each, so that it reads its own environment."""
 
+import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -10,7 +12,9 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
+import traceback
 from pathlib import Path
 
 LIBRARIES = (
@@ -61,8 +65,8 @@ class Server:
 
     def close(self) -> None:
         """End the server."""
-        self.process.kill()
-        self.process.wait()
+        with self.process:  # closes its pipes, at which it ends
+            pass
 
     def _say(self, what: dict) -> None:
         self.process.stdin.write(json.dumps(what) + "\n")
@@ -88,7 +92,7 @@ def serve() -> dict | None:
 
 
 def become(asked: dict) -> None:
-    """Be the command that was asked for, to the end of this process."""
+    """Be the command that was asked for, to the end of this process, which does not tidy up all that it inherited."""
     for stream, path in ((0, os.devnull), (1, asked["out"]), (2, asked["err"])):
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(file, stream)
@@ -98,11 +102,27 @@ def become(asked: dict) -> None:
     os.environ.update(asked["environment"])
     module, *arguments = asked["arguments"]
     sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    code: object = 0
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        code = ended.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code or 0)
 
 
 if __name__ == "__main__":
     for name in LIBRARIES:
         importlib.import_module(name)
+    gc.freeze()  # a fork that collects garbage would copy what it inherited
     if request := serve():
         become(request)
