@@ -103,18 +103,18 @@ def crossed(pairs):
     item = pd.factorize(ids)[0]
     ones = np.ones(n)
     z = [sparse.csr_matrix((ones, (np.arange(n), codes))) for codes in (seed, item, np.arange(n))]
-    blocks = [each @ each.T for each in z]
     centred = d - d.mean()
-    found = np.array([centred @ (block @ centred) for block in blocks])
+    found = np.array([((each.T @ centred) ** 2).sum() for each in z])
 
-    def trace(a, b):  # of M a M b, M the projection off the mean
-        first = a.multiply(b.T).sum()
-        return first - 2 * (ones @ (a @ (b @ ones))) / n + (ones @ (a @ ones)) * (ones @ (b @ ones)) / n**2
+    def trace(a, b):  # of M a a' M b b', M the projection off the mean; never written out, n x n
+        first = (a.T @ b).power(2).sum()
+        once = (a @ (a.T @ ones)) @ (b @ (b.T @ ones))
+        return first - 2 * once / n + ((a.T @ ones) ** 2).sum() * ((b.T @ ones) ** 2).sum() / n**2
 
-    expected = np.array([[trace(a, b) for b in blocks] for a in blocks])
+    expected = np.array([[trace(a, b) for b in z] for a in z])
     variances = np.linalg.lstsq(expected, found, rcond=None)[0]
     residual = max(variances[2], 0) / n
-    shares = [variances[i] * (ones @ (blocks[i] @ ones)) / n**2 for i in (0, 1)]
+    shares = [variances[i] * ((z[i].T @ ones) ** 2).sum() / n**2 for i in (0, 1)]
     variance = sum(max(share, 0) for share in shares) + residual
     sizes = len(pairs) - 1, max(len(np.unique(item)) - 1, 1)
     below = sum(max(share + residual, 0) ** 2 / size for share, size in zip(shares, sizes, strict=True))
