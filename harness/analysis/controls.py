@@ -150,7 +150,9 @@ def _negative_control(a: Analysis) -> list[Control]:
     pairs = {cell: _pairs(a, cell, "negative_control", "seed") for cell in a.cells}
     compared = a.family({cell: pairs[cell].differences for cell in a.cells}, margin=0.0)
     labels = where(a.runs, role="negative_control")["label"].unique()
-    name = f"negative control ({', '.join(map(str, labels))})" if len(labels) else "negative control"
+    named = ", ".join(map(str, labels))
+    says_so = named.replace("_", " ").startswith("negative control")
+    name = named if says_so else f"negative control ({named})" if named else "negative control"
     found = []
     for cell, side in pairs.items():
         c = compared[cell]
