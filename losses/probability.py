@@ -279,10 +279,10 @@ def kl_divergence(logits: Tensor, target: Tensor, *, temperature: float = 1.0, r
     scaled = logits if temperature == 1 else logits / temperature
     if torch.compiler.is_compiling():  # in this form nothing but the logits and the target is kept
         shifted = scaled - scaled.detach().amax(1, keepdim=True)
-        log_p = shifted - shifted.exp().sum(1, keepdim=True).log()
-        parts = target * (target.clamp_min(torch.finfo(target.dtype).tiny).log() - log_p)
-    else:
-        parts = functional.kl_div(scaled.log_softmax(1), target, reduction="none" if reduction == "none" else "sum")
+        own = target * (target.clamp_min(torch.finfo(target.dtype).tiny).log() - shifted)
+        values = own.sum(1) + shifted.exp().sum(1).log() * target.sum(1)
+        return temperature**2 * (values.mean() if reduction == "mean" else values)
+    parts = functional.kl_div(scaled.log_softmax(1), target, reduction="none" if reduction == "none" else "sum")
     if reduction == "mean":  # one sum over everything is faster than one over classes and another over items
         whole = parts.sum() if parts.ndim else parts
         return whole * (temperature**2 * logits.shape[1] / logits.numel())

@@ -241,6 +241,11 @@ class Contender:
     low: float = math.nan
     high: float = math.nan
 
+    @property
+    def ours(self) -> bool:
+        """Whether it is an implementation of ours, with whatever settings."""
+        return self.by.startswith("lossbench")
+
 
 def built(name: str, size: Size, device: str, **settings: Any) -> Loss | Sum:
     """Return a loss of the registry for the classes and features of a size, with settings beside its defaults."""
@@ -261,7 +266,11 @@ def built(name: str, size: Size, device: str, **settings: Any) -> Loss | Sum:
 
 @labels_trusted()  # as in training, where loaders have looked at them
 def contest(name: str, size: Size, device: str, rounds: int, least: float, compiled: bool) -> list[Contender]:
-    """Measure a loss and its peers at one size; the row of our best holds the ratio to the best peer."""
+    """Measure a loss and its peers at one size; the row of our best holds the ratio to the best peer.
+
+    A peer that computes what ours does under other settings than its defaults is measured beside ours under these,
+    ``lossbench as LIBRARY``.
+    """
     loss = built(name, size, device)
     pairs = batch(loss.about.kinds, size, device)
     data, target, _ = next(iter(pairs.values()))
@@ -269,11 +278,19 @@ def contest(name: str, size: Size, device: str, rounds: int, least: float, compi
     functions: dict[str, Callable[..., Tensor]] = {"lossbench": loss}
     arguments: dict[str, tuple[Any, ...]] = {"lossbench": (pairs,)}
     held = dict.fromkeys(functions, leaves)
+    rivals: dict[str, list[str]] = {"lossbench": []}  # ours -> the libraries that compute the same
+    alike: list[tuple[dict[str, Any], str]] = [({}, "lossbench")]
     for peer in peers(name):
         if peer.dense is not None and peer.dense != (data.ndim > 2):
             continue
         ours = built(name, size, device, **peer.settings)
         library = peer.library.partition(".")[0]
+        by = next((by for settings, by in alike if settings == peer.settings), f"lossbench as {library}")
+        if by not in functions:
+            alike.append((peer.settings, by))
+            functions[by], arguments[by] = ours, (pairs,)
+            held[by] = [*predictions(pairs), *(p for p in ours.parameters() if p.requires_grad)]
+        rivals.setdefault(by, []).append(library)
         function = peer.build(ours)
         functions[library], arguments[library] = function, (data, target)
         weights = list(function.parameters()) if isinstance(function, torch.nn.Module) else []
@@ -301,17 +318,18 @@ def contest(name: str, size: Size, device: str, rounds: int, least: float, compi
     times = interleaved(device, steps, rounds, least)
     floor = statistics.median(times.pop("copy"))
     medians = {key: statistics.median(found) for key, found in times.items()}
-    mine = min((key for key in medians if key.startswith("lossbench")), key=lambda key: medians[key])
-    theirs = min((key for key in medians if not key.startswith("lossbench")), key=lambda key: medians[key], default="")
+    ratios: dict[str, dict[str, float]] = {}
+    for by, libraries in rivals.items():
+        both = [[key for key in medians if key.rsplit(" ", 1)[0] in names] for names in ([by], libraries)]
+        if all(both):
+            mine, theirs = (min(keys, key=lambda key: medians[key]) for keys in both)
+            ratio, low, high = interval([a / b for a, b in zip(times[mine], times[theirs], strict=True)])
+            ratios[mine] = {"ratio": ratio, "low": low, "high": high}
     rows = []
     for key, seconds in medians.items():
         by, mode = key.rsplit(" ", 1)
-        ratios: dict[str, float] = {}
-        if key == mine and theirs:
-            ratio, low, high = interval([a / b for a, b in zip(times[mine], times[theirs], strict=True)])
-            ratios = {"ratio": ratio, "low": low, "high": high}
         extra = memory[key] / (moved.numel() * moved.element_size())
-        rows.append(Contender(name, size.name, by, mode, 1e3 * seconds, seconds / floor, extra, **ratios))
+        rows.append(Contender(name, size.name, by, mode, 1e3 * seconds, seconds / floor, extra, **ratios.get(key, {})))
     torch.compiler.reset()
     return rows
 
@@ -340,15 +358,20 @@ def measure(name: str, device: str, given: argparse.Namespace) -> list[Contender
         except (ValueError, RuntimeError, TypeError) as error:
             print(f"{name:26} {size.name:14} not measured: {str(error).splitlines()[0][:120]}", flush=True)
             continue
-        mine = min((row for row in rows if row.by == "lossbench"), key=lambda row: row.milliseconds)
-        others = [row for row in rows if row.by != "lossbench"]
-        text = f"{name:26} {size.name:14} {mine.milliseconds:8.3f}m {mine.copies:7.1f} {mine.extra_memory:7.2f}"
-        if others:
-            best = min(others, key=lambda row: row.milliseconds)
-            text += f"  {best.by + ' ' + best.mode:24} {mine.ratio:.2f} ({mine.low:.2f}-{mine.high:.2f})"
-        print(text, flush=True)
+        for line in lines(rows):
+            print(line, flush=True)
         found += rows
     return found
+
+
+def lines(rows: Sequence[Contender]) -> Iterator[str]:
+    """Yield what is printed of one loss at one size: ours, and ours under the settings of peers, beside the best."""
+    best = min((row for row in rows if row.ours), key=lambda row: (row.by != "lossbench", row.milliseconds))
+    for row in [best, *(row for row in rows if row is not best and not math.isnan(row.ratio))]:
+        text = f"{row.loss:26} {row.size:14} {row.milliseconds:8.3f}m {row.copies:7.1f} {row.extra_memory:7.2f}"
+        if not math.isnan(row.ratio):
+            text += f"  {row.ratio:.2f} ({row.low:.2f}-{row.high:.2f})"
+        yield text + ("" if row.by == "lossbench" else f", {row.by.removeprefix('lossbench ')}")
 
 
 def goals(rows: Sequence[Contender]) -> list[str]:
@@ -364,14 +387,14 @@ def goals(rows: Sequence[Contender]) -> list[str]:
     ]
     for row in found:
         eager = [r.milliseconds for r in rows if (r.loss, r.size, r.mode) == (row.loss, row.size, "eager")
-                 and r.by != "lossbench"]  # fmt: skip
+                 and not r.ours]  # fmt: skip
         if row.loss in REGION_AND_FOCAL and eager:
             lines.append(
                 f"{row.loss} {row.size}: {row.milliseconds / min(eager):.2f} of the best eager peer (goal 0.5)"
             )
     for row in found:
-        least = min(r.extra_memory for r in rows if (r.loss, r.size) == (row.loss, row.size) and r.by != "lossbench")
-        ours = min(r.extra_memory for r in rows if (r.loss, r.size) == (row.loss, row.size) and r.by == "lossbench")
+        least = min(r.extra_memory for r in rows if (r.loss, r.size) == (row.loss, row.size) and not r.ours)
+        ours = min(r.extra_memory for r in rows if (r.loss, r.size, r.by) == (row.loss, row.size, row.by))
         if least <= 2 < ours:
             lines.append(f"{row.loss} {row.size}: extra memory {ours:.1f} times the data, a peer needs {least:.1f}")
     return lines
@@ -436,7 +459,7 @@ def main() -> None:
     names = [name for name in names if peers(name)] if given.peers else names
     machine = {"machine": hardware.about_device(device)["device_name"], "device": device, "torch": torch.__version__}
     print(f"{machine['machine']}, {hardware.cores()} cores, {device}, torch {machine['torch']}, {given.rounds} rounds")
-    head = f"{'loss':26} {'size':14} {'ours':>9} {'copies':>7} {'memory':>7}  {'best peer':24} {'ratio (interval)'}"
+    head = f"{'loss':26} {'size':14} {'ours':>9} {'copies':>7} {'memory':>7}  ratio to the best peer (interval)"
     print(head + "\n" + "-" * len(head))
     every: list[Contender] = []
     for name in names:

@@ -22,6 +22,15 @@ def test_ours_and_a_peer_are_compared_in_one_run():
     assert any("geometric mean" in line for line in bench.goals(rows))
 
 
+def test_a_peer_is_compared_with_ours_under_its_own_settings():
+    pytest.importorskip("pytorch_metric_learning")
+    rows = bench.contest("triplet", SMALL, "cpu", rounds=3, least=0.0, compiled=False)
+    (ours,) = (row for row in rows if row.ratio == row.ratio)
+    assert ours.by == "lossbench as pytorch_metric_learning"
+    assert {row.by for row in rows} == {"lossbench", "lossbench as pytorch_metric_learning", "pytorch_metric_learning"}
+    assert [line.rpartition(", ")[2] for line in bench.lines(rows)][1:] == ["as pytorch_metric_learning"]
+
+
 @pytest.mark.parametrize("kinds", TRAINABLE, ids="+".join)
 def test_there_are_pairs_for_the_kinds_of_every_loss(kinds):
     size = bench.sizes(entries.build(TRAINABLE[kinds]), "cpu")[0]

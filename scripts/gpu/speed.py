@@ -157,8 +157,8 @@ def losses(place: Place) -> Iterator[Finding]:
         every += rows
         if rows:
             bench.store(place.folder / "loss_benchmark.csv", [asdict(row) for row in rows])
-        for row in (row for row in rows if row.by == "lossbench"):
-            what = f"{name}, {row.size}"
+        for row in (row for row in rows if row.ours):
+            what = f"{name}, {row.size}{row.by.removeprefix('lossbench')}"
             yield Finding(f"{what}: forward and backward", row.milliseconds, "ms")
             yield Finding(f"{what}: peak memory beside the gradient, in sizes of the data", row.extra_memory)
             if row.ratio == row.ratio:
