@@ -331,9 +331,11 @@ def store(found: pd.DataFrame, file: Path) -> None:
 def main() -> int:
     """Rehearse, task by task, and write the table; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m scripts.rehearse_gpu", description=__doc__)
-    parser.add_argument("--task", action="append", choices=compose.options("task"))
+    parser.add_argument("--task", action="append", choices=compose.options("task"), metavar="NAME")
     parser.add_argument("--precision", action="append", choices=tuple(FORMATS))
-    parser.add_argument("--loss", action="append", choices=compose.options("loss"), help="nothing is written")
+    parser.add_argument(
+        "--loss", action="append", choices=compose.options("loss"), metavar="NAME", help="nothing is written"
+    )
     parser.add_argument("--out", type=Path, default=MEASURED / "gpu_rehearsal.csv")
     asked = parser.parse_args()
     well = True

@@ -1,9 +1,6 @@
 """engine=ray on a real cluster of two nodes on one machine, one of them killed in mid-run."""
 
 import json
-import os
-import signal
-import socket
 import sys
 import time
 from collections import Counter
@@ -18,16 +15,9 @@ from harness.engines.local import LocalEngine
 from harness.errors import UsageError
 from harness.records import store
 from harness.studies import sweep
+from tests.ray_cluster import two_nodes
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="kills by process groups of Linux")
-HEALTH = {
-    "health_check_initial_delay_ms": 2000,
-    "health_check_period_ms": 1000,
-    "health_check_timeout_ms": 5000,
-    "health_check_failure_threshold": 5,
-    "worker_niceness": 0,
-}
-"""Patient with a machine that the other tests keep busy; a node whose process is killed is missed at once anyway."""
 SLOW = """
 import os, time
 from pathlib import Path
@@ -53,27 +43,8 @@ NUMBERS = ("status", "test", "valid", "weights", "selected_epoch")
 
 @pytest.fixture
 def cluster():
-    """A cluster of two nodes with a CPU each; it and all of its processes are gone afterwards."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0"}
-    before = signal.getsignal(signal.SIGTERM)
-    import ray
-    from ray.cluster_utils import Cluster
-
-    def node():
-        names = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port")
-        with socket.socket() as one, socket.socket() as two, socket.socket() as three:
-            for each in (one, two, three):
-                each.bind(("127.0.0.1", 0))
-            ports = [each.getsockname()[1] for each in (one, two, three)]
-        return {"num_cpus": 1, "object_store_memory": 80_000_000, **dict(zip(names, ports, strict=True))}
-
-    head = {"include_dashboard": False, "_system_config": HEALTH, **node()}
-    found = Cluster(initialize_head=True, head_node_args=head)
-    found.second = found.add_node(**node())
-    yield found
-    ray.shutdown()
-    found.shutdown()
-    signal.signal(signal.SIGTERM, before)
+    with two_nodes() as found:
+        yield found
 
 
 class Watched:
@@ -141,16 +112,15 @@ def test_a_node_that_is_killed_loses_nothing_and_numbers_are_the_local_engines(c
         path.unlink()
 
     def kill(event):
-        if event.kind == "epoch" and cluster.second:  # both workers have met, so that the other is in mid-run too
-            cluster.remove_node(cluster.second, allow_graceful=False)
-            cluster.second = None
+        if event.kind == "epoch" and cluster.whole:  # both workers have met, so that the other is in mid-run too
+            cluster.kill()
 
     asked = jobs(there, 5)
     with engine.RayEngine("cpu", address=cluster.address) as pool:
         assert pool.size == 2
         watched = Watched(pool, kill)
         assert sweep._watch(watched, asked, there) == []
-        assert not cluster.second
+        assert not cluster.whole
         assert numbers(asked) == numbers(jobs(here, 5))
         lost = {event.job.key for event in watched.events if event.kind == "died"}
         assert len(lost) == 1, "a node with one worker was killed"
