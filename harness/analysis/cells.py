@@ -345,8 +345,12 @@ class Analysis:
 
     def histories(self, outcome: Outcome) -> pd.DataFrame:
         """Return the epochs of the completed runs of an outcome."""
-        found = [self._histories[key] for key in outcome.keys if key in self._histories]
+        found = list(self.each_history(outcome).values())
         return pd.concat(found) if found else self.study.history.iloc[:0]
+
+    def each_history(self, outcome: Outcome) -> dict[str, pd.DataFrame]:
+        """Return the epochs of every completed run of an outcome, by key."""
+        return {key: self._histories[key] for key in outcome.keys if key in self._histories}
 
     @functools.cached_property
     def _histories(self) -> dict[str, pd.DataFrame]:

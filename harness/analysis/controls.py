@@ -150,9 +150,14 @@ def _negative_control(a: Analysis) -> list[Control]:
     pairs = {cell: _pairs(a, cell, "negative_control", "seed") for cell in a.cells}
     compared = a.family({cell: pairs[cell].differences for cell in a.cells}, margin=0.0)
     labels = where(a.runs, role="negative_control")["label"].unique()
-    named = ", ".join(map(str, labels))
-    says_so = named.replace("_", " ").startswith("negative control")
-    name = named if says_so else f"negative control ({named})" if named else "negative control"
+    which = ", ".join(str(label).removeprefix("negative_control_") for label in labels)
+    name = (
+        which
+        if which.startswith("negative control")
+        else f"negative control ({which})"
+        if which
+        else "negative control"
+    )
     found = []
     for cell, side in pairs.items():
         c = compared[cell]

@@ -93,17 +93,16 @@ def _still_rising(a: Analysis, outcome: Outcome) -> Reason | None:
         ended = int((stopped == "limit").sum())
         text = f"{ended} of {len(runs)} runs had not reached a plateau at the limit"
         return Reason(text, reasons.NO_PLATEAU) if 2 * ended > len(runs) else None
-    history = a.histories(outcome)
+    histories = a.each_history(outcome)
     name = f"valid.{a.metric.key.rpartition('.')[2]}"
-    if history.empty or name not in history:
+    if name not in a.study.history:
         return None
-    last = history.groupby("key")["epoch"].max()
     selected = dict(zip(column(runs, "key"), numbers(runs, "selected_epoch"), strict=True))
-    at_end = [selected.get(key, math.nan) >= 0.95 * epoch for key, epoch in last.items()]
+    at_end = [selected.get(key, math.nan) >= 0.95 * each["epoch"].max() for key, each in histories.items()]
     if not at_end or 2 * sum(at_end) <= len(at_end):
         return None
     up = a.metric.higher_is_better
-    rises = [last_rise(each, name, higher_is_better=up) for _, each in history.groupby("key")]
+    rises = [last_rise(each, name, higher_is_better=up) for each in histories.values()]
     known = [rise for rise in rises if math.isfinite(rise)]
     mean = sum(known) / len(known) if known else 0.0
     if mean <= a.margin or mean == 0:

@@ -101,5 +101,8 @@ def crossing(history: pd.DataFrame, metric: str, threshold: float, *, higher_is_
 
 
 def _curve(history: pd.DataFrame, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    known = history[history[metric].notna()].sort_values("step")
-    return known["step"].to_numpy(dtype=float), known[metric].to_numpy(dtype=float)
+    # by NumPy, since a study may have ten thousand curves, and pandas takes half a millisecond for each
+    steps, values = (history[name].to_numpy(dtype=float) for name in ("step", metric))
+    known = ~np.isnan(values)
+    order = np.argsort(steps[known], kind="stable")
+    return steps[known][order], values[known][order]

@@ -80,7 +80,7 @@ def _speed_rows(a: Analysis, cell: Cell, valid: str) -> list[Row]:
     for label in a.labels:
         if (outcome := a.outcomes.get((cell, label))) is None or not outcome.keys:
             continue
-        runs = [epochs for _, epochs in a.histories(outcome).groupby("key", sort=False)]
+        runs = a.each_history(outcome).values()
         entries = [cell_entry(cell), loss_entry(a, label)]
         compared = a.comparisons.get((cell, label))
         entries.append(dash("the baseline") if compared is None else interval_entry(a, compared, outcome.paired_keys))
