@@ -99,7 +99,7 @@ def _of_generator(critic: Any, real: Tensor, fake: Tensor) -> dict[str, Any]:
 
     def scores() -> Pair:
         found = critic.scores(maps)
-        return Pair(found, torch.zeros_like(found))
+        return Pair(found, torch.zeros_like(found, dtype=torch.float32))
 
     def features() -> Pair:
         with torch.no_grad():
