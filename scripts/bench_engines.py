@@ -1,8 +1,9 @@
 """python -m scripts.bench_engines [PART ...]: what engines cost beside the runs themselves, which only wait here.
 
-Parts (default: all):
+Parts (default: the first two):
     many   10,000 runs of 10 s on 100 workers of the local engine: planned, leased, recorded, reported
     ray    the same runs through Ray and the local engine, 24 on 2 workers each, in turn
+    slurm  the same through Slurm, where there is one: python -m tests.slurm_cluster python -m scripts.bench_engines slurm
 
 A run of ``--seconds`` waits a second an epoch, reports each and leaves a record, a history and no weights; everything
 else (plan, checks, keys, leases, events, records, report) is as in any sweep. ``ideal`` is what the runs alone take on
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
 import json
 import math
@@ -30,7 +32,7 @@ from scripts.idle import EPOCH_S
 
 LOSSES = ("cross_entropy", "label_smoothing", "focal", "poly1", "ngl", "symmetric_cross_entropy", "bce_ovr", "brier",
           "mae_prob", "hinge_ww")  # fmt: skip
-LIMITS = {"many": 1.02, "report": 10.0, "ray": 1.05}
+LIMITS = {"many": 1.02, "report": 10.0, "ray": 1.05, "slurm": 1.05}
 
 
 @dataclass(frozen=True)
@@ -104,21 +106,25 @@ def many(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     yield {"what": f"report of {runs:,} runs, in seconds", "value": found.report, "limit": LIMITS["report"]}
 
 
-def through_ray(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Yield the row of Ray beside the local engine."""
+def beside_local(engine: str, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield the row of an engine beside the local one."""
     runs, workers = given.runs or 24, given.workers or 2
     ours = measured("local", runs, given.seconds, workers)
-    theirs = measured("ray", runs, given.seconds, workers, given.address)
+    theirs = measured(engine, runs, given.seconds, workers, given.address)
     yield {
-        "what": f"{runs} runs of {given.seconds} s on {workers} workers: Ray / local",
+        "what": f"{runs} runs of {given.seconds} s on {workers} workers: {engine} / local",
         "value": theirs.wall / ours.wall,
-        "limit": LIMITS["ray"],
+        "limit": LIMITS[engine],
         "start_s": theirs.start,
         "start_local_s": ours.start,
     }
 
 
-PARTS = {"many": many, "ray": through_ray}
+PARTS = {
+    "many": many,
+    "ray": functools.partial(beside_local, "ray"),
+    "slurm": functools.partial(beside_local, "slurm"),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -130,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, help="how many at once")
     parser.add_argument("--address", help="of a Ray cluster; by default one of this machine")
     given = parser.parse_args(arguments)
-    rows = [row for part in given.parts or PARTS for row in PARTS[part](given)]
+    rows = [row for part in given.parts or ("many", "ray") for row in PARTS[part](given)]
     for row in rows:
         started = "".join(f", {name} {row[name]:.1f}" for name in ("start_s", "start_local_s") if name in row)
         print(f"{row['what']}: {row['value']:.3f} (at most {row['limit']}{started})")
