@@ -3,7 +3,7 @@
 Parts (default: the first two):
     many   10,000 runs of 10 s on 100 workers of the local engine: planned, leased, recorded, reported
     ray    the same runs through Ray and the local engine, 24 on 2 workers each, in turn
-    slurm  the same through Slurm, where there is one: python -m tests.slurm_cluster python -m scripts.bench_engines slurm
+    slurm  the same through Slurm, where there is one (``python -m tests.slurm_cluster COMMAND`` starts one)
 
 A run of ``--seconds`` waits a second an epoch, reports each and leaves a record, a history and no weights; everything
 else (plan, checks, keys, leases, events, records, report) is as in any sweep. ``ideal`` is what the runs alone take on
