@@ -264,71 +264,98 @@ def built(name: str, size: Size, device: str, **settings: Any) -> Loss | Sum:
     )
 
 
-@labels_trusted()  # as in training, where loaders have looked at them
-def contest(name: str, size: Size, device: str, rounds: int, least: float, compiled: bool) -> list[Contender]:
-    """Measure a loss and its peers at one size; the row of our best holds the ratio to the best peer.
+@dataclass(frozen=True)
+class _Entrant:
+    """What takes part in a comparison, what it is called with and differentiated by.
 
-    A peer that computes what ours does under other settings than its defaults is measured beside ours under these,
-    ``lossbench as LIBRARY``.
+    Attributes:
+        like: of a peer, which of ours computes the same.
     """
-    loss = built(name, size, device)
-    pairs = batch(loss.about.kinds, size, device)
+
+    function: Callable[..., Tensor]
+    arguments: tuple[Any, ...]
+    leaves: list[Tensor]
+    like: str = ""
+
+
+def _entrants(name: str, size: Size, device: str, loss: Loss | Sum, pairs: Any) -> dict[str, _Entrant]:
+    """Return ours and the peers, by name. A peer that computes what ours does under other settings than its defaults
+    has ours under these beside it, ``lossbench as LIBRARY``.
+    """
     data, target, _ = next(iter(pairs.values()))
-    leaves = [*predictions(pairs), *(p for p in loss.parameters() if p.requires_grad)]
-    functions: dict[str, Callable[..., Tensor]] = {"lossbench": loss}
-    arguments: dict[str, tuple[Any, ...]] = {"lossbench": (pairs,)}
-    held = dict.fromkeys(functions, leaves)
-    rivals: dict[str, list[str]] = {"lossbench": []}  # ours -> the libraries that compute the same
-    alike: list[tuple[dict[str, Any], str]] = [({}, "lossbench")]
+
+    def ours(built: Loss | Sum) -> _Entrant:
+        return _Entrant(built, (pairs,), [*predictions(pairs), *(p for p in built.parameters() if p.requires_grad)])
+
+    found = {"lossbench": ours(loss)}
+    known: list[tuple[dict[str, Any], str]] = [({}, "lossbench")]
     for peer in peers(name):
         if peer.dense is not None and peer.dense != (data.ndim > 2):
             continue
-        ours = built(name, size, device, **peer.settings)
         library = peer.library.partition(".")[0]
-        by = next((by for settings, by in alike if settings == peer.settings), f"lossbench as {library}")
-        if by not in functions:
-            alike.append((peer.settings, by))
-            functions[by], arguments[by] = ours, (pairs,)
-            held[by] = [*predictions(pairs), *(p for p in ours.parameters() if p.requires_grad)]
-        rivals.setdefault(by, []).append(library)
-        function = peer.build(ours)
-        functions[library], arguments[library] = function, (data, target)
+        alike = built(name, size, device, **peer.settings)
+        by = next((by for settings, by in known if settings == peer.settings), f"lossbench as {library}")
+        if by not in found:
+            known.append((peer.settings, by))
+            found[by] = ours(alike)
+        function = peer.build(alike)
         weights = list(function.parameters()) if isinstance(function, torch.nn.Module) else []
-        held[library] = [data, *(w for w in weights if w.requires_grad)]
+        found[library] = _Entrant(function, (data, target), [data, *(w for w in weights if w.requires_grad)], by)
+    return found
+
+
+def _steps(entrants: Mapping[str, _Entrant], compiled: bool, what: str) -> dict[str, Step]:
+    """Return a step of each, eager and perhaps compiled; one that cannot be taken is printed and left out."""
     steps: dict[str, Step] = {}
-    for by, function in functions.items():
+    for by, each in entrants.items():
         for mode in ("eager", "compiled") if compiled else ("eager",):
-            called = torch.compile(function, dynamic=False) if mode == "compiled" else function
-            step = step_of(lambda called=called, by=by: called(*arguments[by]), held[by])
+            called = torch.compile(each.function, dynamic=False) if mode == "compiled" else each.function
+            step = step_of(lambda called=called, each=each: called(*each.arguments), each.leaves)
             try:
                 step()
             except Exception as error:
-                print(f"  {name} {size.name} {by} {mode}: {type(error).__name__}: {str(error).splitlines()[0][:90]}")
+                print(f"  {what} {by} {mode}: {type(error).__name__}: {str(error).splitlines()[0][:90]}")
                 continue
             steps[f"{by} {mode}"] = step
+    return steps
+
+
+def _ratios(times: Mapping[str, list[float]], entrants: Mapping[str, _Entrant]) -> dict[str, dict[str, float]]:
+    """Return the ratio of our best to the best peer that computes the same, with its interval, by the former's name."""
+    found: dict[str, dict[str, float]] = {}
+    for by in [name for name, each in entrants.items() if not each.like]:
+        rivals = [name for name, each in entrants.items() if each.like == by]
+        both = [[key for key in times if key.rsplit(" ", 1)[0] in names] for names in ([by], rivals)]
+        if all(both):
+            mine, theirs = (min(keys, key=lambda key: statistics.median(times[key])) for keys in both)
+            ratio, low, high = interval([a / b for a, b in zip(times[mine], times[theirs], strict=True)])
+            found[mine] = {"ratio": ratio, "low": low, "high": high}
+    return found
+
+
+@labels_trusted()  # as in training, where loaders have looked at them
+def contest(name: str, size: Size, device: str, rounds: int, least: float, compiled: bool) -> list[Contender]:
+    """Measure a loss and its peers at one size; the row of our best holds the ratio to the best peer."""
+    loss = built(name, size, device)
+    pairs = batch(loss.about.kinds, size, device)
+    entrants = _entrants(name, size, device, loss, pairs)
+    steps = _steps(entrants, compiled, f"{name} {size.name}")
     memory = {
-        key: peak_memory(device, step, [x.numel() * x.element_size() for x in held[key.rpartition(" ")[0]]])
+        key: peak_memory(device, step, [x.numel() * x.element_size() for x in entrants[key.rsplit(" ", 1)[0]].leaves])
         for key, step in steps.items()
     }
     # heads: what moves are the scores, which are many times larger than the features
     largest = max(predictions(pairs), key=torch.numel).detach()
-    moved = data.new_zeros(len(data), size.classes) if getattr(loss, "is_head", False) else largest
+    moved = largest.new_zeros(len(largest), size.classes) if getattr(loss, "is_head", False) else largest
     space = torch.empty_like(moved)
     steps["copy"] = lambda: space.copy_(moved)
     times = interleaved(device, steps, rounds, least)
     floor = statistics.median(times.pop("copy"))
-    medians = {key: statistics.median(found) for key, found in times.items()}
-    ratios: dict[str, dict[str, float]] = {}
-    for by, libraries in rivals.items():
-        both = [[key for key in medians if key.rsplit(" ", 1)[0] in names] for names in ([by], libraries)]
-        if all(both):
-            mine, theirs = (min(keys, key=lambda key: medians[key]) for keys in both)
-            ratio, low, high = interval([a / b for a, b in zip(times[mine], times[theirs], strict=True)])
-            ratios[mine] = {"ratio": ratio, "low": low, "high": high}
+    ratios = _ratios(times, entrants)
     rows = []
-    for key, seconds in medians.items():
+    for key, found in times.items():
         by, mode = key.rsplit(" ", 1)
-        extra = memory[key] / (moved.numel() * moved.element_size())
+        seconds, extra = statistics.median(found), memory[key] / (moved.numel() * moved.element_size())
         rows.append(Contender(name, size.name, by, mode, 1e3 * seconds, seconds / floor, extra, **ratios.get(key, {})))
     torch.compiler.reset()
     return rows

@@ -8,6 +8,7 @@ from harness.engines.engine import engine_of
 from harness.engines.local import LocalEngine
 from harness.engines.pool import Pool, Worker, size_of
 from harness.errors import UsageError
+from scripts import bench_engines
 
 
 class Script(Pool):
@@ -94,3 +95,10 @@ def test_the_engine_is_the_one_that_the_settings_name():
     engine = engine_of(config, "cpu")
     assert isinstance(engine, LocalEngine)
     assert (engine.size, engine.silences.timeout) == (3, 7)
+
+
+def test_engines_are_measured_by_runs_that_only_wait():
+    found = bench_engines.measured("local", runs=10, seconds=1, workers=5)
+    assert found.ideal == 2
+    assert found.ratio >= 1
+    assert found.report > 0
