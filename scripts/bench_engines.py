@@ -2,7 +2,7 @@
 
 Parts (default: the first two):
     many   10,000 runs of 10 s on 100 workers of the local engine: planned, leased, recorded, reported
-    ray    the same runs through Ray and the local engine, 24 on 2 workers each, in turn
+    ray    the same runs through Ray and the local engine, 30 on 2 workers each, in turn
     slurm  the same through Slurm, where there is one (``python -m tests.slurm_cluster COMMAND`` starts one)
 
 A run of ``--seconds`` waits a second an epoch, reports each and leaves a record, a history and no weights; everything
@@ -62,7 +62,7 @@ def measured(engine: str, runs: int, seconds: int, workers: int, address: str | 
 
     Args:
         engine: option of conf/engine.
-        runs: at least one; rounded up to whole seeds of all losses.
+        runs: a multiple of the number of losses.
         seconds: of each.
         workers: at once.
         address: of a Ray cluster.
@@ -71,7 +71,7 @@ def measured(engine: str, runs: int, seconds: int, workers: int, address: str | 
     from harness.plan import Study
     from harness.studies import sweep
 
-    seeds = math.ceil(runs / len(LOSSES))
+    seeds = runs // len(LOSSES)
     study = Study(
         "bench_engines",
         "What does an engine cost?",
@@ -97,9 +97,14 @@ def measured(engine: str, runs: int, seconds: int, workers: int, address: str | 
     return Measured(begun[0] - asked, ended - begun[0], ideal, took)
 
 
+def _whole(runs: int) -> int:
+    """Return a number of runs rounded up to whole seeds of all losses."""
+    return math.ceil(runs / len(LOSSES)) * len(LOSSES)
+
+
 def many(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield the rows of many runs on many workers of the local engine."""
-    runs, workers = given.runs or 10_000, given.workers or 100
+    runs, workers = _whole(given.runs or 10_000), given.workers or 100
     found = measured("local", runs, given.seconds, workers)
     what = f"{runs:,} runs of {given.seconds} s on {workers} workers"
     yield {"what": f"{what}: wall / ideal", "value": found.ratio, "limit": LIMITS["many"], "start_s": found.start}
@@ -108,7 +113,7 @@ def many(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def beside_local(engine: str, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield the row of an engine beside the local one."""
-    runs, workers = given.runs or 24, given.workers or 2
+    runs, workers = _whole(given.runs or 30), given.workers or 2
     ours = measured("local", runs, given.seconds, workers)
     theirs = measured(engine, runs, given.seconds, workers, given.address)
     yield {
