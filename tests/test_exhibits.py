@@ -58,10 +58,17 @@ def test_experiments_called_distinct_differ():
         assert not torch.allclose(value(first, hybrid.A, hybrid.B), value(second, hybrid.A, hybrid.B), rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["hybrid", "hybrid_mini", "hybrid_camvid"])
+@pytest.mark.parametrize("name", ["hybrid", "hybrid_mini"])
 def test_the_studies_train_each_distinct_experiment_once(name):
     study = plan.read_study(name)
     assert study.axes["loss"] == [experiment.label for experiment in hybrid.distinct()]
+
+
+def test_at_other_covariates_twenty_three_experiments_are_trained():
+    settings = [setting for setting in plan.settings(plan.read_study("hybrid_camvid")) if setting.role == "run"]
+    losses = [setting.choices["loss"] for setting in settings]
+    assert sorted(losses) == sorted(experiment.label for experiment in hybrid.distinct(0.4, 0.5))
+    assert len(losses) == 23
 
 
 def test_the_whole_study_trains_what_is_printed_too():
@@ -80,19 +87,25 @@ def test_where_u_is_never_positive_relu_leaves_nothing():
 # ---------------------------------------------------------------- the exhibit
 
 
-def records(shifts, seeds=range(1, 13), labels=None):
-    """Return a study in which each seed moves all experiments alike, and each experiment by its shift."""
+def records(shifts, seeds=range(1, 13), labels=None, at=None):
+    """Return a study in which each seed moves all experiments alike, and each experiment by its shift.
+
+    ``at``: A and B of a study that gives them itself, so that its labels have them.
+    """
+    a, b = at or (hybrid.A, hybrid.B)
+    suffix = "" if at is None else f" a={a:g}, b={b:g}"
     random = np.random.default_rng(0)
     rows = []
     for seed in seeds:
         common = random.normal(0, 0.02)
-        for experiment in labels or hybrid.distinct():
+        for experiment in labels or hybrid.distinct(a, b):
             miou = 0.5 + common + shifts(experiment) + random.normal(0, 0.001)
+            label = experiment.label + ("" if experiment.term == "none" else suffix)
             rows.append({
-                "role": "run", "status": "done", "label": experiment.label, "dataset": "scenes", "model": "unet_micro",
-                "seed": seed, "pair_seed": seed, "key": f"{experiment.label}/{seed}", "setting": experiment.label,
-                "source": "runs", "test.miou": miou, "test.dice": 2 * miou / (1 + miou), "config.loss.a": 0.6,
-                "config.loss.b": 0.5, "loss_name": experiment.label, "loss_evidence": "R", "env.device": "cpu",
+                "role": "run", "status": "done", "label": label, "dataset": "scenes", "model": "unet_micro",
+                "seed": seed, "pair_seed": seed, "key": f"{label}/{seed}", "setting": label,
+                "source": "runs", "test.miou": miou, "test.dice": 2 * miou / (1 + miou), "config.loss.a": a,
+                "config.loss.b": b, "loss_name": experiment.label, "loss_evidence": "R", "env.device": "cpu",
                 "env.torch": "2.14.1",
             })  # fmt: skip
     history = pd.DataFrame([{"key": row["key"], "epoch": 1, "added.value": 0.2, "added.gradient": 0.1} for row in rows])
@@ -134,6 +147,16 @@ def test_table_2_shows_every_experiment_beside_the_printed_value():
     assert means[7] == means[8] == means[9] == means[10]
     assert set(texts(table, "added_gradient")) == {"10.0 %"}
     assert all("reconstruction" in text for text in texts(table, "loss")[1:])
+
+
+def test_experiments_are_found_at_covariates_that_the_study_gives():
+    found = tables(records(lambda e: 0.03 if e.term in ("hybrid1", "hybrid2") else 0.0, at=(0.4, 0.5)))
+    table = found["hybrid-table2-scenes-unet_micro"]
+    assert all(mean[0].isdigit() for mean in texts(table, "mean"))
+    assert [text for text in texts(table, "same") if text] == [
+        f"hybrid_{term}_{kind}_none" for term in ("ema", "hybrid2") for kind in ("convex", "linear")
+    ]
+    assert texts(found["hybrid-statements"], "verdict")[1] == "supported"
 
 
 def test_equations_as_printed_have_a_table_of_their_own_where_they_were_trained():

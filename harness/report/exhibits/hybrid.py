@@ -119,10 +119,18 @@ def _covariates(a: Analysis) -> tuple[float, float]:
     return tuple(float(x.iloc[0]) if len(x) else default for x, default in zip(found, (A, B), strict=True))  # pyright: ignore[reportReturnType]
 
 
+def _label(a: Analysis, experiment: Experiment) -> str:
+    """Return what this study calls an experiment: with its A and B, where these are not our defaults."""
+    printed = experiment.mode == "printed"
+    called = (x for _, x in a.planned if x.split()[0] == experiment.file and ("mode=printed" in x) == printed)
+    return next(called, experiment.label)
+
+
 def _modes(a: Analysis, first: float, second: float) -> list[str]:
     """Return the readings to show: the equations as printed only where the study trains what they alone make."""
-    own = {each.label for each in distinct(first, second, "printed")} - {x.label for x in distinct(first, second)}
-    return ["consistent", "printed"] if own & {label for _, label in a.planned} else ["consistent"]
+    own = set(distinct(first, second, "printed")) - set(distinct(first, second))
+    trained = {label for _, label in a.planned}
+    return ["consistent", "printed"] if {_label(a, each) for each in own} & trained else ["consistent"]
 
 
 def _intro(a: Analysis, first: float, second: float) -> tuple[str, ...]:
@@ -191,7 +199,7 @@ def _table(a: Analysis, cell: Cell, first: float, second: float, mode: str) -> T
 
 def _row(a: Analysis, cell: Cell, index: int, experiment: Experiment, first: float, second: float) -> Row:
     trained = same_as(experiment, first, second)
-    outcome = a.outcomes.get((cell, trained.label))
+    outcome = a.outcomes.get((cell, _label(a, trained)))
     printed = _printed()
     paper, reference = printed[experiment.file], printed["hybrid_none"]
     name = experiment.file if experiment.term == "none" else f"{experiment.file} {RECONSTRUCTION}"
@@ -217,7 +225,7 @@ def _ours(a: Analysis, cell: Cell, outcome: Outcome | None, trained: Experiment)
         losses = f"{a.baseline},{trained.file}" if trained.mode == "consistent" else a.baseline
         return [dash(f"no run: python -m harness study={a.study.name} axes.loss=[{losses}]")] * 5
     mean = Entry(a.metric.interval(outcome.values), outcome.values.mean, runs=outcome.keys)
-    found = a.comparisons.get((cell, trained.label))
+    found = a.comparisons.get((cell, _label(a, trained)))
     compared = [Entry("baseline"), Entry("")] if found is None else [
         interval_entry(a, found, outcome.paired_keys), verdict_entry(found),
     ]  # fmt: skip
@@ -322,12 +330,12 @@ def _groups(a: Analysis, cell: Cell, first: float, second: float) -> dict[str, C
         label: a.learnt(cell, label).set_index("seed")["value"]
         if (cell, label) in a.planned
         else pd.Series(dtype=float)
-        for label in {each.label for each in distinct(first, second)}
+        for label in {_label(a, each) for each in distinct(first, second)}
     }
     differences, because = {}, {}
     for statement in STATEMENTS:
         sides = [
-            [same_as(each, first, second).label for each in EXPERIMENTS if side(each)]
+            [_label(a, same_as(each, first, second)) for each in EXPERIMENTS if side(each)]
             for side in (statement.left, statement.right)
         ]
         left, right = (
@@ -411,7 +419,7 @@ def _averaging(a: Analysis) -> str:
 def _bars(a: Analysis, cell: Cell, first: float, second: float) -> Figure:
     loss, metric = [], []
     for index, each in enumerate(EXPERIMENTS, 1):
-        outcome = a.outcomes.get((cell, same_as(each, first, second).label))
+        outcome = a.outcomes.get((cell, _label(a, same_as(each, first, second))))
         if outcome is not None and outcome.values.n:
             metric.append((index, *_spread(a.measured(outcome, a.metric.key) * a.metric.scale)))
             loss.append((index, *_spread(_last_loss(a, outcome))))
