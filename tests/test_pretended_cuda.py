@@ -33,9 +33,9 @@ def nothing(*_):
 
 @pytest.mark.parametrize(("task", "model"), PLACES)
 def test_no_loss_waits_copies_or_mixes_devices(task, model, tally):
-    rows = list(
-        rehearse.rehearsals(task, model, "fp32", tally, steps=1 if "vit" in model or task == "set_detection" else 2)
-    )
+    # a second step shows what a loss or an optimizer keeps; once each is enough, and a detector takes long
+    steps = 2 if model in ("cnn_micro", "unet_micro") or not model else 1
+    rows = list(rehearse.rehearsals(task, model, "fp32", tally, steps=1 if task == "set_detection" else steps))
     assert len({row.role for row in rows}) == len(rehearse.seats(task))
     assert not [row for row in rows if not row.well]
 
