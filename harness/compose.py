@@ -46,14 +46,16 @@ def options(group: str) -> list[str]:
 
 
 def file_of(group: str, name: str) -> Path:
-    """Return the file of an option; one of the checkout goes before the user's own of the same name.
+    """Return the file of an option, of ours or of the user's own folder.
 
     Raises:
-        UsageError: no such option; the sentence has the nearest names.
+        UsageError: no such option, and the sentence has the nearest names; or the user's own folder has another.
     """
-    for folder in _folders():
-        if (path := folder / group / f"{name}.yaml").is_file() and path.stem == name:
-            return path
+    found = [path for folder in _folders() if (path := folder / group / f"{name}.yaml").is_file()]
+    if len(found) > 1:
+        raise UsageError(f"{name} is a {group} of lossbench's, so {found[1]} is not used: give yours another name.")
+    if found and found[0].stem == name:
+        return found[0]
     raise unknown(group.replace("dataset", "data set"), name, options(group))
 
 

@@ -114,3 +114,12 @@ def test_a_model_s_own_setting_that_is_overruled_is_named(overrides):
     path = "model." + overrides[0].partition("=")[0].partition(".")[2]
     assert path in schema.without_effect(compose.compose_run(overrides).config, [path])
     assert not schema.without_effect(compose.compose_run().config, [path])
+
+
+def test_an_option_of_ones_own_that_would_not_be_used_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "demo.yaml").write_text("question: mine\n")
+    monkeypatch.setattr(compose, "OWN_CONF", tmp_path)
+    with pytest.raises(UsageError, match=r"demo is a study of lossbench's, so .*demo\.yaml is not used"):
+        compose.file_of("study", "demo")
+    assert compose.file_of("study", "smoke").name == "smoke.yaml"
