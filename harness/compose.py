@@ -52,11 +52,12 @@ def file_of(group: str, name: str) -> Path:
         UsageError: no such option, and the sentence has the nearest names; or the user's own folder has another.
     """
     found = [path for folder in _folders() if (path := folder / group / f"{name}.yaml").is_file()]
+    what = group.replace("dataset", "data set")
     if len(found) > 1:
-        raise UsageError(f"{name} is a {group} of lossbench's, so {found[1]} is not used: give yours another name.")
+        raise UsageError(f"{name} is a {what} of lossbench's, so {found[1]} is not used: give yours another name.")
     if found and found[0].stem == name:
         return found[0]
-    raise unknown(group.replace("dataset", "data set"), name, options(group))
+    raise unknown(what, name, options(group))
 
 
 def _folders() -> list[Path]:

@@ -23,7 +23,6 @@ def test_ours_and_a_peer_are_compared_in_one_run():
 
 
 def test_a_peer_is_compared_with_ours_under_its_own_settings():
-    pytest.importorskip("pytorch_metric_learning")
     rows = bench.contest("triplet", SMALL, "cpu", rounds=3, least=0.0, compiled=False)
     (ours,) = (row for row in rows if row.ratio == row.ratio)
     assert ours.by == "lossbench as pytorch_metric_learning"

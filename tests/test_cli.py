@@ -1,10 +1,13 @@
 """The command line: help without torch, sentences instead of tracebacks, and exit codes."""
 
+import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from harness import run
+from tests.warm import Server
 
 
 @pytest.mark.parametrize(
@@ -152,3 +155,15 @@ def test_a_reader_that_has_seen_enough_is_no_error(cli):
         process.stdout.close()
         assert process.wait(120) == 141
         assert process.stderr.read() == ""
+
+
+def test_a_forked_commands_number_and_exit_code_are_heard_if_they_come_at_once():
+    read, write = os.pipe()
+    os.write(write, b"12\n0\n")
+    with os.fdopen(read, "rb", 0) as stdout:
+        server = Server.__new__(Server)
+        server.heard, server.process = b"", SimpleNamespace(stdout=stdout)
+        assert [server._hear(1.0), server._hear(1.0)] == [b"12", b"0"]
+        with pytest.raises(TimeoutError):
+            server._hear(0.0)
+    os.close(write)

@@ -30,6 +30,10 @@ PLAIN = ("LOSSBENCH_", "COLUMNS", "NO_COLOR")
 """How the names of variables begin that none of the libraries reads while it is imported."""
 
 
+STARTS_S = 300.0
+"""How long the server may take to import all that, on a machine that other tests keep busy."""
+
+
 class Server:
     """The server and its commands, one at a time.
 
@@ -41,8 +45,9 @@ class Server:
     def __init__(self, root: Path, environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.warm"],
-            cwd=root, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+            cwd=root, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
         )  # fmt: skip
+        self.heard = b""  # and not yet read, since a short command's number and exit code may come at once
 
     def run(
         self, arguments: list[str], environment: dict[str, str], folder: Path, timeout: float
@@ -50,13 +55,13 @@ class Server:
         """Run ``python -m arguments``; what it prints passes through files in the folder."""
         out, err = folder / "stdout", folder / "stderr"
         self._say({"arguments": arguments, "environment": environment, "out": str(out), "err": str(err)})
-        pid, until = int(self._hear(60)), time.monotonic() + timeout
+        pid, until = int(self._hear(STARTS_S)), time.monotonic() + timeout
         try:
             code = int(self._hear(until - time.monotonic()))
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            self._hear(60)
+            self._hear(STARTS_S)
             raise subprocess.TimeoutExpired(arguments, timeout, out.read_text(), err.read_text()) from None
         texts = [path.read_text() for path in (out, err)]
         for path in (out, err):
@@ -69,14 +74,18 @@ class Server:
             pass
 
     def _say(self, what: dict) -> None:
-        self.process.stdin.write(json.dumps(what) + "\n")
-        self.process.stdin.flush()
+        self.process.stdin.write(json.dumps(what).encode() + b"\n")
 
-    def _hear(self, seconds: float) -> str:
-        if not select.select([self.process.stdout], [], [], max(0, seconds))[0]:
-            raise TimeoutError
-        if not (line := self.process.stdout.readline()):
-            raise RuntimeError("the server of warm commands has ended")
+    def _hear(self, seconds: float) -> bytes:
+        """Return the next line that the server writes; raise TimeoutError where it takes longer."""
+        until = time.monotonic() + seconds
+        while b"\n" not in self.heard:
+            if not select.select([self.process.stdout], [], [], max(0.0, until - time.monotonic()))[0]:
+                raise TimeoutError
+            if not (more := os.read(self.process.stdout.fileno(), 4096)):
+                raise RuntimeError("the server of warm commands has ended")
+            self.heard += more
+        line, _, self.heard = self.heard.partition(b"\n")
         return line
 
 

@@ -151,13 +151,7 @@ def _negative_control(a: Analysis) -> list[Control]:
     compared = a.family({cell: pairs[cell].differences for cell in a.cells}, margin=0.0)
     labels = where(a.runs, role="negative_control")["label"].unique()
     which = ", ".join(str(label).removeprefix("negative_control_") for label in labels)
-    name = (
-        which
-        if which.startswith("negative control")
-        else f"negative control ({which})"
-        if which
-        else "negative control"
-    )
+    name = which if which.startswith("negative control") else f"negative control ({which})".removesuffix(" ()")
     found = []
     for cell, side in pairs.items():
         c = compared[cell]
