@@ -76,9 +76,9 @@ def cpu_name() -> str:
 
 def fast_precision(device: str, wanted: str) -> str:
     """Return ``wanted`` if it pays on this hardware, else ``fp32``: bf16 needs a GPU of compute capability 8.0 (Ampere)
-    or later, or a CPU with AMX.
+    or later, or a CPU that multiplies in it (AMX, or AVX-512 with bf16).
     """
-    if wanted != "bf16" or (computes_bf16() if device == "cuda" else "amx_bf16" in cpu_flags()):
+    if wanted != "bf16" or (computes_bf16() if device == "cuda" else {"amx_bf16", "avx512_bf16"} & cpu_flags()):
         return wanted
     return "fp32"
 

@@ -71,6 +71,15 @@ def test_where_nvidia_smi_is_silent_torch_is_asked_for_bf16(smi, monkeypatch):
     assert asked == [{"including_emulation": False}]
 
 
+@pytest.mark.parametrize(
+    ("flags", "precision"), [({"avx512_bf16"}, "bf16"), ({"amx_bf16", "amx_tile"}, "bf16"), ({"avx512f"}, "fp32")]
+)
+def test_bf16_needs_a_cpu_that_multiplies_in_it(monkeypatch, flags, precision):
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset(flags))
+    assert hardware.fast_precision("cpu", "bf16") == precision
+    assert hardware.fast_precision("cpu", "fp32") == "fp32"
+
+
 @pytest.mark.parametrize("name", ["nvidia0", "nvidia7", "nvidiactl", "dxg", "nvmap", "kfd"])
 def test_a_driver_is_known_by_its_device_file(tmp_path, monkeypatch, name):
     monkeypatch.setattr(hardware.shutil, "which", lambda _: None)
