@@ -9,7 +9,6 @@ from harness.analysis import advice
 from harness.analysis.cells import Analysis
 from harness.report.items import Entry, Points, Row, Table
 from harness.report.sections import answer, best
-from harness.report.sections.common import name_of
 from harness.report.writing import compose
 from tests import synthetic
 
@@ -186,7 +185,7 @@ def test_cells_come_in_the_order_of_the_study():
 
 def test_two_losses_of_one_name_keep_their_labels():
     a = Analysis(made(losses=("cross_entropy", "focal", "focal gamma=5")))
-    assert [name_of(a, label) for label in a.labels] == ["Cross-entropy", "Focal loss", "Focal loss gamma=5"]
+    assert [a.name(label) for label in a.labels] == ["Cross-entropy", "Focal loss", "Focal loss gamma=5"]
 
 
 def test_a_column_that_reads_alike_in_every_row_goes_to_the_caption():

@@ -78,7 +78,7 @@ def test_families_are_drawn_with_every_loss_and_what_is_far_away_is_counted():
     labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
     assert labels == ["angular (1)", "margin (1)", "probability (1)", "quantity (1)", "region (1)"]
     assert "1 further away" in [text.get_text() for text in figure.axes[0].texts]
-    assert "brier" in drawn.alt
+    assert "Brier" in drawn.alt
 
 
 def test_losses_at_one_place_do_not_hide_each_other():
@@ -104,7 +104,7 @@ def test_an_interaction_is_found_where_one_was_planted_and_only_there():
     assert "arcface has the best mean on cnn_micro" in sentences or "arcface has the best mean on both" in sentences
     assert "the gain of 1 loss of 5 is shown to depend on the architecture" in sentences
     figure = first(section, Figure).draw()
-    assert [text.get_text() for text in figure.axes[0].texts] == ["dice"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["Dice"]
 
 
 def test_an_interaction_is_withheld_where_a_verdict_is():
@@ -224,7 +224,7 @@ def test_methods_of_the_review_stand_beside_what_their_losses_did():
     assert rows["UNet"][4].note == "the method is no transformer"
     assert rows["Tri-Net"][3].text.startswith("cross_entropy_dice")
     assert rows["Tri-Net"][3].note == ""
-    assert rows["Swin Transformer"][4].text.startswith("dice")  # one of three, never their sum
+    assert rows["Swin Transformer"][4].text.startswith("Dice")  # one of three, never their sum
     assert rows["UNet"][3].note == "each loss alone: together they were not trained here"
     assert rows["Attention-Unet"][3].note == ""  # one or the other
     assert "depth" in rows["DPT"][0].note
@@ -299,7 +299,7 @@ def test_the_euclidean_loss_of_a_classifier_is_the_brier_score():
     study = records(lambda x, *_: 0.9 + SHIFTS.get(x, 0), labels=LABELS)
     study.runs["task"] = "classification"
     rows = {row.entries[0].text: row.entries for row in first(methods.section(Analysis(study)), Table).rows}
-    assert rows["VGG"][3].text.startswith("brier")
+    assert rows["VGG"][3].text.startswith("Brier")
     assert rows["VGG"][3].tone == "worse"
 
 

@@ -13,7 +13,7 @@ from harness.records.study import StudyData
 from harness.report.exhibits import boxes, coco, methods, seats
 from harness.report.items import Prose, Table
 from harness.report.sections import boxes as pictures
-from harness.report.sections import common, cost
+from harness.report.sections import cost
 
 NAMES = {
     "giou": "GIoU", "iou": "IoU", "smooth_l1": "Smooth L1", "eiou": "EIoU", "binary_focal": "Binary focal",
@@ -80,15 +80,15 @@ def test_losses_are_called_by_the_seats_in_which_they_differ_from_the_baseline()
     shown = [a.display(label) for label in a.labels]
     assert shown[:4] == ["binary_focal + giou", "boxes: iou", "boxes: smooth_l1", "classes: binary_cross_entropy"]
     assert shown[-1] == "classes: binary_cross_entropy and boxes: smooth_l1"
-    named = [common.name_of(a, label) for label in a.labels]
+    named = [a.name(label) for label in a.labels]
     assert named[:4] == ["Binary focal + GIoU", "boxes: IoU", "boxes: smooth L1", "classes: binary cross-entropy"]
 
 
 def test_where_one_seat_varies_its_loss_is_the_name():
     a = records(ALONE[:3], label=lambda pair: pair[0])
     assert [a.display(label) for label in a.labels] == ["giou", "iou", "smooth_l1"]
-    assert [common.name_of(a, label) for label in a.labels] == ["GIoU", "IoU", "Smooth L1"]
-    assert a.reference == "giou"
+    assert [a.name(label) for label in a.labels] == ["GIoU", "IoU", "Smooth L1"]
+    assert a.reference == "GIoU"
 
 
 # ---------------------------------------------------------------- exhibits
@@ -156,11 +156,11 @@ def test_methods_of_the_review_are_matched_by_seats():
     a = records(CROSSED)
     rows = {row.entries[0].text: row.entries[-1] for row in table_of(methods.section(a), "methods").rows}
     assert rows["EfficentDet"].text == "baseline"
-    assert rows["RetinaNet"].text.startswith("boxes: smooth_l1 −")
+    assert rows["RetinaNet"].text.startswith("boxes: smooth L1 −")
     assert not rows["RetinaNet"].note  # focal and smooth L1 were trained together
     assert methods.labels_for(a, {"losses": "focal ciou", "printed": ""}) == ([a.baseline], False)  # no ciou: a part
     assert "together they were not trained" in rows["FasterR-CNN"].note
-    assert "classes: binary_cross_entropy" in rows["FasterR-CNN"].text
+    assert "classes: binary cross-entropy" in rows["FasterR-CNN"].text
 
 
 def test_a_page_shows_as_many_metrics_as_it_can_hold_and_csv_all():

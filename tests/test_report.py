@@ -125,7 +125,7 @@ def test_diverged_and_unbalanced_seeds_are_counted_not_dropped(analysis):
     assert (arcface.planned, arcface.diverged, analysis.comparisons[cell, "arcface"].n) == (12, 2, 10)
     assert (uneven.planned, analysis.comparisons[cell, "focal gamma=5"].n) == (9, 9)
     lines = [line for item in verdicts.section(analysis).items for p in getattr(item, "points", ()) for line in p.lines]
-    assert any(name == "arcface" and "2 of 12 diverged, the others compared" in words for name, words in lines)
+    assert any(name == "ArcFace" and "2 of 12 diverged, the others compared" in words for name, words in lines)
 
 
 def reversed_on(study, model, label="ngl", shift=0.02):
@@ -141,9 +141,9 @@ def with_changes_by(study, name, change, which):
 
 def test_an_average_never_hides_a_reversal(study, tmp_path):
     a = Analysis(reversed_on(study, "vit_nano"))
-    (sentence,) = (text for text in verdicts.over_all_cells(a) if text.startswith("ngl"))
+    (sentence,) = (text for text in verdicts.over_all_cells(a) if text.startswith("NGL"))
     better, worse = (a.metric.difference(a.comparisons[cell, "ngl"]) for cell in a.cells)
-    assert sentence == f"ngl depends on model: better on cnn_micro ({better}); worse on vit_nano ({worse})."
+    assert sentence == f"NGL depends on model: better on cnn_micro ({better}); worse on vit_nano ({worse})."
     table = table_of(results.section(a), "results-all-cells")
     row = by_loss(table, "verdict")["ngl"], by_loss(table, "depends_on")["ngl"]
     assert [entry.text for entry in row] == ["depends", "model"]
@@ -170,7 +170,7 @@ def test_a_study_that_cannot_tell_says_so():
     same = synthetic.study(
         seeds=(1, 2), losses=("cross_entropy", "label_smoothing", "bce_ovr"), noise=0.02, mishaps=False
     )
-    assert "No difference from cross_entropy could be decided" in verdicts.lead(Analysis(same))
+    assert "No difference from cross-entropy could be decided" in verdicts.lead(Analysis(same))
 
 
 @pytest.mark.parametrize("metric", ["test.nll", "test.ece"])
@@ -436,7 +436,7 @@ def test_good_controls_are_quiet(analysis):
 def test_whether_a_margin_could_be_seen_is_said_and_withholds_nothing():
     a = Analysis(synthetic.study(mishaps=False, history=False, noise=0.0005))
     names = texts(table_of(controls.section(a), "controls"), "control")
-    assert names.count("cross_entropy repeated, less one margin") == 2
+    assert names.count("Cross-entropy repeated, less one margin") == 2
     assert {c.status for c in a.controls if not c.gates} == {"passed"}
     rough = Analysis(synthetic.study(mishaps=False, history=False, noise=0.02))
     assert {c.status for c in rough.controls if not c.gates} == {"undecided"}
@@ -468,7 +468,7 @@ def test_a_study_that_learns_nothing_is_loud(study):
 def test_controls_that_were_not_run_are_named():
     a = Analysis(synthetic.study(seeds=(1, 2), controls=False, history=False))
     found = {control.name: control.status for control in a.controls}
-    assert found["cross_entropy repeated with other seeds"] == found["negative control"] == "not run"
+    assert found["Cross-entropy repeated with other seeds"] == found["negative control"] == "not run"
     assert "without a result" in " ".join(notice.text for notice in verdicts.notices(a))
 
 
@@ -544,7 +544,7 @@ def test_a_withheld_verdict_says_why_wherever_it_is_shown(study, tmp_path):
     assert why in (tmp_path / "report.md").read_text()
     assert why in (tmp_path / "tables" / "withheld-verdicts.tex").read_text()
     drawn = next(item for item in compose(made).figures() if item.id == "differences-vit_nano")
-    assert re.search(r"ngl \+\d\.\d\d, withheld", drawn.alt)
+    assert re.search(r"NGL \+\d\.\d\d, withheld", drawn.alt)
     counted = next(row for row in read_csv(tmp_path, "withheld") if "edge" in row["reason"])
     assert (counted["verdicts"], counted["cells"], counted["losses"]) == ("2", "2", "ngl")
     summary = report.summary(made)
@@ -560,7 +560,7 @@ def test_what_withholds_the_baseline_withholds_every_verdict_but_rules_the_other
     assert kept == {"ngl", "cross_entropy"}  # the others lost to ngl at rates of their own
     table = table_of(withheld.section(a), "withheld")
     first = {column.key: entry.text for column, entry in zip(table.columns, table.rows[0].entries, strict=True)}
-    assert (first["whose"], first["verdicts"], first["losses"]) == ("cross_entropy, the baseline", "18", "all")
+    assert (first["whose"], first["verdicts"], first["losses"]) == ("cross-entropy, the baseline", "18", "all")
 
 
 def test_every_reason_has_a_kind_and_a_remedy(study):
@@ -628,7 +628,7 @@ def test_a_run_that_did_not_learn_is_visible_everywhere(study, collapsed, tmp_pa
     assert row["remarks"] == "1 of 12 did not learn; 11 pairs compared"
     lost = [row for row in read_csv(tmp_path, "failures") if row["status"] == "did not learn"]
     assert [(row["loss"], row["seed"], row["what"]) for row in lost] == [("focal", "3", "scored 12.00")]
-    assert "focal in 1 start of 12 on vit_nano" in " ".join(notice.text for notice in verdicts.notices(a))
+    assert "focal loss in 1 start of 12 on vit_nano" in " ".join(notice.text for notice in verdicts.notices(a))
     assert "1/12 did not learn" in report.summary(collapsed)
 
 
@@ -1027,7 +1027,7 @@ def test_a_filter_hides_what_is_about_something_else(page):
 def test_losses_are_searched_by_part_of_their_name(page):
     chooser(page, "loss").fill("FOCAL")
     assert sorted(visible_rows(page, RESULTS)) == ["Cross-entropy", "Focal loss", "Focal loss gamma=5"]
-    assert "focal gamma=5" in page.locator("#verdicts .points li:visible").first.inner_text()
+    assert "Focal loss gamma=5" in page.locator("#verdicts .points li:visible").first.inner_text()
     assert page.locator("#answer .points dt:visible").all_inner_texts() == ["Focal loss"]
     assert len(visible_rows(page, "#table-verdicts")) == 3
     chooser(page, "loss").fill("no such loss")
@@ -1185,11 +1185,11 @@ def test_losses_are_ranked_where_there_are_eight_data_sets(tmp_path):
     many = dataclasses.replace(whole, runs=pd.concat(parts, ignore_index=True))
     prose, figure = ranks.section(Analysis(many)).items
     assert "ranked on each of 8 data sets" in prose.paragraphs[0]
-    assert "(ngl)" in prose.paragraphs[0]
+    assert "(NGL)" in prose.paragraphs[0]
     assert len(figure.draw().axes) == 1
     few = many.runs[~((many.runs["label"] == "focal") & (many.runs["dataset"] == "data3"))]
     (sentence,) = ranks.section(Analysis(dataclasses.replace(many, runs=few))).items[0].paragraphs
-    assert "Left out, because a data set lacks them: focal." in sentence
+    assert "Left out, because a data set lacks them: focal loss." in sentence
 
 
 # ---------------------------------------------------------------------------- many runs

@@ -30,7 +30,7 @@ from harness.analysis.stats import Comparison, Interval, Rate, Scale
 from harness.metrics.declared import KNOWN, Metric, metric_of
 from harness.records import FAILED
 from harness.records.study import StudyData
-from harness.text import DASH, axis_title, axis_value, plain
+from harness.text import DASH, axis_title, axis_value, mid_sentence, plain
 
 COMPARED = ("run", "baseline_repeat", "negative_control")  # roles that answer the question; search runs never do
 
@@ -235,10 +235,46 @@ class Analysis:
             text = f"{own} {seats.settings(label, list(self.seats[label]))}".strip()
         return f"{text} ({word})" if self.loss_facts[label].reconstruction and word not in text else text
 
+    def name(self, label: str) -> str:
+        """Return what people call a loss, with the settings that its label gives, as it stands by itself; what
+        `display` gives where nobody named it, or where two losses have one name.
+        """
+        if label not in self.labels:  # that of a control, or one of which no run is left
+            own, _, settings = label.partition(" ")
+            name = self.loss_facts[label].name or own.replace("_", " ")
+            return f"{name[:1].upper()}{name[1:]} {settings}".strip()
+        name = self._names[label]
+        return name if list(self._names.values()).count(name) == 1 else self.display(label)
+
+    def called(self, label: str) -> str:
+        """Return a loss's name as it stands within a sentence."""
+        return mid_sentence(self.name(label))
+
+    @functools.cached_property
+    def _names(self) -> dict[str, str]:
+        found = {}
+        for label in self.labels:
+            facts, name = self.loss_facts[label], self._name(label)
+            word = " (reconstruction)" if facts.reconstruction and "reconstruction" not in name else ""
+            settings = seats.settings(label, list(self.seats.get(label, {})))
+            found[label] = f"{name}{word} {settings}".strip() if name else self.display(label)
+        return found
+
+    def _name(self, label: str) -> str:
+        """Return what people call a loss; where a task has seats for several, what it has in other seats than the
+        baseline.
+        """
+        own, base = self.names_in_seats(label), self.names_in_seats(self.baseline)
+        if len(self.varied_seats) > 1 and own and label != self.baseline:
+            mine, theirs = ({seat: mid_sentence(name) for seat, name in names.items()} for names in (own, base))
+            return seats.called(mine, theirs, self.varied_seats)
+        name = seats.called(own, base, self.varied_seats) if own and self.varied_seats else self.loss_facts[label].name
+        return name[:1].upper() + name[1:]
+
     @functools.cached_property
     def reference(self) -> str:
-        """How the baseline is called."""
-        return self.display(self.baseline)
+        """How the baseline is called within a sentence."""
+        return self.called(self.baseline)
 
     @functools.cached_property
     def seeds(self) -> tuple[int, ...]:

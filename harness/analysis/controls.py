@@ -117,7 +117,7 @@ def _baseline_repeat(a: Analysis) -> list[Control]:
             status, detail = "passed", "it differs from itself by less than the margin"
         else:
             status, detail = "passed", "no difference found"
-        name = f"{a.reference} repeated with other seeds"
+        name = f"{a.name(a.baseline)} repeated with other seeds"
         found.append(Control(cell, name, "no difference", status, detail, c, c.p, side.keys, "repeat"))
     return found
 
@@ -141,7 +141,7 @@ def _sensitivity(a: Analysis) -> list[Control]:
         seen = c.verdict == "worse"
         status: ControlStatus = "passed" if seen else "undecided"
         detail = "found to be worse" if seen else "this cell cannot see a difference of one margin"
-        name = f"{a.reference} repeated, less one margin"
+        name = f"{a.name(a.baseline)} repeated, less one margin"
         found.append(Control(cell, name, "worse", status, detail, c, c.p, side.keys, "sensitivity"))
     return found
 
@@ -193,7 +193,7 @@ def _above_chance(a: Analysis) -> list[Control]:
     return [
         Control(
             cell,
-            f"{a.reference} minus {what}",
+            f"{a.name(a.baseline)} minus {what}",
             "above 0" if up else "below 0",
             *_beats(difference, min(1.0, p * family), up),
             difference,

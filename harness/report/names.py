@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from harness.analysis.cells import Analysis
 from harness.report.items import Entry, Item, Row, Section, Table
-from harness.report.sections.common import name_of
 from harness.text import mid_sentence
 
 AS_CODE = ("config",)
@@ -43,16 +42,9 @@ def with_names(a: Analysis, sections: Iterable[Section]) -> tuple[Section, ...]:
 def _names(a: Analysis) -> Iterator[tuple[str, str]]:
     """Yield what each label is called, as it is displayed and by itself."""
     for label in a.loss_facts:
-        name = name_of(a, label) if label in a.labels else _of_others(a, label)
+        name = a.name(label)
         yield label, name
         yield a.display(label), name
-
-
-def _of_others(a: Analysis, label: str) -> str:
-    """Return what a loss is called that is not compared: that of a control, or one of which no run is left."""
-    own, _, settings = label.partition(" ")
-    name = a.loss_facts[label].name or own.replace("_", " ")
-    return f"{name[:1].upper()}{name[1:]} {settings}".strip()
 
 
 def _item(item: Item, whole: Mapping[str, str], named: Callable[[str], str]) -> Item:

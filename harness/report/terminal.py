@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from harness.analysis.cells import Analysis, Cell, Outcome
 from harness.analysis.reasons import Reason
 from harness.report.sections import answer, best, controls
-from harness.report.sections.common import looking, name_of, scopes, simultaneous
+from harness.report.sections.common import looking, scopes, simultaneous
 from harness.report.sections.reproduce import asked
 from harness.report.sections.verdicts import notices, over_all_cells
 from harness.text import DASH
@@ -51,7 +51,7 @@ def _answer(a: Analysis) -> list[str]:
         *answer.limits(a),
     ]
     found = answer.choices(a)
-    choices = [filled(f"{name_of(a, label)} ({_chosen(a, label)}): {text}") for label, text in found]
+    choices = [filled(f"{a.name(label)} ({_chosen(a, label)}): {text}") for label, text in found]
     steps = [filled(step, "    ") for step in answer.next_steps(a).splitlines()]
     blocks = (lines and map(filled, lines), choices and ["If you must choose now:", *choices], ["Next:", *steps])
     return ["\n".join(block) for block in blocks if block]

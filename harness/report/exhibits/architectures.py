@@ -135,8 +135,8 @@ def _sentence(a: Analysis, pair: CellPair) -> str:
     tau: Any = scipy_stats.kendalltau([x[1] for x in both], [x[2] for x in both])
     depends = sum(c.verdict in ("better", "worse") for c in found.values())
     agree = f"Kendall's tau of the two rankings is {tau.statistic:.2f} (p {p_value(float(tau.pvalue))})"
-    leads = f"{a.display(best[0])} has the best mean on both" if best[0] == best[1] else (
-        f"{a.display(best[0])} has the best mean on {pair.first.model}, {a.display(best[1])} on {pair.second.model}"
+    leads = f"{a.called(best[0])} has the best mean on both" if best[0] == best[1] else (
+        f"{a.called(best[0])} has the best mean on {pair.first.model}, {a.called(best[1])} on {pair.second.model}"
     )  # fmt: skip
     return (
         f"{pair.title}: {leads}; {agree} over {count(len(both), 'loss', 'losses')}; the gain of "
@@ -193,7 +193,7 @@ def _figure(a: Analysis, names: tuple[str, str], pairs: list[CellPair]) -> Figur
     for pair in pairs:
         found = interactions(a, pair)
         panels[pair.title] = [
-            (a.display(label), *(a.metric.scale * a.comparisons[cell, label].difference for cell in pair), c.verdict)
+            (a.name(label), *(a.metric.scale * a.comparisons[cell, label].difference for cell in pair), c.verdict)
             for label, c in found.items()
             if c.n
         ]

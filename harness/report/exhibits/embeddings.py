@@ -121,7 +121,7 @@ def _figures(a: Analysis, cell: Cell) -> list[Item]:
         keys = outcome.keys if outcome else ()
         found = next((x for key in keys if (x := records.examples(key)) is not None and "neighbours" in x), None)
         if found is not None:
-            kept[a.display(label)] = found
+            kept[a.name(label)] = found
     if not kept:
         return []
     right = joined(f"{label} {found['right'].mean():.0%}" for label, found in kept.items())

@@ -12,7 +12,7 @@ from harness.metrics.declared import Metric
 from harness.report.exhibits import drawings
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table
 from harness.report.sections.common import TONES, dash, loss_entry, loss_filters, reason
-from harness.text import count, joined, slug
+from harness.text import count, joined, mid_sentence, slug
 
 METRICS = ("test.gmean", "test.auc", "test.minority_recall")
 RATIO, PROFILE = "axis.stress.ratio", "axis.stress.profile"
@@ -55,7 +55,7 @@ def _leaders(a: Analysis) -> str:
         profile, ratio = _profile_and_ratio(a, cell)
         if ratio < rarest:
             continue
-        better = [a.display(x) for x in a.challengers if (c := a.comparisons.get((cell, x))) and c.verdict == "better"]
+        better = [a.called(x) for x in a.challengers if (c := a.comparisons.get((cell, x))) and c.verdict == "better"]
         held = sum(1 for x in a.challengers if (c := a.comparisons.get((cell, x))) and c.because)
         named = joined(better) if better else "no loss"
         named += f" (verdicts of {held} withheld)" if held else ""
@@ -86,11 +86,11 @@ def _figure(a: Analysis) -> Figure:
                         x = stats.mean_interval(found)
                         low, high = (x.low, x.high) if x.n > 1 else (x.mean, x.mean)
                         scale = metric.scale
-                        lines.setdefault(a.display(label), {})[ratio] = (scale * x.mean, scale * low, scale * high)
+                        lines.setdefault(a.name(label), {})[ratio] = (scale * x.mean, scale * low, scale * high)
     named = _named(a, panels)
     caption = (
         f"{a.cells[0].values[0]}, {model}: mean over {count(len(a.seeds), 'seed')} with 95 % intervals, for "
-        f"{joined(named)}; the other losses are thin and grey. Balanced data have no minority."
+        f"{joined(map(mid_sentence, named))}; the other losses are thin and grey. Balanced data have no minority."
     )
     draw = functools.partial(drawings.by_ratio, panels, named)
     return Figure("imbalance-ratio", "Metrics against the imbalance ratio", caption, caption, draw, wide=True)
@@ -104,7 +104,7 @@ def _named(a: Analysis, panels: dict[tuple[str, str], Any]) -> list[str]:
             for label, points in lines.items():
                 totals[label] = totals.get(label, 0.0) + points[max(points)][0]
     best = sorted(totals, key=lambda label: -totals[label])
-    wanted = [a.display(label) for label in (a.baseline, "pf_loss_r1", "focal") if label in a.labels]
+    wanted = [a.name(label) for label in (a.baseline, "pf_loss_r1", "focal") if label in a.labels]
     return list(dict.fromkeys([*wanted, *best]))[:NAMED]
 
 

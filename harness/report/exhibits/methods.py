@@ -94,9 +94,7 @@ def _entry(a: Analysis, cell: Cell, line: dict[str, str]) -> Entry:
         baseline = names == [a.baseline] or (together and labels == [a.baseline])
         return Entry("baseline") if baseline else dash("this study lacks what it is trained with")
     compared = [(label, a.comparisons[cell, label]) for label in found]
-    text = joined(
-        f"{a.display(label)} {a.metric.number(c.difference, sign=True)}, {c.verdict}" for label, c in compared
-    )
+    text = joined(f"{a.called(label)} {a.metric.number(c.difference, sign=True)}, {c.verdict}" for label, c in compared)
     keys = tuple(key for label in found for key in a.outcomes[cell, label].paired_keys)
     note = "" if together else "each loss alone: together they were not trained here"
     tone = TONES[compared[0][1].verdict] if len(compared) == 1 else ""

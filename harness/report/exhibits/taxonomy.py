@@ -57,7 +57,7 @@ def _by_family(a: Analysis, cell: Cell) -> dict[str, list[Dot]]:
     for label in a.challengers:
         compared = a.comparisons.get((cell, label))
         if compared is not None and compared.n:
-            dot = Dot(a.metric.scale * compared.difference, compared.verdict, a.display(label))
+            dot = Dot(a.metric.scale * compared.difference, compared.verdict, a.name(label))
             found.setdefault(a.loss_facts[label].family or "other", []).append(dot)
     return dict(sorted(found.items(), key=lambda entry: entry[0]))
 

@@ -15,9 +15,9 @@ from harness.analysis.stats import Comparison
 from harness.metrics.declared import Metric
 from harness.report.items import Code, Column, Entry, Item, Notice, Point, Points, Prose, Row, Section, Table, Tone
 from harness.report.sections import best, controls, reproduce
-from harness.report.sections.common import TONES, dash, loss_filters, name_of, reason, step_ratios, where_words
+from harness.report.sections.common import TONES, dash, loss_filters, reason, step_ratios, where_words
 from harness.report.sections.results import scale_of
-from harness.text import DASH, count, joined, mid_sentence, number
+from harness.text import DASH, count, joined, number
 
 NAMED = 3  # losses to use, and to avoid, that are named with their effects
 WIDE = 20  # rows from which a matrix of one or two cells stands in several parts side by side
@@ -46,7 +46,7 @@ def section(a: Analysis) -> Section:
     items.append(Prose((*best.in_short(a), *limits(a))))
     if lines := choices(a):
         points = (
-            Point(name_of(a, label), _tone(a, label), (("", text),), (loss_filters(a, label),)) for label, text in lines
+            Point(a.name(label), _tone(a, label), (("", text),), (loss_filters(a, label),)) for label, text in lines
         )
         items.append(Points(tuple(points), "If you must choose now"))
     if a.comparisons:
@@ -70,7 +70,7 @@ def sentence(a: Analysis) -> str:
 def _advised(a: Analysis, piece: Advice, last: bool) -> str:
     """Return one piece of advice as a clause."""
     where = " elsewhere" if last and 1 < len(piece.cells) < len(a.cells) else where_words(a, piece.cells)
-    base = mid_sentence(name_of(a, a.baseline))
+    base = a.called(a.baseline)
     held = sum(a.comparisons[at].verdict == "withheld" for at in a.comparisons if at[0] in piece.cells)
     if piece.kind == "silent":
         kinds = dict.fromkeys(
@@ -83,9 +83,7 @@ def _advised(a: Analysis, piece: Advice, last: bool) -> str:
         more = f", and {count(len(kinds) - 1, 'further reason')}" if len(kinds) > 1 else ""
         return f"no advice{where}: every verdict is withheld, because {what}{more} (remedy: {remedy})"
     if piece.kind == "better":
-        named = [
-            f"{mid_sentence(name_of(a, label))} ({effect(a, label, piece.cells)})" for label in (piece.use, *piece.also)
-        ]
+        named = [f"{a.called(label)} ({effect(a, label, piece.cells)})" for label in (piece.use, *piece.also)]
         more = [f"one of {len(named) - NAMED} others"] if len(named) > NAMED else []
         return f"use {joined([*named[:NAMED], *more], 'or')}{where}"
     n = sum(any((cell, label) in a.comparisons for cell in piece.cells) for label in a.challengers)
@@ -109,7 +107,7 @@ def _avoid(a: Analysis) -> str:
     named = []
     for label in labels[:NAMED]:
         cells = [cell for cell in a.cells if (c := a.comparisons.get((cell, label))) and c.verdict == "worse"]
-        named.append(f"{mid_sentence(name_of(a, label))} ({effect(a, label, cells)})")
+        named.append(f"{a.called(label)} ({effect(a, label, cells)})")
     if len(labels) > NAMED:
         named.append(f"{len(labels) - NAMED} more")
     return f"avoid {joined(named)}" if named else ""
@@ -316,7 +314,7 @@ def matrix(a: Analysis) -> Table:
     order = sorted(a.challengers, key=lambda label: -advice.gain(a, label, a.cells))
     rows = [_matrix_row(a, metric, label) for label in (a.baseline, *order)]
     unit = a.metric.difference_unit or a.metric.title
-    caption = f"Difference from {mid_sentence(name_of(a, a.baseline))} ({unit}) with its interval."
+    caption = f"Difference from {a.called(a.baseline)} ({unit}) with its interval."
     if a.margin:
         caption += f" Equivalent: within ±{metric.with_unit(a.margin)}, the margin declared before the runs."
     words = {c.verdict for c in a.comparisons.values()}
@@ -335,7 +333,7 @@ def brief(a: Analysis) -> Metric:
 def _matrix_row(a: Analysis, metric: Metric, label: str) -> Row:
     facts = a.loss_facts[label]
     known = " · ".join(part for part in (label, facts.paper) if part)
-    name = f"{name_of(a, label)} (baseline)" if label == a.baseline else name_of(a, label)
+    name = f"{a.name(label)} (baseline)" if label == a.baseline else a.name(label)
     entries = [Entry(name, note=known), Entry(label)]
     for cell in a.cells:
         outcome, found = a.outcomes.get((cell, label)), a.comparisons.get((cell, label))

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from harness.analysis.best import Candidate
 from harness.analysis.cells import Analysis
 from harness.report.items import Column, Entry, Filters, Item, Prose, Row, Section, Table
-from harness.report.sections.common import cell_filters, dash, loss_entry, loss_filters, name_of, where_words
-from harness.text import count, joined, mid_sentence
+from harness.report.sections.common import cell_filters, dash, loss_entry, loss_filters, where_words
+from harness.text import count, joined
 
 EVERYWHERE = "over all cells"
 FEW = 8  # losses of a set that are named in short
@@ -65,7 +65,7 @@ def _set_in_short(a: Analysis, where: str, found: Sequence[Candidate]) -> str:
     if len(kept) == len(found) > 1:
         text = f"any of {count(len(found), 'loss', 'losses')} may be the best (95 % confidence)"
     else:
-        names = [mid_sentence(name_of(a, label)) for label in _ordered(a, where, kept)]
+        names = [a.called(label) for label in _ordered(a, where, kept)]
         more = [f"{len(names) - FEW} more"] if len(names) > FEW + 1 else []
         named = joined([*(names[:FEW] if more else names), *more])
         verb = "is the best" if len(kept) == 1 else "may be the best"
@@ -107,7 +107,7 @@ def _sentence(a: Analysis, where: str, found: Sequence[Candidate]) -> str:
 
 def _named(a: Analysis, where: str, found: Sequence[Candidate]) -> str:
     """Return the names of the losses of a set in words, the best mean first."""
-    return joined(mid_sentence(name_of(a, label)) for label in _ordered(a, where, found))
+    return joined(a.called(label) for label in _ordered(a, where, found))
 
 
 def _ordered(a: Analysis, where: str, found: Sequence[Candidate]) -> list[str]:

@@ -6,12 +6,11 @@ import functools
 import math
 from collections.abc import Iterable, Sequence
 
-from harness.analysis import seats
 from harness.analysis.cells import Analysis, Cell, Outcome
 from harness.analysis.frames import column, numbers
 from harness.analysis.stats import Comparison
 from harness.report.items import Entry, Filters, Tone
-from harness.text import DASH, axis_title, count, joined, mid_sentence, number, plain
+from harness.text import DASH, axis_title, count, joined, number, plain
 
 TONES: dict[str, Tone] = {
     "better": "better",
@@ -43,7 +42,7 @@ def loss_entry(a: Analysis, label: str) -> Entry:
     """Return the first entry of a row about a loss."""
     facts = a.loss_facts[label]
     name = " + ".join(a.names_in_seats(label).values()) or facts.name
-    known = " · ".join(part for part in (label, "" if name == name_of(a, label) else name, facts.paper) if part)
+    known = " · ".join(part for part in (label, "" if name == a.name(label) else name, facts.paper) if part)
     return Entry(a.display(label), note=known)
 
 
@@ -53,37 +52,6 @@ def where_words(a: Analysis, cells: Sequence[Cell]) -> str:
         return ""
     shared = len({cell.values[:2] for cell in a.cells}) == 1  # only what makes training harder differs
     return f" {'with' if shared else 'on'} {joined(cell.short for cell in cells)}"
-
-
-def name_of(a: Analysis, label: str) -> str:
-    """Return what people call a loss, with the settings that its label gives; the label where nobody named it, or
-    where two losses have one name.
-    """
-    names = _names(a)
-    return names[label] if list(names.values()).count(names[label]) == 1 else a.display(label)
-
-
-@functools.lru_cache(maxsize=1)
-def _names(a: Analysis) -> dict[str, str]:
-    found = {}
-    for label in a.labels:
-        facts, name = a.loss_facts[label], _name(a, label)
-        word = " (reconstruction)" if facts.reconstruction and "reconstruction" not in name else ""
-        settings = seats.settings(label, list(a.seats.get(label, {})))
-        found[label] = f"{name}{word} {settings}".strip() if name else a.display(label)
-    return found
-
-
-def _name(a: Analysis, label: str) -> str:
-    """Return what people call a loss; where a task has seats for several, what it has in other seats than the
-    baseline.
-    """
-    own, base = a.names_in_seats(label), a.names_in_seats(a.baseline)
-    if len(a.varied_seats) > 1 and own and label != a.baseline:
-        mine, theirs = ({seat: mid_sentence(name) for seat, name in names.items()} for names in (own, base))
-        return seats.called(mine, theirs, a.varied_seats)
-    name = seats.called(own, base, a.varied_seats) if own and a.varied_seats else a.loss_facts[label].name
-    return name[:1].upper() + name[1:]
 
 
 def cell_entry(cell: Cell) -> Entry:

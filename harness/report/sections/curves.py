@@ -127,7 +127,7 @@ def _panels(a: Analysis, cell: Cell, epochs: Epochs) -> dict[str, Curve]:
         broken = (column(epochs.of([key]).set_index("epoch"), "value") for key in diverged)
         curve = Curve(over, tuple(run for run in broken if len(run)))
         if len(over) or curve.broken:
-            panels[a.display(label)] = curve
+            panels[a.name(label)] = curve
     return panels
 
 
@@ -141,7 +141,7 @@ def _valid(a: Analysis, cell: Cell, panels: dict[str, Curve], name: str) -> Figu
         f"dashed: {a.reference}; crossed out: a diverged run. The axis shows where curves end; the first epochs may "
         "lie below it."
     )
-    draw = functools.partial(multiples.curves, panels, a.display(a.baseline), axis, metric.scale, True)
+    draw = functools.partial(multiples.curves, panels, a.name(a.baseline), axis, metric.scale, True)
     return Figure(
         f"curves-valid-{slug(cell.title)}", f"{cell.title}: {metric.title}", caption, f"{caption} {ends}.", draw, True,
         cell_filters(a, cell.values),
@@ -154,7 +154,7 @@ def _train(a: Analysis, cell: Cell, panels: dict[str, Curve], objective: str) ->
         f"{cell.title}: {what} by epoch, mean over seeds (line) and range (band); crossed out: a diverged run. Every "
         "loss has its own unit, so every panel has its own axis."
     )
-    draw = functools.partial(multiples.curves, panels, a.display(a.baseline), what, 1.0, False)
+    draw = functools.partial(multiples.curves, panels, a.name(a.baseline), what, 1.0, False)
     identity = "-".join(["curves-train", *([slug(objective)] if objective else []), slug(cell.title)])
     return Figure(
         identity, f"{cell.title}: {what}", caption, caption, draw, True,

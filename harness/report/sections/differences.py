@@ -34,7 +34,7 @@ def _bars(a: Analysis, cell: Cell) -> list[Bar]:
             values = (scale * value for value in (found.difference, found.low, found.high))
             text = a.metric.number(found.difference, sign=True)
             seeds = tuple(scale * value for value in a.outcomes[cell, label].differences)
-            bars.append(Bar(a.display(label), *values, verdict=found.verdict, text=text, seeds=seeds))
+            bars.append(Bar(a.name(label), *values, verdict=found.verdict, text=text, seeds=seeds))
     sign = 1 if a.metric.higher_is_better else -1
     return sorted(bars, key=lambda bar: -sign * bar.value)
 

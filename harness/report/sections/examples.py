@@ -43,7 +43,7 @@ def _figures(a: Analysis, cell: Cell) -> list[Item]:
         keys = outcome.keys if outcome else ()
         found = next((x for key in keys if (x := records.examples(key)) is not None), None)
         if found is not None:
-            kept[a.display(label)] = found
+            kept[a.name(label)] = found
     if not kept:
         return []
     arrays = next(iter(kept.values()))

@@ -23,7 +23,7 @@ def section(a: Analysis) -> Section:
         return Section("ranks", "Ranks over data sets", ())
     found = stats.ranks(scores, higher_is_better=a.metric.higher_is_better)
     best, worst = found.mean.idxmin(), found.mean.idxmax()
-    left_out = [label for label in a.labels if a.display(label) not in scores]
+    left_out = [a.called(label) for label in a.labels if a.name(label) not in scores]
     text = (
         f"Losses are ranked on each of {count(len(scores), 'data set')} by their mean {a.metric.title} over models and "
         f"seeds (Demšar 2006). Friedman's test that all {scores.shape[1]} are alike gives p {p_value(found.p)}; "
@@ -41,7 +41,7 @@ def section(a: Analysis) -> Section:
 def _scores(a: Analysis) -> pd.DataFrame:
     """Return the mean metric of every loss (columns) on every data set (rows); losses that lack one are left out."""
     values = [
-        (outcome.cell.values[0], a.display(label), outcome.values.mean)
+        (outcome.cell.values[0], a.name(label), outcome.values.mean)
         for (_, label), outcome in a.outcomes.items()
         if outcome.values.n
     ]

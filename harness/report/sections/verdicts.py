@@ -23,7 +23,7 @@ def section(a: Analysis) -> Section:
 
 def lead(a: Analysis) -> str:
     """Return what was compared and, where no difference could be decided, that."""
-    compared = f"{count(len(a.challengers), 'loss', 'losses')} against {a.display(a.baseline)}"
+    compared = f"{count(len(a.challengers), 'loss', 'losses')} against {a.reference}"
     where = (
         f"{a.cells[0].title}" if len(a.cells) == 1 else f"{len(a.cells)} cells ({'; '.join(c.title for c in a.cells)})"
     )
@@ -71,7 +71,7 @@ def notices(a: Analysis) -> list[Notice]:
         planned = count(len(a.main), "planned run")
         found.append(Notice(f"{unfinished} of {planned} failed or are missing; they are listed under Failures."))
     if lost := [o for o in a.outcomes.values() if o.unlearnt]:
-        which = "; ".join(f"{a.display(o.label)} in {starts(o.unlearnt, o.failures.runs)}" + _where(a, o) for o in lost)
+        which = "; ".join(f"{a.called(o.label)} in {starts(o.unlearnt, o.failures.runs)}" + _where(a, o) for o in lost)
         found.append(
             Notice(
                 f"Did not learn: {which}. Verdicts leave such runs out, unless they are most of a loss; their rates "
@@ -99,7 +99,7 @@ def _points(a: Analysis) -> list[Point]:
             label: [cell for cell in a.cells if (c := a.comparisons.get((cell, label))) and c.verdict == verdict]
             for label in a.challengers
         }
-        lines = [(a.display(label), _in_cells(a, cells, label, verdict)) for label, cells in where.items() if cells]
+        lines = [(a.name(label), _in_cells(a, cells, label, verdict)) for label, cells in where.items() if cells]
         filters = (loss_filters(a, label) for label, cells in where.items() if cells)
         if lines or verdict != "withheld":
             points.append(Point(term, TONES[verdict], tuple(lines), tuple(filters)))
@@ -138,7 +138,7 @@ def over_all_cells(a: Analysis) -> list[str]:
     """Return what holds in every cell, and on what the rest depends with the effects, in one or two paragraphs."""
     by_verdict: dict[str, list[str]] = {}
     for label, across in a.across.items():
-        by_verdict.setdefault(across.verdict, []).append(a.display(label))
+        by_verdict.setdefault(across.verdict, []).append(a.called(label))
     words = {"better": "better in every cell", "worse": "worse in every cell", "equivalent": "equivalent in every cell"}
     order = (*words, "not decidable", "withheld")
     found = []
@@ -149,7 +149,7 @@ def over_all_cells(a: Analysis) -> list[str]:
     paragraphs = [f"Over the {len(a.cells)} cells together: {'; '.join(found)}."] if found else []
     for across in a.across.values():
         if across.verdict == "depends":
-            paragraphs.append(f"{a.display(across.label)} {depends(a, across)}.")
+            paragraphs.append(f"{a.name(across.label)} {depends(a, across)}.")
     return paragraphs
 
 
