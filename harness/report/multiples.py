@@ -28,7 +28,7 @@ from harness.text import MINUS
 
 ACROSS, WIDTH, HEIGHT = 4, 1.85, 1.25  # panels in a row, inches of one with its gaps
 LEFT, RIGHT, TOP, BOTTOM, GAP = 0.8, 0.12, 0.25, 0.5, 0.42  # inches
-LONGEST = 30  # letters of a title on one line
+LONGEST = 26  # letters of a title on one line: more would reach beyond the last column
 LETTERS = 22  # of a vertical label that fit beside one row of panels
 TICK, PAD = 3.5 / 72, 7 / 72  # inches: length of a tick, distance of its label
 Span = tuple[float, float]
