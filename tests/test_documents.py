@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from harness import choose, compose, plan
 
@@ -35,12 +36,17 @@ def test_links_lead_to_something(page):
 
 
 def commands():
-    """Every command line of Python that a page shows, without its comment; CONTRIBUTING's are carried out elsewhere."""
+    """Every command line of Python that a page shows, without its comment, or that stands for a part of a publication;
+    CONTRIBUTING's are carried out elsewhere.
+    """
     for page in PAGES:
         if page.name != "CONTRIBUTING.md":
             for block in re.findall(r"^```sh\n(.*?)^```$", page.read_text(), flags=re.M | re.S):
                 lines = block.replace("\\\n", " ").splitlines()
                 yield from (shlex.split(line, comments=True)[2:] for line in lines if line.startswith("python -m "))
+    for paper in sorted((ROOT / "conf" / "papers").glob("*.yaml")):
+        parts = yaml.safe_load(paper.read_text())["parts"]
+        yield from (shlex.split(part["run"])[2:] for part in parts if "run" in part)
 
 
 COMMANDS = list(commands())

@@ -2,16 +2,23 @@
 
 import dataclasses
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+import yaml
 
 from harness.analysis import found
 from harness.analysis.cells import Analysis
+from harness.analysis.claims import read_claims
 from harness.catalogue import entries
-from harness.site import build
+from harness.compose import options
+from harness.errors import UsageError
+from harness.paths import CONF
+from harness.site import build, papers
+from harness.site.claims import ClaimFacts
 from scripts import found as table
 from tests import synthetic
 
@@ -122,6 +129,79 @@ def test_pages_say_what_was_measured(site, pages):
         root = "../" * name.count("/")
         assert f"{root}losses.html" in pages[(folder / name).resolve()].links, name
     assert "No published study measures this loss." in pages[(folder / "loss/dice.html").resolve()].text
+
+
+# ---------------------------------------------------------------------------- publications
+
+
+def claim(identity, verdict="supported"):
+    return ClaimFacts(identity, "paper", "abstract", "says", verdict, verdict, "", "", "", ())
+
+
+def paper_of(folder, *parts, claims=(), studies=()):
+    (folder / "one.yaml").write_text(yaml.safe_dump({"document": "One (2024)", "short": "one", "parts": parts}))
+    (found,) = papers.papers(claims, studies, folder)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("known", "state"),
+    [
+        ({"claims": ["a"]}, "measured"),
+        ({"claims": ["b"]}, "not possible"),
+        ({"claims": ["b"], "quoted": "its text"}, "quoted"),
+        ({"shown": [{"study": "made_up", "at": "answer"}]}, "shown"),
+        ({"shown": [{"study": "unpublished", "at": "answer"}], "because": "no data"}, "not possible"),
+        ({"table": "ngl_table.csv"}, "quoted"),
+        ({"run": "python -m harness study=demo", "because": "no time"}, "not run here"),
+    ],
+)
+def test_a_part_of_a_publication_is_in_the_best_of_its_states(tmp_path, known, state):
+    part = {"at": "abstract", "kind": "sentence", "says": "It helps."}
+    claims = (claim("a"), claim("b", "cannot be tested"))
+    assert paper_of(tmp_path, part | known, claims=claims, studies=["made_up"]).counts() == {state: 1}
+
+
+@pytest.mark.parametrize(
+    ("part", "sentence"),
+    [
+        ({"at": "abstract", "says": "It helps."}, "the part of one.yaml at abstract has no kind: write one."),
+        ({"at": "abstract", "kind": "sentence", "says": "It."}, "does not say what is known of it"),
+        ({"at": "abstract", "kind": "poem", "says": "It.", "run": "x"}, "unknown kind of the part"),
+        ({"at": "abstract", "kind": "table", "says": "It.", "claims": ["zz"]}, "unknown claim of the part"),
+        ({"at": "abstract", "kind": "table", "says": "It.", "shwon": []}, "unknown field of the part"),
+    ],
+)
+def test_a_part_that_cannot_be_understood_is_refused(tmp_path, part, sentence):
+    with pytest.raises(UsageError, match=re.escape(sentence)):
+        paper_of(tmp_path, part)
+
+
+def test_every_claim_of_a_publication_has_its_place_on_the_page():
+    every = read_claims()
+    for paper in papers.papers([claim(each.id) for each in every], options("study")):
+        placed = {each.id for part in paper.parts for each in part.claims}
+        assert placed == {each.id for each in every if each.short == paper.short}, paper.short
+
+
+def test_reports_to_which_parts_lead_have_these_exhibits():
+    found = [each for paper in papers.papers([claim(c.id) for c in read_claims()], options("study"))
+             for part in paper.parts for each in part.shown]  # fmt: skip
+    assert len(found) > 15
+    for each in found:
+        exhibits = yaml.safe_load((CONF / "study" / f"{each['study']}.yaml").read_text())["exhibits"]
+        kind = each["at"].removeprefix("exhibit-").removeprefix("table-").partition("-")[0]
+        assert kind in exhibits, each
+
+
+def test_pages_of_publications_say_what_is_printed_and_what_is_known(site, pages):
+    page = pages[(site[0] / "paper" / "ngl.html").resolve()]
+    for text in ("-62.45", "68.2", "not possible", "the whole text is not at hand", "ngl_segmentation"):
+        assert text in page.text, text
+    assert "paper/ngl.html" in pages[(site[0] / "index.html").resolve()].links
+
+
+# ---------------------------------------------------------------------------- again
 
 
 def test_only_what_changed_is_worked_out_again(site):

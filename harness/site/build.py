@@ -31,7 +31,7 @@ def write(folder: Path, studies: Sequence[str] | None = None, say: Callable[[str
     """Write the site of all published evidence and return its first page.
 
     Args:
-        folder: gets index.html, loss/, task/, study/, report/, ledger/, catalogue.html and search.js.
+        folder: gets index.html, loss/, task/, study/, paper/, report/, ledger/, catalogue.html and search.js.
         studies: names of published studies; None: all of them.
         say: is given a line about each study that is worked out.
     """

@@ -18,6 +18,7 @@ from harness.catalogue.entries import LossEntry
 from harness.catalogue.tasks import TaskFacts
 from harness.records.store import write_text
 from harness.site.claims import ClaimFacts
+from harness.site.papers import Paper, papers
 from harness.text import count, joined
 
 HERE = Path(__file__).parent / "templates"
@@ -41,6 +42,7 @@ def write(folder: Path, facts: Sequence[Found], claims: Sequence[ClaimFacts]) ->
         "tasks": tasks.tasks(losses, facts),
         "claims": claims,
         "measured": found.by_loss(facts),
+        "papers": papers(claims, [each.study for each in facts]),
     }
     environment = _environment() | site
 
@@ -62,8 +64,12 @@ def write(folder: Path, facts: Sequence[Found], claims: Sequence[ClaimFacts]) ->
     for each in facts:
         own = [claim for claim in claims if claim.study == each.study]
         render(f"study/{each.study}.html", "study.html.j2", each=each, own=own, rows=_rows(each))
+    for paper in site["papers"]:
+        render(f"paper/{paper.id}.html", "paper.html.j2", paper=paper)
     write_text(folder / "site.css", catalogue.stylesheet() + (HERE / "site.css").read_text())
-    index = json.dumps(_index(losses, site["tasks"], facts, claims), ensure_ascii=False, separators=(",", ":"))
+    index = json.dumps(
+        _index(losses, site["tasks"], facts, claims, site["papers"]), ensure_ascii=False, separators=(",", ":")
+    )
     write_text(folder / "search.js", f"const INDEX = {index};\n{(HERE / 'search.js').read_text()}")
     write_text(folder / ".nojekyll", "")  # else a forge's pages may hide files whose names begin with _
     return folder / "index.html"
@@ -140,7 +146,11 @@ def _calibration(pairs: Sequence[tuple[Found, Measured]]) -> list[tuple[Found, M
 
 
 def _index(
-    losses: Sequence[LossEntry], known: Sequence[TaskFacts], facts: Sequence[Found], claims: Sequence[ClaimFacts]
+    losses: Sequence[LossEntry],
+    known: Sequence[TaskFacts],
+    facts: Sequence[Found],
+    claims: Sequence[ClaimFacts],
+    publications: Sequence[Paper],
 ) -> list[tuple[str, str, str, str]]:
     """Return what can be searched for: title, kind, address in the site, and further words, in lower case."""
     found_by = [
@@ -156,6 +166,7 @@ def _index(
     found_by += [
         (each.question or each.study, f"study · {each.study}", f"study/{each.study}.html", each.study) for each in facts
     ]
+    found_by += [(each.document, "publication", f"paper/{each.id}.html", each.short.lower()) for each in publications]
     found_by += [
         (
             claim.says,
