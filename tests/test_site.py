@@ -134,8 +134,8 @@ def test_pages_say_what_was_measured(site, pages):
 # ---------------------------------------------------------------------------- publications
 
 
-def claim(identity, verdict="supported"):
-    return ClaimFacts(identity, "paper", "abstract", "says", verdict, verdict, "", "", "", ())
+def claim(identity, verdict="supported", effect=""):
+    return ClaimFacts(identity, "paper", "abstract", "says", verdict, verdict, effect, "", "", ())
 
 
 def paper_of(folder, *parts, claims=(), studies=()):
@@ -147,18 +147,20 @@ def paper_of(folder, *parts, claims=(), studies=()):
 @pytest.mark.parametrize(
     ("known", "state"),
     [
-        ({"claims": ["a"]}, "measured"),
+        ({"claims": ["a", "b"]}, "measured"),
+        ({"claims": ["c"]}, "not run here"),
         ({"claims": ["b"]}, "not possible"),
         ({"claims": ["b"], "quoted": "its text"}, "quoted"),
         ({"shown": [{"study": "made_up", "at": "answer"}]}, "shown"),
-        ({"shown": [{"study": "unpublished", "at": "answer"}], "because": "no data"}, "not possible"),
+        ({"shown": [{"study": "unpublished", "at": "answer"}], "because": "no data"}, "not run here"),
+        ({"because": "no data"}, "not possible"),
         ({"table": "ngl_table.csv"}, "quoted"),
         ({"run": "python -m harness study=demo", "because": "no time"}, "not run here"),
     ],
 )
 def test_a_part_of_a_publication_is_in_the_best_of_its_states(tmp_path, known, state):
     part = {"at": "abstract", "kind": "sentence", "says": "It helps."}
-    claims = (claim("a"), claim("b", "cannot be tested"))
+    claims = (claim("a", effect="+1 point"), claim("b", "cannot be tested"), claim("c", "withheld"))
     assert paper_of(tmp_path, part | known, claims=claims, studies=["made_up"]).counts() == {state: 1}
 
 

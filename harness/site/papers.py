@@ -28,18 +28,22 @@ PUBLISHED = ROOT / "results" / "published"
 KINDS = ("sentence", "number", "table", "figure", "equation", "algorithm", "method")
 STATES = ("measured", "shown", "quoted", "not run here", "not possible")
 UNTESTED = ("cannot be tested", "retired")
-"""Verdicts of the ledger that measure nothing."""
+"""Verdicts of the ledger on what no run decides."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A sentence, number, table, figure, equation or method of a publication; see the module's text for the fields."""
+    """A sentence, number, table, figure, equation or method of a publication; see the module's text for the fields.
+
+    Of the studies that show it, ``unpublished`` names those without a report.
+    """
 
     at: str
     kind: str
     says: str
     claims: tuple[ClaimFacts, ...] = ()
     shown: tuple[Mapping[str, str], ...] = ()
+    unpublished: tuple[str, ...] = ()
     quoted: str = ""
     table: tuple[tuple[str, ...], ...] = ()
     run: str = ""
@@ -48,13 +52,14 @@ class Part:
     @property
     def state(self) -> str:
         """Which of STATES it is in: what is known best."""
-        if any(claim.verdict not in UNTESTED for claim in self.claims):
+        if any(claim.effect for claim in self.claims):
             return "measured"
         if self.shown:
             return "shown"
         if self.quoted or self.table:
             return "quoted"
-        return "not run here" if self.run else "not possible"
+        waiting = self.run or self.unpublished or any(claim.verdict not in UNTESTED for claim in self.claims)
+        return "not run here" if waiting else "not possible"
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def papers(claims: Sequence[ClaimFacts], studies: Sequence[str], folder: Path = 
 
 
 def _part(file: str, entry: dict[str, Any], known: Mapping[str, ClaimFacts], studies: Sequence[str]) -> Part:
-    names = [each.name for each in fields(Part)]
+    names = [each.name for each in fields(Part) if each.name != "unpublished"]
     where = f"the part of {file} at {entry.get('at')}"
     for name in entry:
         if name not in names:
@@ -117,11 +122,13 @@ def _part(file: str, entry: dict[str, Any], known: Mapping[str, ClaimFacts], stu
     for name in entry.get("claims", ()):
         if name not in known:
             raise unknown(f"claim of {where}", name, list(known))
+    shown = entry.get("shown", ())
     return Part(
         **{
             **entry,
             "claims": tuple(known[name] for name in entry.get("claims", ())),
-            "shown": tuple(each for each in entry.get("shown", ()) if each["study"] in studies),
+            "shown": tuple(each for each in shown if each["study"] in studies),
+            "unpublished": tuple(dict.fromkeys(each["study"] for each in shown if each["study"] not in studies)),
             "table": _table(entry["table"]) if "table" in entry else (),
         }
     )
