@@ -16,6 +16,7 @@ Plan a study, run what is missing, report.
   plan_only=checked             the same, after every combination of data, model and loss was built and tried
   data.root=DIR                 where data sets lie (default: $LOSSBENCH_DATA, else data/); data.download=true fetches
   device=cpu  threads=1         where runs run; both are part of a run's identity
+  reuse=true                    go on from published runs (results/measured/) that are the same to the last setting
   engine.workers=2              how many at once (also engine.per_device, .checkpoint_seconds, .timeout)
   tracking.enabled=false        no MLflow mirror (also tracking.uri=URI, tracking.mirrors=[mlflow,tensorboard,wandb])
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from harness.records.study import StudyData
 
 PLAN_ONLY = (False, True, "checked")
-RUN_OPTIONS = ("data", "feed", "engine", "tracking", "device", "threads")
+RUN_OPTIONS = ("data", "feed", "engine", "reuse", "tracking", "device", "threads")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

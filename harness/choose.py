@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from harness.records.study import StudyData
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "min": 60.0}
-OF_SWEEP = ("data.", "feed", "engine", "tracking", "device=", "threads=")
+OF_SWEEP = ("data.", "feed", "engine", "reuse=", "tracking", "device=", "threads=")
 OWN = ("data", "budget", "runs", "losses", "metric", "margin", "max_seeds", "name")
 SEARCH = {"seeds": [7001], "most_seeds": 3}
 """One seed for the rates of all losses; three for those of losses that are left."""

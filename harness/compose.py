@@ -161,7 +161,9 @@ def check_groups(choices: Mapping[str, str], config: Config, groups: Iterable[st
 
 
 def check_others(choices: Mapping[str, Any], config: Config) -> None:
-    """Raise a UsageError unless what decides no number of a run is what it may be: engine, feed, data, tracking."""
+    """Raise a UsageError unless what decides no number of a run is what it may be: engine, feed, data, reuse,
+    tracking.
+    """
     schema.check_run(config)
     for group in OTHERS:
         schema.check_group(group, str(choices[group]), config[group], option(group, str(choices[group])))

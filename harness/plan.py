@@ -26,7 +26,7 @@ SEARCH: Mapping[str, tuple[str, ...]] = {  # what of a study's field search each
 }
 RESERVED = frozenset({"runs", "measured", "published", "claims", "compare", "bench", "multirun"})
 """Folders of results/ that hold something else than a study."""
-NOT_OF_A_RUN = ("data", "engine", "feed", "tracking")
+NOT_OF_A_RUN = ("data", "engine", "feed", "reuse", "tracking")
 """Settings of a sweep as a whole."""
 Values = dict[str, Any]
 Contender = tuple[tuple[object, ...], str]  # a loss in a cell: a learning rate and settings are chosen for each
@@ -139,7 +139,7 @@ def read_study(name: str, overrides: Iterable[str] = ()) -> Study:
     for path, value in given:
         part, _, key = path.partition(".")
         if part not in known:
-            raise unknown("field of a study", part, [*known, "study", "plan_only", "engine", "tracking", "data"])
+            raise unknown("field of a study", part, [*known, "study", "plan_only", *NOT_OF_A_RUN])
         before = content.get(part, _default(part))
         if key and not isinstance(before, Mapping):
             raise UsageError(f"{path}: {part} is a single value, so write {part}=VALUE.")

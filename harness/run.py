@@ -108,7 +108,7 @@ def _check(given: Sequence[str]) -> None:
 def _say_idle(given: Set[str]) -> None:
     """Say which of the settings that were given only a sweep has a use for."""
     for path in sorted(given - {"engine.checkpoint_seconds"}):
-        if path.startswith(("tracking.", "engine.")):
+        if path.startswith(("reuse", "tracking.", "engine.")):
             print(f"{path} has no effect on a single run.", file=sys.stderr)
 
 

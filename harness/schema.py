@@ -92,6 +92,7 @@ RUN: dict[str, Any] = {
     "device": Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto: a GPU where there is one")],
     "threads": Annotated[int, Field(ge=1, description="CPU threads of a run; part of its identity on a CPU")],
     "data": Data,
+    "reuse": bool,
     "tracking": Tracking,
 }
 """Settings of a run outside of config groups."""

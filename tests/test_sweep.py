@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -371,6 +373,30 @@ def test_published_seeds_do_not_answer_for_those_that_were_asked(swept, tmp_path
     _, listed = swept(study(until="decided", max_seeds=9), undecided)
     assert max(len(data.runs) for data in shown) < len(longer)
     assert seeds_of(listed)["mlp", "focal"] == [1, 2, 3, 4]
+
+
+def test_a_sweep_goes_on_from_published_runs_and_repeats_none(cli):
+    """Records made of them are believed, and published again they are the same evidence."""
+    asked = (*SWEEP, "axes.loss=[cross_entropy,focal]", "base.trainer.epochs=1", "track=lr", "search.most=1",
+             "search.seeds=[7001]", "search.most_seeds=1")  # fmt: skip
+    planned = int(re.search(r"(\d+) runs in", cli(*asked).stdout)[1])
+    first = records.load_published(records.publish("tried", cli.results).files[0])
+    for made in ("runs", "tried"):
+        shutil.rmtree(cli.results / made)
+    told = re.search(r"(\d+) of the missing were published: reuse=true", cli(*asked, "plan_only=true").stdout)
+    assert 0 < int(told[1]) <= planned
+    said = cli(*asked, "reuse=true").stdout
+    assert "published runs taken over" in said
+    assert f"all {planned} runs are finished, nothing is missing" in said
+    shutil.rmtree(cli.results / "measured")
+    again = records.load_published(records.publish("tried", cli.results).files[0])
+    for before, after in ((first.runs, again.runs), (first.history, again.history)):
+        pd.testing.assert_frame_equal(before, after, check_like=True)
+    scored = first.runs.loc[first.runs["role"] == "run", "key"]
+    assert len(scored) == 4
+    for key in scored:
+        before, after = (each.item_scores(key, "test.top1") for each in (first, again))
+        assert [each.tolist() for each in before] == [each.tolist() for each in after]
 
 
 def test_the_plan_says_the_least_and_the_most(tmp_path):

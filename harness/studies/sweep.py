@@ -8,7 +8,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from harness.metrics.declared import BY_TASK, check_metric
 from harness.paths import MEASURED, RESULTS
 from harness.plan import Run, Setting, Study, Values
 from harness.records import lease, room
+from harness.records.reuse import Published
 from harness.records.study import StudyData
 from harness.studies.progress import Progress
 from harness.studies.search import Search
@@ -155,6 +156,7 @@ class Work:
         self.options, self.started, self.results = options, started, results
         self.addresses, self.study = addresses, study
         self.believed: set[str] | None = None
+        self.published = Published(study, results) if options.get("reuse") else None
         self.written = False
         self.planned = self.done = 0
         self.failed: list[tuple[str, str]] = []
@@ -169,15 +171,25 @@ class Work:
             self.pool.stop()
 
     def missing(self, runs: Sequence[Run]) -> list[Run]:
-        """Return which of ``runs`` have no record yet that is believed, one for each key."""
+        """Return which of ``runs`` have no record yet that is believed, one for each key; published runs become records
+        first where the sweep may go on from them.
+        """
         if self.believed is None:
             self.believed = records.vouched(self.study.name, self.results)
         keys = {run.key: run for run in runs}
+        self._take_over([run for key, run in keys.items() if key not in self.believed])
         for key in (records.finished(self.results) & keys.keys()) - self.believed:
             record = records.read(key, self.results)  # one that is damaged is set aside
             if record and record["status"] in records.STATUSES:
                 self.believed.add(key)
         return [run for key, run in keys.items() if key not in self.believed]
+
+    def _take_over(self, runs: Sequence[Run]) -> None:
+        here = records.finished(self.results)
+        if self.published and (without := [run for run in runs if run.key not in here]):
+            taken = self.published.take(without, lambda run: _planned(self._jobs([run])[0]))
+            if taken:
+                print(f"{count(taken, 'published run')} taken over", flush=True)
 
     def check(self, runs: Sequence[Run]) -> bool:
         """Build every combination of ``runs`` that is missing and was not built before; return whether any is missing.
@@ -234,6 +246,16 @@ class Work:
         if self.pool is None:
             self.pool = engine_of(self.options, run.setting.spec.device)
         return self.pool
+
+
+def _planned(job: Job) -> dict[str, Any]:
+    """Return what a record says of a run before it was trained."""
+    config = {name: value for name, value in asdict(job.spec).items() if value not in (None, {})}
+    return {
+        "choices": dict(job.choices),
+        "config": {name: value for name, value in config.items() if name not in ("device", "threads")},
+        "identity": dict(job.identity),
+    }
 
 
 def believe_in_gpus(options: Config) -> None:
@@ -496,6 +518,8 @@ def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
         *_more(study, settings, addresses, planned, search),
         f"{planned - len(missing)} done, {len(missing)} missing.",
     ]
+    if published := {run.key for run in runs if run.key not in here} & Published(study, results).keys():
+        lines.append(f"{len(published):,} of the missing were published: reuse=true goes on from them.")
     if waits:
         lines.append("The search is not finished, so runs other than trials count as missing.")
     if missing:
