@@ -50,7 +50,7 @@ LAW = {
     "tracking": "analysis errors journal paths records mlflow torch",
     "report": "analysis compose errors hardware metrics.declared paths plan records selection text tracking.store",
     "catalogue": "analysis compose paths records report tasks text hydra losses omegaconf torch",
-    "site": "analysis catalogue paths records report text",
+    "site": "analysis catalogue errors paths records report text",
     "report.__main__": "analysis command records report site text",
     "project": "errors",
     "look": "command compose errors feeds plan tasks text datasets torch",
