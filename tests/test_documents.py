@@ -74,7 +74,7 @@ def test_races_that_are_shown_would_be_accepted(given, monkeypatch):
 
 @pytest.mark.parametrize("given", STUDIES, ids=" ".join)
 def test_studies_that_are_shown_can_be_planned(given):
-    of_run = [word for word in given if word.startswith(("data.", "device=", "threads=", "engine"))]
+    of_run = [word for word in given if word.startswith(("data.", "device=", "threads=", "engine", "reuse="))]
     asked = [word for word in given if word not in of_run and not word.startswith(("study=", "plan_only="))]
     (name,) = (word.removeprefix("study=") for word in given if word.startswith("study="))
     compose.compose_run(of_run)

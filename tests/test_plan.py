@@ -244,7 +244,15 @@ def test_a_search_is_told_from_another_tracks():
     assert plan.read_study("smoke", ["search.factors=[1,2]", "track=lr"]).search["factors"] == [1, 2]
     with pytest.raises(UsageError, match=r"search\.factors is for track=lr, but the track of this study is tuned"):
         plan.read_study("smoke", ["track=tuned", "search.factors=[1,2]"])
-    assert plan.read_study("cifar10", ["track=tuned"]).search["factors"] == [0.33, 1.0, 3.0], "a file may hold both"
+
+
+def test_a_file_may_hold_the_searches_of_both_tracks(monkeypatch):
+    real = plan.compose.loaded
+    monkeypatch.setattr(
+        plan.compose, "loaded", lambda path: real(path) | {"search": {"factors": [0.5, 2], "trials": 4}}
+    )
+    assert plan.read_study("smoke", ["track=tuned"]).search["factors"] == [0.5, 2]
+    assert plan.read_study("smoke", ["track=lr"]).search["trials"] == 4
 
 
 def test_overrides_reach_study_and_runs():
