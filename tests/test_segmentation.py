@@ -193,7 +193,7 @@ def test_a_study_is_reported_with_the_pictures_that_its_runs_kept(cli):
     done = cli("harness", "study=segmentation", "axes.loss=[cross_entropy,dice]", "axes.model=[fcn_micro]",
                "axes.seed=[1,2]", "name=masks", "tracking.enabled=false", *small)  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "mean IoU against cross_entropy" in " ".join(done.stdout.split())
+    assert "mean IoU against cross-entropy" in " ".join(done.stdout.split())
     report = cli.results / "masks" / "report"
     page = (report / "index.html").read_text()
     assert "the most frequent class everywhere" in page  # the control that tells whether anything was learnt

@@ -116,8 +116,9 @@ def curves(panels: Mapping[str, Curve], reference: str, axis: str, scale: float,
             panel = Panel(figure, _box(figure, across, down, index), x, y)
             made.append(panel)
             _draw(panel, curve, None if label == reference else base)
-            long = len(label) > LONGEST  # such as those of several roles
-            title, size = (label.replace(", ", ",\n"), 6) if long else (label, 8)
+            long = len(label) > LONGEST  # in two lines, in letters that can still be read on a phone
+            width = max(LONGEST, len(label) // 2 + 4)
+            title, size = (textwrap.fill(label, width, break_on_hyphens=False), 7.2) if long else (label, 8)
             panel.write(panel.box.x0, panel.box.y1 + (2 if long else 6) / 72, title, fontsize=size, color=INK)
             if floor and len(curve.over) and (end := curve.over["mean"].iloc[-1]) < floor[0]:
                 panel.note(0.97, 0.06, f"ends at {end:.3g}, below", **NOTE, color=INK)
