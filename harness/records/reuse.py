@@ -89,7 +89,7 @@ def _by_key(found: Evidence) -> dict[str, Parts]:
     none, items = history.iloc[:0], found.item_arrays
     return {
         key: (
-            nested(row) | {"metrics": metrics},
+            nested({str(name): value for name, value in row.items()}) | {"metrics": metrics},
             epochs.get(key, none).drop(columns="key", errors="ignore"),
             items.get(key),
         )
