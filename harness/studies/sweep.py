@@ -185,11 +185,12 @@ class Work:
         return [run for key, run in keys.items() if key not in self.believed]
 
     def _take_over(self, runs: Sequence[Run]) -> None:
+        if self.published is None or not runs:
+            return
         here = records.finished(self.results)
-        if self.published and (without := [run for run in runs if run.key not in here]):
-            taken = self.published.take(without, lambda run: _planned(self._jobs([run])[0]))
-            if taken:
-                print(f"{count(taken, 'published run')} taken over", flush=True)
+        without = [run for run in runs if run.key not in here]
+        if taken := self.published.take(without, lambda run: _planned(self._jobs([run])[0])):
+            print(f"{count(taken, 'published run')} taken over", flush=True)
 
     def check(self, runs: Sequence[Run]) -> bool:
         """Build every combination of ``runs`` that is missing and was not built before; return whether any is missing.
