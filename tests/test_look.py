@@ -15,7 +15,7 @@ from PIL import Image
 
 from datasets.boxes import BoxSplits
 from datasets.splits import Images
-from harness import paths, project
+from harness import choose, paths, project
 from harness.errors import UsageError
 from harness.look.__main__ import main
 from harness.look.pictures import colour, drawn
@@ -54,6 +54,32 @@ def test_a_folder_per_class(tmp_path, capsys):
     assert {"task=classification", "dataset=images", f"dataset.path={tmp_path}"} <= set(command)
     race = shlex.split(said.strip().splitlines()[-2])
     assert race == ["python", "-m", "harness", "choose", *command[3:], "budget=1h"]
+
+
+def test_boxes_end_with_a_race_in_one_of_their_roles_and_name_masks_beside_them(tmp_path, capsys):
+    with_masks(tmp_path)
+    box = "<object><name>{}</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
+    for picture in (tmp_path / "images").iterdir():
+        kind = "cat" if int(picture.stem) % 2 else "dog"
+        size = "<size><width>16</width><height>16</height><depth>3</depth></size>"
+        text = f"<annotation><filename>{picture.name}</filename>{size}{box.format(kind)}</annotation>"
+        (tmp_path / "images" / f"{picture.stem}.xml").write_text(text)
+    assert main([f"data={tmp_path}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "There are masks, too: task=segmentation reads these." in lines
+    once, race = shlex.split(lines[-1]), shlex.split(lines[-2])
+    assert race == [
+        "python",
+        "-m",
+        "harness",
+        "choose",
+        *once[3:],
+        "losses.boxes=[giou,ciou,nwd,smooth_l1]",
+        "budget=1h",
+    ]
+    assert choose.read(race[4:]).study.axes["loss.boxes"] == ["giou", "ciou", "nwd", "smooth_l1"]
+    assert main([f"data={tmp_path}", "task=segmentation"]) == 0
+    assert "There are masks" not in capsys.readouterr().out
 
 
 def test_classes_are_counted_by_part(tmp_path, capsys):

@@ -25,6 +25,7 @@ from scipy import stats as scipy_stats
 from harness import plan, records, report
 from harness.analysis import cells
 from harness.analysis.cells import Analysis
+from harness.analysis.equal import equal_losses
 from harness.errors import UsageError
 from harness.metrics.declared import CLASSIFICATION, Metric
 from harness.records.study import StudyData
@@ -637,6 +638,27 @@ def test_without_failures_there_is_a_bound_on_their_rate():
     prose = failures.section(a).items
     assert "none of 8 starts failed, up to 32 % of starts still may" in prose[0].paragraphs[0]
     assert prose[1].paragraphs == ("Every planned run finished, and learnt.",)
+
+
+# ---------------------------------------------------------------------------- losses that are one function
+
+
+def test_losses_whose_runs_are_equal_to_the_last_digit_are_one_finding(study):
+    runs = study.runs.copy()
+    where = runs["model"].eq("vit_nano") & runs["role"].eq("run")
+    tests = [name for name in runs if name.startswith("test.")]
+    for seed in runs.loc[where, "seed"].unique():
+        of_seed = where & runs["seed"].eq(seed)
+        runs.loc[of_seed & runs["label"].eq("ngl"), tests] = runs.loc[of_seed & runs["label"].eq("focal"), tests].values
+    a = Analysis(dataclasses.replace(study, runs=runs))
+    assert equal_losses(Analysis(study)) == {}
+    assert equal_losses(a) == {a.cells[1]: (("focal", "ngl"),)}
+    sentence = (
+        "Equal runs, to the last digit with every seed: focal loss and NGL on vit_nano. Each group is one finding."
+    )
+    assert sentence in [notice.text for notice in verdicts.notices(a)]
+    runs.loc[where & runs["label"].eq("ngl") & runs["seed"].eq(2), "test.top1"] += 1e-9
+    assert equal_losses(Analysis(dataclasses.replace(study, runs=runs))) == {}
 
 
 # ---------------------------------------------------------------------------- scores on test items

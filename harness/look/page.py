@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from harness.errors import UsageError
 from harness.look.pictures import Picture, colour
-from harness.look.shown import MOST_CLASSES, command
+from harness.look.shown import MOST_CLASSES, commands
 from harness.look.understood import Understood
 
 HERE = Path(__file__).parent
@@ -62,6 +62,6 @@ def text(understood: Understood, pictures: Sequence[Picture]) -> str:
         left=len(understood.classes) - MOST_CLASSES,
         coloured=bool(pictures) and understood.heads[0] != "training",
         colour=lambda number: "#{:02x}{:02x}{:02x}".format(*colour(number)),
-        command=command(understood),
+        commands=commands(understood),
         style=Markup(STYLE.read_text() + (HERE / "page.css").read_text()),
     )

@@ -7,22 +7,24 @@ import shlex
 from harness.look.facts import written
 from harness.look.understood import Understood
 
+RACED = {"detection": " 'losses.boxes=[giou,ciou,nwd,smooth_l1]'"}
+"""Of a task with several losses, the role in which they race, with some to begin with."""
 
-def command(understood: Understood, module: str = "harness.run") -> str:
-    """Return the command line that trains once on what was understood, or that of another module that takes the same
-    settings, ready to be pasted into a shell.
+
+def commands(understood: Understood) -> tuple[str, str]:
+    """Return the command lines that find a loss for what was understood, and that train on it once, ready to be pasted
+    into a shell.
     """
-    words = (shlex.quote(f"{key}={written(value)}") for key, value in understood.overrides.items())
-    return f"python -m {module} {' '.join(words)}"
+    words = " ".join(shlex.quote(f"{key}={written(value)}") for key, value in understood.overrides.items())
+    raced = RACED.get(understood.task, "")
+    return f"python -m harness choose {words}{raced} budget=1h", f"python -m harness.run {words}"
 
 
 def shown(understood: Understood) -> str:
     """Return the whole of it as text; it ends with the commands that find a loss for these data, and train once."""
     lines = [f"task: {understood.task}", *understood.facts, *_classes(understood)]
     lines += (f"! {each}" for each in understood.warnings)
-    if understood.task != "detection":  # of its two losses one must be named that races
-        lines.append(f"{command(understood, 'harness choose')} budget=1h")
-    return "\n".join([*lines, command(understood)])
+    return "\n".join([*lines, *commands(understood)])
 
 
 MOST_CLASSES = 30

@@ -87,7 +87,18 @@ def with_data(path: Path, task: str | None = None, given: Mapping[str, Any] | No
     overrides = settings_for(path, task, given or {})
     splits = facts.loaded(composed(overrides))
     told = facts.told(splits)
-    return Understood(overrides["task"], overrides, told.facts, told.warnings, told.heads, told.classes), splits
+    said = (*told.facts, *([MASKS] if task is None and overrides["dataset"] == "boxes" and _has_masks(path) else []))
+    return Understood(overrides["task"], overrides, said, told.warnings, told.heads, told.classes), splits
+
+
+MASKS = "There are masks, too: task=segmentation reads these."
+
+
+def _has_masks(path: Path) -> bool:
+    try:
+        return folder.proposed(path.expanduser()) is not None
+    except (FileNotFoundError, ValueError):  # masks that cannot be read are no offer
+        return False
 
 
 def composed(overrides: Mapping[str, Any]) -> compose.Config:

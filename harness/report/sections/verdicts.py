@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.analysis import gates
 from harness.analysis.cells import Across, Analysis, Cell, Outcome
 from harness.analysis.controls import FEW_SEEDS
+from harness.analysis.equal import equal_losses
 from harness.records.study import damaged_of
 from harness.report.items import Item, Notice, Point, Points, Prose, Section
 from harness.report.sections.common import TONES, looking, loss_filters, reason, simultaneous, starts
@@ -78,6 +79,16 @@ def notices(a: Analysis) -> list[Notice]:
                 "stand under Failures."
             )
         )
+    if equal := equal_losses(a):
+        sets: dict[tuple[str, ...], list[str]] = {}
+        for cell, groups in equal.items():
+            for labels in groups:
+                sets.setdefault(labels, []).append(cell.short)
+        which = "; ".join(
+            joined([a.called(label) for label in labels]) + (f" on {joined(at)}" if len(a.cells) > 1 else "")
+            for labels, at in sets.items()
+        )
+        found.append(Notice(f"Equal runs, to the last digit with every seed: {which}. Each group is one finding."))
     return found
 
 
