@@ -55,6 +55,27 @@ def imbalance(splits: Splits, *, ratio: float, profile: str, seed: int) -> Split
     return replace(splits, train=_imbalanced(train, len(splits.classes), ratio, profile, seed))
 
 
+def imbalance_outliers(splits: Splits, *, ratio: float, profile: str, outliers: float, seed: int) -> Splits:
+    """Return the same splits with rare classes, of whose training images a share shows a frequent class.
+
+    As many images as there are outliers leave a rare class for them, so classes are as rare as with `imbalance`. A
+    class is rare that keeps less than half as many images as the most frequent one.
+
+    Args:
+        splits: Images with a class each.
+        ratio, profile: As for `imbalance`.
+        outliers: Share of the images of a rare class that are outliers, at least 0 and below 1, rounded to whole
+            images; more of them keep those that were fewer.
+        seed: Chooses which images; at least 0.
+
+    Raises:
+        ValueError: A setting is out of its range, or the data are not images with a class each.
+    """
+    _check("outliers", outliers, 0 <= outliers < 1, "at least 0 and below 1")
+    rare = imbalance(splits, ratio=ratio, profile=profile, seed=seed)
+    return replace(rare, train=_with_outliers(rare.train, len(splits.classes), outliers, seed))
+
+
 def few(splits: Splits, *, share: float, seed: int) -> Splits:
     """Return the same splits with a stratified part of the training images.
 
@@ -141,6 +162,24 @@ def _imbalanced(train: Images, classes: int, ratio: float, profile: str, seed: i
     order = stratified_order(targets, seed)
     kept = [order[targets[order] == label][: most[label]] for label in range(classes)]
     return train.take(np.concatenate(kept))
+
+
+def _with_outliers(train: Images, classes: int, outliers: float, seed: int) -> Images:
+    targets = in_memory(train.targets).numpy()
+    counts = np.bincount(targets, minlength=classes)
+    rare = np.flatnonzero((counts > 0) & (2 * counts < counts.max()))
+    order = np.argsort(np.random.PCG64([seed, 2]).random_raw(len(targets)), kind="stable")
+    frequent = order[~np.isin(targets[order], rare)]
+    wanted = np.rint(outliers * counts[rare]).astype(np.int64)
+    # each rare class draws from a stretch of its own, as long as the class, so that more outliers keep the fewer
+    starts = np.concatenate([[0], np.cumsum(counts[rare])[:-1]]).astype(np.int64)
+    labels, gone = targets.copy(), []
+    for label, start, number in zip(rare, starts, wanted, strict=True):
+        chosen = frequent[start : start + number]
+        labels[chosen] = label
+        gone.append(order[targets[order] == label][: len(chosen)])
+    kept = np.setdiff1d(np.arange(len(targets)), np.concatenate([[], *gone]).astype(np.int64))
+    return replace(train, targets=from_numpy(labels)).take(kept)
 
 
 def _mislabelled(train: Images, classes: int, label_noise: float, noise: str, seed: int) -> Images:

@@ -121,6 +121,7 @@ GROUPS: dict[str, dict[str, Any]] = {
         "ratio": Annotated[Number, Field(ge=1)],
         "profile": Literal["tail", "step"],
         "share": SomeShare,
+        "outliers": PartShare,
         "seed": Index,
     },
     "shift": {"size": Share},
@@ -341,6 +342,7 @@ NO_EFFECT: tuple[tuple[str, str, Callable[[Group], bool]], ...] = (
     ("model.weights", "model.pretrained=true", lambda model: bool(model.get("pretrained"))),
     ("stress.kind", "stress.rate above 0", lambda stress: bool(stress.get("rate"))),
     ("stress.profile", "stress.ratio above 1", lambda stress: stress.get("ratio", 1) != 1),
+    ("stress.outliers", "stress.ratio above 1", lambda stress: stress.get("ratio", 1) != 1),
     ("stress.seed", "a stress that changes something", lambda stress: not neutral(stress)),
     ("tracking.uri", "tracking.enabled=true", lambda tracking: bool(tracking.get("enabled"))),
     (

@@ -159,6 +159,7 @@ AXES = {
     "axis.stress.ratio": "imbalance ratio",
     "axis.stress.profile": "imbalance profile",
     "axis.stress.share": "share of images",
+    "axis.stress.outliers": "outliers in rare classes",
 }
 
 
@@ -207,6 +208,8 @@ def axis_value(column: str, value: str) -> str:
             return f"imbalance 1:{value}" if float(value) > 1 else "balanced classes"
         if column == "axis.stress.share":
             return f"{100 * float(value):g} % of the images"
+        if column == "axis.stress.outliers":
+            return f"{100 * float(value):g} % outliers in rare classes" if float(value) else "no outliers"
     return f"{axis_title(column)} {value}"
 
 

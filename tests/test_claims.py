@@ -501,6 +501,22 @@ def test_a_test_that_changed_needs_a_new_date(tmp_path):
     assert (tmp_path / "d.yaml").read_text().count("written:") == 1
 
 
+def test_a_definition_of_digits_alone_stays_a_text(tmp_path):
+    """One hash in three hundred is."""
+    entry = (
+        'document: "D"\nshort: d\nclaims:\n  - id: x\n    source: "1"\n    says: S.\n    study: survey\n'
+        "    compare: {{loss: a}}\n    against: {{loss: b}}\n    margin: {}\n"
+    )
+    for margin in (number / 1000 for number in range(1, 5000)):
+        (tmp_path / "d.yaml").write_text(entry.format(margin))
+        if claims.read_claims(tmp_path)[0].current_definition().isdecimal():
+            break
+    claims.stamp(tmp_path)
+    (own,) = claims.read_claims(tmp_path)
+    assert own.definition.isdecimal()
+    assert own.definition == own.current_definition()
+
+
 # ---------------------------------------------------------------- the ledger of this project
 
 

@@ -13,7 +13,10 @@ from harness.training.job import check
 from tests.conftest import SCRATCH, carried_out
 
 HARDER = ("shift=[noise,blur,fade,attack]", "shift.noise.size=0.3", "shift.blur.size=0.1")
-NEUTRAL = {"label_noise": "rate=0", "imbalance": "ratio=1", "few": "share=1", "box_noise": "rate=0"}
+NEUTRAL = {
+    "label_noise": "rate=0", "imbalance": "ratio=1", "imbalance_outliers": "ratio=1", "few": "share=1",
+    "box_noise": "rate=0",
+}  # fmt: skip
 MASKED = ("task=segmentation", "dataset.train_size=32", "dataset.valid_size=16", "dataset.test_size=16",
           "model=fcn_micro")  # fmt: skip
 BOXES = ("task=localisation", "dataset.size=[32,32]", "dataset.train_size=64", "dataset.valid_size=16",
@@ -51,6 +54,7 @@ def test_a_stress_of_neutral_size_is_no_part_of_a_run(spec, name, size):
         ("label_noise", "kind=next"),
         ("imbalance", "ratio=10"),
         ("imbalance", "profile=step"),
+        ("imbalance_outliers", "outliers=0.5"),
         ("few", "share=0.2"),
     ],
 )
@@ -90,7 +94,38 @@ def test_wrong_names_get_the_nearest(spec, overrides, sentence):
         compose.swapped(base, values)
 
 
-@pytest.mark.parametrize("stress", ["label_noise", "imbalance", "few"])
+@pytest.mark.parametrize("profile", ["step", "tail"])
+def test_outliers_are_frequent_images_in_rare_classes_and_leave_them_as_rare(loop, profile):
+    easy = loop().task.splits.train
+    truth = dict(zip(easy.index.tolist(), easy.targets.tolist(), strict=True))
+
+    def stressed(name, *more):
+        settings = (f"stress={name}", "stress.ratio=8", f"stress.profile={profile}", *more)
+        return loop(*settings).task.splits.train
+
+    plain, none = stressed("imbalance"), stressed("imbalance_outliers", "stress.outliers=0")
+    assert torch.equal(plain.targets, none.targets)
+    assert torch.equal(plain.index, none.index)
+    counts = plain.targets.bincount(minlength=10)
+    rare = set(((counts > 0) & (2 * counts < counts.max())).nonzero().flatten().tolist())
+    assert (rare == {5, 6, 7, 8, 9}) or profile == "tail"
+    assert 9 in rare
+    found = {}
+    for share in (0.25, 0.75):
+        hard = stressed("imbalance_outliers", f"stress.outliers={share}")
+        for label, count in enumerate(hard.targets.bincount(minlength=10).tolist()):
+            assert count == counts[label] or (label not in rare and count < counts[label])
+        items = dict(zip(hard.index.tolist(), hard.targets.tolist(), strict=True))
+        assert len(items) == len(hard.targets)
+        found[share] = {(item, label) for item, label in items.items() if truth[item] != label}
+        for label in range(10):
+            wrong = sum(each == label for _, each in found[share])
+            assert wrong == (round(share * counts[label].item()) if label in rare else 0)
+        assert not {truth[item] for item, _ in found[share]} & rare
+    assert found[0.25] < found[0.75]
+
+
+@pytest.mark.parametrize("stress", ["label_noise", "imbalance", "imbalance_outliers", "few"])
 @pytest.mark.parametrize("task", ["segmentation", "localisation", "regression"])
 def test_stress_on_masks_and_tables_is_refused_in_one_sentence(spec, job, stress, task):
     said = check(job(spec(f"task={task}", f"stress={stress}"), only_check=True))

@@ -265,7 +265,9 @@ def stamp(folder: Path = FOLDER, now: datetime | None = None) -> list[str]:
                 continue
             kept.append(line)
             if start and inside:
-                kept += [f"    written: {moment}", f"    definition: {changed[start[1]]}"]
+                given = changed[start[1]]
+                quote = '"' if given.isdecimal() else ""  # else YAML reads a number
+                kept += [f"    written: {moment}", f"    definition: {quote}{given}{quote}"]
         text = "\n".join(kept) + "\n"
         if text != path.read_text():
             path.write_text(text)
