@@ -108,6 +108,15 @@ CLASSIFICATION = (
     CALIBRATION,
     OVERCONFIDENCE,
 )
+AFTER = "after temperature scaling"
+SCALED_CLASSIFICATION = (
+    *CLASSIFICATION,
+    Metric("temperature", "temperature found on validation data", digits=2, higher_is_better=False, low=0.0),
+    replace(LIKELIHOOD, key="scaled_nll", title=f"{LIKELIHOOD.title} {AFTER}"),
+    replace(CALIBRATION, key="scaled_ece", title=f"{CALIBRATION.title} {AFTER}"),
+    replace(OVERCONFIDENCE, key="scaled_confidence_gap", title=f"{OVERCONFIDENCE.title} {AFTER}"),
+)
+SCALED = tuple(metric.key for metric in SCALED_CLASSIFICATION[len(CLASSIFICATION) :])
 SEGMENTATION = (
     share("miou", "mean IoU"),
     share("miou_all", "mean IoU, absent classes 0"),
@@ -146,6 +155,7 @@ LOCALISATION = (
 BY_TASK: Mapping[str, tuple[Metric, ...]] = {
     "harness.tasks.classification.Classification": CLASSIFICATION,
     "harness.tasks.mixed_classification.MixedClassification": CLASSIFICATION,
+    "harness.tasks.scaled_classification.ScaledClassification": SCALED_CLASSIFICATION,
     "harness.tasks.table_classification.TableClassification": CLASSIFICATION,
     "harness.tasks.segmentation.Segmentation": SEGMENTATION,
     "harness.tasks.regression.Regression": REGRESSION,
@@ -153,7 +163,7 @@ BY_TASK: Mapping[str, tuple[Metric, ...]] = {
 }
 """The metrics of tasks, by their classes, where they are known without importing the task, and torch with it."""
 KNOWN: Mapping[str, Metric] = {
-    metric.key: metric for metric in (*MULTILABEL, *CLASSIFICATION, *SEGMENTATION, *REGRESSION, *LOCALISATION)
+    metric.key: metric for metric in (*MULTILABEL, *SCALED_CLASSIFICATION, *SEGMENTATION, *REGRESSION, *LOCALISATION)
 }
 
 FALLBACKS: Mapping[str, str] = {
