@@ -1,11 +1,13 @@
 """Losses are called by name in the tables of a report, and as on the command line in CSV and code."""
 
+import dataclasses
+
 import pytest
 
 from harness.analysis.cells import Analysis
 from harness.report import names, table_csv
 from harness.report.items import Column, Entry, Row, Section, Table
-from harness.report.sections import best, controls, cost, runs, setting
+from harness.report.sections import answer, best, controls, cost, runs, setting, verdicts
 from tests import synthetic
 
 
@@ -51,3 +53,24 @@ def test_csv_keeps_labels_and_words_that_are_labels_too_stay_words(analysis):
     assert read.text == "focal loss, absolute error on probabilities and cross-entropy"
     assert found.columns[0].title == "cross-entropy"
     assert table_csv.text(found).splitlines()[1].startswith("focal,focal gamma=5,")
+
+
+def test_settings_that_all_losses_share_are_said_once():
+    made = synthetic.study((1, 2, 3), ("cross_entropy", "focal", "ngl"), ("mlp",), history=False)
+
+    def study(focal, ngl):
+        labels = made.runs["label"].replace({"focal": f"focal {focal}".strip(), "ngl": f"ngl {ngl}".strip()})
+        return Analysis(dataclasses.replace(made, runs=made.runs.assign(label=labels)))
+
+    a = study("gamma=5", "gamma=5")
+    assert a.shared_settings == "gamma=5"
+    assert [a.name(label) for label in a.challengers] == ["Focal loss", "NGL"]
+    assert "2 losses (gamma=5) against cross-entropy" in verdicts.lead(a)
+    assert "All others with gamma=5." in answer.matrix(a).caption
+    for focal, ngl in (("gamma=5", "gamma=2"), ("gamma=5", ""), ("", "")):
+        assert study(focal, ngl).shared_settings == ""
+    assert study("gamma=5", "").name("focal gamma=5") == "Focal loss gamma=5"
+    labels = ("cross_entropy", "focal", "focal gamma=5")
+    same = Analysis(synthetic.study((1, 2, 3), labels, ("mlp",), history=False))
+    assert same.shared_settings == ""
+    assert "with gamma" not in answer.matrix(same).caption

@@ -251,14 +251,31 @@ class Analysis:
         return mid_sentence(self.name(label))
 
     @functools.cached_property
+    def shared_settings(self) -> str:
+        """The settings that all losses with settings have in common, which names leave out; empty where they differ, or
+        where one loss alone has any.
+        """
+        given = [text for label in self.labels if (text := self._settings(label))]
+        bare = [self._bare_name(label) for label in self.labels]
+        return given[0] if len(given) > 1 and len(set(given)) == 1 and len(set(bare)) == len(bare) else ""
+
+    @functools.cached_property
     def _names(self) -> dict[str, str]:
-        found = {}
-        for label in self.labels:
-            facts, name = self.loss_facts[label], self._name(label)
-            word = " (reconstruction)" if facts.reconstruction and "reconstruction" not in name else ""
-            settings = seats.settings(label, list(self.seats.get(label, {})))
-            found[label] = f"{name}{word} {settings}".strip() if name else self.display(label)
-        return found
+        return {
+            label: f"{name} {'' if self.shared_settings else self._settings(label)}".strip()
+            if (name := self._bare_name(label))
+            else self.display(label)
+            for label in self.labels
+        }
+
+    def _settings(self, label: str) -> str:
+        return seats.settings(label, list(self.seats.get(label, {})))
+
+    def _bare_name(self, label: str) -> str:
+        """Return what people call a loss without its settings, marked as a reconstruction where it is one."""
+        name = self._name(label)
+        mark = name and self.loss_facts[label].reconstruction and "reconstruction" not in name
+        return f"{name} (reconstruction)" if mark else name
 
     def _name(self, label: str) -> str:
         """Return what people call a loss; where a task has seats for several, what it has in other seats than the

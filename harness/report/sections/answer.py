@@ -315,6 +315,7 @@ def matrix(a: Analysis) -> Table:
     rows = [_matrix_row(a, metric, label) for label in (a.baseline, *order)]
     unit = a.metric.difference_unit or a.metric.title
     caption = f"Difference from {a.called(a.baseline)} ({unit}) with its interval."
+    caption += f" All others with {a.shared_settings}." if a.shared_settings else ""
     if a.margin:
         caption += f" Equivalent: within ±{metric.with_unit(a.margin)}, the margin declared before the runs."
     words = {c.verdict for c in a.comparisons.values()}

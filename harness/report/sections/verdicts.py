@@ -24,7 +24,8 @@ def section(a: Analysis) -> Section:
 
 def lead(a: Analysis) -> str:
     """Return what was compared and, where no difference could be decided, that."""
-    compared = f"{count(len(a.challengers), 'loss', 'losses')} against {a.reference}"
+    settings = f" ({a.shared_settings})" if a.shared_settings else ""
+    compared = f"{count(len(a.challengers), 'loss', 'losses')}{settings} against {a.reference}"
     where = (
         f"{a.cells[0].title}" if len(a.cells) == 1 else f"{len(a.cells)} cells ({'; '.join(c.title for c in a.cells)})"
     )
