@@ -35,9 +35,16 @@ def test_the_temperature_makes_right_what_was_sharpened(factor):
     assert temperature(torch.from_numpy(factor * logits), target) == pytest.approx(factor, rel=0.03)
 
 
-def test_a_perfect_and_a_useless_model_have_a_temperature_within_bounds():
+@pytest.mark.parametrize("items", [10, 500])
+def test_scores_that_are_all_right_are_no_surer_than_their_number_allows(items):
+    target = torch.arange(items) % 5
+    logits = 30.0 * torch.nn.functional.one_hot(target, 5)
+    found = (logits / temperature(logits, target)).softmax(1).gather(1, target[:, None])
+    assert float(found.mean()) == pytest.approx(1 - 0.8 / (items + 1), rel=1e-3)
+
+
+def test_a_useless_model_has_a_temperature_too_and_no_items_have_none():
     target = torch.arange(4)
-    assert 0 < temperature(100 * torch.eye(4), target) < 1
     assert math.isfinite(temperature(torch.zeros(4, 4), target))
     with pytest.raises(ValueError, match="there are none"):
         temperature(torch.zeros(0, 4), target[:0])
@@ -70,7 +77,7 @@ def test_where_there_is_no_softmax_or_images_are_shifted_there_is_no_temperature
 def test_a_run_records_it_and_a_study_may_ask_for_it(loop, tmp_path):
     made = carried_out(loop(*BASE, "trainer.epochs=2"), tmp_path)
     assert made["test"]["temperature"] > 0
-    assert made["valid"]["scaled_nll"] <= made["valid"]["nll"]  # in hindsight it cannot be worse
+    assert made["valid"]["scaled_nll"] <= made["valid"]["nll"] + 0.01  # in hindsight it is hardly worse
     declared = {metric["key"]: metric for metric in made["metrics"]}
     assert declared["scaled_ece"]["title"] == "calibration error after temperature scaling"
     axes = ["base.task=scaled_classification", "metric=test.scaled_nll", "axes.model=[mlp]"]

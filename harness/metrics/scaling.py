@@ -15,6 +15,9 @@ BOUNDS = (math.log(1e-3), math.log(1e3))
 def temperature(logits: Tensor, target: Tensor) -> float:
     """Return the temperature T > 0 by which scores are divided to be likeliest (Guo et al., ICML 2017, section 4.2).
 
+    One further item counts, of which nobody knows the class: without it, scores that are all right would be the likelier
+    the colder, down to 0, and the first error on other items would cost without bound (Platt, 1999, has such a prior).
+
     Args:
         logits: (N, C).
         target: (N,), classes.
@@ -24,9 +27,9 @@ def temperature(logits: Tensor, target: Tensor) -> float:
     """
     if not len(target):
         raise ValueError("a temperature is found on items, and there are none.")
-    scores = logits.double()
+    scores, unknown = logits.double(), 1 / (len(target) + 1)
 
     def likelihood(x: float) -> float:  # convex in 1 / T, so that it has one minimum
-        return float(functional.cross_entropy(scores * math.exp(-x), target))
+        return float(functional.cross_entropy(scores * math.exp(-x), target, label_smoothing=unknown))
 
     return math.exp(optimize.minimize_scalar(likelihood, bounds=BOUNDS, method="bounded").x)
