@@ -15,8 +15,9 @@ BOUNDS = (math.log(1e-3), math.log(1e3))
 def temperature(logits: Tensor, target: Tensor) -> float:
     """Return the temperature T > 0 by which scores are divided to be likeliest (Guo et al., ICML 2017, section 4.2).
 
-    One further item counts, of which nobody knows the class: without it, scores that are all right would be the likelier
-    the colder, down to 0, and the first error on other items would cost without bound (Platt, 1999, has such a prior).
+    One further item counts, of which nobody knows the class: without it, scores that are all right would be the
+    likelier the colder, down to 0, and the first error on other items would cost without bound (Platt, 1999, has such
+    a prior).
 
     Args:
         logits: (N, C).
