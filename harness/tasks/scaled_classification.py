@@ -12,6 +12,7 @@ from harness.metrics.classification import ClassificationMetrics
 from harness.metrics.scaling import temperature
 from harness.tasks import Predict, Shift
 from harness.tasks.classification import Classification
+from losses.loss import Link
 
 SCALED = tuple(name for name in declared.SCALED if name != "temperature")
 
@@ -52,7 +53,8 @@ class _Scores:
     """A model that keeps the class scores of all that it was asked."""
 
     def __init__(self, predict: Predict) -> None:
-        self.predict, self.link = predict, predict.link
+        self.predict = predict
+        self.link: Link = predict.link
         self.kept: list[Tensor] = []
 
     def __call__(self, *inputs: Tensor) -> Any:
