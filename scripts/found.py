@@ -16,6 +16,7 @@ from harness.analysis import found
 from harness.analysis.found import Found, Measured
 from harness.paths import ROOT
 from harness.records.store import write_text
+from harness.report.sections.answer import UNUSABLE
 from harness.text import count, joined
 
 README = ROOT / "README.md"
@@ -81,10 +82,18 @@ def _better(each: Found) -> str:
         by_setting.setdefault(one.where if len(each.cells) > 1 else "", []).append(one)
     texts = []
     for where, own in by_setting.items():
-        named = [f"`{one.label}` {one.effect}" for one in own[:NAMED]]
+        named = [f"`{one.label}` {one.effect}{_caveat(each, one)}" for one in own[:NAMED]]
         more = [f"{len(own) - NAMED} more"] if len(own) > NAMED else []
         texts.append((f"{where}: " if where else "") + ", ".join([*named, *more]))
     return "; ".join(texts) or "none"
+
+
+def _caveat(each: Found, one: Measured) -> str:
+    """Return what a better score was bought with: probabilities that are far worse calibrated than the baseline's."""
+    base = next(m.calibration for m in each.of("baseline") if m.cell == one.cell)
+    if one.calibration is None or base is None or one.calibration - base <= UNUSABLE:
+        return ""
+    return f" (calibration error {one.calibration:.0%} beside {base:.0%})".replace("%", " %")
 
 
 def _worse(measured: Sequence[Measured]) -> str:

@@ -8,8 +8,8 @@ from harness.analysis.cells import Analysis, Cell
 from harness.analysis.frames import numbers
 
 
-def equal_losses(a: Analysis) -> dict[Cell, tuple[tuple[str, ...], ...]]:
-    """Return the losses of each cell whose runs agree in every test metric with every seed, two or more together.
+def equal_losses(a: Analysis) -> dict[tuple[str, ...], list[Cell]]:
+    """Return losses whose runs agree in every test metric with every seed, two or more together, and in which cells.
 
     Formulas may differ all the same: a filter that nothing reaches, a smoothing of 0. What is found of one of them is
     found of all, and is one finding.
@@ -17,7 +17,7 @@ def equal_losses(a: Analysis) -> dict[Cell, tuple[tuple[str, ...], ...]]:
     names = [str(name) for name in a.main if str(name).startswith("test.")]
     scores = pd.DataFrame({name: numbers(a.main, name) for name in names}, index=a.main.index)
     scores = scores.dropna(axis="columns", how="all")  # texts, such as scores by class
-    found = {}
+    together: dict[tuple[str, ...], list[Cell]] = {}
     for cell in a.cells:
         groups: dict[tuple[object, ...], list[str]] = {}
         for label in a.labels:
@@ -25,6 +25,7 @@ def equal_losses(a: Analysis) -> dict[Cell, tuple[tuple[str, ...], ...]]:
                 runs = a.records(outcome).sort_values("seed")
                 same = (*runs["seed"], scores.loc[runs.index].to_numpy().tobytes())
                 groups.setdefault(same, []).append(label)
-        if together := tuple(tuple(labels) for labels in groups.values() if len(labels) > 1):
-            found[cell] = together
-    return found
+        for labels in groups.values():
+            if len(labels) > 1:
+                together.setdefault(tuple(labels), []).append(cell)
+    return together

@@ -32,7 +32,7 @@ class ScaledClassification(Classification):
             return super().evaluate(predict, split, shift) | dict.fromkeys(declared.SCALED)
         seen = _Scores(predict)
         found = super().evaluate(seen, split)
-        logits, target = seen.logits, self._targets(split)
+        logits, target = seen.logits, self._labels(split)
         divisor = temperature(logits, target) if split == "valid" else self._of_validation(predict)
         scaled = ClassificationMetrics(self.classes, predict.link, self.class_counts, self.device)
         scaled.add(logits / divisor, target)
@@ -43,10 +43,10 @@ class ScaledClassification(Classification):
         seen = _Scores(predict)
         for images, _ in self.judged("valid", seen, None):
             seen(images)
-        return temperature(seen.logits, self._targets("valid"))
+        return temperature(seen.logits, self._labels("valid"))
 
-    def _targets(self, split: str) -> Tensor:
-        return torch.cat([targets for _, targets in self.feed.ordered(split, self.setup.eval_batch_size)])
+    def _labels(self, split: str) -> Tensor:
+        return self.splits.parts[split].labels.to(self.device)
 
 
 class _Scores:

@@ -81,13 +81,9 @@ def notices(a: Analysis) -> list[Notice]:
             )
         )
     if equal := equal_losses(a):
-        sets: dict[tuple[str, ...], list[str]] = {}
-        for cell, groups in equal.items():
-            for labels in groups:
-                sets.setdefault(labels, []).append(cell.short)
         which = "; ".join(
-            joined([a.called(label) for label in labels]) + (f" on {joined(at)}" if len(a.cells) > 1 else "")
-            for labels, at in sets.items()
+            joined(map(a.called, labels)) + (f" on {joined(cell.short for cell in cells)}" if len(a.cells) > 1 else "")
+            for labels, cells in equal.items()
         )
         found.append(Notice(f"Equal runs, to the last digit with every seed: {which}. Each group is one finding."))
     return found
