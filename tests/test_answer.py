@@ -113,6 +113,25 @@ def test_each_choice_says_what_it_costs(study):
     assert "unusable" not in dict(answer.choices(Analysis(study)))["ngl"]
 
 
+def test_the_answer_itself_says_what_a_better_score_was_bought_with(study):
+    one = moved(study, "ngl", 0.4, "vit_nano", "test.ece")
+    both = moved(one, "ngl", 0.4, "cnn_micro", "test.ece")
+    caveat = "its probabilities are unusable as they are"
+    assert "unusable" not in answer.sentence(Analysis(study))
+    assert f" points; {caveat} on vit_nano)" in answer.sentence(Analysis(one))
+    assert f" points; {caveat})" in answer.sentence(Analysis(both))
+
+
+def test_a_decided_interval_does_not_seem_to_end_at_nothing(study):
+    a = Analysis(study)
+    assert answer.brief(a).digits == 1
+    (cell, label), found = next((at, c) for at, c in a.comparisons.items() if c.verdict == "better")
+    close = a.comparisons | {(cell, label): dataclasses.replace(found, low=0.0003)}
+    a.comparisons = close
+    assert answer.brief(a).digits == 2
+    assert "+0.03, " in " ".join(entry.text for row in answer.matrix(a).rows for entry in row.entries)
+
+
 def test_scores_that_are_no_probabilities_are_said_to_be_none():
     losses = ("cross_entropy", "hinge_ww", "label_smoothing")
     lines = dict(answer.choices(Analysis(made(losses=losses, noise=0.01, seeds=(1, 2, 3, 4)))))

@@ -83,7 +83,10 @@ def _advised(a: Analysis, piece: Advice, last: bool) -> str:
         more = f", and {count(len(kinds) - 1, 'further reason')}" if len(kinds) > 1 else ""
         return f"no advice{where}: every verdict is withheld, because {what}{more} (remedy: {remedy})"
     if piece.kind == "better":
-        named = [f"{a.called(label)} ({effect(a, label, piece.cells)})" for label in (piece.use, *piece.also)]
+        named = [
+            f"{a.called(label)} ({effect(a, label, piece.cells)}{_caveat(a, label, piece.cells)})"
+            for label in (piece.use, *piece.also)
+        ]
         more = [f"one of {len(named) - NAMED} others"] if len(named) > NAMED else []
         return f"use {joined([*named[:NAMED], *more], 'or')}{where}"
     n = sum(any((cell, label) in a.comparisons for cell in piece.cells) for label in a.challengers)
@@ -118,6 +121,13 @@ def effect(a: Analysis, label: str, cells: Sequence[Cell]) -> str:
     found = sorted(a.comparisons[cell, label].difference for cell in cells)
     ends = dict.fromkeys(brief(a).number(value, sign=True) for value in (found[0], found[-1]))
     return f"{' to '.join(ends)} {a.metric.difference_unit}".strip()
+
+
+def _caveat(a: Analysis, label: str, cells: Sequence[Cell]) -> str:
+    """Return that a loss is better at the cost of its probabilities, if it is so in some of these cells."""
+    spoilt = [cell for cell in _calibrated(a, label).get("unusable", []) if cell in cells]
+    where = extent(a, spoilt) if len(spoilt) < len(cells) else ""
+    return f"; {CALIBRATION['unusable']}{where}" if spoilt else ""
 
 
 def extent(a: Analysis, cells: Sequence[Cell]) -> str:
@@ -186,31 +196,52 @@ def _calibration(a: Analysis, label: str) -> str:
     """Return how far a loss's probabilities can be taken at their word, beside the baseline's, if recorded: where that
     differs in one or two cells, otherwise the range over cells.
     """
-    key = f"{a.metric.key.partition('.')[0]}.ece"
-    if key == a.metric.key or not numbers(a.main, key).notna().any():
+    key = _calibration_key(a)
+    if not key:
         return ""
     metric = replace(a.metric_of(key), digits=1)
     if a.loss_facts[label].link not in metric.links:
         return "its scores are not probabilities"
-    pairs = {cell: found for cell in a.cells if (found := _pairs(a, cell, label, key))}
+    pairs = _calibration_pairs(a, label)
     if not pairs:
         return ""
     if label == a.baseline:
         return (
             f"calibration error {_span(metric, [statistics.fmean(y for _, y in found) for found in pairs.values()])} %"
         )
-    family, scale = len(a.challengers) * len(pairs), stats.Scale(higher_is_better=False)
-    compared = {cell: stats.compare([x - y for x, y in found], scale, family=family) for cell, found in pairs.items()}
-    words: dict[str, list[Cell]] = {}
-    for cell, each in compared.items():
-        unusable = each.verdict == "worse" and each.low > UNUSABLE
-        words.setdefault("unusable" if unusable else each.verdict, []).append(cell)
     parts = [
         f"{CALIBRATION[word]}{extent(a, cells)} ({_beside(metric, [pairs[cell] for cell in cells])})"
-        for word, cells in words.items()
+        for word, cells in _calibrated(a, label).items()
         if word in CALIBRATION
     ]
     return ", ".join(parts) or _beside(metric, list(pairs.values()))
+
+
+def _calibration_key(a: Analysis) -> str:
+    """Return the column of calibration errors; empty where there is none, or where it is what decides."""
+    key = f"{a.metric.key.partition('.')[0]}.ece"
+    return key if key != a.metric.key and numbers(a.main, key).notna().any() else ""
+
+
+def _calibration_pairs(a: Analysis, label: str) -> dict[Cell, list[tuple[float, float]]]:
+    key = _calibration_key(a)
+    if not key or a.loss_facts[label].link not in a.metric_of(key).links:
+        return {}
+    return {cell: found for cell in a.cells if (found := _pairs(a, cell, label, key))}
+
+
+def _calibrated(a: Analysis, label: str) -> dict[str, list[Cell]]:
+    """Return in which cells a loss is better or worse calibrated than the baseline, and where so much worse that its
+    probabilities are ``unusable``.
+    """
+    pairs = _calibration_pairs(a, label)
+    family, scale = len(a.challengers) * len(pairs), stats.Scale(higher_is_better=False)
+    words: dict[str, list[Cell]] = {}
+    for cell, found in pairs.items():
+        compared = stats.compare([x - y for x, y in found], scale, family=family)
+        unusable = compared.verdict == "worse" and compared.low > UNUSABLE
+        words.setdefault("unusable" if unusable else compared.verdict, []).append(cell)
+    return words
 
 
 def _beside(metric: Metric, pairs: Sequence[Sequence[tuple[float, float]]]) -> str:
@@ -327,8 +358,12 @@ def matrix(a: Analysis) -> Table:
 
 
 def brief(a: Analysis) -> Metric:
-    """Return the metric as the first screen writes it: percentages with one decimal."""
-    return replace(a.metric, digits=1) if a.metric.scale == 100 else a.metric
+    """Return the metric as the first screen writes it: percentages with one decimal, unless a decided interval would
+    seem to end at 0.
+    """
+    decided = [c for c in a.comparisons.values() if c.verdict in ("better", "worse")]
+    nearest = min((min(abs(c.low), abs(c.high)) * a.metric.scale for c in decided), default=math.inf)
+    return replace(a.metric, digits=1) if a.metric.scale == 100 and nearest >= 0.05 else a.metric
 
 
 def _matrix_row(a: Analysis, metric: Metric, label: str) -> Row:
