@@ -124,12 +124,13 @@ def test_the_answer_itself_says_what_a_better_score_was_bought_with(study):
 
 def test_a_decided_interval_does_not_seem_to_end_at_nothing(study):
     a = Analysis(study)
+    far = {at: dataclasses.replace(c, low=0.002, high=0.02) for at, c in a.comparisons.items()}
+    a.comparisons = far
     assert answer.brief(a).digits == 1
-    (cell, label), found = next((at, c) for at, c in a.comparisons.items() if c.verdict == "better")
-    close = a.comparisons | {(cell, label): dataclasses.replace(found, low=0.0003)}
-    a.comparisons = close
+    at = next(at for at, c in far.items() if c.verdict == "better")
+    a.comparisons = far | {at: dataclasses.replace(far[at], low=0.0003)}
     assert answer.brief(a).digits == 2
-    assert "+0.03, " in " ".join(entry.text for row in answer.matrix(a).rows for entry in row.entries)
+    assert "[+0.03, +2.00]" in " ".join(entry.text for row in answer.matrix(a).rows for entry in row.entries)
 
 
 def test_scores_that_are_no_probabilities_are_said_to_be_none():
