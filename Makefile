@@ -20,9 +20,8 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: env
 	@$(PY) -m harness study=demo
 
-# one worker more than there are cores: some tests wait for processes that sleep
 test: env
-	@$(PY) -m pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --maxprocesses 4 --dist worksteal
+	@$(PY) -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 check: env
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m basedpyright
