@@ -70,14 +70,20 @@ class Center(nn.Module):
 
 # ---------------------------------------------------------------- of all items of a batch
 
+NEIGHBOURS = 1e-14
+"""Squared distance beside the sum of both squared lengths below which float32 cannot tell features apart."""
+
 
 def squared_distances(features: Tensor, exact: bool = True) -> Tensor:
-    """Return squares (N,N) from (N,F), at least float32; not exact: small ones are only as precise as the largest."""
+    """Return squares (N,N) from (N,F), at least float32; not exact: small ones are only as precise as the largest.
+
+    Exact: 0 for features as near as neighbouring numbers of float32, so that roots of it have no slope made of rounding.
+    """
     return _SquaredDistances.of(features.to(torch.promote_types(features.dtype, torch.float32)), exact)
 
 
 class _SquaredDistances(CustomFunction):
-    """By differences, or by products of matrices, many times faster, where no root makes much of small distances.
+    """By products of matrices, many times faster than by differences; in float64 where a root makes much of small ones.
 
     By hand, because autograd would keep N x N x F differences for the gradient, which is a product of matrices.
     """
@@ -90,12 +96,17 @@ class _SquaredDistances(CustomFunction):
     @staticmethod
     @in_full_precision
     def forward(x: Tensor, exact: bool) -> Tensor:
-        if exact:
+        if exact and x.dtype == torch.float64:
             return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").square()
         centred = x - x.mean(0)  # distances do not change, but fewer digits cancel
-        products = centred @ centred.T
+        centred = centred.double() if exact else centred
+        products = centred @ centred.mT
         sizes = products.diagonal()
-        return (sizes.unsqueeze(1) + sizes - 2 * products).clamp_min(0)
+        sums = sizes.unsqueeze(1) + sizes
+        squared = torch.sub(sums, products, alpha=2)
+        if exact:
+            squared = squared.masked_fill(squared <= NEIGHBOURS * sums, 0)
+        return squared.clamp_min(0).to(x.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, bool], output: Tensor) -> None:
@@ -191,15 +202,18 @@ def triplet(
     """
     check_batch(features, target)
     check_range("margin", margin, 0)
+    features = features.to(torch.promote_types(features.dtype, torch.float32))
     features = unit(features) if normalised else features
-    same, other = class_pairs(target, mask)
-    distance = squared_distances(features, exact=not squared)
-    distance = distance if squared else safe_sqrt(distance)
     if not len(target):
-        return distance.sum(1)
-    hardest = distance.masked_fill(~same, -1).amax(1) - distance.masked_fill(~other, float("inf")).amin(1)
+        return features.sum(1)
+    same, other = class_pairs(target, mask)
+    # found among all by products of matrices; only the distances to these two are needed, and with full precision
+    ranked = squared_distances(features.detach(), exact=False)
+    farthest, nearest = ranked.masked_fill(~same, -1).argmax(1), ranked.masked_fill(~other, float("inf")).argmin(1)
+    distance = (features.unsqueeze(1) - features[torch.stack([farthest, nearest], 1)]).square().sum(2)
+    distance = distance if squared else safe_sqrt(distance)
     possible = same.any(1) & other.any(1)
-    hardest = torch.where(possible, hardest, 0)
+    hardest = torch.where(possible, distance[:, 0] - distance[:, 1], 0)
     values = functional.softplus(hardest) if soft else (hardest + margin).relu()
     return torch.where(possible, values, 0)
 

@@ -64,7 +64,7 @@ def sizes(loss: Loss | Sum, device: str) -> list[Size]:
     if kinds == {"features"} and loss.is_head:
         return [Size("4096x100000", (4096, 512), 100_000) if gpu else Size("512x10000", (512, 512), 10_000)]
     if kinds & {"features", "embeddings"}:
-        return [Size("512x512", (512, 512))]
+        return [Size("256x128", (256, 128), features=128), Size("1024x512", (1024, 512))]
     if kinds & {"class_logits", "class_probabilities"}:
         return [dense] if loss.about.per_image else [*flat, dense]
     if kinds & {"boxes", "rotated_boxes"}:

@@ -90,19 +90,18 @@ def _head(name: str, **settings: Any) -> Callable[[Any, Any], Function]:
     return make
 
 
-def _miner(library: Any, ours: Any) -> Function:
-    miner = importlib.import_module("pytorch_metric_learning.miners").BatchHardMiner(
-        distance=_distance(normalised=True, power=2)
-    )
-    triplet = library.TripletMarginLoss(
-        margin=0.2, distance=_distance(normalised=True, power=2), reducer=_mean_of_anchors()
-    )
+def _hardest(library: Any, ours: Any) -> Function:
+    distance = importlib.import_module("pytorch_metric_learning.distances").LpDistance(normalize_embeddings=False)
+    miner = importlib.import_module("pytorch_metric_learning.miners").BatchHardMiner(distance=distance)
+    triplet = library.TripletMarginLoss(margin=0, smooth_loss=True, distance=distance, reducer=_mean_of_anchors())
     return lambda data, target: triplet(data, target, miner(data, target))
 
 
-def _distance(*, normalised: bool, power: int) -> Any:
-    library = importlib.import_module("pytorch_metric_learning.distances")
-    return library.LpDistance(normalize_embeddings=normalised, power=power)
+def _proxies(library: Any, ours: Any) -> Function:
+    proxies = ours.function.proxies.detach()
+    peer = library.ProxyAnchorLoss(*proxies.shape, margin=0.1, alpha=32).to(proxies)
+    peer.proxies.data.copy_(proxies)
+    return peer
 
 
 def _mean_of_anchors() -> Any:
@@ -236,7 +235,8 @@ PEERS = (
     Peer("subcenter_arcface", METRIC, _head("SubCenterArcFaceLoss", margin=0.5 * DEGREES, scale=64, sub_centers=3)),
     Peer("a_softmax", METRIC, _head("SphereFaceLoss", margin=4, scale=1), {"start": 0.0, "least": 0.0}),
     Peer("l_softmax", METRIC, _head("LargeMarginSoftmaxLoss", margin=4, scale=1), {"start": 0.0, "least": 0.0}),
-    Peer("triplet", METRIC, _miner, {"squared": True, "normalised": True, "soft": False}),
+    Peer("triplet", METRIC, _hardest),
+    Peer("proxy_anchor", METRIC, _proxies),
     Peer("margin_ranking", "torch", _margins),
     Peer("ssim", "piq", _module("SSIMLoss", downsample=False)),
     Peer("ssim", "kornia.losses", _of("ssim_loss", 11, padding="valid"), factor=lambda shape: 0.5),

@@ -130,7 +130,11 @@ class Mirror:
     def _report(self) -> str:
         """Return a link to the report, in Markdown and relative to the dashboard; empty if the store has no report."""
         there = self.there.get((REPORT, REPORT))
-        return f"[Report](#/experiments/{self.experiment}/runs/{there.run_id}/artifacts/index.html)" if there else ""
+        if there is None:
+            return ""
+        page = f"#/experiments/{self.experiment}/runs/{there.run_id}/artifacts/index.html"
+        # without the part on training, the dashboard shows the page among those of language models
+        return f"[Report]({page}?workflowType=machine_learning)"
 
     def _mark(self, identity: tuple[str, str], marks: dict[str, str]) -> None:
         """Bring the tags of a run up to what is said of it now: a verdict changes where its record does not."""

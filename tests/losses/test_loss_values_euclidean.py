@@ -115,6 +115,23 @@ def test_rotation_and_translation_change_nothing(name):
     torch.testing.assert_close(build(name)(moved, target), build(name)(prediction, target))
 
 
+@pytest.mark.parametrize("name", ["contrastive", "triplet", "triplet_all"])
+def test_small_distances_far_from_the_origin_are_as_exact_as_their_features(name):
+    """Where squares of lengths cancel in float32; and equal features, whose distance has no slope."""
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(8, 16, generator=generator) * 30 + 100
+    features = torch.cat([features, features[:4], features[4:] + 1e-3 * torch.randn(4, 16, generator=generator)])
+    target = torch.arange(8).repeat(2) % 4
+    values, slopes = [], []
+    for dtype in (torch.float32, torch.float64):
+        data = features.to(dtype).requires_grad_()
+        value = build(name).function(data, target)
+        values.append(value.double())
+        slopes.append(torch.autograd.grad(value.sum(), data)[0].double())
+    torch.testing.assert_close(*values, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-3)
+
+
 # ---------------------------------------------------------------- triplets and proxies
 
 
