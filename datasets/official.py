@@ -157,3 +157,10 @@ def _impatient() -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
+
+
+@contextlib.contextmanager
+def downloading(home: Path) -> Iterator[None]:
+    """Download into a folder while no other process does, and give up on a server that falls silent."""
+    with _alone(home), _impatient():
+        yield

@@ -222,13 +222,6 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
         for name in ("timm", "torchvision", "smp", "torchvision_segmentation", "torchvision_detector", "own")
     },
     ("model", "timm_detector"): BY_NAME | {"cells": CellsOrNull},
-    ("dataset", "images"): {
-        "size": SizeOrNull,
-        "range": RangeOrNull,
-        "duplicates": Literal["warn", "drop", "allow"],
-        "valid_size": CountOrPart,
-        "test_size": CountOrPart,
-    },
     ("dataset", "folder"): {
         "images": TextOrNull,
         "masks_in": TextOrNull,
@@ -257,6 +250,17 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("dataset", "cifar100_by_class"): {"classes": ThreeCounts},
 }
 """Of single options, where they differ from the rest of their group."""
+TARGETS: dict[str, dict[str, Any]] = {
+    "datasets.sources.images.images": {
+        "size": SizeOrNull,
+        "range": RangeOrNull,
+        "duplicates": Literal["warn", "drop", "allow"],
+        "valid_size": CountOrPart,
+        "test_size": CountOrPart,
+    },
+    "datasets.sources.named.named": {"size": Size, "valid_size": CountOrPart, "test_size": CountOrPart},
+}
+"""Of all options with this ``_target_``."""
 
 
 class SearchField(Strict):
@@ -462,8 +466,9 @@ def _run_model(name: str) -> type[BaseModel]:
 @functools.cache
 def _group_model(group: str, option: str, default: str) -> type[BaseModel]:
     """Return the model of an option whose file holds ``default``, as JSON."""
-    known = GROUPS.get(group, {}) | OPTIONS.get((group, option), {})
-    return _model_of(f"{group}_{option}", json.loads(default), known)
+    content = json.loads(default)
+    of_target = TARGETS.get(content.get("_target_", ""), {})
+    return _model_of(f"{group}_{option}", content, GROUPS.get(group, {}) | of_target | OPTIONS.get((group, option), {}))
 
 
 def _model_of(name: str, default: Mapping[str, Any], known: Mapping[str, Any]) -> type[BaseModel]:

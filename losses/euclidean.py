@@ -77,7 +77,7 @@ NEIGHBOURS = 1e-14
 def squared_distances(features: Tensor, exact: bool = True) -> Tensor:
     """Return squares (N,N) from (N,F), at least float32; not exact: small ones are only as precise as the largest.
 
-    Exact: 0 for features as near as neighbouring numbers of float32, so that roots of it have no slope made of rounding.
+    Exact: 0 for features as near as neighbouring numbers of float32, so that no root has a slope made of rounding.
     """
     return _SquaredDistances.of(features.to(torch.promote_types(features.dtype, torch.float32)), exact)
 

@@ -116,6 +116,10 @@ def test_single_runs_and_multirun_are_found_by_a_study(cli, recorded):
     again = cli("harness.run", "loss=focal", "seed=2", "trainer.epochs=2")
     assert again.returncode == 0
     assert "epoch" not in again.stdout
+    file = cli.results.parent / "file"
+    file.touch()
+    refused = cli("harness", "study=smoke", "plan_only=true", LOSSBENCH_RESULTS=str(file))
+    assert (refused.returncode, refused.stderr) == (2, f"{file} is no folder: name another in LOSSBENCH_RESULTS.\n")
     planned = cli("harness", "study=smoke", "plan_only=true")
     assert "4 done, 4 missing" in planned.stdout
     assert "estimated from records of like runs" in planned.stdout

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, TypedDict, Unpack
+from typing import NamedTuple, Unpack
 
 import numpy as np
 import torch
@@ -12,36 +12,18 @@ from PIL import Image
 
 from datasets import duplicates, inspection, listed_tables, listings, pixels
 from datasets.decoded import Decoded
+from datasets.divided import Sizes, divided
 from datasets.files import reads
-from datasets.grouped import OwnSplits, deal, entries, numbers, strata
+from datasets.grouped import OwnSplits, entries
 from datasets.inspection import Seen
 from datasets.listings import NONE, Entry, Listing
-from datasets.splits import Images, MissingData, check_size, numbered, stratified_order
-from datasets.tagged import TaggedImages, TaggedSplits
+from datasets.splits import Images, MissingData, numbered
+from datasets.tagged import TaggedImages
 
-SHARE = 0.2
-"""Of the images that are left, where a part has no folder of its own and no size."""
 DAMAGED = ("stop", "skip")
 DUPLICATES = ("warn", "drop", "allow")
 FIRST_KEPT = ("test", "valid", "train", NONE)
 """In which part an image stays of which others are copies: what is tested stays as it was."""
-
-
-class Sizes(TypedDict):
-    """How many images each part has.
-
-    Attributes:
-        train_size: Number of training images; None takes all that are left.
-        valid_size: Number of validation images, or their share (below 1); None takes all, or a fifth of the training
-            images where there are none.
-        test_size: Number of test images, or their share, likewise.
-        split_seed: Chooses which images; at least 0.
-    """
-
-    train_size: int | None
-    valid_size: float | None
-    test_size: float | None
-    split_seed: int
 
 
 @reads("{path}")
@@ -118,7 +100,7 @@ def _read(name: str, listing: Listing, form: Form, groups: bool, sizes: Sizes) -
     span, said = _span(seen, form.range)
     read = functools.partial(read_image, channels=form.channels, size=(wanted[0], wanted[1]), span=span)
     parts = _parts(listing, read, (form.channels, wanted[0], wanted[1]))
-    splits = _divided(name, parts, listing, groups, sizes)
+    splits = divided(name, parts, listing.classes, sizes, groups=groups, several=listing.several)
     if form.duplicates == "warn":
         said += _across(splits, listing, seen)
     if moving := [entry.path.name for entry, each in zip(listing.entries, seen, strict=True) if each.frames > 1]:
@@ -245,73 +227,6 @@ def _parts(listing: Listing, read: functools.partial[np.ndarray], shape: tuple[i
         else:
             parts[name] = numbered(pixels_of, [position[entry.labels[0]] for entry in listed])
     return parts
-
-
-def _divided(name: str, parts: dict[str, Images], listing: Listing, groups: bool, sizes: Sizes) -> OwnSplits:
-    """Return the splits; what is drawn comes from the beginning of a stratified order, and training from its end."""
-    classes, seed, given = listing.classes, sizes["split_seed"], set(parts)
-    least = 1 if groups or listing.several else len(classes)
-    if groups:
-        parts = _dealt(name, parts, len(classes), sizes)
-    elif len(parts["train"]) < (drawn := 4 - len(given)) * least:
-        raise MissingData(
-            f"{name} has {len(parts['train'])} images of {len(classes)} classes, to train on and to draw the other "
-            f"parts from; there must be {drawn * least} at least, {drawn} of each class."
-        )
-    pool, chosen = parts["train"], {}
-    for part in ("test", "valid"):
-        setting, size = f"{part}_size", sizes["test_size" if part == "test" else "valid_size"]
-        if part in given:
-            count = _count(size, len(parts[part]), 1)
-            check_size(name, setting, count, least, len(parts[part]))
-            chosen[part] = parts[part].take(stratified_order(strata(parts[part]), seed)[:count])
-        elif groups:
-            chosen[part] = parts[part]
-        else:
-            count = _count(size, len(pool), SHARE, least)
-            check_size(name, setting, count, least, len(pool) - (1 if "valid" in given or chosen else 2) * least)
-            order = stratified_order(strata(pool), seed)
-            chosen[part], pool = pool.take(order[:count]), pool.take(order[count:])
-    if sizes["train_size"] is not None:
-        check_size(name, "train_size", sizes["train_size"], len(classes), len(pool))
-        order = stratified_order(strata(pool), seed)
-        pool = pool.take(order[: sizes["train_size"]])
-    if lacking := [label for label, count in zip(classes, pool.class_counts(len(classes)), strict=True) if not count]:
-        raise ValueError(f"{name} has no training image of {pixels.some(lacking)}: add some, or remove the others.")
-    kind = TaggedSplits if listing.several else OwnSplits
-    return kind(pool, chosen["valid"], chosen["test"], classes, groups=groups)
-
-
-def _dealt(name: str, parts: dict[str, Images], classes: int, sizes: Sizes) -> dict[str, Images]:
-    """Return all three parts, those that were missing dealt out of the training images by whole groups."""
-    pool, shares, left = parts["train"], {}, 1.0
-    for part_name, size in (("test", sizes["test_size"]), ("valid", sizes["valid_size"])):
-        if part_name not in parts:
-            count = _count(size, round(left * len(pool)), SHARE)
-            check_size(name, f"{part_name}_size", count, 1, len(pool) - 1)
-            shares[part_name] = count / len(pool)
-            left -= shares[part_name]
-    if not shares:
-        return parts
-    of_group = numbers(entries([pool]))
-    if of_group.max() < len(shares):
-        raise MissingData(f"{name} has {of_group.max() + 1} groups for {len(shares) + 1} parts; there must be more.")
-    where = deal(of_group, strata(pool), (left, *shares.values()), sizes["split_seed"])
-    drawn = [pool.take(np.flatnonzero(where == number)) for number in np.arange(len(shares) + 1)]
-    if not all(map(len, drawn)) or not drawn[0].class_counts(classes).all():
-        raise MissingData(
-            f"the {of_group.max() + 1} groups of {name} cannot be divided so that every part has images and training "
-            "has every class: a class may stand in one group alone."
-        )
-    return {**parts, "train": drawn[0], **dict(zip(shares, drawn[1:], strict=True))}
-
-
-def _count(size: float | None, available: int, share: float, least: int = 0) -> int:
-    """Return a number of images from a number, a share below 1, or None for a given share, but no fewer than least."""
-    if size is None:
-        return max(least, round(share * available))
-    size = size * available if 0 < size < 1 else size
-    return round(size)
 
 
 def _across(splits: OwnSplits, listing: Listing, seen: Sequence[Seen]) -> list[str]:
