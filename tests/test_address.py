@@ -51,6 +51,7 @@ EMBEDDED = {
     "breast_cancer",
     "crowded_scenes",
     "diabetes",
+    "digit_pair",
     "digit_sets",
     "digits",
     "glyphs",

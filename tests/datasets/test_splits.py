@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import datasets
+from datasets.sources.digit_pair import digit_pair
 from datasets.sources.digits import digits
 from datasets.splits import Images, Splits, numbered, split, stratified_order
 
@@ -135,6 +136,23 @@ def test_digits_are_whole_scaled_and_keep_their_test_images_under_every_seed():
         np.testing.assert_array_equal(part.targets.numpy(), labels[rows])
     assert first.train.images.max() == 255
     assert first.classes == tuple("0123456789")
+
+
+def test_a_pair_of_digits_is_all_there_is_of_two():
+    from sklearn.datasets import load_digits
+
+    grey, labels = load_digits(return_X_y=True)
+    splits = digit_pair(digits=[8, 3], train_size=None, valid_size=80, test_size=None, split_seed=0)
+    rows = np.flatnonzero(np.isin(labels, (3, 8)))
+    assert splits.classes == ("8", "3")
+    assert sorted(index for part in splits.parts.values() for index in part.index.tolist()) == list(range(len(rows)))
+    for part in splits.parts.values():
+        shown = rows[part.index.numpy()]
+        np.testing.assert_allclose(part.images.numpy().reshape(-1, 64), grey[shown] * 255 / 16, atol=0.5)
+        np.testing.assert_array_equal(part.targets.numpy(), labels[shown] == 3)
+    for wrong in ([3], [3, 3], [3, 10], [1, 2, 3]):
+        with pytest.raises(ValueError, match=r"dataset\.digits is \[.*\]; it must be two different digits"):
+            digit_pair(digits=wrong, train_size=None, valid_size=80, test_size=None, split_seed=0)
 
 
 def test_the_package_is_ours_and_light():
