@@ -45,6 +45,20 @@ def test_what_is_better_everywhere_is_advised_and_what_is_worse_to_be_avoided(a)
     assert "avoid absolute error on probabilities (−" in said
 
 
+@pytest.mark.parametrize(("count", "said"), [(4, " or "), (5, "or one of 2 others"), (6, "or one of 3 others")])
+def test_three_losses_are_named_or_four_but_not_one_other(count, said):
+    """Where several are better: a fourth has a name, not a number."""
+    names = ("ngl", "label_smoothing", "focal", "bce_ovr", "arcface", "hinge_ww")[:count]
+    study = made(losses=("cross_entropy", *names))
+    for label in names:
+        for model in ("cnn_micro", "vit_nano"):
+            study = moved(study, label, 0.02 - synthetic.LOSSES[label][5], model)  # as good as each other
+    first = answer.sentence(Analysis(study)).partition(";")[0]
+    assert first.count("points)") == (4 if count == 4 else 3)
+    assert said in first
+    assert "one of 1 others" not in first
+
+
 def test_where_nothing_is_better_the_baseline_stays(study):
     a = Analysis(moved(study, "ngl", -0.03))
     better, kept = advice.advice(a)

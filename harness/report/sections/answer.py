@@ -19,7 +19,7 @@ from harness.report.sections.common import TONES, dash, loss_filters, reason, st
 from harness.report.sections.results import scale_of
 from harness.text import DASH, count, joined, number
 
-NAMED = 3  # losses to use, and to avoid, that are named with their effects
+NAMED = 3  # losses to use, and to avoid, that are named with their effects; one more rather than "1 other"
 WIDE = 20  # rows from which a matrix of one or two cells stands in several parts side by side
 MOST_SEEDS = 20  # that are suggested where something is undecided
 UNUSABLE = 0.1  # an error of calibration greater by this much makes probabilities unusable as they are
@@ -87,8 +87,8 @@ def _advised(a: Analysis, piece: Advice, last: bool) -> str:
             f"{a.called(label)} ({effect(a, label, piece.cells)}{_caveat(a, label, piece.cells)})"
             for label in (piece.use, *piece.also)
         ]
-        more = [f"one of {len(named) - NAMED} others"] if len(named) > NAMED else []
-        return f"use {joined([*named[:NAMED], *more], 'or')}{where}"
+        more = [f"one of {len(named) - NAMED} others"] if len(named) > NAMED + 1 else []
+        return f"use {joined([*named[: NAMED if more else None], *more], 'or')}{where}"
     n = sum(any((cell, label) in a.comparisons for cell in piece.cells) for label in a.challengers)
     alternatives = f"none of {n} alternatives" if n > 1 else "the alternative"
     text = f"{'keep' if last else 'use'} {base}{where}: {alternatives} is {'' if n > 1 else 'not '}shown to be better"
@@ -108,11 +108,11 @@ def _avoid(a: Analysis) -> str:
     """Return which losses to avoid, the worst first, with their effects; empty where there is none."""
     labels = advice.to_avoid(a)
     named = []
-    for label in labels[:NAMED]:
+    for label in labels if len(labels) == NAMED + 1 else labels[:NAMED]:
         cells = [cell for cell in a.cells if (c := a.comparisons.get((cell, label))) and c.verdict == "worse"]
         named.append(f"{a.called(label)} ({effect(a, label, cells)})")
-    if len(labels) > NAMED:
-        named.append(f"{len(labels) - NAMED} more")
+    if len(labels) > len(named):
+        named.append(f"{len(labels) - len(named)} more")
     return f"avoid {joined(named)}" if named else ""
 
 
