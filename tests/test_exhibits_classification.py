@@ -197,6 +197,23 @@ def test_imbalance_is_shown_by_ratio_profile_and_metric(tmp_path):
     assert (tmp_path / "figures" / "imbalance-ratio.svg").exists()
 
 
+def test_a_profile_that_is_no_axis_is_that_of_the_runs_and_intervals_end_at_a_hundred():
+    axes = [{"stress.ratio": ratio} for ratio in (10, 50)]
+    study = records(lambda *_: 0.995, labels=("cross_entropy", "focal"), axes=axes,
+                    metrics=METRICS, name="imbalance_binary", exhibits=["imbalance"])  # fmt: skip
+    study.runs["config.stress.profile"] = "step"
+    study.runs[list(METRICS)] = study.runs[list(METRICS)].clip(upper=1)
+    study.spec["metric"] = "test.gmean"
+    section = imbalance.section(Analysis(study))
+    assert "step, 1:50, cnn_micro: no loss" in section.items[0].paragraphs[-1]
+    figure = first(section, Figure).draw()
+    assert figure.axes[0].get_title(loc="left") == "step"
+    tops = [top for axes in figure.axes for bars in axes.collections for (_, (_, top)) in bars.get_segments()]
+    assert tops
+    assert max(tops) <= 100 + 1e-9
+    assert all(entry.high <= 1 for row in first(section, Table, "auc").rows for entry in row.entries[1:])
+
+
 def test_partial_imbalance_is_a_partial_exhibit():
     study = imbalanced()
     study.runs.loc[(study.runs["label"] == "focal") & (study.runs["axis.stress.ratio"] == 50), "status"] = "missing"

@@ -323,8 +323,6 @@ class Analysis:
         paired = [] if label == self.baseline else self._paired(own, self._base(cell, learnt=True))
         every = [] if label == self.baseline else self._paired(done, self._base(cell, learnt=False))
         status = list(runs["status"])
-        bounds = (self.metric.low, self.metric.high)
-        low, high = (end if known is None else known for end, known in zip((-math.inf, math.inf), bounds, strict=True))
         return Outcome(
             cell=cell,
             label=label,
@@ -333,8 +331,8 @@ class Analysis:
             failed=sum(status.count(name) for name in FAILED),
             missing=status.count("missing"),
             unlearnt=len(done) - len(good),
-            values=stats.mean_interval(column(done, "value"), low=low, high=high),
-            learnt=stats.mean_interval(column(good, "value"), low=low, high=high),
+            values=stats.metric_interval(column(done, "value"), self.metric),
+            learnt=stats.metric_interval(column(good, "value"), self.metric),
             keys=tuple(done["key"]),
             paired_keys=(*(run[1] for run in paired), *(run[3] for run in paired)),
             seeds=tuple(run[0] for run in paired),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,9 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportion_
 
 from harness.analysis.estimates import ALPHA, Estimate, Items, Scope, critical, estimate
 from harness.analysis.reasons import Reason
+
+if TYPE_CHECKING:
+    from harness.metrics.declared import Metric
 
 POWER = 0.8
 MOST_SEEDS = 10_000  # beyond this a study "would need more than"
@@ -128,6 +131,17 @@ def mean_interval(
     given = estimate(found)
     sd = float(found.std(ddof=1)) if found.size > 1 else math.nan
     return Interval(given.mean, *given.interval("seeds", 1 - level, low=low, high=high), sd, n=found.size)
+
+
+def metric_interval(values: ArrayLike, metric: Metric) -> Interval:
+    """Return the mean of values of a metric (n,) with its t interval, cut off at the metric's bounds.
+
+    >>> from harness.metrics.declared import share
+    >>> metric_interval([0.9, 1.0], share("top1", "accuracy")).high
+    1.0
+    """
+    low = -math.inf if metric.low is None else metric.low
+    return mean_interval(values, low=low, high=math.inf if metric.high is None else metric.high)
 
 
 def verdict(low: float, high: float, scale: Scale) -> Verdict:

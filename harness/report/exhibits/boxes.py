@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from harness.analysis import seats
 from harness.analysis.cells import Analysis, Cell
 from harness.analysis.frames import numbers
-from harness.analysis.stats import mean_interval
+from harness.analysis.stats import mean_interval, metric_interval
 from harness.metrics.declared import Metric
 from harness.paths import ROOT
 from harness.report.items import Column, Entry, Item, Prose, Row, Section, Table
@@ -131,7 +131,7 @@ def _by_seed(a: Analysis, cell: Cell, label: str, metric: Metric) -> dict[int, f
 
 
 def _value(a: Analysis, cell: Cell, metric: Metric) -> Entry:
-    found = mean_interval(list(_by_seed(a, cell, a.baseline, metric).values()))
+    found = metric_interval(list(_by_seed(a, cell, a.baseline, metric).values()), metric)
     if not found.n:
         return dash("no completed run of it here")
     return Entry(f"{metric.interval(found)} {metric.unit}".strip(), found.mean, note="the baseline's value itself")

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.analysis import stats
 from harness.analysis.cells import Analysis, Cell
-from harness.analysis.frames import column
+from harness.analysis.frames import column, where
 from harness.metrics.declared import Metric
 from harness.report.exhibits import drawings
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table
@@ -45,7 +45,10 @@ def section(a: Analysis) -> Section:
 def _profile_and_ratio(a: Analysis, cell: Cell) -> tuple[str, float]:
     """Return profile and ratio of a cell."""
     at = dict(zip(a.cell_columns, cell.values, strict=True))
-    return at.get(PROFILE, "tail"), float(at[RATIO])
+    profile = at.get(PROFILE) or next(
+        iter(column(where(a.main, cell=cell.values), "config.stress.profile").dropna()), ""
+    )
+    return str(profile), float(at[RATIO])
 
 
 def _leaders(a: Analysis) -> str:
@@ -83,7 +86,7 @@ def _figure(a: Analysis) -> Figure:
                 for label in a.labels:
                     found = _values(a, cell, label, metric)
                     if found is not None and len(found):
-                        x = stats.mean_interval(found)
+                        x = stats.metric_interval(found, metric)
                         low, high = (x.low, x.high) if x.n > 1 else (x.mean, x.mean)
                         scale = metric.scale
                         lines.setdefault(a.name(label), {})[ratio] = (scale * x.mean, scale * low, scale * high)
@@ -131,7 +134,7 @@ def _entry(a: Analysis, cell: Cell, label: str, metric: Metric) -> Entry:
     found = _values(a, cell, label, metric)
     if found is None or not len(found):
         return dash(f"no completed run recorded it: python -m harness study={a.study.name}")
-    interval = stats.mean_interval(found)
+    interval = stats.metric_interval(found, metric)
     keys = tuple(column(a.records(a.outcomes[cell, label]), "key"))
     low, high = (interval.low, interval.high) if interval.n > 1 else (None, None)
     compared = a.comparisons.get((cell, label)) if metric.key == a.metric.key else None

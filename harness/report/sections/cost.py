@@ -220,7 +220,7 @@ def _secondary(a: Analysis, outcome: Outcome, metric: Metric) -> Entry:
     found = a.measured(outcome, metric.key).dropna()
     if found.empty:
         return dash(_undefined(metric, a.loss_facts[outcome.label].link) or "no completed run recorded it")
-    interval = stats.mean_interval(found)
+    interval = stats.metric_interval(found, metric)
     low, high = (interval.low, interval.high) if interval.n > 1 else (None, None)
     return Entry(metric.interval(interval), interval.mean, low, high, tuple(a.main.loc[found.index, "key"]))
 

@@ -115,7 +115,8 @@ def _points(a: Analysis) -> list[Point]:
 
 
 def _in_cells(a: Analysis, cells: list[Cell], label: str, verdict: str) -> str:
-    extent = f"in {'all' if len(cells) == len(a.cells) else f'{len(cells)} of'} {len(a.cells)} cells"
+    every = "both" if len(a.cells) == 2 else f"all {len(a.cells)}"
+    extent = f"in {every if len(cells) == len(a.cells) else f'{len(cells)} of {len(a.cells)}'} cells"
     if verdict == "withheld" and len(a.cells) > 1:
         kinds = dict.fromkeys(reason.kind.what for cell in cells for reason in a.comparisons[cell, label].because)
         return f"{extent}: {gates.summary(tuple(kinds))}"
