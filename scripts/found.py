@@ -82,10 +82,14 @@ def _better(each: Found) -> str:
         by_setting.setdefault(one.where if len(each.cells) > 1 else "", []).append(one)
     texts = []
     for where, own in by_setting.items():
-        named = [f"`{one.label}` {one.effect}{_caveat(each, one)}" for one in own[:NAMED]]
+        named = [f"{_label(one)} {one.effect}{_caveat(each, one)}" for one in own[:NAMED]]
         more = [f"{len(own) - NAMED} more"] if len(own) > NAMED else []
         texts.append((f"{where}: " if where else "") + ", ".join([*named, *more]))
     return "; ".join(texts) or "none"
+
+
+def _label(one: Measured) -> str:
+    return f"`{one.label}`{' (reconstruction)' if one.reconstruction else ''}"
 
 
 def _caveat(each: Found, one: Measured) -> str:
@@ -98,8 +102,8 @@ def _caveat(each: Found, one: Measured) -> str:
 
 def _worse(measured: Sequence[Measured]) -> str:
     """Return the losses that are worse, those that are so in most settings first."""
-    numbers = Counter(one.label for one in measured)
-    named = [f"`{label}`" + (f" ({n} settings)" if n > 1 else "") for label, n in numbers.most_common(NAMED)]
+    numbers = Counter(map(_label, measured))
+    named = [label + (f" ({n} settings)" if n > 1 else "") for label, n in numbers.most_common(NAMED)]
     more = [f"{len(numbers) - NAMED} more"] if len(numbers) > NAMED else []
     return ", ".join([*named, *more]) or "none"
 
