@@ -10,6 +10,7 @@ from harness.analysis.cells import Analysis
 from harness.analysis.controls import false_discoveries
 from harness.analysis.gates import gates, summary
 from harness.analysis.sequential import open_settings
+from harness.report.sections import verdicts
 from tests import synthetic
 
 LOSSES = ("cross_entropy", "focal", "hinge_ww", "mae_prob")
@@ -192,3 +193,20 @@ def test_only_what_more_seeds_may_decide_is_open(sound):
 def test_many_reasons_are_told_in_short():
     assert summary(()) == ""
     assert summary(("a", "b")) == "a, and 1 further reason"
+
+
+def test_nothing_is_equivalent_where_no_control_shows_that_the_cell_tells_losses_apart():
+    """Runs that hardly learnt are alike; three pairs whose control scatters do not show more than that."""
+    quiet = {"mishaps": False, "history": False, "track": "fixed", "noise": 0.000001}
+    made = synthetic.study((1, 2, 3), ("cross_entropy", "label_smoothing"), ("cnn_micro",), **quiet)
+    compared = Analysis(made).comparisons
+    assert [each.verdict for each in compared.values()] == ["equivalent"]
+    control = made.runs["role"].eq("negative_control")
+    made.runs.loc[control, "test.top1"] = [0.98, 0.7, 0.98][: int(control.sum())]
+    a = Analysis(made)
+    assert [each.status for each in a.controls if each.kind == "negative"] == ["undecided"]
+    ((key, blind),) = a.comparisons.items()
+    assert (a.estimated[key].verdict, blind.verdict, blind.because) == ("equivalent", "not decidable", ())
+    assert blind.seeds_needed == 5
+    assert any("No loss is called equivalent on " in notice.text for notice in verdicts.notices(a))
+    assert not open_settings(replace(made, spec={**made.spec, "max_seeds": 50})), "more seeds do not mend the control"

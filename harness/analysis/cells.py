@@ -11,7 +11,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -438,8 +438,14 @@ class Analysis:
 
     @functools.cached_property
     def comparisons(self) -> dict[tuple[Cell, str], Comparison]:
-        """Every loss against the baseline within each cell, with its verdict withheld where a gate says why."""
-        return {key: found.withheld(gates.gates(self, *key)) for key, found in self.estimated.items()}
+        """Every loss against the baseline within each cell, with its verdict withheld where a gate says why; equivalent
+        only where controls show that the cell can tell losses apart.
+        """
+        found = {key: each.withheld(gates.gates(self, *key)) for key, each in self.estimated.items()}
+        for (cell, label), each in found.items():
+            if each.verdict == "equivalent" and gates.blind(self, cell):
+                found[cell, label] = replace(each, verdict="not decidable", seeds_needed=controls.FEW_SEEDS)
+        return found
 
     @functools.cached_property
     def estimated(self) -> dict[tuple[Cell, str], Comparison]:

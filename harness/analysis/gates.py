@@ -140,6 +140,14 @@ def _of_cell(a: Analysis, cell: Cell) -> list[Reason]:
     ]
 
 
+def blind(a: Analysis, cell: Cell) -> bool:
+    """Return whether it is open if a cell can show a difference at all: with few seeds a control may have no result.
+
+    Losses that nobody trained long enough to differ are alike; that is no equivalence.
+    """
+    return any(control.cell == cell and control.status == "undecided" and control.gates for control in a.controls)
+
+
 def summary(texts: Sequence[str]) -> str:
     """Return reasons as one text: the first, and how many more there are.
 

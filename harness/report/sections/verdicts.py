@@ -53,7 +53,9 @@ def notices(a: Analysis) -> list[Notice]:
         for each in undecided:
             cells.setdefault((each.name, each.detail), []).append(each.cell.short)
         which = "; ".join(f"{name} on {joined(at)}: {detail}" for (name, detail), at in cells.items())
-        found.append(Notice(f"Controls without a result: {which}."))
+        open_in = dict.fromkeys(each.cell.short for each in undecided if gates.blind(a, each.cell))
+        more = f" No loss is called equivalent on {joined(open_in)} until they have one." if open_in else ""
+        found.append(Notice(f"Controls without a result: {which}.{more}"))
     n = max((c.n for c in a.comparisons.values()), default=0)
     if n < FEW_SEEDS:
         found.append(
