@@ -101,12 +101,14 @@ class _SquaredDistances(CustomFunction):
         centred = x - x.mean(0)  # distances do not change, but fewer digits cancel
         centred = centred.double() if exact else centred
         products = centred @ centred.mT
-        sizes = products.diagonal()
+        sizes = products.diagonal().clone()
         sums = sizes.unsqueeze(1) + sizes
         squared = torch.sub(sums, products, alpha=2)
-        if exact:
-            squared = squared.masked_fill(squared <= NEIGHBOURS * sums, 0)
-        return squared.clamp_min(0).to(x.dtype)
+        if not exact:
+            return squared.clamp_min(0)
+        del products  # numbers of float64 take twice the memory
+        near = squared <= NEIGHBOURS * sums
+        return squared.to(x.dtype).masked_fill(near, 0)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, bool], output: Tensor) -> None:
