@@ -7,6 +7,7 @@ import pytest
 from harness import report
 from harness.analysis import advice
 from harness.analysis.cells import Analysis
+from harness.metrics.declared import from_dict
 from harness.report.items import Entry, Points, Row, Table
 from harness.report.sections import answer, best
 from harness.report.writing import compose
@@ -140,11 +141,15 @@ def test_a_decided_interval_does_not_seem_to_end_at_nothing(study):
     a = Analysis(study)
     far = {at: dataclasses.replace(c, low=0.002, high=0.02) for at, c in a.comparisons.items()}
     a.comparisons = far
-    assert answer.brief(a).digits == 1
     at = next(at for at, c in far.items() if c.verdict == "better")
     a.comparisons = far | {at: dataclasses.replace(far[at], low=0.0003)}
-    assert answer.brief(a).digits == 2
-    assert "[+0.03, +2.00]" in " ".join(entry.text for row in answer.matrix(a).rows for entry in row.entries)
+    shown = " ".join(entry.text for row in answer.matrix(a).rows for entry in row.entries)
+    assert "[+0.03, +2.00]" in shown
+    assert "[+0.2, +2.0]" in shown
+    other = dataclasses.replace(far[at], difference=0.0174, low=0.0004, high=0.035, verdict="worse")
+    assert from_dict({"key": "nll", "title": "", "digits": 3}).difference(other) == "+0.0174 [+0.0004, +0.0350]"
+    undecided = dataclasses.replace(other, verdict="not decidable")
+    assert from_dict({"key": "nll", "title": "", "digits": 3}).difference(undecided) == "+0.017 [0.000, +0.035]"
 
 
 def test_scores_that_are_no_probabilities_are_said_to_be_none():

@@ -57,11 +57,18 @@ class Metric:
         return f"{self.number(found.mean)} ± {self.number(max(found.high - found.mean, found.mean - found.low))}"
 
     def difference(self, found: Comparison) -> str:
-        """Return the difference with its interval, signs always shown."""
-        text = self.number(found.difference, sign=True)
+        """Return the difference with its interval, signs always shown, in as many decimals (two more at most) as show
+        that a decided interval does not end at 0.
+        """
         if found.n < 2 or not math.isfinite(found.low):
-            return text
-        return f"{text} [{self.number(found.low, sign=True)}, {self.number(found.high, sign=True)}]"
+            return self.number(found.difference, sign=True)
+        digits = self.digits
+        if found.verdict in ("better", "worse"):
+            nearest = self.scale * min(abs(found.low), abs(found.high))
+            digits = next((more for more in (digits, digits + 1, digits + 2) if round(nearest, more)), digits)
+        finer = replace(self, digits=digits)
+        mean, low, high = (finer.number(value, sign=True) for value in (found.difference, found.low, found.high))
+        return f"{mean} [{low}, {high}]"
 
     def with_unit(self, value: float) -> str:
         """Return ``value`` with the unit of differences, for sentences."""

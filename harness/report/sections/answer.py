@@ -358,12 +358,8 @@ def matrix(a: Analysis) -> Table:
 
 
 def brief(a: Analysis) -> Metric:
-    """Return the metric as the first screen writes it: percentages with one decimal, unless a decided interval would
-    seem to end at 0.
-    """
-    decided = [c for c in a.comparisons.values() if c.verdict in ("better", "worse")]
-    nearest = min((min(abs(c.low), abs(c.high)) * a.metric.scale for c in decided), default=math.inf)
-    return replace(a.metric, digits=1) if a.metric.scale == 100 and nearest >= 0.05 else a.metric
+    """Return the metric as the first screen writes it: percentages with one decimal."""
+    return replace(a.metric, digits=1) if a.metric.scale == 100 else a.metric
 
 
 def _matrix_row(a: Analysis, metric: Metric, label: str) -> Row:
