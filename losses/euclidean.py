@@ -83,7 +83,8 @@ def squared_distances(features: Tensor, exact: bool = True) -> Tensor:
 
 
 class _SquaredDistances(CustomFunction):
-    """By products of matrices, many times faster than by differences; in float64 where a root makes much of small ones.
+    """By products of matrices, many times faster than by differences; in float64 where a root makes much of small ones,
+    on a GPU by differences there.
 
     By hand, because autograd would keep N x N x F differences for the gradient, which is a product of matrices.
     """
@@ -96,7 +97,7 @@ class _SquaredDistances(CustomFunction):
     @staticmethod
     @in_full_precision
     def forward(x: Tensor, exact: bool) -> Tensor:
-        if exact and x.dtype == torch.float64:
+        if exact and (x.dtype == torch.float64 or x.device.type != "cpu"):  # GPUs may be slow in float64
             return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").square()
         centred = x - x.mean(0)  # distances do not change, but fewer digits cancel
         centred = centred.double() if exact else centred
