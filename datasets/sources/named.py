@@ -2,7 +2,6 @@
 
 import functools
 import http.client
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +30,13 @@ class Known:
         parts: what its class is given for ``train``, ``valid`` and ``test``; what has no official part is drawn from
             ``train``.
         classes: their names, where torchvision has none; empty where numbers will do.
+        fetched: whether torchvision still knows where to download it.
     """
 
     kind: str
     parts: Mapping[str, Mapping[str, Any]]
     classes: tuple[str, ...] = ()
+    fetched: bool = True
 
 
 ALL: dict[str, Mapping[str, Any]] = {"train": {}}
@@ -55,7 +56,7 @@ KNOWN = {
     "flowers102": Known("Flowers102", TRAIN_VAL_TEST),
     "food101": Known("Food101", TRAIN_TEST),
     "gtsrb": Known("GTSRB", TRAIN_TEST),
-    "imagenet": Known("ImageNet", TRAIN_VAL),
+    "imagenet": Known("ImageNet", TRAIN_VAL, fetched=False),
     "imagenette": Known("Imagenette", TRAIN_VAL),
     "kmnist": Known("KMNIST", FLAG),
     "mnist": Known("MNIST", FLAG),
@@ -65,7 +66,7 @@ KNOWN = {
     "stl10": Known("STL10", TRAIN_TEST),
     "sun397": Known("SUN397", ALL),
     "svhn": Known("SVHN", TRAIN_TEST),
-    "stanford_cars": Known("StanfordCars", TRAIN_TEST),
+    "stanford_cars": Known("StanfordCars", TRAIN_TEST, fetched=False),
     "usps": Known("USPS", FLAG),
 }
 """By the names of their options, which are those of their folders, too."""
@@ -106,7 +107,7 @@ def named(
             "height and a width in pixels."
         )
     about, home = KNOWN[name], root / name
-    official = {part: _opened(about.kind, home, given, download) for part, given in about.parts.items()}
+    official = {part: _opened(about, home, given, download and about.fetched) for part, given in about.parts.items()}
     labels = {part: _labels(each) for part, each in official.items()}
     classes = _classes(about, official["train"], labels["train"])
     parts = {}
@@ -122,15 +123,14 @@ def named(
     return divided(name, parts, classes, sizes)
 
 
-def _opened(name: str, home: Path, given: Mapping[str, Any], download: bool) -> Any:
+def _opened(about: Known, home: Path, given: Mapping[str, Any], download: bool) -> Any:
     """Return torchvision's data set; downloaded, if asked for and not there."""
-    kind = getattr(known, name)
-    fetched = "download" in inspect.signature(kind).parameters
+    kind = getattr(known, about.kind)
     try:
         return kind(home, **given)
     except TROUBLE as error:
         trouble, failed = "is not in", error
-    if download and fetched:
+    if download:
         try:
             with downloading(home):
                 return kind(home, **given, download=True)
@@ -138,10 +138,10 @@ def _opened(name: str, home: Path, given: Mapping[str, Any], download: bool) -> 
             trouble, failed = "could not be downloaded into", error
     # without torchvision's advice, which speaks of its own arguments
     reason = " ".join(str(failed).split()).partition(" You can use")[0].rstrip(".") or type(failed).__name__
-    how = "data.download=true fetches it" if fetched and not download else "get it from its authors"
+    how = "data.download=true fetches it" if about.fetched and not download else "get it from its authors"
     raise MissingData(
-        f"{name} {trouble} {home.resolve()} ({reason}): {how}, or name the folder of all data sets in LOSSBENCH_DATA "
-        "or data.root."
+        f"{about.kind} {trouble} {home.resolve()} ({reason}): {how}, or name the folder of all data sets in "
+        "LOSSBENCH_DATA or data.root."
     ) from failed
 
 

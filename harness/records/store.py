@@ -113,9 +113,19 @@ def finite(content: Any) -> Any:
 
 
 def finished(results: Path = RESULTS) -> set[str]:
-    """Return the keys of all finished runs: those with a record that is not empty."""
+    """Return the keys of all finished runs: those with a record that is not empty.
+
+    Raises:
+        UsageError: the results are no folder.
+    """
     found = set()
-    with contextlib.suppress(FileNotFoundError), os.scandir(results / "runs") as folders:
+    try:
+        folders = os.scandir(results / "runs")
+    except FileNotFoundError:
+        return found
+    except NotADirectoryError as error:
+        raise UsageError(f"{results} is no folder: name another in LOSSBENCH_RESULTS.") from error
+    with folders:
         for entry in folders:
             with contextlib.suppress(OSError):
                 if os.stat(os.path.join(entry.path, "record.json")).st_size:

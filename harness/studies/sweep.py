@@ -497,8 +497,6 @@ def _likes(setting: Setting) -> tuple[tuple[str, ...], ...]:
 def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
     """Return what a sweep would do: how many runs at least and at most, how many are done, and how long it may take."""
     believe_in_gpus(options)
-    if results.exists() and not results.is_dir():
-        raise UsageError(f"{results} is no folder: name another in LOSSBENCH_RESULTS.")
     settings, here = plan.settings(study), records.finished(results)
     refuse_unknown_metric(study, settings, of_any_task=True)
     addresses = Addresses(Path(options["data"]["root"]), results)

@@ -192,7 +192,7 @@ def test_what_is_absent_is_said_with_its_place_and_what_to_do(name, tmp_path):
         read(tmp_path, name)
     message = str(caught.value)
     assert f"{KNOWN[name].kind} is not in {tmp_path.resolve() / name} (" in message
-    assert ("data.download=true" in message) == (name != "imagenet")
+    assert ("data.download=true" in message) == (name not in ("imagenet", "stanford_cars"))
     assert "data.root" in message
 
 
