@@ -50,8 +50,6 @@ OWN = ("data", "budget", "runs", "losses", "metric", "margin", "max_seeds", "nam
 SEARCH = {"seeds": [7001], "most_seeds": 3}
 """One seed for the rates of all losses; three for those of losses that are left."""
 MOST_SEEDS = 30
-LEAST_RUNS = 6
-"""About how many runs of a loss it takes to judge it: three rates, one beyond them, and two seeds."""
 NO_CANDIDATES = ("negative_control", "symbolic")
 """Losses that do not race unless they are named: the controls, and what is whatever its formula says."""
 
@@ -175,8 +173,8 @@ def _role(task: str, own: Mapping[str, Any], composed: compose.Composed) -> str:
 
 
 def _losses(task: str, role: str, given: object, composed: compose.Composed) -> tuple[list[str], list[str]]:
-    """Return the losses that race, the task's own first, and sentences on those that do not."""
-    from harness.catalogue import entries
+    """Return the losses to race, the task's own and the most used ones first, and sentences on those left out."""
+    from harness.catalogue import entries, shortlist
 
     own = composed.choices[role]
     if given is not None:
@@ -186,8 +184,8 @@ def _losses(task: str, role: str, given: object, composed: compose.Composed) -> 
             compose.option("loss", str(name))
         return list(dict.fromkeys([own, *map(str, given)])), []
     fitting = [name for name in entries.for_task(task) if not name.startswith(NO_CANDIDATES)]
-    first = [own, *(name for name in fitting if name != own)]
-    kept, same = _distinct(first)
+    first = dict.fromkeys([own, *shortlist.of(task, role), *fitting])
+    kept, same = _distinct([name for name in first if name in fitting or name == own])
     said = [f"{count(len(kept), 'loss', 'losses')} of the task {task} race."]
     if same:
         said.append(f"Equal functions race once: {joined(f'{name} is {other}' for name, other in same.items())}.")
@@ -273,6 +271,7 @@ def _race_and_report(asked: Asked) -> int:
         ended = race.conduct(study, options, asked.budget, judge, say, started)
         for mirror in mirrors:
             mirror.finish()
+        study = ended.study or study
         if ended.judgement is None:
             print(_undecided(ended, study))
             return 1
@@ -295,8 +294,8 @@ def _raced(study: Study) -> tuple[str, list[str]]:
 def _undecided(ended: Ended, study: Study) -> str:
     raced = len(_raced(study)[1]) - len(ended.refused)
     return (
-        f"Nothing is decided yet: {count(raced, 'loss', 'losses')} need about {LEAST_RUNS * raced} runs before the "
-        f"first judgement, and {ended.runs} are made. Give a larger budget, and the same command goes on; or fewer "
+        f"Nothing is decided yet: {count(raced, 'loss', 'losses')} need about {race.LEAST_RUNS * raced} runs before "
+        f"the first judgement, and {ended.runs} are made. Give a larger budget, and the same command goes on; or fewer "
         "losses=[...]."
     )
 
@@ -420,6 +419,8 @@ def _beaten(a: Analysis, out: Sequence[Standing]) -> str:
 def _troubles(a: Analysis, ended: Ended, study: Study, compared: set[str]) -> list[str]:
     """Return what became of losses that could not be compared, or not in every run."""
     lines = [f"Left out: {name}: {why}" for name, why in sorted(ended.refused.items())]
+    if ended.waiting:
+        lines.append(f"Not raced, because the budget is too small: {joined(ended.waiting)}.")
     for label in _raced(study)[1]:
         outcome = a.outcomes.get((a.cells[0], label))
         if label in ended.refused or outcome is None:

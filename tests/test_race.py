@@ -148,14 +148,56 @@ def test_a_loss_whose_rate_changes_begins_again(raced, tmp_path):
 
 def test_the_same_command_goes_on_and_in_the_end_repeats_nothing(raced, tmp_path):
     ended, first, _ = raced(Budget(runs=20), "max_seeds=4")
-    assert ended.why == "budget"
-    assert ended.runs == len(first) == 20
+    assert ended.runs == len(first) <= 20
     ended, second, _ = raced(Budget(runs=200), "max_seeds=4")
     assert not set(first) & set(second)
     last, third, _ = raced(Budget(runs=200), "max_seeds=4")
     assert not third
     assert (last.why, last.runs, last.judgement) == (ended.why, ended.runs, ended.judgement)
     assert last.runs == len(first) + len(second)
+
+
+def test_a_small_budget_judges_the_first_losses_only(raced, tmp_path):
+    ended, ran, said = raced(Budget(runs=40), "max_seeds=4")
+    assert ended.waiting == ["ngl", "label_smoothing"]
+    assert ended.judgement is not None
+    assert set(of_results(tmp_path)["label"]) == {"cross_entropy", "focal", "brier"}
+    assert said[0].startswith(
+        "The budget is 40 runs, enough to judge 3 of 5 losses: cross_entropy, focal and brier race."
+    )
+    assert "For all, give runs=60;" in said[0]
+    whole, more, _ = raced(Budget(runs=60), "max_seeds=4")
+    assert (whole.waiting, set(ran) & set(more)) == ([], set()), "a larger budget goes on with what was trained"
+
+
+def test_time_is_shared_out_by_what_a_run_takes(raced, monkeypatch):
+    monkeypatch.setattr(race, "workers_of", lambda options, device: 1)
+    ended, _, said = raced(Budget(seconds=40.0), "max_seeds=4")
+    assert said[0].startswith("A run takes about 2 s, so the budget holds about 20 runs, enough to judge 2 of 5 losses")
+    assert "For all, give budget=2m;" in said[0]
+    assert len(ended.waiting) == 3
+    _, ran, said = raced(Budget(seconds=10.0), "max_seeds=4")
+    assert "about 5 runs. That is too few to judge even two losses, which takes budget=1m." in said[0]
+    assert not ran
+
+
+def test_answers_name_the_losses_that_did_not_race(raced, tmp_path):
+    ended, _, _ = raced(Budget(runs=40), "max_seeds=4")
+    text = "\n".join(choose.answer(Analysis(records.load_study("raced", tmp_path)), ended, ended.study))
+    assert "of 3 losses" in text
+    assert "Not raced, because the budget is too small: ngl and label_smoothing." in text
+
+
+@pytest.mark.parametrize("task", compose.options("task"))
+def test_losses_to_try_first_can_be_trained_in_their_task(task):
+    from harness.catalogue import entries, shortlist
+
+    roles = [key for key in compose.compose_run([f"task={task}"]).choices if key.startswith("loss.")] or ["loss"]
+    for role in roles:
+        first = shortlist.of(task, role)
+        assert set(first) <= set(entries.for_task(task))
+        assert len(set(first)) == len(first)
+        assert first or task in ("adversarial", "autoencoding", "diffusion")
 
 
 def test_time_counts_what_earlier_runs_took(raced):

@@ -1,6 +1,7 @@
 """A race: every loss gets a little, those that are shown to be worse are dropped, and the rest shares the budget.
 
-1. Every loss tries a few learning rates on one search seed, and further ones while the best is the outermost.
+1. The first trials tell what a run costs. Where the budget is too small to judge all losses, the first ones race.
+   Every loss tries a few learning rates on one search seed, and further ones while the best is the outermost.
 2. All run on the first seeds of the study at the rate that validation chose, and are judged.
 3. Losses that are left, and whose rates are not told apart, get further search seeds: the two best rates of each one
    more, then what may yet be better by more than the margin. A loss whose choice changes begins its comparison again.
@@ -30,11 +31,16 @@ from harness.records.study import StudyData
 from harness.selection import ranks
 from harness.studies.search import Search, Trial
 from harness.studies.sweep import Work, believe_in_gpus, workers_of
+from harness.text import count, duration, joined
 
 FIRST = 2
 """Seeds on which all losses are compared before the first is dropped."""
 CHUNK = 0.1
 """Part of the budget that may be spent before it is looked at again."""
+LEAST_RUNS = 6
+"""About how many runs of a loss it takes to judge it: three rates, one beyond them, and two seeds."""
+FIRST_PART = 0.5
+"""Part of the budget for the first judgement; the rest is for the losses that it leaves."""
 Config = Mapping[str, Any]
 
 
@@ -73,8 +79,9 @@ class Ended:
         runs: how many of its runs there are now, trials included.
         seconds: how long they took in all, divided by the workers.
         refused: losses that could not be built, with the reason.
+        waiting: losses that did not race, because the budget does not hold so many.
         failed: runs that failed, as (description, reason).
-        study: on the seeds that were compared.
+        study: of the losses that raced, on the seeds that were compared.
         judgement: the last one; None where the budget was spent before the first.
     """
 
@@ -82,6 +89,7 @@ class Ended:
     runs: int = 0
     seconds: float = 0.0
     refused: dict[str, str] = field(default_factory=dict)
+    waiting: list[str] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
     study: Study | None = None
     judgement: Judgement | None = None
@@ -171,7 +179,7 @@ def conduct(
     with Work(options, started, results, addresses, study) as work:
         purse = _Purse(budget, work, workers_of(options, settings[0].spec.device), results)
         kept = _buildable(work, settings, study, addresses, ended)
-        race = Race(study, kept, addresses)
+        race = _affordable(Race(study, kept, addresses), purse, say, ended)
         ended.why = _rounds(race, purse, judge, say, ended, results)
         records.write_study(race.study, race.runs, results)
         ended.runs, ended.seconds = purse.runs, purse.seconds
@@ -227,6 +235,35 @@ def _buildable(
     return kept
 
 
+def _affordable(race: Race, purse: _Purse, say: Callable[[str], None], ended: Ended) -> Race:
+    """Return the race of as many losses as the budget can judge, the first ones; of two at least.
+
+    What a run costs is measured on the first trials of the first loss, which are part of every race. No other result is
+    known by then, so that leaving losses out prefers none.
+    """
+    first = Race(race.study, race.settings[:1], race.addresses).search.ask()[: purse.workers]
+    purse.carry_out(first)
+    held, of = purse.holds(first), len(race.settings)
+    most = max(2, int(held * FIRST_PART / LEAST_RUNS)) if math.isfinite(held) else of
+    if most >= of and held >= 2 * LEAST_RUNS:
+        return race
+    ended.waiting = [setting.label for setting in race.settings[most:]]
+    told, kept = purse.told_of(held, first), race.settings[:most]
+    if held < 2 * LEAST_RUNS:
+        enough = purse.asked(math.ceil(2 * LEAST_RUNS / FIRST_PART), first)
+        say(f"{told}. That is too few to judge even two losses, which takes {enough}.")
+    elif ended.waiting:
+        enough = purse.asked(math.ceil(of * LEAST_RUNS / FIRST_PART), first)
+        say(
+            f"{told}, enough to judge {most} of {of} losses: {joined(setting.label for setting in kept)} race. "
+            f"For all, give {enough}; for others, losses=[...]. Smaller images, a smaller model or fewer trainer.epochs "
+            "make a run cheaper."
+        )
+    axes = {name: [v for v in values if v not in ended.waiting] for name, values in race.study.axes.items()}
+    ended.study = replace(race.study, axes=axes | {"seed": race.all_seeds})
+    return Race(ended.study, kept, race.addresses)
+
+
 def _records_of(race: Race, results: Path) -> StudyData:
     """Return the records of the runs of a race alone."""
     data = records.load_study(race.study.name, results)
@@ -260,6 +297,28 @@ class _Purse:
             return f"{self.runs} of {self.budget.runs:.0f} runs spent"
         return f"{self.runs} runs, {self.seconds:.0f} of {self.budget.seconds:.0f} s spent"
 
+    def holds(self, like: Sequence[Run]) -> float:
+        """Return how many runs that cost what these did the whole budget pays for."""
+        each = self._seconds_each(like)
+        return min(self.budget.runs, self.budget.seconds / each if each else math.inf)
+
+    def told_of(self, held: float, like: Sequence[Run]) -> str:
+        """Say how many runs the budget pays for."""
+        if held == self.budget.runs:
+            return f"The budget is {count(int(held), 'run')}"
+        each = self._seconds_each(like) * self.workers
+        return f"A run takes about {duration(each)}, so the budget holds about {count(int(held), 'run')}"
+
+    def asked(self, runs: int, like: Sequence[Run]) -> str:
+        """Return how one asks for a budget of so many runs."""
+        if math.isinf(self.budget.seconds):
+            return f"runs={runs}"
+        minutes = runs * self._seconds_each(like) / 60
+        return f"budget={math.ceil(minutes)}m" if minutes < 120 else f"budget={math.ceil(minutes / 60)}h"
+
+    def _seconds_each(self, runs: Sequence[Run]) -> float:
+        return sum(self.known.get(run.key, 0.0) for run in runs) / max(1, len(runs)) / self.workers
+
     def carry_out(self, runs: Iterable[Run]) -> bool:
         """Run what is missing, some at a time; return whether the budget sufficed for all."""
         distinct = {run.key: run for run in runs}
@@ -267,10 +326,10 @@ class _Purse:
         asked = {run.key for run in missing}
         self._count((key for key in distinct if key not in asked), earlier=True)
         while missing:
-            count = self._affordable()
-            if count < 1:
+            most = self._affordable()
+            if most < 1:
                 return False
-            now, missing = missing[:count], missing[count:]
+            now, missing = missing[:most], missing[most:]
             self.work.carry_out(now)
             self._count((run.key for run in now), earlier=False)
         return True
@@ -280,15 +339,15 @@ class _Purse:
         left = self.budget.seconds - self.seconds
         if left <= 0 or self.runs >= self.budget.runs:
             return 0
-        count = self.workers
+        most = self.workers
         if self.known and math.isfinite(self.budget.seconds):
             each = max(1e-3, sum(self.known.values()) / len(self.known) / self.workers)
             if each > left:
                 return 0
-            count = int(min(left, max(CHUNK * self.budget.seconds, self.workers * each)) / each)
+            most = int(min(left, max(CHUNK * self.budget.seconds, self.workers * each)) / each)
         elif math.isinf(self.budget.seconds):
-            count = len(self.known) + self.workers
-        return int(max(1, min(count, self.budget.runs - self.runs)))
+            most = len(self.known) + self.workers
+        return int(max(1, min(most, self.budget.runs - self.runs)))
 
     def _count(self, keys: Iterable[str], *, earlier: bool) -> None:
         for key in keys:
