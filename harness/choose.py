@@ -188,7 +188,9 @@ def _losses(task: str, role: str, given: object, composed: compose.Composed) -> 
     kept, same = _distinct([name for name in first if name in fitting or name == own])
     said = [f"{count(len(kept), 'loss', 'losses')} of the task {task} race."]
     if same:
-        said.append(f"Equal functions race once: {joined(f'{name} is {other}' for name, other in same.items())}.")
+        pairs = [f"{name} ({other})" for name, other in same.items()]
+        more = [count(len(pairs) - 3, "other")] if len(pairs) > 3 else []
+        said.append(f"Losses that are the same function race once; left out: {joined([*pairs[:3], *more])}.")
     return kept, said
 
 

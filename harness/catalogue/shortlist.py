@@ -64,6 +64,7 @@ BOXES = (
     "balanced_l1",
     "mse",
 )
+ROTATED_BOXES = ("smooth_l1", "gwd", "kld_box", "piou", "mae", "balanced_l1", "mse")
 CLASSES_OF_BOXES = (
     "binary_focal",
     "binary_cross_entropy",
@@ -93,18 +94,23 @@ EMBEDDINGS = (
 NUMBERS = ("mse", "huber", "mae", "log_cosh", "gaussian_nll", "quantile")
 LABELS = ("binary_cross_entropy", "asymmetric", "binary_focal", "balanced_cross_entropy", "ghm_c", "hinge")
 BY_TASK = {
-    "classification": CLASSES,
-    "scaled_classification": CLASSES,
-    "mixed_classification": CLASSES,
-    "table_classification": CLASSES,
-    "segmentation": PIXELS,
-    "segmentation_windows": PIXELS,
-    "embedding": EMBEDDINGS,
-    "localisation": BOXES,
-    "regression": NUMBERS,
-    "multilabel": LABELS,
+    ("classification", "loss"): CLASSES,
+    ("scaled_classification", "loss"): CLASSES,
+    ("mixed_classification", "loss"): CLASSES,
+    ("table_classification", "loss"): CLASSES,
+    ("segmentation", "loss"): PIXELS,
+    ("segmentation_windows", "loss"): PIXELS,
+    ("embedding", "loss"): EMBEDDINGS,
+    ("localisation", "loss"): BOXES,
+    ("regression", "loss"): NUMBERS,
+    ("multilabel", "loss"): LABELS,
+    ("detection", "loss.boxes"): BOXES,
+    ("detection", "loss.classes"): CLASSES_OF_BOXES,
+    ("set_detection", "loss.boxes"): BOXES,
+    ("set_detection", "loss.classes"): CLASSES_OF_BOXES,
+    ("rotated_detection", "loss.boxes"): ROTATED_BOXES,
+    ("rotated_detection", "loss.classes"): CLASSES_OF_BOXES,
 }
-BY_ROLE = {"loss.boxes": BOXES, "loss.classes": CLASSES_OF_BOXES}
 
 
 def of(task: str, role: str = "loss") -> tuple[str, ...]:
@@ -119,4 +125,4 @@ def of(task: str, role: str = "loss") -> tuple[str, ...]:
     >>> of("segmentation")[:3]
     ('cross_entropy', 'cross_entropy_dice', 'dice')
     """
-    return BY_TASK.get(task, BY_ROLE.get(role, ()))
+    return BY_TASK.get((task, role), ())

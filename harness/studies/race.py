@@ -256,8 +256,8 @@ def _affordable(race: Race, purse: _Purse, say: Callable[[str], None], ended: En
         enough = purse.asked(math.ceil(of * LEAST_RUNS / FIRST_PART), first)
         say(
             f"{told}, enough to judge {most} of {of} losses: {joined(setting.label for setting in kept)} race. "
-            f"For all, give {enough}; for others, losses=[...]. Smaller images, a smaller model or fewer trainer.epochs "
-            "make a run cheaper."
+            f"For all, give {enough}; for others, losses=[...]. Smaller images, a smaller model or fewer "
+            "trainer.epochs make a run cheaper."
         )
     axes = {name: [v for v in values if v not in ended.waiting] for name, values in race.study.axes.items()}
     ended.study = replace(race.study, axes=axes | {"seed": race.all_seeds})
