@@ -199,12 +199,12 @@ def axis_value(column: str, value: str) -> str:
     >>> axis_value("axis.stress.ratio", "50"), axis_value("axis.stress.profile", "tail")
     ('imbalance 1:50', 'tail profile')
     >>> axis_value("axis.stress", "none"), axis_value("axis.stress", "label_noise")
-    ('no stress', 'label noise')
+    ('clean data', 'label noise')
     """
     if column == "axis.stress.profile":
         return f"{value} profile"
     if column == "axis.stress":
-        return "no stress" if value == "none" else value.replace("_", " ")
+        return "clean data" if value == "none" else value.replace("_", " ")
     if re.fullmatch(r"[0-9.]+", value):
         if column == "axis.stress.rate":
             return f"{100 * float(value):g} % wrong labels" if float(value) else "clean labels"
