@@ -61,6 +61,11 @@ BUILT: dict[Key, Built] = {
         classes=21,
     ),
     ("DPT", "82"): Built("model=smp model.arch=dpt model.encoder=tu-vit_base_patch16_224.augreg_in21k", classes=21),
+    ("FasterR-CNN", "47"): Built(
+        "task=two_stage_detection model=torchvision_faster_rcnn",
+        classes=80,
+        remark="on the pyramid of a ResNet-50; one box for each region, not one for each class",
+    ),
     ("RetinaNet", "58"): Built(
         "task=detection model=torchvision_detector model.name=retinanet_resnet50_fpn",
         classes=80,
@@ -96,14 +101,9 @@ METHODS: dict[Key, str] = {
     ("Wang et al.", "44,45"): "losses: `focal`, `eiou`",
 }
 """What the tables list that is no architecture."""
-NO_SEAM = (
-    "torchvision has it, but what its losses see is chosen within the model, stage by stage, where no other loss could "
-    "take their place"
-)
 REASONS: dict[Key, str] = {
-    ("FastR-CNN", "46"): NO_SEAM,
-    ("FasterR-CNN", "47"): NO_SEAM,
-    ("SSD", "48"): NO_SEAM,
+    ("FastR-CNN", "46"): "its regions come from outside the model; Faster R-CNN, which proposes its own, is there",
+    ("SSD", "48"): "torchvision has it, but what its losses see is chosen within the model, from anchors of its own",
     ("Video-Swin-Tr", "64"): "torchvision has it; no task has video",
     ("Attention-Unet", "78"): "none of the three libraries has its attention gates",
     ("XGBoost", "149"): "trees, which no gradient of a loss of ours trains",
@@ -172,8 +172,9 @@ def parameters(built: Built) -> int:
 
     config = compose.compose_run(shlex.split(built.command)).config["model"]
     torch.manual_seed(0)
-    boxes = built.command.startswith("task=detection")
-    outputs = {"objects": built.classes, "sides": 4} if boxes else {"class_logits": built.classes}
+    numbers = {"objects": built.classes, "sides": 4}
+    by_task = {"task=detection": numbers, "task=two_stage_detection": {"objects": built.classes, "shifts": 4}}
+    outputs = by_task.get(built.command.split()[0], {"class_logits": built.classes})
     model = heads.build(config, built.inputs, outputs)
     return sum(parameter.numel() for parameter in model.parameters())
 

@@ -64,7 +64,8 @@ SMALL: Mapping[str, tuple[str, ...]] = {
     "localisation": (*FEW, *MASKS),
     "embedding": ("dataset.images_per_class=4", "trainer.batch_size=16", "trainer.eval_batch_size=50", *IMAGES),
     **dict.fromkeys(
-        ("detection", "set_detection"), (*FEW, "+dataset.augment.zoom=[0.8,1.2]", "+dataset.augment.flip=true")
+        ("detection", "set_detection", "two_stage_detection"),
+        (*FEW, "+dataset.augment.zoom=[0.8,1.2]", "+dataset.augment.flip=true"),
     ),
     "rotated_detection": FEW,
     **dict.fromkeys(("adversarial", "autoencoding", "diffusion"), SAMPLED),
@@ -83,6 +84,7 @@ EVERY: Mapping[str, tuple[str, ...]] = {
     "detection": ("task.balance=fixed",),
     "rotated_detection": ("task.balance=fixed",),
     "set_detection": ("task.balance=fixed",),
+    "two_stage_detection": ("task.balance=fixed",),
 }
 """Overrides by which every role of a task has a weight that does not depend on the losses."""
 MODELS: Mapping[str, tuple[str, ...]] = {

@@ -108,6 +108,9 @@ BY_TASK = {
     ("detection", "loss.classes"): CLASSES_OF_BOXES,
     ("set_detection", "loss.boxes"): BOXES,
     ("set_detection", "loss.classes"): CLASSES_OF_BOXES,
+    ("two_stage_detection", "loss.classes"): CLASSES,
+    ("two_stage_detection", "loss.boxes"): ("smooth_l1", *BOXES),
+    ("two_stage_detection", "loss.proposals"): CLASSES_OF_BOXES,
     ("rotated_detection", "loss.boxes"): ROTATED_BOXES,
     ("rotated_detection", "loss.classes"): CLASSES_OF_BOXES,
 }

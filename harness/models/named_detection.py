@@ -181,7 +181,8 @@ def torchvision_detector(
         if name in known:
             raise UsageError(
                 f"{name} of torchvision has two stages or anchors of its own, and chooses by itself what its losses "
-                f"see, so that none of ours can take their place: choose model.name among {', '.join(DENSE)}."
+                f"see, so that none of ours can take their place: choose model.name among {', '.join(DENSE)}, or "
+                "task=two_stage_detection for Faster R-CNN."
             )
         raise unknown("torchvision detector", name, DENSE)
     if set(outputs) != {"objects", "sides"}:
@@ -192,7 +193,7 @@ def torchvision_detector(
     )
     net: Any = built("torchvision", name, lambda: make(**_one_anchor(name), **(arguments or {})))
     weights.take_channels(net.backbone.body, in_channels)
-    notes = _backbone_weights(name, net.backbone.body, pretrained, in_channels) if pretrained else []
+    notes = backbone_weights(name, net.backbone.body, pretrained, in_channels) if pretrained else []
     return TorchvisionDetector(net, notes)
 
 
@@ -232,7 +233,7 @@ def _one_anchor(name: str) -> dict[str, Any]:
     return {"anchor_generator": AnchorGenerator(tuple((4 * 2**level,) for level in range(3, 8)), ((1.0,),) * 5)}
 
 
-def _backbone_weights(name: str, body: nn.Module, pretrained: bool | str, channels: int) -> list[str]:
+def backbone_weights(name: str, body: nn.Module, pretrained: bool | str, channels: int) -> list[str]:
     """Load weights of ResNet-50 from torchvision or a file into a backbone; return what was left out, as notes."""
     entry = torchvision.models.ResNet50_Weights.DEFAULT
     if isinstance(pretrained, str):
