@@ -189,9 +189,14 @@ def _losses(task: str, role: str, given: object, composed: compose.Composed) -> 
     said = [f"{count(len(kept), 'loss', 'losses')} of the task {task} race."]
     if same:
         pairs = [f"{name} ({other})" for name, other in same.items()]
-        more = [count(len(pairs) - 3, "other")] if len(pairs) > 3 else []
-        said.append(f"Losses that are the same function race once; left out: {joined([*pairs[:3], *more])}.")
+        said.append(f"Losses that are the same function race once; left out: {joined(_first(pairs, 3))}.")
     return kept, said
+
+
+def _first(names: Sequence[str], most: int) -> list[str]:
+    """Return the first names, and how many there are besides."""
+    rest = len(names) - most
+    return [*names[:most], count(rest, "other")] if rest > 1 else list(names)
 
 
 def _distinct(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -422,7 +427,7 @@ def _troubles(a: Analysis, ended: Ended, study: Study, compared: set[str]) -> li
     """Return what became of losses that could not be compared, or not in every run."""
     lines = [f"Left out: {name}: {why}" for name, why in sorted(ended.refused.items())]
     if ended.waiting:
-        lines.append(f"Not raced, because the budget is too small: {joined(ended.waiting)}.")
+        lines.append(f"Not raced, because the budget is too small: {joined(_first(ended.waiting, 8))}.")
     for label in _raced(study)[1]:
         outcome = a.outcomes.get((a.cells[0], label))
         if label in ended.refused or outcome is None:

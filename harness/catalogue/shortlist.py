@@ -75,6 +75,15 @@ CLASSES_OF_BOXES = (
     "cross_entropy",
     "asymmetric",
 )
+CLASSES_OF_REGIONS = (
+    "cross_entropy",
+    "focal",
+    "label_smoothing",
+    "poly1",
+    "bce_ovr",
+    "dice",
+    "symmetric_cross_entropy",
+)
 EMBEDDINGS = (
     "contrastive",
     "supervised_contrastive",
@@ -108,8 +117,8 @@ BY_TASK = {
     ("detection", "loss.classes"): CLASSES_OF_BOXES,
     ("set_detection", "loss.boxes"): BOXES,
     ("set_detection", "loss.classes"): CLASSES_OF_BOXES,
-    ("two_stage_detection", "loss.classes"): CLASSES,
-    ("two_stage_detection", "loss.boxes"): ("smooth_l1", *BOXES),
+    ("two_stage_detection", "loss.classes"): CLASSES_OF_REGIONS,
+    ("two_stage_detection", "loss.boxes"): BOXES,
     ("two_stage_detection", "loss.proposals"): CLASSES_OF_BOXES,
     ("rotated_detection", "loss.boxes"): ROTATED_BOXES,
     ("rotated_detection", "loss.classes"): CLASSES_OF_BOXES,
