@@ -184,7 +184,7 @@ def _losses(task: str, role: str, given: object, composed: compose.Composed) -> 
             compose.option("loss", str(name))
         return list(dict.fromkeys([own, *map(str, given)])), []
     fitting = [name for name in entries.for_task(task) if not name.startswith(NO_CANDIDATES)]
-    first = dict.fromkeys([own, *shortlist.of(task, role), *fitting])
+    first = dict.fromkeys([own, *shortlist.of(task), *fitting])
     kept, same = _distinct([name for name in first if name in fitting or name == own])
     said = [f"{count(len(kept), 'loss', 'losses')} of the task {task} race."]
     if same:

@@ -64,26 +64,6 @@ BOXES = (
     "balanced_l1",
     "mse",
 )
-ROTATED_BOXES = ("smooth_l1", "gwd", "kld_box", "piou", "mae", "balanced_l1", "mse")
-CLASSES_OF_BOXES = (
-    "binary_focal",
-    "binary_cross_entropy",
-    "quality_focal",
-    "varifocal",
-    "ghm_c",
-    "focal",
-    "cross_entropy",
-    "asymmetric",
-)
-CLASSES_OF_REGIONS = (
-    "cross_entropy",
-    "focal",
-    "label_smoothing",
-    "poly1",
-    "bce_ovr",
-    "dice",
-    "symmetric_cross_entropy",
-)
 EMBEDDINGS = (
     "contrastive",
     "supervised_contrastive",
@@ -103,38 +83,28 @@ EMBEDDINGS = (
 NUMBERS = ("mse", "huber", "mae", "log_cosh", "gaussian_nll", "quantile")
 LABELS = ("binary_cross_entropy", "asymmetric", "binary_focal", "balanced_cross_entropy", "ghm_c", "hinge")
 BY_TASK = {
-    ("classification", "loss"): CLASSES,
-    ("scaled_classification", "loss"): CLASSES,
-    ("mixed_classification", "loss"): CLASSES,
-    ("table_classification", "loss"): CLASSES,
-    ("segmentation", "loss"): PIXELS,
-    ("segmentation_windows", "loss"): PIXELS,
-    ("embedding", "loss"): EMBEDDINGS,
-    ("localisation", "loss"): BOXES,
-    ("regression", "loss"): NUMBERS,
-    ("multilabel", "loss"): LABELS,
-    ("detection", "loss.boxes"): BOXES,
-    ("detection", "loss.classes"): CLASSES_OF_BOXES,
-    ("set_detection", "loss.boxes"): BOXES,
-    ("set_detection", "loss.classes"): CLASSES_OF_BOXES,
-    ("two_stage_detection", "loss.classes"): CLASSES_OF_REGIONS,
-    ("two_stage_detection", "loss.boxes"): BOXES,
-    ("two_stage_detection", "loss.proposals"): CLASSES_OF_BOXES,
-    ("rotated_detection", "loss.boxes"): ROTATED_BOXES,
-    ("rotated_detection", "loss.classes"): CLASSES_OF_BOXES,
+    "classification": CLASSES,
+    "scaled_classification": CLASSES,
+    "mixed_classification": CLASSES,
+    "table_classification": CLASSES,
+    "segmentation": PIXELS,
+    "segmentation_windows": PIXELS,
+    "embedding": EMBEDDINGS,
+    "localisation": BOXES,
+    "regression": NUMBERS,
+    "multilabel": LABELS,
 }
 
 
-def of(task: str, role: str = "loss") -> tuple[str, ...]:
+def of(task: str) -> tuple[str, ...]:
     """Return the names of the losses to try first, the most used one first; none where no order is known.
 
     Not every task of a kind can train all of them: mixed images have no class whose centre could be learnt.
 
     Args:
-        task: option of conf/task.
-        role: ``loss``, or ``loss.ROLE`` in a task with several losses.
+        task: option of conf/task with one loss; where there are several, one says which ones are to race.
 
     >>> of("segmentation")[:3]
     ('cross_entropy', 'cross_entropy_dice', 'dice')
     """
-    return BY_TASK.get((task, role), ())
+    return BY_TASK.get(task, ())
