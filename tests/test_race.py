@@ -86,6 +86,14 @@ def test_losses_within_the_margin_are_equivalent_once_that_is_sure():
 QUALITY = {"cross_entropy": 0.9, "focal": 0.902, "brier": 0.6, "ngl": 0.5, "label_smoothing": 0.9}
 
 
+ALIKE: dict[str, str] = {}
+"""Losses that go as another one."""
+
+
+def history(score):
+    return pd.DataFrame({"epoch": [1, 2], "train.loss": [1 - score, 0.9 - score], "grad_norm": [1.0, 1.0]})
+
+
 @pytest.fixture
 def raced(tmp_path, monkeypatch):
     """Return a function that races with made-up runs: how it ended, the keys that were run, what was said."""
@@ -95,14 +103,15 @@ def raced(tmp_path, monkeypatch):
         for run in self.missing(runs):
             ran.append(run.key)
             rate = run.setting.spec.optimizer["lr"]
-            noise = RNG([run.seed, *run.setting.label.encode()]).normal() * 0.003
-            best = 0.001 * (3 if run.setting.label == "focal" and run.seed > 7001 else 1)
-            score = QUALITY[run.setting.label] + noise - 0.02 * np.log(rate / best) ** 2
+            label = ALIKE.get(run.setting.label, run.setting.label)
+            noise = RNG([run.seed, *label.encode()]).normal() * 0.003
+            best = 0.001 * (3 if label == "focal" and run.seed > 7001 else 1)
+            score = QUALITY[label] + noise - 0.02 * np.log(rate / best) ** 2
             record = {
                 "key": run.key, "seed": run.seed, "status": "done", "metrics": [],
                 "test": {"top1": score}, "valid": {"top1": score}, "cost": {"wall_s": 2.0},
             }  # fmt: skip
-            records.save(records.run_folder(run.key, tmp_path), record, pd.DataFrame({"epoch": [1]}))
+            records.save(records.run_folder(run.key, tmp_path), record, history(score))
 
     monkeypatch.setattr(sweep.Work, "carry_out", made_up)
     monkeypatch.setattr(sweep.Work, "refused", lambda self, runs: {})
@@ -180,6 +189,19 @@ def test_time_is_shared_out_by_what_a_run_takes(raced, monkeypatch):
     _, ran, said = raced(Budget(seconds=10.0), "max_seeds=4")
     assert "about 5 runs. That is too few to judge even two losses, which takes budget=1m." in said[0]
     assert not ran
+
+
+def test_losses_that_are_the_same_on_these_data_race_once(raced, tmp_path, monkeypatch):
+    monkeypatch.setitem(ALIKE, "label_smoothing", "cross_entropy")
+    ended, _, said = raced(Budget(runs=200), "max_seeds=4")
+    assert ended.same == {"label_smoothing": "cross_entropy"}
+    assert any(line.startswith("On these data label_smoothing is cross_entropy: ") for line in said)
+    listed = of_results(tmp_path)
+    assert set(listed[listed["role"] == "run"]["label"]) == {"cross_entropy", "focal", "brier", "ngl"}
+    text = "\n".join(choose.answer(Analysis(records.load_study("raced", tmp_path)), ended, ended.study))
+    assert "of 4 losses" in text
+    _, again, _ = raced(Budget(runs=200), "max_seeds=4")
+    assert not again
 
 
 def test_answers_name_the_losses_that_did_not_race(raced, tmp_path):

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,7 @@ class Ended:
         runs: how many of its runs there are now, trials included.
         seconds: how long they took in all, divided by the workers.
         refused: losses that could not be built, with the reason.
+        same: losses that on these data are another one, and which.
         waiting: losses that did not race, because the budget does not hold so many.
         failed: runs that failed, as (description, reason).
         study: of the losses that raced, on the seeds that were compared.
@@ -90,6 +91,7 @@ class Ended:
     seconds: float = 0.0
     refused: dict[str, str] = field(default_factory=dict)
     waiting: list[str] = field(default_factory=list)
+    same: dict[str, str] = field(default_factory=dict)
     failed: list[tuple[str, str]] = field(default_factory=list)
     study: Study | None = None
     judgement: Judgement | None = None
@@ -142,6 +144,12 @@ class Race:
             self.compared[setting.label] = [run for run in runs if run.setting.label == setting.label]
         return runs
 
+    def without(self, labels: Collection[str]) -> Race:
+        """Return the race of the other losses, from its start."""
+        axes = {name: [v for v in values if v not in labels] for name, values in self.study.axes.items()}
+        kept = [setting for setting in self.settings if setting.label not in labels]
+        return Race(replace(self.study, axes=axes | {"seed": self.all_seeds}), kept, self.addresses)
+
     def further(self) -> bool:
         """Add a seed; return whether there was one left."""
         seeds = len(self.study.seeds)
@@ -180,6 +188,7 @@ def conduct(
         purse = _Purse(budget, work, workers_of(options, settings[0].spec.device), results)
         kept = _buildable(work, settings, study, addresses, ended)
         race = _affordable(Race(study, kept, addresses), purse, say, ended)
+        race = _of_distinct(race, purse, say, ended, results)
         ended.why = _rounds(race, purse, judge, say, ended, results)
         records.write_study(race.study, race.runs, results)
         ended.runs, ended.seconds = purse.runs, purse.seconds
@@ -259,9 +268,36 @@ def _affordable(race: Race, purse: _Purse, say: Callable[[str], None], ended: En
             f"For all, give {enough}; for others, losses=[...]. Smaller images, a smaller model or fewer "
             "trainer.epochs make a run cheaper."
         )
-    axes = {name: [v for v in values if v not in ended.waiting] for name, values in race.study.axes.items()}
-    ended.study = replace(race.study, axes=axes | {"seed": race.all_seeds})
-    return Race(ended.study, kept, race.addresses)
+    return race.without(ended.waiting)
+
+
+def _of_distinct(race: Race, purse: _Purse, say: Callable[[str], None], ended: Ended, results: Path) -> Race:
+    """Return the race without losses that on these data are another one: all their trials went alike to the last digit,
+    as those of class weights do where all classes are as frequent.
+    """
+    if not _searched(race, purse, results):
+        return race
+    first: dict[Any, str] = {}
+    curves = _curves(_records_of(race, results))
+    for setting in race.settings:
+        runs = [run for trial in race.search.trials[setting.contender] for run in trial.runs]
+        went = tuple((run.seed, run.setting.spec.optimizer["lr"], curves.get(run.key)) for run in runs)
+        if went and all(curve for _, _, curve in went):
+            other = first.setdefault(went, setting.label)
+            ended.same |= {} if other == setting.label else {setting.label: other}
+    if not ended.same or len(race.settings) - len(ended.same) < 2:
+        return race
+    pairs = joined(f"{label} is {other}" for label, other in ended.same.items())
+    say(f"On these data {pairs}: all their trials went alike to the last digit, and one of them races on.")
+    return race.without(ended.same)
+
+
+def _curves(data: StudyData) -> dict[str, tuple[float, ...]]:
+    """Return the loss and the length of the gradient in every epoch of a run, by its key, where they were kept."""
+    columns = ["train.loss", "grad_norm"]
+    if not {"key", *columns} <= set(data.history.columns):
+        return {}
+    return {str(key): tuple(rows[columns].to_numpy().ravel()) for key, rows in data.history.groupby("key", sort=False)}
 
 
 def _records_of(race: Race, results: Path) -> StudyData:
