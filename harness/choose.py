@@ -37,7 +37,7 @@ from harness.plan import Study
 from harness.records.store import write_text
 from harness.studies import race
 from harness.studies.race import Budget, Ended, Judgement
-from harness.text import count, joined, number
+from harness.text import count, joined
 
 if TYPE_CHECKING:
     from harness.analysis.cells import Analysis
@@ -225,7 +225,7 @@ def _study(
 ) -> Study:
     from hydra.utils import get_class
 
-    asked = sorted(entry for entry in given if entry.split("=")[0] not in ("budget", "runs", "name"))
+    asked = sorted(entry for entry in given if entry.split("=")[0] not in ("budget", "runs", "name") and _counts(entry))
     data = Path(str(own["data"])).name if "data" in own else composed.choices["dataset"]
     short = re.sub(r"[^\w.-]+", "-", data).strip(".-") or "data"
     default = f"choose-{short}-{hashlib.sha256(chr(10).join(asked).encode()).hexdigest()[:6]}"
@@ -247,8 +247,13 @@ def _study(
         until="chosen",
         max_seeds=most,
         study="choose",
-        overrides=[entry for entry in given if entry.split("=")[0] not in ("budget", "runs")],
+        overrides=[entry for entry in given if entry.split("=")[0] not in ("budget", "runs") and _counts(entry)],
     )
+
+
+def _counts(entry: str) -> bool:
+    """Return whether an override says what is raced, not how that is carried out."""
+    return not entry.startswith(("feed", "engine", "reuse=", "tracking"))
 
 
 def _as_file(study: Study) -> dict[str, Any]:
@@ -329,18 +334,13 @@ def judge(data: StudyData) -> Judgement:
 
 def answer(a: Analysis, ended: Ended, study: Study) -> list[str]:
     """Return the answer as lines: which losses may be the best, how sure, at what cost, and what became of the rest."""
-    from harness.analysis.race import equivalent, of_cell
+    from harness.report.sections import race as told
 
-    cell = a.cells[0]
-    found = of_cell(a, cell)
+    found = told.standings(a)
     left, out = [each for each in found if each.open], [each for each in found if not each.open]
-    raced = len(_raced(study)[1]) - len(ended.refused)
     cost = f"{count(ended.runs, 'run')}, {ended.seconds / 60:.1f} minutes"
-    lines = ["", f"Which loss? ({a.metric.title}, {cost}, {_why(ended)})", ""]
-    lines.append(_sentence(a, left, raced, alike=equivalent(found, a.margin)))
-    if study.base.get("dataset.split") != "by_seed":
-        lines.append("The test part is the same for every seed: the certainty is about these test items, not new ones.")
-    lines += [*_table(a, left, study.baseline), ""]
+    lines = ["", f"Which loss? ({a.metric.title}, {cost}, {_why(ended)})", "", told.sentence(a, names=False)]
+    lines += [*told.limits(a), *_table(a, left, study.baseline), ""]
     lines += [_beaten(a, out)] if out else []
     lines += _troubles(a, ended, study, {each.label for each in found})
     return lines
@@ -350,32 +350,14 @@ def _why(ended: Ended) -> str:
     return {"decided": "decided", "budget": "the budget is spent", "seeds": "all seeds are used"}[ended.why]
 
 
-def _sentence(a: Analysis, left: Sequence[Standing], raced: int, *, alike: bool) -> str:
-    """Return the answer in one sentence, with its certainty."""
-    sure = "with 95 % certainty, over all losses and however often it was looked"
-    seeds = f"{max(each.n for each in left)} seeds"
-    if len(left) == 1:
-        return f"{a.display(left[0].label)}: of {raced} losses it is the best after {seeds}, {sure}."
-    names = joined(a.display(each.label) for each in left[:8]) + (f" and {len(left) - 8} more" * (len(left) > 8))
-    within = f" They lie within {a.metric.with_unit(a.margin)} of the best: take any." if alike else ""
-    return f"{len(left)} of {raced} losses may be the best after {seeds}, {sure}: {names}.{within}"
-
-
 def _value(a: Analysis, score: float) -> str:
     return f"{a.metric.number(score if a.metric.higher_is_better else -score)} {a.metric.unit}".strip()
 
 
-COLUMNS: Mapping[str, str] = {
-    "test.ece": "calibration error (%)",
-    "worst class": "worst class (%)",
-    "test.minority_recall": "rare classes (%)",
-    "cost.step_ms": "ms per step",
-    "lr": "learning rate",
-}
-
-
 def _table(a: Analysis, left: Sequence[Standing], baseline: str) -> list[str]:
     """Return the losses that are left, and the baseline, with what else their records say, as a table."""
+    from harness.report.sections.race import COLUMNS
+
     labels = list(dict.fromkeys([*(each.label for each in left[:12]), baseline]))
     rows = [row for label in labels if (row := _row(a, label)) is not None]
     names = [name for name in ("loss", _head(a), *COLUMNS.values()) if any(row.get(name) for row in rows)]
@@ -389,29 +371,14 @@ def _head(a: Analysis) -> str:
 
 
 def _row(a: Analysis, label: str) -> dict[str, str] | None:
+    from harness.report.sections.race import facts, scored, told_score, written
+
     outcome = a.outcomes.get((a.cells[0], label))
     if outcome is None or not outcome.keys:
         return None
-    runs, unit = a.records(outcome), a.metric
-    low, high = outcome.values.low, outcome.values.high
-    interval = f" [{unit.number(low)}, {unit.number(high)}]" if math.isfinite(low) else ""
-    found = {"loss": a.display(label), _head(a): f"{unit.number(outcome.values.mean)}{interval}"}
-    for name, title in COLUMNS.items():
-        values = _worst(runs) if name == "worst class" else [float(v) for v in a.measured(outcome, name).dropna()]
-        if values:
-            mean = sum(values) / len(values)
-            found[title] = number(100 * mean, 1) if title.endswith("(%)") else f"{mean:.3g}"
-    return found
-
-
-def _worst(runs: Any) -> list[float]:
-    """Return the recall of the worst class of every run; none where recalls were not kept."""
-    import json
-
-    texts = runs["test.per_class"].dropna() if "test.per_class" in runs else []
-    lists = [json.loads(text) if isinstance(text, str) else text for text in texts]
-    known = [[value for value in each if value is not None] for each in lists]
-    return [min(each) for each in known if each]
+    score = scored(a, label) if (a.cells[0], label) in a.done else outcome.values
+    found = {"loss": a.display(label), _head(a): told_score(a, score)}
+    return found | {title: written(title, value) for title, value in facts(a, label).items()}
 
 
 def _beaten(a: Analysis, out: Sequence[Standing]) -> str:

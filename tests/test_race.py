@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from harness import choose, compose, plan, records
+from harness import choose, compose, plan, records, report
 from harness.analysis import race as bounds
 from harness.analysis.cells import Analysis
 from harness.errors import UsageError
+from harness.report.sections import race as told
 from harness.studies import race, sweep
 from harness.studies.race import Budget
 from scripts import check_race
@@ -238,10 +239,27 @@ def test_the_answer_names_what_is_left_and_what_was_dropped(raced, tmp_path):
     assert "3 of 5 losses may be the best after 4 seeds" in text
     assert "Dropped: " in text
     assert "these test items" not in text  # every seed has its own
-    fixed = dataclasses.replace(ended.study, base=ended.study.base | {"dataset.split": "fixed"})
-    assert "the certainty is about these test items, not new ones" in "\n".join(choose.answer(a, ended, fixed))
+    data = records.load_study("raced", tmp_path)
+    fixed = dataclasses.replace(data, spec=data.spec | {"base": data.spec["base"] | {"dataset.split": "fixed"}})
+    of_fixed = "\n".join(choose.answer(Analysis(fixed), ended, ended.study))
+    assert "the certainty is about these test items, not new ones" in of_fixed
     assert "to focal" in text or "to cross_entropy" in text or "to label_smoothing" in text
     assert {each.label for each in a.best[a.cells[0]] if each.may_be_best} == ended.judgement.left
+
+
+def test_the_page_of_a_race_gives_its_answer(raced, tmp_path):
+    ended, _, _ = raced(Budget(runs=30), "max_seeds=4")
+    data = records.load_study("raced", tmp_path)
+    assert set(data.runs["status"]) == {"done"}, "runs for which the budget did not suffice are not missing"
+    page = report.build(data, tmp_path / "raced" / "report")
+    text, a = page.read_text().replace("\u00a0", " "), Analysis(data)
+    assert f"<h1>{ended.study.question}</h1>" in text
+    assert told.sentence(a) in text
+    assert "withheld" not in text.partition("<body>")[2].partition("<script>")[0]
+    table = pd.read_csv(page.parent / "tables" / "race.csv")
+    assert set(table["id"]) == {"cross_entropy", "focal"}
+    assert set(table["state"]) == {"yes"}
+    assert told.sentence(a) in " ".join(report.summary(data).split())
 
 
 def test_what_is_chosen_can_be_trained_as_it_is_written(raced, tmp_path):

@@ -45,8 +45,8 @@ def some_boxes(*shape, generator=None):
 
 def test_boxes_are_moved_as_torchvision_moves_them():
     boxes, shifts = some_boxes(50), torch.randn(50, 4)
-    expected = theirs.BoxCoder((1.0, 1.0, 1.0, 1.0), bbox_xform_clip=two_stage.LARGEST).decode_single(shifts, boxes)
-    torch.testing.assert_close(two_stage.moved(boxes[None], shifts[None])[0], expected)
+    expected = theirs.BoxCoder((1.0, 1.0, 1.0, 1.0), bbox_xform_clip=task_of.LARGEST).decode_single(shifts, boxes)
+    torch.testing.assert_close(task_of.moved(boxes[None], shifts[None])[0], expected)
 
 
 def test_anchors_lie_around_the_centres_of_all_cells_and_have_one_area():

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign, nms
@@ -29,18 +30,8 @@ BEFORE = 4
 SCALES = (0.1, 0.1, 0.2, 0.2)
 """What the second stage's shifts are multiplied by, as in the authors' code: they are smaller than the first's."""
 LARGEST = 4.0
-"""Logarithm of the greatest factor on a side of a box."""
+"""Logarithm of the greatest factor on a side of an anchor."""
 NAMED = ("fasterrcnn_resnet50_fpn",)
-
-
-def moved(boxes: Tensor, shifts: Tensor) -> Tensor:
-    """Return boxes (N,A,4), corners, whose centres are moved by shifts (N,A,4) in units of their sides, and whose sides
-    are multiplied by exponentials: the parameters of R-CNN (Girshick et al., CVPR 2014, arXiv:1311.2524, appendix C).
-    """
-    sides = (boxes[..., 2:] - boxes[..., :2]).clamp_min(1e-3)
-    centres = (boxes[..., :2] + boxes[..., 2:]) / 2 + shifts[..., :2] * sides
-    half = sides * shifts[..., 2:].clamp(-LARGEST, LARGEST).exp() / 2
-    return torch.cat([centres - half, centres + half], -1)
 
 
 class TwoStage(nn.Module):
@@ -75,6 +66,7 @@ class TwoStage(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.body, self.proposals, self.image_size, self.notes = body, proposals, image_size, tuple(notes)
+        self.coder = BoxCoder((1.0, 1.0, 1.0, 1.0), LARGEST)  # as the task moves them
         self.first = RPNHead(num_features, len(RATIOS))
         self.pool = MultiScaleRoIAlign([str(place) for place in range(len(cells))], 7, 2)
         self.second = TwoMLPHead(num_features * 7**2, hidden)
@@ -97,7 +89,8 @@ class TwoStage(nn.Module):
             for maps, numbers in zip(self.first(levels), (1, 4), strict=True)
         )
         anchors = self.anchors.expand(len(images), -1, -1)
-        regions = self._proposals(scores.detach().squeeze(2), moved(anchors, shifts.detach()))
+        moved = self.coder.decode_single(shifts.detach().flatten(0, 1), anchors.flatten(0, 1)).view_as(anchors)
+        regions = self._proposals(scores.detach().squeeze(2), moved)
         named = {str(place): level.float() for place, level in enumerate(levels)}
         with torch.autocast(images.device.type, enabled=False):  # there is no bf16 kernel of it for CPUs
             pooled = self.pool(named, list(regions.unbind()), [self.image_size] * len(images))

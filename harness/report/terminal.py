@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.analysis.cells import Analysis, Cell, Outcome
 from harness.analysis.reasons import Reason
-from harness.report.sections import answer, best, controls
+from harness.report.sections import answer, best, controls, race
 from harness.report.sections.common import looking, scopes, simultaneous
 from harness.report.sections.reproduce import asked
 from harness.report.sections.verdicts import notices, over_all_cells
@@ -29,6 +29,8 @@ def summary_of(a: Analysis) -> str:
     """Return a block per cell, the best mean first, what qualifies it, and the answer: what stands on the first screen
     of the page.
     """
+    if race.is_race(a):
+        return "\n\n".join([filled(race.sentence(a)), *map(filled, race.limits(a)), race.next_steps(a)])
     head = f"{a.study.name} ({changed})" if (changed := asked(a.study)) else a.study.name
     about = (
         f"{head}: {a.metric.title} against {a.reference}, with {simultaneous(len(a.challengers))}, over "

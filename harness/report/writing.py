@@ -21,6 +21,7 @@ from harness.report.sections import (
     differences,
     examples,
     failures,
+    race,
     ranks,
     reproduce,
     results,
@@ -37,6 +38,8 @@ SECTIONS = (
     answer, best, verdicts, withheld, claims, results, differences, ranks, classes, examples, curves, cost, controls,
     failures, setting, reproduce, runs,
 )  # fmt: skip
+OF_RACE = (race, classes, examples, curves, cost, failures, setting, reproduce, runs)
+"""A race has no verdicts against a baseline, and no controls."""
 
 
 def write(study: StudyData, folder: Path, mix: bool = False) -> Path:
@@ -81,12 +84,13 @@ def compose(study: StudyData, mix: bool = False) -> Report:
         *([finished[0] if finished[0] == finished[-1] else f"{finished[0]} to {finished[-1]}"] if finished else []),
     ]
     title = str(study.spec.get("question") or f"Study {study.name}")
-    if changed and not any(each.startswith("question=") for each in study.spec["overrides"]):
+    if changed and not race.is_race(a) and not any(each.startswith("question=") for each in study.spec["overrides"]):
         title = study.name  # the question in the file is that of another study
-    sections = [part.section(a) for part in SECTIONS]
+    sections = [part.section(a) for part in (OF_RACE if race.is_race(a) else SECTIONS)]
     sections = [section for section in sections if section.items]
-    after = 1 + max(i for i, section in enumerate(sections) if section.id in ("verdicts", "withheld", "claims"))
-    sections[after:after] = exhibits.sections(a)
-    return Report(
-        study.name, title, tuple(facts), names.with_names(a, sections), runs_address(study.name), answer.sentence(a)
+    after = 1 + max(
+        (i for i, section in enumerate(sections) if section.id in ("verdicts", "withheld", "claims")), default=0
     )
+    sections[after:after] = exhibits.sections(a)
+    told = race.sentence(a) if race.is_race(a) else answer.sentence(a)
+    return Report(study.name, title, tuple(facts), names.with_names(a, sections), runs_address(study.name), told)

@@ -190,7 +190,8 @@ def conduct(
         race = _affordable(Race(study, kept, addresses), purse, say, ended)
         race = _of_distinct(race, purse, say, ended, results)
         ended.why = _rounds(race, purse, judge, say, ended, results)
-        records.write_study(race.study, race.runs, results)
+        finished = [run for run in race.runs if run.key in purse.known]  # a budget may end within a round
+        records.write_study(race.study, finished, results)
         ended.runs, ended.seconds = purse.runs, purse.seconds
         ended.failed, ended.study = work.failed, race.study
     return ended
