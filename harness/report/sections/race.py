@@ -16,8 +16,8 @@ from harness.report.sections import reproduce
 from harness.report.sections.common import dash, loss_entry, loss_filters, remarks
 from harness.text import count, joined, number
 
-NAMED = 8
-"""Losses that a sentence names."""
+NAMED, LEADING = 8, 3
+"""Losses that a sentence names at most, and how many of more."""
 COLUMNS: Mapping[str, str] = {
     "test.ece": "calibration error (%)",
     "worst class": "worst class (%)",
@@ -73,13 +73,22 @@ def sentence(a: Analysis, *, names: bool = True) -> str:
     if len(left) == 1:
         text = f"{called(left[0].label)}: of {raced} losses it is the best after {seeds}, {sure}."
         return f"{text[0].upper()}{text[1:]}" if names else text
-    more = [f"{len(left) - NAMED} more"] if len(left) > NAMED + 1 else []
-    listed = joined([*[called(each.label) for each in left[: NAMED if more else None]], *more])
+    first = [called(each.label) for each in left]
+    listed = joined(first) if len(first) <= NAMED else f"{first[0]} leads, then {joined(first[1:LEADING])}"
+    listed += _default(a, left, called(a.baseline))
     alike = race.equivalent(found, a.margin)
     within = f" They lie within {a.metric.with_unit(a.margin)} of the best: take any." if alike else ""
     every = "Both" if raced == 2 else f"All {raced}"
     size = every if len(left) == raced else f"{len(left)} of {raced}"
     return f"{size} losses may be the best after {seeds}, {sure}: {listed}.{within}"
+
+
+def _default(a: Analysis, left: Sequence[Standing], name: str) -> str:
+    """Return whether the loss that a task has by default may be the best, where that is not said by its name."""
+    labels = [each.label for each in left]
+    if a.baseline in labels[: NAMED if len(labels) <= NAMED else LEADING]:
+        return ""
+    return f"; {name}, the default, is {'one' if a.baseline in labels else 'not one'} of them"
 
 
 def limits(a: Analysis) -> list[str]:
