@@ -27,7 +27,7 @@ LAW = {
     "metrics": "datasets losses torch",
     "models": "errors text hydra timm torch",
     "feeds": "errors datasets hydra torch",
-    "tasks": "errors feeds metrics datasets losses torch",
+    "tasks": "errors feeds metrics models.shifts datasets losses torch",
     "journal": "",
     "content": "journal paths",
     "fingerprints": "feeds models tasks hydra losses torch",

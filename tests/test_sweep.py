@@ -57,8 +57,8 @@ def test_kill_9_at_random_moments_loses_and_repeats_nothing(cli, recorded):
             while process.poll() is None and last_change(cli.results) == before:
                 time.sleep(0.005)
         end = time.monotonic() + rng.uniform(0, 2.0)
-        # after five kills the sweep may end, however slow the machine
-        while process.poll() is None and (kills >= 5 or time.monotonic() < end):
+        # after four kills the sweep may end, however slow the machine
+        while process.poll() is None and (kills >= 4 or time.monotonic() < end):
             time.sleep(0.005)
         running = process.poll() is None
         workers = children(process.pid) if running else []

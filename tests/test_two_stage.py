@@ -8,6 +8,7 @@ from torchvision.ops import box_iou
 from harness import compose
 from harness.errors import UsageError
 from harness.models import heads, two_stage
+from harness.models import shifts as shifts_of
 from harness.tasks import Batch, Seeds
 from harness.tasks import two_stage_detection as task_of
 from harness.training.loop import Loop
@@ -45,8 +46,8 @@ def some_boxes(*shape, generator=None):
 
 def test_boxes_are_moved_as_torchvision_moves_them():
     boxes, shifts = some_boxes(50), torch.randn(50, 4)
-    expected = theirs.BoxCoder((1.0, 1.0, 1.0, 1.0), bbox_xform_clip=task_of.LARGEST).decode_single(shifts, boxes)
-    torch.testing.assert_close(task_of.moved(boxes[None], shifts[None])[0], expected)
+    expected = theirs.BoxCoder((1.0, 1.0, 1.0, 1.0), bbox_xform_clip=shifts_of.LARGEST).decode_single(shifts, boxes)
+    torch.testing.assert_close(shifts_of.moved(boxes[None], shifts[None])[0], expected)
 
 
 def test_anchors_lie_around_the_centres_of_all_cells_and_have_one_area():

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 import torchvision
 from torch import Tensor, nn
-from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign, nms
@@ -18,6 +17,7 @@ from harness.errors import unknown
 from harness.models.detection import check_cells, cnn_detector
 from harness.models.libraries import built, made_by
 from harness.models.named_detection import STRIDE, backbone_weights
+from harness.models.shifts import moved
 from harness.models.weights import take_channels
 
 Size = tuple[int, int]
@@ -29,8 +29,6 @@ BEFORE = 4
 """Times as many anchors as there are to be proposals stay before that."""
 SCALES = (0.1, 0.1, 0.2, 0.2)
 """What the second stage's shifts are multiplied by, as in the authors' code: they are smaller than the first's."""
-LARGEST = 4.0
-"""Logarithm of the greatest factor on a side of an anchor."""
 NAMED = ("fasterrcnn_resnet50_fpn",)
 
 
@@ -66,7 +64,6 @@ class TwoStage(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.body, self.proposals, self.image_size, self.notes = body, proposals, image_size, tuple(notes)
-        self.coder = BoxCoder((1.0, 1.0, 1.0, 1.0), LARGEST)  # as the task moves them
         self.first = RPNHead(num_features, len(RATIOS))
         self.pool = MultiScaleRoIAlign([str(place) for place in range(len(cells))], 7, 2)
         self.second = TwoMLPHead(num_features * 7**2, hidden)
@@ -89,8 +86,7 @@ class TwoStage(nn.Module):
             for maps, numbers in zip(self.first(levels), (1, 4), strict=True)
         )
         anchors = self.anchors.expand(len(images), -1, -1)
-        moved = self.coder.decode_single(shifts.detach().flatten(0, 1), anchors.flatten(0, 1)).view_as(anchors)
-        regions = self._proposals(scores.detach().squeeze(2), moved)
+        regions = self._proposals(scores.detach().squeeze(2), moved(anchors, shifts.detach()))
         named = {str(place): level.float() for place, level in enumerate(levels)}
         with torch.autocast(images.device.type, enabled=False):  # there is no bf16 kernel of it for CPUs
             pooled = self.pool(named, list(regions.unbind()), [self.image_size] * len(images))

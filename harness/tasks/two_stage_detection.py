@@ -10,6 +10,7 @@ from torch import Tensor
 
 from harness.errors import UsageError
 from harness.metrics.detection import pairwise_iou
+from harness.models.shifts import moved
 from harness.tasks import Batch, Lazy, Setup, Spec
 from harness.tasks.assignment import Cells
 from harness.tasks.detection import PRIOR, Detection, Maps, upright, with_background
@@ -24,8 +25,6 @@ SAMPLED, SHARE = 256, 0.5
 """Anchors of an image that count at most, and the share of those that are to find a box."""
 NOTHING, UNCOUNTED = -1, -2
 """In place of a box: an anchor or region that is to find none, and one that does not count."""
-LARGEST = 4.0
-"""Logarithm of the greatest factor on a side of an anchor or region."""
 UNITS = 4.0
 """Units of boxes as ``values``, to the side of an anchor or region, as the cells of `Detection` have them."""
 
@@ -108,16 +107,6 @@ class TwoStageDetection(Detection):
                 "rotated_boxes": lambda: Pair(upright(pair.prediction), upright(pair.target), pair.mask),
             }
         )
-
-
-def moved(boxes: Tensor, shifts: Tensor) -> Tensor:
-    """Return boxes (N,A,4), corners, whose centres are moved by shifts (N,A,4) in units of their sides, and whose sides
-    are multiplied by exponentials: the parameters of R-CNN (Girshick et al., CVPR 2014, arXiv:1311.2524, appendix C).
-    """
-    sides = boxes[..., 2:] - boxes[..., :2]
-    centres = (boxes[..., :2] + boxes[..., 2:]) / 2 + shifts[..., :2] * sides
-    half = sides * shifts[..., 2:].clamp_max(LARGEST).exp() / 2
-    return torch.cat([centres - half, centres + half], -1)
 
 
 def by_overlap(truth: Tensor, there: Tensor, boxes: Tensor, alike: float, unlike: float) -> Tensor:
