@@ -21,7 +21,7 @@ from scipy import stats
 
 from harness import compose, records
 from harness.analysis.cells import Analysis
-from harness.analysis.race import Scores, of_cell, scores_of
+from harness.analysis.race import Scores, of_cell
 from harness.paths import MEASURED, RESULTS
 from harness.plan import Study
 from harness.records.store import write_text
@@ -38,7 +38,7 @@ class Check:
 
     Attributes:
         race: its name.
-        losses, runs, minutes: that raced, and what the race cost.
+        losses, runs, minutes: how many raced, and what that cost; minutes of training, summed over the runs.
         left: losses that it left.
         leader: the loss that led it.
         checked: losses that were trained again, and on how many new ``seeds``.
@@ -93,7 +93,7 @@ def check(race: str, seeds: int, most_dropped: int, results: Path = RESULTS) -> 
     study = _study(raced, [*left, *dropped], range(FIRST_SEED, FIRST_SEED + seeds))
     sweep.sweep(study, compose.compose_run([]).config, results=results)
     again = Analysis(records.load_study(study.name, results))
-    scores = {label: each for label, each in scores_of(again, again.cells[0]).items() if each}
+    scores = _scores(again)
     ranked = sorted(scores, key=lambda label: -float(np.mean(list(scores[label].values()))))
     best = ranked[0]
     best_left = next(label for label in ranked if label in left)
@@ -105,6 +105,17 @@ def check(race: str, seeds: int, most_dropped: int, results: Path = RESULTS) -> 
         best_dropped, *(paired(scores, best_left, best_dropped) if best_dropped else [math.nan] * 3),
     )  # fmt: skip
     return found, [*_told(scores, ranked, left), f"The race had {'left' if found.held else 'DROPPED'} {best}."]
+
+
+def _scores(a: Analysis) -> dict[str, dict[int, float]]:
+    """Return the score of every loss by seed, the higher the better, of all runs that completed: also of those that did
+    not learn, which a choice has to bear.
+    """
+    sign, found = (1 if a.metric.higher_is_better else -1), {}
+    for label in a.labels:
+        if (runs := a.done.get((a.cells[0], label))) is not None and len(runs):
+            found[label] = {int(s): sign * float(v) for s, v in zip(runs["seed"], runs["value"], strict=True)}
+    return found
 
 
 def _told(scores: Scores, ranked: Sequence[str], left: Sequence[str]) -> Iterator[str]:

@@ -89,7 +89,7 @@ def learnt(values, chance, typical, up):
         gain = abs(middle)
     if gain > 0 and len(v) >= 3:
         deviation = max(1.4826 * np.median(np.abs(v - middle)), gain / 100)
-        far = (v < middle - gain / 10) & (v < middle - 5 * deviation)
+        far = (v < middle - gain / 4) & (v < middle - 5 * deviation)
         good &= ~far
     return good
 

@@ -111,6 +111,7 @@ def raced(tmp_path, monkeypatch):
             record = {
                 "key": run.key, "seed": run.seed, "status": "done", "metrics": [],
                 "test": {"top1": score}, "valid": {"top1": score}, "cost": {"wall_s": 2.0},
+                "data": {"trivial": {"top1": 0.1}},
             }  # fmt: skip
             records.save(records.run_folder(run.key, tmp_path), record, history(score))
 
@@ -260,6 +261,18 @@ def test_the_page_of_a_race_gives_its_answer(raced, tmp_path):
     assert set(table["id"]) == {"cross_entropy", "focal"}
     assert set(table["state"]) == {"yes"}
     assert told.sentence(a) in " ".join(report.summary(data).split())
+
+
+def test_the_sentence_says_that_losses_left_in_the_race_never_learnt(raced, tmp_path, monkeypatch):
+    monkeypatch.setitem(QUALITY, "cross_entropy", 0.05)  # below chance
+    monkeypatch.setattr("harness.report.sections.race.standings", lambda a: as_if_none_was_out(a))
+    raced(Budget(runs=200), "max_seeds=3")
+    sentence = told.sentence(Analysis(records.load_study("raced", tmp_path)))
+    assert sentence.endswith("; cross_entropy, the default, did not learn in any run.")
+
+
+def as_if_none_was_out(a):
+    return [dataclasses.replace(each, beaten_by="") for each in bounds.of_cell(a, a.cells[0])]
 
 
 def test_what_is_chosen_can_be_trained_as_it_is_written(raced, tmp_path):

@@ -48,7 +48,7 @@ def _rule(a: Analysis) -> str:
     runs = max((outcome.failures.runs for outcome in a.outcomes.values()), default=0)
     text = (
         "A run did not learn if it gained less than a tenth of what the baseline's median run gained over chance, or "
-        "fell short of the median of its own setting by more than a tenth of that gain and five robust standard "
+        "fell short of the median of its own setting by more than a quarter of that gain and five robust standard "
         "deviations. A diverged run is a result and is not repeated: a loss or its gradient became infinite or not a "
         "number. Both count as failures of the loss, since another start would have learnt."
     )

@@ -84,11 +84,20 @@ def sentence(a: Analysis, *, names: bool = True) -> str:
 
 
 def _default(a: Analysis, left: Sequence[Standing], name: str) -> str:
-    """Return whether the loss that a task has by default may be the best, where that is not said by its name."""
+    """Return how many of the losses that are left did not learn in any run, and whether the task's default may be the
+    best, as far as that is not said by its name.
+    """
     labels = [each.label for each in left]
-    if a.baseline in labels[: NAMED if len(labels) <= NAMED else LEADING]:
-        return ""
-    return f"; {name}, the default, is {'one' if a.baseline in labels else 'not one'} of them"
+    never = [label for label in labels if a.outcomes[a.cells[0], label].unlearnt == len(a.done[a.cells[0], label])]
+    named = labels[: NAMED if len(labels) <= NAMED else LEADING]
+    parts = [f"{len(never)} of them did not learn in any run"] if never else []
+    if never == [a.baseline]:
+        parts = [f"{name}, the default, did not learn in any run"]
+    elif a.baseline in never:
+        parts = [f"{len(never)} of them, with {name}, the default, did not learn in any run"]
+    elif a.baseline not in named:
+        parts.append(f"{name}, the default, is {'one' if a.baseline in labels else 'not one'} of the {len(labels)}")
+    return "".join(f"; {part}" for part in parts)
 
 
 def limits(a: Analysis) -> list[str]:
@@ -153,10 +162,11 @@ def _table(a: Analysis, found: Sequence[Standing]) -> Table:
         outcome, score = a.outcomes[a.cells[0], each.label], scored(a, each.label)
         ends = (score.low, score.high) if math.isfinite(score.low) else (None, None)
         state = "yes" if each.open else f"out after {count(each.n, 'seed')}: {a.display(each.beaten_by)}"
+        lost = [remark for remark in remarks(outcome) if not remark.endswith("compared")]
         entries = [
             loss_entry(a, each.label),
             Entry(each.label),
-            Entry("; ".join([state, *remarks(outcome)]), tone="" if each.open else "worse"),
+            Entry("; ".join([state, *lost]), tone="" if each.open else "worse"),
             Entry(told_score(a, score), score.mean, *ends, outcome.keys),
             Entry(metric.number(each.behind), each.behind),
             dash("no loss is shown to be better") if each.open else Entry(metric.number(each.by), each.by),
