@@ -393,6 +393,7 @@ def _beaten(a: Analysis, out: Sequence[Standing]) -> str:
 def _troubles(a: Analysis, ended: Ended, study: Study, compared: set[str]) -> list[str]:
     """Return what became of losses that could not be compared, or not in every run."""
     lines = [f"Left out: {name}: {why}" for name, why in sorted(ended.refused.items())]
+    lines += [f"{name} is {other} on these data, and did not race." for name, other in ended.same.items()]
     if ended.waiting:
         lines.append(f"Not raced, because the budget is too small: {joined(_first(ended.waiting, 8))}.")
     for label in _raced(study)[1]:

@@ -202,6 +202,7 @@ def test_losses_that_are_the_same_on_these_data_race_once(raced, tmp_path, monke
     assert set(listed[listed["role"] == "run"]["label"]) == {"cross_entropy", "focal", "brier", "ngl"}
     text = "\n".join(choose.answer(Analysis(records.load_study("raced", tmp_path)), ended, ended.study))
     assert "of 4 losses" in text
+    assert "label_smoothing is cross_entropy on these data, and did not race." in text
     _, again, _ = raced(Budget(runs=200), "max_seeds=4")
     assert not again
 
