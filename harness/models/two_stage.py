@@ -29,6 +29,9 @@ BEFORE = 4
 """Times as many anchors as there are to be proposals stay before that."""
 SCALES = (0.1, 0.1, 0.2, 0.2)
 """What the second stage's shifts are multiplied by, as in the authors' code: they are smaller than the first's."""
+POOLED = (4, 1)
+"""Bins, and points of each, along a side of a region of few cells. With torchvision's 7 and 2, most of a step on a CPU
+is their gradient."""
 NAMED = ("fasterrcnn_resnet50_fpn",)
 
 
@@ -44,6 +47,7 @@ class TwoStage(nn.Module):
         image_size: height and width of the images.
         cells: sides of the cells of the maps, in pixels.
         anchors: side of the anchors of every map, in pixels.
+        pool: side of the map that a region becomes, and points along each side of one of its bins.
         hidden: width of the second stage.
         classes: how many numbers each region has.
         proposals: how many regions the second stage looks at.
@@ -60,13 +64,13 @@ class TwoStage(nn.Module):
 
     def __init__(
         self, body: nn.Module, num_features: int, image_size: Size, cells: Sequence[int], anchors: Sequence[float],
-        hidden: int, classes: int, proposals: int, notes: Sequence[str] = (),
+        pool: tuple[int, int], hidden: int, classes: int, proposals: int, notes: Sequence[str] = (),
     ) -> None:  # fmt: skip
         super().__init__()
         self.body, self.proposals, self.image_size, self.notes = body, proposals, image_size, tuple(notes)
         self.first = RPNHead(num_features, len(RATIOS))
-        self.pool = MultiScaleRoIAlign([str(place) for place in range(len(cells))], 7, 2)
-        self.second = TwoMLPHead(num_features * 7**2, hidden)
+        self.pool = MultiScaleRoIAlign([str(place) for place in range(len(cells))], *pool)
+        self.second = TwoMLPHead(num_features * pool[0] ** 2, hidden)
         self.objects, self.shifts = nn.Linear(hidden, classes), nn.Linear(hidden, 4)
         nn.init.normal_(self.shifts.weight, std=0.001)
         nn.init.zeros_(self.shifts.bias)
@@ -150,7 +154,9 @@ def cnn_two_stage(
         raise ValueError(f"model.side is {side}; it must be above 0.")
     check_cells(f"a detector of widths {list(widths)}", image_size, 2 ** len(widths))
     body = cnn_detector(in_channels=in_channels, image_size=image_size, outputs={}, widths=widths, depth=depth).body
-    return TwoStage(body, widths[-1], image_size, [2 ** len(widths)], [side], hidden, outputs["objects"], proposals)
+    return TwoStage(
+        body, widths[-1], image_size, [2 ** len(widths)], [side], POOLED, hidden, outputs["objects"], proposals
+    )
 
 
 @made_by("torchvision")
@@ -188,8 +194,8 @@ def torchvision_two_stage(
     cells = [-(-image_size[0] // size) for size in sizes]
     hidden = net.roi_heads.box_head.fc7.out_features
     return TwoStage(
-        body.train(), net.backbone.out_channels, image_size, cells, [8.0 * cell for cell in cells], hidden,
-        outputs["objects"], proposals, notes,
+        body.train(), net.backbone.out_channels, image_size, cells, [8.0 * cell for cell in cells], (7, 2),
+        hidden, outputs["objects"], proposals, notes,
     )  # fmt: skip
 
 
