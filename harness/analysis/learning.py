@@ -13,7 +13,7 @@ LEAST_GAIN = 0.1
 """A run that gained less than this share of what the baseline's median run gained over chance is at chance."""
 FAR_SHARE, FAR_SPREADS = 0.25, 5.0
 """A run is far below the median of its setting if it lost this share of the gain, and so many robust deviations. Of a
-gain that is small itself, a tenth is what hard test items of one seed take from all losses."""
+gain that is small itself, hard test items of one seed can take a tenth from any loss."""
 LEAST_SPREAD = 0.01
 """Least robust deviation, as a share of the median's gain: a few equal runs have none."""
 MAD = 1.4826  # median absolute deviation to standard deviation, for a normal distribution

@@ -187,7 +187,7 @@ def conduct(
     with Work(options, started, results, addresses, study) as work:
         purse = _Purse(budget, work, workers_of(options, settings[0].spec.device), results)
         kept = _buildable(work, settings, study, addresses, ended)
-        race = _affordable(Race(study, kept, addresses), purse, say, ended)
+        race = _within_budget(Race(study, kept, addresses), purse, say, ended)
         race = _of_distinct(race, purse, say, ended, results)
         ended.why = _rounds(race, purse, judge, say, ended, results)
         finished = [run for run in race.runs if run.key in purse.known]  # a budget may end within a round
@@ -245,7 +245,7 @@ def _buildable(
     return kept
 
 
-def _affordable(race: Race, purse: _Purse, say: Callable[[str], None], ended: Ended) -> Race:
+def _within_budget(race: Race, purse: _Purse, say: Callable[[str], None], ended: Ended) -> Race:
     """Return the race of as many losses as the budget can judge, the first ones; of two at least.
 
     What a run costs is measured on the first trials of the first loss, which are part of every race. No other result is

@@ -39,7 +39,8 @@ def section(a: Analysis) -> Section:
         return Section("answer", "The answer", (Prose((sentence(a),)),))
     told = (
         "A loss is dropped when another is shown to be better than it, by a bound that holds at every number of seeds "
-        "and over all losses together; the best one is dropped in at most one race of twenty."
+        "and over all losses together; it is meant to drop the best one in no more than one race of twenty "
+        "(docs/choosing.md: what was measured)."
     )
     if sum(each.open for each in found) > 1 and not race.equivalent(found, a.margin):
         told += " The losses that are left are not shown to be alike: more seeds may still tell them apart."
