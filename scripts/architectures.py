@@ -67,10 +67,12 @@ BUILT: dict[Key, Built] = {
         remark="on the pyramid of a ResNet-50; one box for each region, not one for each class",
     ),
     ("RetinaNet", "58"): Built(
-        "task=detection model=torchvision_detector model.name=retinanet_resnet50_fpn",
-        classes=80,
-        remark="one box for each cell in place of nine anchors",
-        whole=False,
+        "task=anchor_detection model=torchvision_anchors", classes=80, remark="on the pyramid of a ResNet-50"
+    ),
+    ("SSD", "48"): Built(
+        "task=anchor_detection model=torchvision_anchors model.name=ssd300_vgg16 task.unlike=0.5 task.negatives=3",
+        (3, 300, 300),
+        80,
     ),
     ("EfficentDet", "57"): Built(
         "task=detection model=timm_detector model.name=efficientnet_b0",
@@ -103,7 +105,6 @@ METHODS: dict[Key, str] = {
 """What the tables list that is no architecture."""
 REASONS: dict[Key, str] = {
     ("FastR-CNN", "46"): "its regions come from outside the model; Faster R-CNN, which proposes its own, is there",
-    ("SSD", "48"): "torchvision has it, but what its losses see is chosen within the model, from anchors of its own",
     ("Video-Swin-Tr", "64"): "torchvision has it; no task has video",
     ("Attention-Unet", "78"): "none of the three libraries has its attention gates",
     ("XGBoost", "149"): "trees, which no gradient of a loss of ours trains",
@@ -173,7 +174,8 @@ def parameters(built: Built) -> int:
     config = compose.compose_run(shlex.split(built.command)).config["model"]
     torch.manual_seed(0)
     numbers = {"objects": built.classes, "sides": 4}
-    by_task = {"task=detection": numbers, "task=two_stage_detection": {"objects": built.classes, "shifts": 4}}
+    shifts = {"objects": built.classes, "shifts": 4}
+    by_task = {"task=detection": numbers, "task=two_stage_detection": shifts, "task=anchor_detection": shifts}
     outputs = by_task.get(built.command.split()[0], {"class_logits": built.classes})
     model = heads.build(config, built.inputs, outputs)
     return sum(parameter.numel() for parameter in model.parameters())

@@ -64,7 +64,7 @@ SMALL: Mapping[str, tuple[str, ...]] = {
     "localisation": (*FEW, *MASKS),
     "embedding": ("dataset.images_per_class=4", "trainer.batch_size=16", "trainer.eval_batch_size=50", *IMAGES),
     **dict.fromkeys(
-        ("detection", "set_detection", "two_stage_detection"),
+        ("detection", "set_detection", "two_stage_detection", "anchor_detection"),
         (*FEW, "+dataset.augment.zoom=[0.8,1.2]", "+dataset.augment.flip=true"),
     ),
     "rotated_detection": FEW,
@@ -85,6 +85,7 @@ EVERY: Mapping[str, tuple[str, ...]] = {
     "rotated_detection": ("task.balance=fixed",),
     "set_detection": ("task.balance=fixed",),
     "two_stage_detection": ("task.balance=fixed",),
+    "anchor_detection": ("task.balance=fixed",),
 }
 """Overrides by which every role of a task has a weight that does not depend on the losses."""
 MODELS: Mapping[str, tuple[str, ...]] = {

@@ -36,7 +36,7 @@ def nothing(*_):
 @pytest.mark.parametrize(("task", "model"), PLACES)
 def test_no_loss_waits_copies_or_mixes_devices(task, model, tally):
     # a second step shows what a loss or an optimizer keeps; once each is enough, and a detector takes long
-    like_others = task in ("set_detection", "two_stage_detection")
+    like_others = task in ("set_detection", "two_stage_detection", "anchor_detection")
     second = model not in rehearse.MODELS.get(task, ("",))[:1]
     steps = 2 if model in ("cnn_micro", "unet_micro") or not (model or like_others) else 1
     rows = list(rehearse.rehearsals(task, model, "fp32", tally, FEW if like_others or second else (), steps))

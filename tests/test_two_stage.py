@@ -7,9 +7,10 @@ from torchvision.ops import box_iou
 
 from harness import compose
 from harness.errors import UsageError
+from harness.models import anchors as anchors_of
 from harness.models import heads, two_stage
 from harness.models import shifts as shifts_of
-from harness.tasks import Batch, Seeds
+from harness.tasks import Batch, Seeds, matching
 from harness.tasks import two_stage_detection as task_of
 from harness.training.loop import Loop
 from tests.test_detection import BASE, job
@@ -51,11 +52,11 @@ def test_boxes_are_moved_as_torchvision_moves_them():
 
 
 def test_anchors_lie_around_the_centres_of_all_cells_and_have_one_area():
-    anchors = two_stage._anchors((16, 24), 8, 10.0)
+    anchors = anchors_of.around((16, 24), 8, [10.0])
     assert anchors.shape == (2 * 3 * 3, 4)
     sides = anchors[:, 2:] - anchors[:, :2]
     torch.testing.assert_close(sides.prod(1), torch.full((18,), 100.0))
-    torch.testing.assert_close(sides[:3, 1] / sides[:3, 0], torch.tensor(two_stage.RATIOS))
+    torch.testing.assert_close(sides[:3, 1] / sides[:3, 0], torch.tensor(anchors_of.RATIOS))
     centres = (anchors[:, :2] + anchors[:, 2:]) / 2
     assert centres[::3].tolist() == [[4, 4], [12, 4], [20, 4], [4, 12], [12, 12], [20, 12]]
 
@@ -66,8 +67,8 @@ def test_scores_and_shifts_stand_in_the_order_of_the_anchors():
     (scores,), (shifts,) = model.first([features])
     down, across, anchor = 2, 5, 1
     place = (down * 8 + across) * 3 + anchor
-    assert torch.equal(two_stage._of_anchors(scores, 1)[:, place, 0], scores[:, anchor, down, across])
-    assert torch.equal(two_stage._of_anchors(shifts, 4)[:, place], shifts[:, 4 * anchor : 4 * anchor + 4, down, across])
+    assert torch.equal(anchors_of.of_anchors(scores, 1)[:, place, 0], scores[:, anchor, down, across])
+    assert torch.equal(anchors_of.of_anchors(shifts, 4)[:, place], shifts[:, 4 * anchor : 4 * anchor + 4, down, across])
 
 
 def test_regions_lie_in_the_image_and_are_not_alike_while_there_are_others():
@@ -123,9 +124,9 @@ def test_anchors_are_asked_as_torchvision_asks_them():
     truth, boxes = some_boxes(4, 5, generator=generator), some_boxes(4, 200, generator=generator)
     there = torch.rand(4, 5, generator=generator) < 0.7
     there[0] = False
-    found = task_of.by_overlap(truth, there, boxes, 0.7, 0.3)
+    found = matching.by_overlap(truth, there, boxes, 0.7, 0.3)
     matcher = theirs.Matcher(0.7, 0.3, allow_low_quality_matches=True)
-    assert (found[0] == task_of.NOTHING).all(), "an image without objects has only background"
+    assert (found[0] == matching.NOTHING).all(), "an image without objects has only background"
     for image in range(1, 4):
         real = there[image].nonzero()[:, 0]
         expected = matcher(box_iou(truth[image][real], boxes[image]))
@@ -140,11 +141,11 @@ def test_half_of_the_sampled_anchors_at_most_are_to_find_a_box():
     positive[0, :400] = positive[1, :10] = True
     negative = ~positive
     negative[1, 500:] = negative[2, 20:] = False
-    chosen = task_of.sampled(positive, negative)
+    chosen = matching.sampled(positive, negative, 256, 0.5)
     assert chosen.sum(1).tolist() == [256, 256, 20]
     assert (chosen & positive).sum(1).tolist() == [128, 10, 0]
     assert not (chosen & ~positive & ~negative).any()
-    assert not torch.equal(chosen[0], task_of.sampled(positive, negative)[0])
+    assert not torch.equal(chosen[0], matching.sampled(positive, negative, 256, 0.5)[0])
 
 
 @pytest.fixture(scope="module")

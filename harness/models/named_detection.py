@@ -180,9 +180,8 @@ def torchvision_detector(
         known = torchvision.models.list_models(module=torchvision.models.detection)
         if name in known:
             raise UsageError(
-                f"{name} of torchvision has two stages or anchors of its own, and chooses by itself what its losses "
-                f"see, so that none of ours can take their place: choose model.name among {', '.join(DENSE)}, or "
-                "task=two_stage_detection for Faster R-CNN."
+                f"{name} of torchvision has two stages or anchors of its own: choose model.name among "
+                f"{', '.join(DENSE)}, task=anchor_detection for SSD, or task=two_stage_detection for Faster R-CNN."
             )
         raise unknown("torchvision detector", name, DENSE)
     if set(outputs) != {"objects", "sides"}:

@@ -14,6 +14,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign, nms
 
 from harness.errors import unknown
+from harness.models.anchors import RATIOS, around, of_anchors
 from harness.models.detection import check_cells, cnn_detector
 from harness.models.libraries import built, made_by
 from harness.models.named_detection import STRIDE, backbone_weights
@@ -21,8 +22,6 @@ from harness.models.shifts import moved
 from harness.models.weights import take_channels
 
 Size = tuple[int, int]
-RATIOS = (0.5, 1.0, 2.0)
-"""Height over width of the anchors of a cell."""
 ALIKE = 0.7
 """Overlap from which on the less certain of two proposals is dropped."""
 BEFORE = 4
@@ -74,7 +73,7 @@ class TwoStage(nn.Module):
         self.objects, self.shifts = nn.Linear(hidden, classes), nn.Linear(hidden, 4)
         nn.init.normal_(self.shifts.weight, std=0.001)
         nn.init.zeros_(self.shifts.bias)
-        found = [_anchors(image_size, cell, side) for cell, side in zip(cells, anchors, strict=True)]
+        found = [around(image_size, cell, [side]) for cell, side in zip(cells, anchors, strict=True)]
         self.register_buffer("anchors", torch.cat(found), persistent=False)
         self.register_buffer("scales", torch.tensor(SCALES), persistent=False)
         self.register_buffer("extent", torch.tensor(image_size[::-1] * 2, dtype=torch.float32), persistent=False)
@@ -86,7 +85,7 @@ class TwoStage(nn.Module):
         found = self.body(images)
         levels = [found] if isinstance(found, Tensor) else list(found)
         scores, shifts = (
-            torch.cat([_of_anchors(level, numbers).float() for level in maps], 1)
+            torch.cat([of_anchors(level, numbers).float() for level in maps], 1)
             for maps, numbers in zip(self.first(levels), (1, 4), strict=True)
         )
         anchors = self.anchors.expand(len(images), -1, -1)
@@ -114,20 +113,6 @@ class TwoStage(nn.Module):
         dropped = torch.ones_like(scores, dtype=torch.uint8).flatten().index_fill(0, left, 0)
         order = dropped.view_as(scores).argsort(dim=1, stable=True)[:, : self.proposals]
         return boxes.gather(1, order.unsqueeze(2).expand(-1, -1, 4))
-
-
-def _anchors(image_size: Size, cell: int, side: float) -> Tensor:
-    """Return boxes of the area of a square of ``side`` pixels around every centre of a cell, (h*w*R,4), row by row."""
-    ratios = torch.tensor(RATIOS)
-    half = side / 2 * torch.stack([ratios.rsqrt(), ratios.sqrt()], 1)  # width, height
-    down, across = (cell * (torch.arange(-(-length // cell)) + 0.5) for length in image_size)
-    centres = torch.stack([across.repeat(len(down)), down.repeat_interleave(len(across))], 1).unsqueeze(1)
-    return torch.cat([centres - half, centres + half], 2).flatten(0, 1)
-
-
-def _of_anchors(level: Tensor, numbers: int) -> Tensor:
-    """Return a map (N,R*K,h,w) as K numbers for every anchor, in the order of `_anchors`: (N,h*w*R,K)."""
-    return level.permute(0, 2, 3, 1).reshape(len(level), -1, numbers)
 
 
 def cnn_two_stage(

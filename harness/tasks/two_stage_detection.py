@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from harness.errors import UsageError
-from harness.metrics.detection import pairwise_iou
 from harness.models.shifts import moved
 from harness.tasks import Batch, Lazy, Setup, Spec
 from harness.tasks.assignment import Cells
 from harness.tasks.detection import PRIOR, Detection, Maps, upright, with_background
+from harness.tasks.matching import NOTHING, by_overlap, sampled, units, within
 from losses.kinds import Pair, Pairs
 from losses.loss import Link
 
@@ -23,8 +23,6 @@ FOUND = 0.5
 """Overlap from which on a region is to find a box, else the background."""
 SAMPLED, SHARE = 256, 0.5
 """Anchors of an image that count at most, and the share of those that are to find a box."""
-NOTHING, UNCOUNTED = -1, -2
-"""In place of a box: an anchor or region that is to find none, and one that does not count."""
 UNITS = 4.0
 """Units of boxes as ``values``, to the side of an anchor or region, as the cells of `Detection` have them."""
 
@@ -87,8 +85,8 @@ class TwoStageDetection(Detection):
         anchors, regions = anchors.detach(), outputs["regions"][0].detach()
         first = by_overlap(truth, there, anchors, ALIKE, UNLIKE)
         second = by_overlap(truth, there, regions, FOUND, FOUND)
-        left_out = [_within(base, truth, ignored) for base in (anchors, regions)]
-        asked = sampled(first >= 0, (first == NOTHING) & ~left_out[0])
+        left_out = [within(base, truth, ignored) for base in (anchors, regions)]
+        asked = sampled(first >= 0, (first == NOTHING) & ~left_out[0], SAMPLED, SHARE)
         wanted, named = asked & (first >= 0), second >= 0
         label = labels.gather(1, second.clamp_min(0)).clamp_min(0)
         prediction = torch.cat([moved(anchors, shifts), boxes], 1)
@@ -96,8 +94,7 @@ class TwoStageDetection(Detection):
         pair = Pair(
             prediction.flatten(0, 1), truth.gather(1, place).flatten(0, 1), torch.cat([wanted, named], 1).flatten()
         )
-        area = (torch.cat([anchors, regions], 1).unflatten(2, (2, 2)).diff(dim=2).clamp_min(1).prod(3)).flatten()
-        side = (area.sqrt() / UNITS).unsqueeze(1)
+        side = units(torch.cat([anchors, regions], 1), UNITS)
         return Lazy(
             {
                 "binary_logits": lambda: Pair(proposed, wanted.unsqueeze(2).to(proposed.dtype), asked.unsqueeze(2)),
@@ -107,47 +104,3 @@ class TwoStageDetection(Detection):
                 "rotated_boxes": lambda: Pair(upright(pair.prediction), upright(pair.target), pair.mask),
             }
         )
-
-
-def by_overlap(truth: Tensor, there: Tensor, boxes: Tensor, alike: float, unlike: float) -> Tensor:
-    """Return which true box each box is to find, int64 (N,A), `NOTHING` or `UNCOUNTED`.
-
-    It is the one that it overlaps most, by ``alike`` or more, or if no other box overlaps some true one more. Below
-    ``unlike`` it is to find none.
-
-    Args:
-        truth: boxes (N,M,4).
-        there: bool (N,M), False: no box.
-        boxes: (N,A,4).
-        alike, unlike: overlaps, the second no greater than the first.
-    """
-    overlap = pairwise_iou(truth, boxes) * there.unsqueeze(2)
-    most, place = overlap.max(1)
-    found = torch.where(most >= alike, place, torch.where(most < unlike, NOTHING, UNCOUNTED))
-    best = (overlap == overlap.amax(2, keepdim=True)) & (overlap > 0)
-    return torch.where(best.any(1), place, found)
-
-
-def sampled(positive: Tensor, negative: Tensor) -> Tensor:
-    """Return which anchors count, bool (N,A): at most `SAMPLED` of an image, at most half of them positive, drawn by
-    the global generator, which the loop seeds anew in every step.
-
-    Args:
-        positive, negative: bool (N,A).
-    """
-    drawn = torch.rand(positive.shape, device=positive.device)
-    chosen = positive & (_rank(torch.where(positive, drawn, 2.0)) < int(SAMPLED * SHARE))
-    rest = SAMPLED - chosen.sum(1, keepdim=True)
-    return chosen | (negative & (_rank(torch.where(negative, drawn, 2.0)) < rest))
-
-
-def _rank(values: Tensor) -> Tensor:
-    return values.argsort(1).argsort(1)
-
-
-def _within(boxes: Tensor, truth: Tensor, ignored: Tensor) -> Tensor:
-    """Return whether the centre of each box (N,A,4) lies in a true one that is ignored, bool (N,A)."""
-    centres = (boxes[..., :2] + boxes[..., 2:]) / 2
-    low = centres.unsqueeze(1) - truth[..., None, :2]
-    high = truth[..., None, 2:] - centres.unsqueeze(1)
-    return ((torch.minimum(low, high).amin(3) > 0) & ignored.unsqueeze(2)).any(1)
