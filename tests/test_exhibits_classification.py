@@ -2,6 +2,7 @@
 
 import csv
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -156,6 +157,21 @@ def test_printed_and_measured_differences_stand_side_by_side():
     table = first(ngl.section(Analysis(study)), Table)
     noisy = next(row.entries for row in table.rows if row.entries[2].text == "ngl")
     assert (noisy[3].text, noisy[3].note) == ("–", "the paper trained on whole, clean data")
+
+
+def test_chosen_rates_stand_over_the_number_of_classes():
+    study = records(lambda *_: 0.9, labels=("cross_entropy", "ngl"))
+    study.runs["data.classes"] = 10.0
+    trials = pd.concat([study.runs[study.runs["seed"] <= 2].assign(lr=rate) for rate in (0.1, 0.3)])
+    best = {"cross_entropy": 0.1, "ngl": 0.3}
+    trials["valid.top1"] = [0.9 - 0.1 * (lr != best[x]) for x, lr in zip(trials["label"], trials["lr"], strict=True)]
+    trials = trials.assign(role="search", setting=trials["label"] + trials["lr"].astype(str))
+    searched = replace(study, runs=pd.concat([study.runs, trials], ignore_index=True))
+    table = first(ngl.section(Analysis(searched)), Table, "rates")
+    assert [[entry.text for entry in row.entries] for row in table.rows] == [
+        ["digits", "cnn_micro", "10", "0.1", "0.3", "3"]
+    ]
+    assert len(ngl.section(Analysis(records(lambda *_: 0.9, labels=("cross_entropy", "ngl")))).items) == 2
 
 
 # ---------------------------------------------------------------- imbalance

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 
-from harness.analysis.cells import Analysis, Cell
-from harness.analysis.frames import where
+from harness.analysis.cells import Analysis, Cell, class_count
+from harness.analysis.frames import column, where
 from harness.paths import ROOT
 from harness.report.items import Column, Entry, Prose, Row, Section, Table
 from harness.report.sections.common import cell_filters, dash, interval_entry, loss_filters, simultaneous
+from harness.selection import Choice
 from harness.text import number
 
 PRINTED = ROOT / "results" / "published" / "ngl_table.csv"
@@ -28,7 +29,8 @@ def section(a: Analysis) -> Section:
         "The words same, more and less apply the paper's rule to a mean; the mark is our verdict, which asks whether "
         "that mean could be chance.",
     )
-    return Section("exhibit-ngl", "The paper: NGL over data sets", (Prose(intro), _table(a)))
+    rates = [_rates(a)] if a.choices else []
+    return Section("exhibit-ngl", "The paper: NGL over data sets", (Prose(intro), _table(a), *rates))
 
 
 def _printed() -> dict[tuple[str, str], float]:
@@ -107,3 +109,40 @@ def _only_printed(dataset: str, loss: str, value: float) -> Row:
         Entry(_paper_word(value)),
     )
     return Row((*entries, *(missing,) * 4))
+
+
+def _rates(a: Analysis) -> Table:
+    """Return the learning rates that were chosen for cross-entropy and NGL, over the number of classes."""
+    columns = (
+        Column("dataset", "data"),
+        Column("model", "model"),
+        Column("classes", "classes", "number"),
+        Column("baseline", "rate of cross-entropy", "number", "chosen on validation; in brackets others as good"),
+        Column("ngl", "rate of NGL", "number", "the same"),
+        Column("ratio", "NGL's over it", "number"),
+    )
+    rows = []
+    for cell in a.cells:
+        base, ours = (a.choices.get((cell.values, loss)) for loss in ("cross_entropy", "ngl"))
+        if base is None or ours is None:
+            continue
+        data, model = cell.values[:2]
+        counts = [class_count(value) for value in column(where(a.main, cell=cell.values), "data.classes")]
+        classes = next((count for count in counts if count is not None), None)
+        head = (Entry(data, note=cell.title), Entry(model if cell.short == cell.title else cell.short))
+        count = dash("not recorded") if classes is None else Entry(str(classes), classes)
+        ratio = ours.rate / base.rate
+        found = (_rate(base), _rate(ours), Entry(f"{ratio:.3g}", ratio))
+        rows.append(Row((*head, count, *found), filters=cell_filters(a, cell.values)))
+    caption = (
+        "NGL is a mean over items and classes, so that its gradient gets shorter as 1 over the number of classes. "
+        "AdamW's steps do not depend on the length of a gradient; those of plain descent do: base.optimizer=sgd asks "
+        "for them."
+    )
+    return Table("ngl_rates", "Learning rates chosen", columns, tuple(rows), caption)
+
+
+def _rate(choice: Choice) -> Entry:
+    others = sorted({*choice.tied, *choice.contending} - {choice.rate})
+    more = f" ({', '.join(f'{other:.3g}' for other in others)})" if others else ""
+    return Entry(f"{choice.rate:.3g}{more}", choice.rate)
