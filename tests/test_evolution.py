@@ -263,8 +263,10 @@ def test_the_report_has_the_winner_its_family_and_the_null_search(sought, tmp_pa
     filters = pd.read_csv(page.parent / "tables" / "filters.csv").set_index("method")
     assert filters.loc["chance", "proposed"] == 12
     assert filters.loc["random", "proposed"] == 12 + filters.loc["random"].filter(like="refused").sum()
-    own = tmp_path / "sought" / "conf" / "loss" / "sought.yaml"
-    assert f"formula: {found.best.formula}\n" in own.read_text()
+    own = tmp_path / "sought" / "conf" / "loss"
+    assert f"formula: {found.best.formula}\n" in (own / "sought.yaml").read_text()
+    assert f"formula: {found.winner('random').formula}\n" in (own / "sought_random.yaml").read_text()
+    assert "axes.loss=[cross_entropy,ngl,sought,sought_random]" in text
 
 
 # ---------------------------------------------------------------------- what may be asked

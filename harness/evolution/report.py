@@ -20,7 +20,7 @@ from losses.formulas import height, latex, parse
 
 
 def write(found: Judged, classes: int, given: Sequence[str], results: Path = RESULTS) -> Path:
-    """Write the report of a search and its winner, and return the page.
+    """Write the report of a search and the choice of each method as a loss, and return the page.
 
     Args:
         found: the search, judged.
@@ -30,8 +30,8 @@ def write(found: Judged, classes: int, given: Sequence[str], results: Path = RES
     """
     asked = found.searched.asked
     folder = results / asked.name
-    if found.best:
-        write_text(folder / "conf" / "loss" / f"{asked.name}.yaml", yaml_of(found.best, asked.over_classes))
+    for name, each in losses(found).items():
+        write_text(folder / "conf" / "loss" / f"{name}.yaml", yaml_of(each, asked.over_classes))
     choices = asked.base.choices
     facts = (
         f"{choices['dataset']}, {choices['model']}, {asked.epochs} epochs",
@@ -42,6 +42,13 @@ def write(found: Judged, classes: int, given: Sequence[str], results: Path = RES
     sections += [_archive(found), *_family(found), _again(found, given)]
     title = f"Which formula should {choices['model']} be trained with on {choices['dataset']}?"
     return save(Report(asked.name, title, facts, tuple(sections), answer=answer(found)), folder / "report")
+
+
+def losses(found: Judged) -> dict[str, Final]:
+    """Return the choice of each method by the name that it has as a loss: the best has that of the search."""
+    name = found.searched.asked.name
+    chosen = [each for each in found.finals if each.winner]
+    return {name if each is found.best else f"{name}_{each.method}": each for each in chosen}
 
 
 def yaml_of(best: Final, over_classes: str) -> str:
@@ -238,11 +245,13 @@ def _again(found: Judged, given: Sequence[str]) -> Section:
     name = found.searched.asked.name
     words = " ".join(map(shlex.quote, given))
     text = (
-        "Nothing here is about other data or models. To compare the winner like any other loss, with rates tuned alike "
-        "and seeds until it is decided, on what the search never saw:"
+        "Nothing here is about other data or models. To compare the winner, and the choices of the other methods, like "
+        "any other loss, with rates tuned alike and seeds until it is decided, on data that the search never saw "
+        "(axes.dataset=[...] chooses them):"
     )
+    compared = ("cross_entropy", "ngl", *losses(found))
     own = f"LOSSBENCH_RESULTS=results python -m harness --config-dir results/{name}"
-    study = f"{own} study=survey axes.loss=[cross_entropy,ngl,{name}] track=lr until=decided max_seeds=24"
+    study = f"{own} study=ngl_classes axes.loss=[{','.join(compared)}] until=decided max_seeds=24"
     return Section(
         "reproduce", "How to go on", (Code(f"python -m harness.evolution {words}"), Prose((text,)), Code(study))
     )
