@@ -257,3 +257,40 @@ def test_a_builder_of_ones_own_brings_its_settings():
 def test_every_segmentation_builder_is_reached_by_its_option():
     assert compose.option("model", "smp")["_target_"].endswith(named_maps.smp_model.__name__)
     assert compose.option("model", "torchvision_segmentation")["_target_"].endswith(named_maps.torchvision_map.__name__)
+
+
+# ---------------------------------------------------------------------- the networks of Next Generation Loss
+
+DEEP = "harness.models.deep_head.timm_with_deep_head"
+
+
+def deep(**changes):
+    torch.manual_seed(0)
+    config = {"name": "resnet10t", "enlarge": 2, "hidden": [16, 8], "dropout": 0.5, "pretrained": False, **changes}
+    return heads.build({"_target_": DEEP, **config}, (3, 32, 32), {"class_logits": 10})
+
+
+def test_the_head_of_ngl_has_its_nine_layers_in_their_order():
+    model = deep()
+    flat = 512 * 2 * 2  # 64x64 pixels, made smaller thirty-two times
+    layers = [type(layer).__name__ for layer in model.body.layers]
+    assert layers == ["BatchNorm1d", "Linear", "ReLU", "Dropout"] * 2 + ["BatchNorm1d"]
+    rest = (weight for name, weight in model.named_parameters() if "net" not in name and name.endswith("weight"))
+    widths = [tuple(weight.shape) for weight in rest]
+    assert widths == [(flat,), (16, flat), (16,), (8, 16), (8,), (10, 8)]
+    images = torch.randn(4, 3, 32, 32)
+    model.eval()
+    twice = images.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    expected = model.body.layers(model.body.body.net(twice).flatten(1))
+    torch.testing.assert_close(model(images)["features"], expected)
+    model.train()(images)["class_logits"].sum().backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+
+
+def test_what_has_no_map_and_numbers_out_of_range_are_refused():
+    with pytest.raises(UsageError, match="cannot be used here"):
+        deep(name="vit_tiny_patch16_224", enlarge=7)
+    with pytest.raises(ValueError, match="use a whole number from 1 on, at least one width"):
+        deep(hidden=[])
+    with pytest.raises(UsageError, match="cannot take images of 64x64 pixels"):
+        deep(name="inception_v3")
