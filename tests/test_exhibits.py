@@ -15,6 +15,7 @@ from scipy import stats as scipy_stats
 from harness import compose, plan
 from harness.analysis.cells import Analysis
 from harness.catalogue import entries
+from harness.paths import MEASURED
 from harness.records.study import StudyData
 from harness.report import exhibits, writing
 from harness.report.exhibits import covariates, hybrid, hybrid_figures
@@ -130,6 +131,19 @@ def test_planted_effects_are_found_and_none_is_found_where_there_is_none():
     assert words[1] == "supported"  # hybrid losses against none
     assert words[2] == "no difference beyond the margin"  # the linear combination against none
     assert words[4] == "supported"  # heterogeneous against single
+
+
+def test_the_reading_as_penalties_on_weights_is_shown_with_what_was_measured():
+    table = tables(records(lambda e: 0.0))["hybrid-weights"]
+    measured = pd.read_csv(MEASURED / "hybrid_weight_penalty.csv")
+    assert texts(table, "over") == ["sum", "mean"] * 2
+    exponential = measured["loss"].str.contains("_ne_|hybrid1|hybrid2")
+    summed = measured["over"].eq("sum") & measured["model"].eq("unet_micro")
+    assert texts(table, "infinite")[:2] == [str((exponential & summed).sum()), "0"]
+    assert float(texts(table, "most")[1]) == pytest.approx(
+        measured[measured["over"].eq("mean") & measured["model"].eq("unet_micro")]["ratio"].max(), rel=0.05
+    )
+    assert f"{(exponential & summed).sum()} experiments could not take a first step" in table.caption
 
 
 def test_an_effect_the_other_way_contradicts():

@@ -18,7 +18,7 @@ from harness.analysis.cells import Analysis, Cell, Outcome
 from harness.analysis.frames import column, numbers, rows
 from harness.analysis.stats import Comparison
 from harness.paths import ROOT
-from harness.report.exhibits import hybrid_figures
+from harness.report.exhibits import hybrid_figures, hybrid_penalty
 from harness.report.items import Column, Entry, Figure, Item, Prose, Row, Section, Table, Tone
 from harness.report.sections.common import dash, interval_entry, simultaneous, verdict_entry
 from harness.text import count, joined, number, slug
@@ -111,6 +111,7 @@ def section(a: Analysis) -> Section:
     items += [_table(a, cell, *values, mode) for mode in _modes(a, *values) for cell in a.cells]
     items += [_bars(a, cell, *values) for cell in a.cells]
     items += _formulas(*values)
+    items += hybrid_penalty.tables()
     return Section("exhibit-hybrid", "The paper: Hybrid nonlinear losses", tuple(items))
 
 
