@@ -172,7 +172,10 @@ def axis_title(column: str) -> str:
     return AXES.get(column) or column.removeprefix("axis.").rpartition(".")[2].replace("_", " ")
 
 
-PROPER = ("Dice", "Jaccard", "Tversky", "Huber", "Wasserstein", "Poly", "Gaussian", "Lovász", "Charbonnier", "Brier")
+PROPER = (
+    "Dice", "Jaccard", "Tversky", "Huber", "Wasserstein", "Poly", "Gaussian", "Lovász", "Charbonnier", "Brier",
+    "Kullback", "Mahalanobis", "Euclidean", "Gini",
+)  # fmt: skip
 """First words of names that keep their capital within a sentence."""
 
 
@@ -184,6 +187,8 @@ def mid_sentence(name: str) -> str:
     ('cross-entropy', 'ArcFace', 'Dice', 'Poly-1')
     >>> mid_sentence("Hinge, one-vs-rest + Dice")
     'hinge (one-vs-rest) + Dice'
+    >>> mid_sentence("Kullback-Leibler divergence of boxes")
+    'Kullback-Leibler divergence of boxes'
     """
     name = re.sub(r", ([^+,]+?)(?= \+|$)", r" (\1)", name)
     first = re.split("[^A-Za-zÀ-ž]", name, maxsplit=1)[0]
