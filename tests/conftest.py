@@ -22,11 +22,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def pytest_xdist_auto_num_workers():
-    """Return one more than there are cores: some tests wait for what they have killed, or for a cluster."""
-    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-
-
 @pytest.fixture(scope="session")
 def server():
     """The server of commands that need not start from nothing."""

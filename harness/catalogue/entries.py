@@ -104,7 +104,9 @@ def build(name: str, **settings: Any) -> Loss | Sum:
 
 @functools.cache
 def _task_classes() -> dict[str, type[Task]]:
-    return {name: get_class(compose.option("task", name)["_target_"]) for name in compose.options("task")}
+    """Return the classes of all tasks by name, each before those that are made from it."""
+    found = {name: get_class(compose.option("task", name)["_target_"]) for name in compose.options("task")}
+    return dict(sorted(found.items(), key=lambda item: sum(issubclass(item[1], other) for other in found.values())))
 
 
 def trains(loss: Loss | Sum, task: type[Task]) -> bool:
