@@ -266,7 +266,7 @@ def test_the_report_has_the_winner_its_family_and_the_null_search(sought, tmp_pa
     own = tmp_path / "sought" / "conf" / "loss"
     assert f"formula: {found.best.formula}\n" in (own / "sought.yaml").read_text()
     assert f"formula: {found.winner('random').formula}\n" in (own / "sought_random.yaml").read_text()
-    assert "axes.loss=[cross_entropy,ngl,sought,sought_random]" in text
+    assert "axes.loss=[cross_entropy,ngl,sought,sought_random] axes.dataset=[digit_pair,fashion_mnist," in text
 
 
 # ---------------------------------------------------------------------- what may be asked

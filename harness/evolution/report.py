@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness import plan
 from harness.evolution import pictures, trees
 from harness.evolution.judged import BASELINE, Final, Judged
 from harness.evolution.methods import METHODS, Candidate
@@ -17,6 +18,9 @@ from harness.report.items import Code, Column, Entry, Figure, Item, Prose, Repor
 from harness.report.writing import save
 from harness.text import count, joined
 from losses.formulas import height, latex, parse
+
+UNSEEN = "ngl_classes"
+"""Study of several data sets, on which a winner is compared next."""
 
 
 def write(found: Judged, classes: int, given: Sequence[str], results: Path = RESULTS) -> Path:
@@ -246,12 +250,14 @@ def _again(found: Judged, given: Sequence[str]) -> Section:
     words = " ".join(map(shlex.quote, given))
     text = (
         "Nothing here is about other data or models. To compare the winner, and the choices of the other methods, like "
-        "any other loss, with rates tuned alike and seeds until it is decided, on data that the search never saw "
-        "(axes.dataset=[...] chooses them):"
+        "any other loss, with rates tuned alike and seeds until it is decided, on data that the search never saw:"
     )
     compared = ("cross_entropy", "ngl", *losses(found))
+    seen = found.searched.asked.base.choices["dataset"]
+    unseen = [name for name in plan.read_study(UNSEEN).axes["dataset"] if name != seen]
     own = f"LOSSBENCH_RESULTS=results python -m harness --config-dir results/{name}"
-    study = f"{own} study=ngl_classes axes.loss=[{','.join(compared)}] until=decided max_seeds=24"
+    study = f"{own} study={UNSEEN} axes.loss=[{','.join(compared)}] axes.dataset=[{','.join(unseen)}]"
+    study += " until=decided max_seeds=24"
     return Section(
         "reproduce", "How to go on", (Code(f"python -m harness.evolution {words}"), Prose((text,)), Code(study))
     )

@@ -16,9 +16,6 @@ from harness.tasks.detection import PRIOR, Detection, Maps, upright, with_backgr
 from harness.tasks.matching import NOTHING, by_overlap, hardest, units, within
 from losses.kinds import Pair, Pairs
 
-UNITS = 4.0
-"""Units of boxes as ``values``, to the side of an anchor, as the cells of `Detection` have them."""
-
 
 class AnchorDetection(Detection):
     """Images with boxes, found from anchors: each has a score for every class, and is moved onto a thing.
@@ -91,7 +88,7 @@ class AnchorDetection(Detection):
         each = counts.unsqueeze(2).expand_as(scores)
         target = truth.gather(1, found.unsqueeze(2).expand(-1, -1, 4)).flatten(0, 1)
         pair = Pair(boxes.flatten(0, 1), target, there.flatten())
-        side = units(anchors, UNITS)
+        side = units(anchors)
 
         def quality() -> Tensor:
             overlap = pairwise_iou(pair.prediction.detach().unsqueeze(1), target.unsqueeze(1)).view_as(there)

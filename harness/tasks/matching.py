@@ -9,6 +9,8 @@ from harness.metrics.detection import pairwise_iou
 
 NOTHING, UNCOUNTED = -1, -2
 """In place of a box: an anchor or region that is to find none, and one that does not count."""
+UNITS = 4.0
+"""Units of boxes as ``values``, to the side of an anchor or region, as the cells of `Detection` have them."""
 
 
 def by_overlap(truth: Tensor, there: Tensor, boxes: Tensor, alike: float, unlike: float) -> Tensor:
@@ -79,12 +81,7 @@ def within(boxes: Tensor, truth: Tensor, chosen: Tensor) -> Tensor:
     return ((torch.minimum(low, high).amin(3) > 0) & chosen.unsqueeze(2)).any(1)
 
 
-def units(boxes: Tensor, each: float) -> Tensor:
-    """Return by what boxes (N,A,4) that were moved are divided as ``values``: (N*A,1).
-
-    Args:
-        boxes: from which they were moved.
-        each: units to the side of a square of the same area.
-    """
+def units(boxes: Tensor) -> Tensor:
+    """Return by what boxes that were moved from these, (N,A,4), are divided as ``values``: (N*A,1)."""
     area = boxes.unflatten(2, (2, 2)).diff(dim=2).clamp_min(1).prod(3).flatten()
-    return (area.sqrt() / each).unsqueeze(1)
+    return (area.sqrt() / UNITS).unsqueeze(1)

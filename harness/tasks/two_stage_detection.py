@@ -23,8 +23,6 @@ FOUND = 0.5
 """Overlap from which on a region is to find a box, else the background."""
 SAMPLED, SHARE = 256, 0.5
 """Anchors of an image that count at most, and the share of those that are to find a box."""
-UNITS = 4.0
-"""Units of boxes as ``values``, to the side of an anchor or region, as the cells of `Detection` have them."""
 
 
 class TwoStageDetection(Detection):
@@ -94,7 +92,7 @@ class TwoStageDetection(Detection):
         pair = Pair(
             prediction.flatten(0, 1), truth.gather(1, place).flatten(0, 1), torch.cat([wanted, named], 1).flatten()
         )
-        side = units(torch.cat([anchors, regions], 1), UNITS)
+        side = units(torch.cat([anchors, regions], 1))
         return Lazy(
             {
                 "binary_logits": lambda: Pair(proposed, wanted.unsqueeze(2).to(proposed.dtype), asked.unsqueeze(2)),
