@@ -62,7 +62,7 @@ def _row(group: pd.DataFrame) -> Row:
         (
             Entry(str(first["model"])),
             Entry(str(first["over"])),
-            *(Entry(f"{first[name]:.3g}", float(first[name])) for name in ("l1", "l2")),
+            *(Entry(f"{x:,.0f}" if x >= 100 else f"{x:.3g}", x) for x in map(float, (first["l1"], first["l2"]))),
             Entry(str(beyond), beyond),
             Entry(str(still), still),
             *(Entry(f"{end:.2g}", end) for end in ends),
