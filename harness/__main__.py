@@ -92,7 +92,7 @@ def _run(given: Sequence[str]) -> int:
     if plan_only == "checked":
         print(sweep.checked_only(study, options), flush=True)
     if plan_only:
-        print(sweep.planned_only(study, options), flush=True)
+        print(sweep.planned_only(study, options, first_look=_first_look), flush=True)
         return 0
     return _sweep_and_report(study, options)
 
@@ -133,6 +133,12 @@ def _undecided(data: StudyData) -> set[str]:
     from harness.analysis.sequential import open_settings  # with pandas, which a sweep of given seeds does not need
 
     return open_settings(data)
+
+
+def _first_look(compared: int, seeds: int) -> str:
+    from harness.analysis.sequential import first_look
+
+    return first_look(compared, seeds)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import replace
 
 from harness.analysis import stats
 from harness.analysis.cells import Analysis
-from harness.analysis.estimates import ALPHA
+from harness.analysis.estimates import ALPHA, critical
 from harness.analysis.frames import column
 from harness.records.study import StudyData
+from harness.text import count
+
+WIDE = 10.0
+"""Standard errors to either side beyond which an interval says next to nothing."""
 
 
 def open_settings(study: StudyData) -> set[str]:
@@ -33,3 +39,30 @@ def open_settings(study: StudyData) -> set[str]:
         if compared.verdict == "not decidable" and reachable and not lost and not alike:
             found.update(str(setting) for setting in column(analysis.planned[cell, label], "setting"))
     return found
+
+
+def first_look(compared: int, seeds: int) -> str:
+    """Return by how many seeds a study should begin, in a sentence; nothing where its own number will do.
+
+    A comparison that is out of reach gets no further seeds, and keeps the interval of those that it has.
+
+    Args:
+        compared: losses beside the baseline in a cell, one or more.
+        seeds: that every loss begins with, one or more.
+
+    >>> first_look(3, 6)
+    ''
+    """
+
+    def reach(n: int) -> float:
+        return critical(n - 1, ALPHA / compared, sequential_pairs=n)
+
+    if reach(seeds) <= WIDE:
+        return ""
+    enough = next(n for n in itertools.count(seeds + 1) if reach(n) <= WIDE)
+    first = "has no ends" if reach(seeds) == math.inf else f"reaches {reach(seeds):.0f} standard errors to either side"
+    listed = ",".join(map(str, range(1, enough + 1)))
+    return (
+        f"With {count(seeds, 'seed')} an interval {first}, as it holds for {count(compared, 'loss', 'losses')} and at "
+        f"every look; with {enough} it reaches {reach(enough):.0f}: begin with axes.seed=[{listed}]."
+    )

@@ -494,8 +494,14 @@ def _likes(setting: Setting) -> tuple[tuple[str, ...], ...]:
     return ((data, model, loss), (data, model), ())
 
 
-def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
-    """Return what a sweep would do: how many runs at least and at most, how many are done, and how long it may take."""
+def planned_only(
+    study: Study, options: Config, results: Path = RESULTS, first_look: Callable[[int, int], str] = lambda *_: ""
+) -> str:
+    """Return what a sweep would do: how many runs at least and at most, how many are done, and how long it may take.
+
+    ``first_look`` is given how many losses are compared with the baseline in a cell, and on how many seeds at first,
+    and says if those are too few.
+    """
     believe_in_gpus(options)
     settings, here = plan.settings(study), records.finished(results)
     refuse_unknown_metric(study, settings, of_any_task=True)
@@ -516,7 +522,7 @@ def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
         f"{planned} runs: {_roles(counts)}; {count(labels, 'loss', 'losses')} in {count(cells, 'cell')}, "
         f"{count(len(study.seeds), 'seed')}, track {study.track}"
         + (f" with {search.budget} trials of every loss in every cell." if search.budget else "."),
-        *_more(study, settings, addresses, planned, search),
+        *_more(study, settings, addresses, planned, search, first_look),
         f"{planned - len(missing)} done, {len(missing)} missing.",
     ]
     if published := {run.key for run in runs if run.key not in here} & Published(study, results).keys():
@@ -535,7 +541,14 @@ def planned_only(study: Study, options: Config, results: Path = RESULTS) -> str:
     return "\n".join(lines)
 
 
-def _more(study: Study, settings: Sequence[Setting], addresses: Addresses, planned: int, search: Search) -> list[str]:
+def _more(
+    study: Study,
+    settings: Sequence[Setting],
+    addresses: Addresses,
+    planned: int,
+    search: Search,
+    first_look: Callable[[int, int], str],
+) -> list[str]:
     """Return what may be added to the runs that are sure, a sentence each."""
     lines = []
     if search.budget and study.search["most"]:
@@ -555,6 +568,9 @@ def _more(study: Study, settings: Sequence[Setting], addresses: Addresses, plann
             f"Seeds are added to what is not decided, up to {study.max_seeds}: from {planned} runs at least to "
             f"{planned + further} at most."
         )
+        beside = Counter(setting.cell for setting in compared if setting.label != study.baseline)
+        if beside and (said := first_look(max(beside.values()), len(study.seeds))):
+            lines.append(said)
     return lines
 
 
