@@ -66,20 +66,30 @@ def _folders() -> list[Path]:
 
 @functools.cache
 def option(group: str, name: str) -> Config:
-    """Return one option of a config group as plain data.
+    """Return what `read_option` does, read once: for the options of runs, of which there are many."""
+    return read_option(group, name)
+
+
+def read_option(group: str, name: str) -> Config:
+    """Return one option of a config group, or a study, as plain data, with those that its ``defaults`` name in it.
 
     Raises:
-        UsageError: no such option; the sentence has the nearest names.
+        UsageError: no such option, and the sentence has the nearest names; or its file is no config.
     """
     path = file_of(group, name)
+    content = loaded(path)
     if not any(word in path.read_text() for word in ("defaults:", "@package", "${")):  # Hydra has nothing to compose
-        return loaded(path)
+        return content
     if group == "task":  # its data set, model and losses are options of other groups, which it may override
         return _composed([f"task={name}"])[0].config["task"]
     from hydra import compose
+    from hydra.errors import HydraException
 
-    with _hydra():
-        composed = compose(config_name=f"{group}/{name}")
+    try:
+        with _hydra():
+            composed = compose(config_name=f"{group}/{name}")
+    except HydraException as error:
+        raise explain(error, ()) from error
     return plain(composed[group])
 
 

@@ -132,7 +132,7 @@ def read_study(name: str, overrides: Iterable[str] = ()) -> Study:
     Raises:
         UsageError: unknown study or field, or a value that does not fit.
     """
-    content: dict[str, Any] = compose.loaded(compose.file_of("study", name))
+    content: dict[str, Any] = compose.read_option("study", name)
     known = {entry.name for entry in fields(Study)} - {"study", "overrides"}
     overrides = list(overrides)
     given = list(map(parsed, overrides))

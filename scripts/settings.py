@@ -116,13 +116,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given:
         folder = Path(given[0])
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "study.json").write_text(json.dumps(schema.StudyFile.model_json_schema(), indent=1))
+        (folder / "study.json").write_text(json.dumps(_of_file(schema.StudyFile.model_json_schema()), indent=1))
         for group in (*SHOWN, "loss"):
             for option in compose.options(group):
                 content = compose.option(group, option)
                 made = schema.of_group(group, option, content[option] if group == "shift" else content)
-                (folder / f"{group}_{option}.json").write_text(json.dumps(made, indent=1))
+                (folder / f"{group}_{option}.json").write_text(json.dumps(_of_file(made), indent=1))
     return 0
+
+
+def _of_file(made: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a file, which may build on others and leave to them what it does not change."""
+    required = made.pop("required", [])
+    what = "files of the same folder that this one changes, and _self_ for itself"
+    defaults = {"type": "array", "items": {"type": "string"}, "description": what}
+    alone = {"anyOf": [{"required": ["defaults"]}, {"required": required}]} if required else {}
+    return {**made, "properties": {**made["properties"], "defaults": defaults}, **alone}
 
 
 if __name__ == "__main__":

@@ -255,6 +255,18 @@ def test_a_file_may_hold_the_searches_of_both_tracks(monkeypatch):
     assert plan.read_study("smoke", ["track=lr"]).search["trials"] == 4
 
 
+def test_a_study_can_build_on_another(two_roles):
+    file = two_roles / "study" / "later.yaml"
+    file.write_text("defaults: [smoke, _self_]\nbase: {stress: few}\naxes: {loss: [focal], stress.share: [0.1, 1]}\n")
+    smoke, later = plan.read_study("smoke"), plan.read_study("later")
+    assert (later.name, later.question, later.seeds) == ("later", smoke.question, smoke.seeds)
+    assert later.base == {**smoke.base, "stress": "few"}
+    assert later.axes == {**smoke.axes, "loss": ["focal"], "stress.share": [0.1, 1]}
+    file.write_text("defaults: [smok, _self_]\n")
+    with pytest.raises(UsageError, match=r"unknown study 'smok': did you mean smoke"):
+        plan.read_study("later")
+
+
 def test_overrides_reach_study_and_runs():
     asked = plan.read_study(
         "smoke", ["axes.loss=[cross_entropy,ngl]", "axes.seed=[4]", "base.trainer.epochs=5", "margin=0.01"]
