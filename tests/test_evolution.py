@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import pytest
 from harness import records
 from harness.errors import UsageError
 from harness.evolution import asked as settings
-from harness.evolution import judged, report, search, trees
+from harness.evolution import judged, kept, report, search, trees
 from harness.evolution.methods import Candidate, Genetic, NullSearch, Proposal, RandomSearch, ranked
 from harness.evolution.sieve import Sieve
 from harness.metrics.declared import share
@@ -123,9 +124,11 @@ def sought(tmp_path, monkeypatch):
             record = {
                 "key": run.key, "seed": run.seed, "status": "done", "metrics": [share("top1", "accuracy").as_dict()],
                 "test": {"top1": float(correct.mean())}, "valid": {"top1": score}, "cost": {"wall_s": 2.0},
+                "finished": f"2026-11-27T10:00:{run.seed % 60:02}+00:00",
+                "env": {"device_name": "a CPU", "torch": "2.14", "commit": "0123"},
             }  # fmt: skip
-            kept = of_classes(np.arange(ITEMS)[::-1], np.zeros(ITEMS), correct)
-            scored = {f"test/{name}": array for name, array in kept.items()}
+            of_items = of_classes(np.arange(ITEMS)[::-1], np.zeros(ITEMS), correct)
+            scored = {f"test/{name}": array for name, array in of_items.items()}
             records.save(records.run_folder(run.key, tmp_path), record, pd.DataFrame({"epoch": [1]}), None, scored)
 
     monkeypatch.setattr(sweep.Work, "carry_out", made_up)
@@ -166,8 +169,8 @@ def test_every_method_has_the_same_budget_and_every_generation_is_kept(sought, t
     assert len({run.key for run in ran}) == len(ran) == searched.trained
     for method, generations in searched.generations.items():
         assert [len(each.members) for each in generations] == [4] * 3
-        kept = json.loads((tmp_path / "sought" / method / "generation-002.json").read_text())
-        assert [each["proposal"]["formula"] for each in kept["members"]] == [
+        written = json.loads((tmp_path / "sought" / method / "generation-002.json").read_text())
+        assert [each["proposal"]["formula"] for each in written["members"]] == [
             each.formula for each in generations[2].members
         ]
     full = Counter(len(each.scores) for each in searched.members("random"))
@@ -253,7 +256,7 @@ def test_one_half_chooses_and_the_other_tests(sought, tmp_path):
 def test_the_report_has_the_winner_its_family_and_the_null_search(sought, tmp_path):
     searched, finals, _, _ = sought()
     found = judged.judge(searched, finals, tmp_path)
-    page = report.write(found, 10, ASKED, tmp_path)
+    page = report.write(kept.Kept(found, 10, (*ASKED, "data.root=mine"), kept.made(finals, tmp_path)), tmp_path)
     text = page.read_text()
     assert page == tmp_path / "sought" / "report" / "index.html"
     assert "By chance alone: the best of 12 seeds of cross-entropy" in text
@@ -267,6 +270,32 @@ def test_the_report_has_the_winner_its_family_and_the_null_search(sought, tmp_pa
     assert f"formula: {found.best.formula}\n" in (own / "sought.yaml").read_text()
     assert f"formula: {found.winner('random').formula}\n" in (own / "sought_random.yaml").read_text()
     assert "axes.loss=[cross_entropy,ngl,sought,sought_random] axes.dataset=[digit_pair,fashion_mnist," in text
+
+
+def test_a_published_search_has_the_same_report(sought, tmp_path):
+    searched, finals, _, _ = sought()
+    found = judged.judge(searched, finals, tmp_path)
+    ended = kept.Kept(found, 10, (*ASKED, f"data.root={tmp_path}"), kept.made(finals, tmp_path))
+    kept.write(ended, tmp_path)
+    file = kept.publish("sought", tmp_path)
+    assert file == tmp_path / "measured" / "searches" / "sought.json.gz"
+    assert kept.published(tmp_path / "measured") == ["sought"]
+    again = kept.read("sought", tmp_path / "measured")
+    assert again.given == tuple(each for each in ASKED if each != "device=cpu"), (
+        "what says where data lie is this machine's"
+    )
+    both = [report.compose(replace(each, given=())) for each in (ended, again)]
+    assert len({each.answer for each in both}) == 1
+    assert len({each.facts for each in both}) == 1
+    assert both[0].tables() == both[1].tables()
+    for one, other in zip(*(each.figures() for each in both), strict=True):
+        drawn = [figure.draw() for figure in (one, other)]
+        shown = [[line.get_xydata().tolist() for axes in each.axes for line in axes.lines] for each in drawn]
+        assert json.dumps(shown[0]) == json.dumps(shown[1]), one.id
+    with pytest.raises(UsageError, match="unknown search that has ended 'sougth': did you mean sought"):
+        kept.publish("sougth", tmp_path)
+    with pytest.raises(UsageError, match="no search has ended in"):
+        kept.publish("sought", tmp_path / "elsewhere")
 
 
 # ---------------------------------------------------------------------- what may be asked
@@ -292,7 +321,7 @@ def test_the_report_has_the_winner_its_family_and_the_null_search(sought, tmp_pa
     ],
 )
 def test_a_wrong_command_is_refused_in_a_sentence(entry, why):
-    kept = [each for each in ASKED if each.split("=")[0] not in (entry.split("=")[0], "dataset", "model")]
+    others = [each for each in ASKED if each.split("=")[0] not in (entry.split("=")[0], "dataset", "model")]
     with pytest.raises(UsageError, match=why) as refused:
-        settings.read([*kept, entry])
+        settings.read([*others, entry])
     assert "\n" not in str(refused.value)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,9 +14,16 @@ import yaml
 from harness.analysis import found
 from harness.analysis.cells import Analysis
 from harness.analysis.claims import read_claims
+from harness.analysis.stats import Comparison
 from harness.catalogue import entries
 from harness.compose import options
 from harness.errors import UsageError
+from harness.evolution import asked as settings
+from harness.evolution.judged import Final, Judged
+from harness.evolution.kept import Kept
+from harness.evolution.methods import Candidate, Proposal
+from harness.evolution.search import REFERENCES, Generation, Searched
+from harness.metrics.declared import share
 from harness.paths import CONF
 from harness.site import build, papers
 from harness.site.claims import ClaimFacts
@@ -60,6 +68,22 @@ class Made:
         return self.digests[study]
 
 
+def sought():
+    """A search of one generation, in place of a published one."""
+    asked = settings.read(["dataset=digits", "model=mlp", "device=cpu", "name=bred", "methods=[genetic,chance]"])
+    formula = "(y - p) ** 2"
+    members = {"genetic": [Candidate("0.0", Proposal(formula, "drawn"), [0.9, 0.92])],
+               "chance": [Candidate("0.0", Proposal("-y * log(p)", "other seeds"), [0.91, 0.93])]}  # fmt: skip
+    generations = {name: [Generation(0, each, Counter(leaves=7))] for name, each in members.items()}
+    references = {name: Candidate("0.0", Proposal(text, "reference"), [0.9, 0.91]) for name, text in REFERENCES.items()}
+    finals = [Final(name, "", text, 0.91, 0.9, 0.9, None, False, ()) for name, text in REFERENCES.items()]
+    against = Comparison(6, 0.01, -0.01, 0.03, -0.005, 0.02, 0.01, 0.4, "not decidable", "new items", 2)
+    finals.append(Final(formula, "genetic", formula, 0.92, 0.91, 0.91, against, True, ()))
+    searched = Searched(asked, generations, references, share("top1", "accuracy"), [], 40)
+    made = {"finished": "2026-11-27", "device_name": "a CPU", "torch": "2.14", "commit": "0123"}
+    return Kept(Judged(searched, finals), 10, ("dataset=digits", "model=mlp", "name=bred"), made)
+
+
 @pytest.fixture(scope="module")
 def losses():
     every = {entry.id: entry for entry in entries.entries()}
@@ -72,7 +96,7 @@ def site(tmp_path_factory, losses):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(entries, "entries", lambda: losses)  # drawing all of them is for the catalogue's tests
         made = Made()
-        build.compose(folder, ["made_up"], made, "this code", lambda line: None)
+        build.compose(folder, ["made_up"], made, "this code", lambda line: None, [sought()])
         yield folder, made
 
 
@@ -201,6 +225,21 @@ def test_pages_of_publications_say_what_is_printed_and_what_is_known(site, pages
     for text in ("-62.45", "68.2", "not possible", "the whole text is not at hand", "ngl_segmentation"):
         assert text in page.text, text
     assert "paper/ngl.html" in pages[(site[0] / "index.html").resolve()].links
+
+
+def test_a_search_for_a_loss_is_listed_with_its_answer_and_its_report(site, pages):
+    difference = "+1.00 [\N{MINUS SIGN}1.00, +3.00] points"
+    for name in ("index.html", "studies.html"):
+        page = pages[(site[0] / name).resolve()]
+        assert "report/bred/index.html" in page.links
+        assert (
+            "cannot be told from cross-entropy on test items that chose nothing: +1.00 [\N{MINUS SIGN}1.00, +3.00] points"
+            in page.text
+        )
+    report = pages[(site[0] / "report" / "bred" / "index.html").resolve()]
+    assert "../../index.html" in report.links
+    assert "(y - p) ** 2" in report.text
+    assert '["Which formula should mlp be trained with on digits?"' in (site[0] / "search.js").read_text()
 
 
 # ---------------------------------------------------------------------------- again

@@ -50,14 +50,14 @@ LAW = {
     "tracking": "analysis errors journal paths records mlflow torch",
     "report": "analysis compose errors hardware metrics.declared paths plan records selection text tracking.store",
     "catalogue": "analysis compose paths records report tasks text hydra losses omegaconf torch",
-    "site": "analysis catalogue errors paths records report text",
-    "report.__main__": "analysis command records report site text",
-    "project": "errors",
-    "look": "command compose errors feeds plan tasks text datasets torch",
     "evolution": (
         "address analysis command compose errors metrics.declared metrics.items paths plan records report studies text "
         "training datasets hydra losses torch"
     ),
+    "site": "analysis catalogue errors evolution paths records report text",
+    "report.__main__": "analysis command records report site text",
+    "project": "errors",
+    "look": "command compose errors feeds plan tasks text datasets torch",
     "run": "address compose errors paths plan records schema studies training hydra omegaconf",
     "choose": (
         "analysis catalogue compose errors fingerprints look plan records report schema studies text tracking hydra"

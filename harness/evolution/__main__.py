@@ -16,6 +16,8 @@ Search for a loss: formulas are bred, sieved, trained, chosen and tested; contro
   name=NAME                     folder of the results
   data.root=DIR device=cpu engine.workers=2         as for python -m harness
 
+python -m harness.evolution publish NAME     a search that has ended, to the published evidence
+
 It ends with a report, and with the best formula as results/NAME/conf/loss/NAME.yaml, a loss like any other (that of
 random search: NAME_random).
 Stop with Ctrl-C whenever you like: the same command goes on, and no run is repeated.
@@ -38,12 +40,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     from harness.command import ended
 
+    if given[0] == "publish":
+        return ended(lambda: _publish(given[1:]))
     return ended(lambda: _search(given), "Interrupted: finished runs are safe; the same command goes on from here.")
+
+
+def _publish(given: Sequence[str]) -> int:
+    from harness.errors import UsageError
+    from harness.evolution import kept
+
+    if len(given) != 1:
+        raise UsageError("write python -m harness.evolution publish NAME, with the name of one search.")
+    print(os.path.relpath(kept.publish(given[0])))
+    return 0
 
 
 def _search(given: Sequence[str]) -> int:
     from harness.evolution import asked as settings
-    from harness.evolution import judged, report
+    from harness.evolution import judged, kept, report
     from harness.evolution.search import search
     from harness.evolution.tasks import classes_of
 
@@ -55,7 +69,9 @@ def _search(given: Sequence[str]) -> int:
     searched, finals = search(asked, classes, say)
     found = judged.judge(searched, finals)
     print("\n".join(judged.told(found)))
-    page = report.write(found, classes, given)
+    ended = kept.Kept(found, classes, tuple(given), kept.made(finals))
+    kept.write(ended)
+    page = report.write(ended)
     print(f"Report:    {os.path.relpath(page)}")
     for what, why in searched.failed:
         print(f"failed: {what}: {why}", file=sys.stderr)

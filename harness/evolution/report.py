@@ -9,7 +9,9 @@ from pathlib import Path
 
 from harness import plan
 from harness.evolution import pictures, trees
+from harness.evolution.asked import DEFAULTS, OF_SWEEP
 from harness.evolution.judged import BASELINE, Final, Judged
+from harness.evolution.kept import Kept
 from harness.evolution.methods import METHODS, Candidate
 from harness.evolution.sieve import STAGES
 from harness.paths import RESULTS
@@ -23,29 +25,43 @@ UNSEEN = "ngl_classes"
 """Study of several data sets, on which a winner is compared next."""
 
 
-def write(found: Judged, classes: int, given: Sequence[str], results: Path = RESULTS) -> Path:
+def write(kept: Kept, results: Path = RESULTS) -> Path:
     """Write the report of a search and the choice of each method as a loss, and return the page.
 
     Args:
-        found: the search, judged.
-        classes: how many the task has, for the curves.
-        given: the command line.
+        kept: the search.
         results: the folder of all results.
     """
-    asked = found.searched.asked
+    asked = kept.found.searched.asked
     folder = results / asked.name
-    for name, each in losses(found).items():
+    for name, each in losses(kept.found).items():
         write_text(folder / "conf" / "loss" / f"{name}.yaml", yaml_of(each, asked.over_classes))
-    choices = asked.base.choices
+    return save(compose(kept), folder / "report")
+
+
+def compose(kept: Kept) -> Report:
+    """Return what the report of a search says, in no format yet."""
+    found, searched = kept.found, kept.found.searched
+    asked, choices = searched.asked, searched.asked.base.choices
+    made = kept.made
+    named = {*DEFAULTS, "dataset", "model"}
+    other = [each for each in kept.given if each.partition("=")[0] not in named and not each.startswith(OF_SWEEP)]
     facts = (
         f"{choices['dataset']}, {choices['model']}, {asked.epochs} epochs",
-        count(found.searched.trained, "run"),
+        *other,
+        count(searched.trained, "run"),
         f"seeds {joined(map(str, asked.seeds))}; test seeds {joined(map(str, asked.test_seeds))}",
+        f"{made['device_name']}, torch {made['torch']}, commit {made['commit']}, {made['finished']}",
     )
-    sections = [_finals(found), *([_formula(found, found.best, classes)] if found.best else []), _fitness(found)]
-    sections += [_archive(found), *_family(found), _again(found, given)]
-    title = f"Which formula should {choices['model']} be trained with on {choices['dataset']}?"
-    return save(Report(asked.name, title, facts, tuple(sections), answer=answer(found)), folder / "report")
+    sections = [_finals(found), *([_formula(found, found.best, kept.classes)] if found.best else []), _fitness(found)]
+    sections += [_archive(found), *_family(found), _again(found, kept.given)]
+    return Report(asked.name, title(kept), facts, tuple(sections), answer=answer(found))
+
+
+def title(kept: Kept) -> str:
+    """Return the question that a search answers."""
+    choices = kept.found.searched.asked.base.choices
+    return f"Which formula should {choices['model']} be trained with on {choices['dataset']}?"
 
 
 def losses(found: Judged) -> dict[str, Final]:

@@ -16,10 +16,12 @@ from harness.analysis import deciding, found
 from harness.analysis.cells import Analysis
 from harness.analysis.found import Found
 from harness.catalogue import page as catalogue
+from harness.evolution import kept as searched
+from harness.evolution.kept import Kept as Search
 from harness.paths import CONF, ROOT
 from harness.records.store import write_json, write_text
 from harness.report import ledger, writing
-from harness.site import claims, pages
+from harness.site import claims, pages, searches
 from harness.site.claims import ClaimFacts
 
 KEPT = "facts.json"
@@ -32,12 +34,14 @@ def write(folder: Path, studies: Sequence[str] | None = None, say: Callable[[str
 
     Args:
         folder: gets index.html, loss/, task/, study/, paper/, report/, ledger/, catalogue.html and search.js.
-        studies: names of published studies; None: all of them.
+        studies: names of published studies; None: all of them, and all published searches for a loss.
         say: is given a line about each study that is worked out.
     """
     with tempfile.TemporaryDirectory() as scratch:
         analyses = Analyses(Path(scratch))
-        return compose(folder, found.studies() if studies is None else studies, analyses, code(), say)
+        names = found.studies() if studies is None else studies
+        every = list(map(searched.read, searched.published())) if studies is None else []
+        return compose(folder, names, analyses, code(), say, every)
 
 
 class Analyses:
@@ -57,7 +61,14 @@ class Analyses:
         return found.digest(study)
 
 
-def compose(folder: Path, studies: Sequence[str], analyses: Analyses, made_by: str, say: Callable[[str], None]) -> Path:
+def compose(
+    folder: Path,
+    studies: Sequence[str],
+    analyses: Analyses,
+    made_by: str,
+    say: Callable[[str], None],
+    every_search: Sequence[Search] = (),
+) -> Path:
     """Write the site of these studies; arguments as of :func:`write`.
 
     Args:
@@ -66,6 +77,7 @@ def compose(folder: Path, studies: Sequence[str], analyses: Analyses, made_by: s
         analyses: gives the analysis of each, and the digest of its evidence.
         made_by: identifies the code; what the folder holds is kept where neither this nor the evidence changed.
         say: is given a line about each study that is worked out.
+        every_search: the searches for a loss to show.
     """
     kept = Kept(folder / KEPT, made_by)
     facts = []
@@ -88,7 +100,12 @@ def compose(folder: Path, studies: Sequence[str], analyses: Analyses, made_by: s
         decided = _write_ledger(folder / "ledger", studies, analyses)
         kept.keep_claims(facts, decided)
     _with_way_back(catalogue.write(folder / "catalogue.html", facts), "")
-    return pages.write(folder, facts, decided)
+    listed = []
+    for each in every_search:
+        of_search, page = searches.write(folder, each)
+        _with_way_back(page)
+        listed.append(of_search)
+    return pages.write(folder, facts, decided, listed)
 
 
 def _write_ledger(folder: Path, studies: Sequence[str], analyses: Analyses) -> tuple[ClaimFacts, ...]:

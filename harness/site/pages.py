@@ -19,6 +19,7 @@ from harness.catalogue.tasks import TaskFacts
 from harness.records.store import write_text
 from harness.site.claims import ClaimFacts
 from harness.site.papers import Paper, papers
+from harness.site.searches import SearchFacts
 from harness.text import count, joined
 
 HERE = Path(__file__).parent / "templates"
@@ -27,13 +28,16 @@ ORDER = ("baseline", *VERDICTS)
 TONES = {"not decidable": "undecided"}
 
 
-def write(folder: Path, facts: Sequence[Found], claims: Sequence[ClaimFacts]) -> Path:
+def write(
+    folder: Path, facts: Sequence[Found], claims: Sequence[ClaimFacts], searches: Sequence[SearchFacts] = ()
+) -> Path:
     """Write every page but the reports, the ledger and the catalogue; return the first one.
 
     Args:
         folder: of the site.
         facts: what studies found.
         claims: what the ledger decided.
+        searches: the searches for a loss whose reports the folder has.
     """
     losses = entries.entries()
     site = {
@@ -42,7 +46,8 @@ def write(folder: Path, facts: Sequence[Found], claims: Sequence[ClaimFacts]) ->
         "tasks": tasks.tasks(losses, facts),
         "claims": claims,
         "measured": found.by_loss(facts),
-        "papers": papers(claims, [each.study for each in facts]),
+        "papers": papers(claims, [*(each.study for each in facts), *(each.name for each in searches)]),
+        "searches": searches,
     }
     environment = _environment() | site
 
@@ -68,7 +73,9 @@ def write(folder: Path, facts: Sequence[Found], claims: Sequence[ClaimFacts]) ->
         render(f"paper/{paper.id}.html", "paper.html.j2", paper=paper)
     write_text(folder / "site.css", catalogue.stylesheet() + (HERE / "site.css").read_text())
     index = json.dumps(
-        _index(losses, site["tasks"], facts, claims, site["papers"]), ensure_ascii=False, separators=(",", ":")
+        _index(losses, site["tasks"], facts, claims, site["papers"], searches),
+        ensure_ascii=False,
+        separators=(",", ":"),
     )
     write_text(folder / "search.js", f"const INDEX = {index};\n{(HERE / 'search.js').read_text()}")
     write_text(folder / ".nojekyll", "")  # else a forge's pages may hide files whose names begin with _
@@ -151,6 +158,7 @@ def _index(
     facts: Sequence[Found],
     claims: Sequence[ClaimFacts],
     publications: Sequence[Paper],
+    searches: Sequence[SearchFacts],
 ) -> list[tuple[str, str, str, str]]:
     """Return what can be searched for: title, kind, address in the site, and further words, in lower case."""
     found_by = [
@@ -165,6 +173,10 @@ def _index(
     found_by += [(task.title, "task", f"task/{task.task}.html", task.task) for task in known]
     found_by += [
         (each.question or each.study, f"study · {each.study}", f"study/{each.study}.html", each.study) for each in facts
+    ]
+    found_by += [
+        (each.question, f"search for a loss · {each.name}", f"report/{each.name}/index.html", each.name)
+        for each in searches
     ]
     found_by += [(each.document, "publication", f"paper/{each.id}.html", each.short.lower()) for each in publications]
     found_by += [

@@ -4,7 +4,8 @@
 our words, and at least one of:
 
 - ``claims``: claims of ``conf/claims/`` that test it;
-- ``shown``: studies whose reports show it, each with the anchor there (``{study: survey, at: exhibit-ngl}``);
+- ``shown``: studies, or searches for a loss, whose reports show it, each with the anchor there (``{study: survey, at:
+  exhibit-ngl}``);
 - ``quoted``: what there is to say of it without a measurement of ours;
 - ``table``: a file of ``results/published/`` with the numbers printed;
 - ``run``: a command that measures it, for which the machine, the data or the time was missing here;
@@ -88,7 +89,7 @@ def papers(claims: Sequence[ClaimFacts], studies: Sequence[str], folder: Path = 
 
     Args:
         claims: what the ledger decided.
-        studies: names of those with a report, to which parts may lead.
+        studies: names of those with a report, to which parts may lead; searches among them.
         folder: of the yaml files.
 
     Raises:
