@@ -135,10 +135,10 @@ def _undecided(data: StudyData) -> set[str]:
     return open_settings(data)
 
 
-def _first_look(compared: int, seeds: int) -> str:
+def _first_look(compared: int, seeds: Sequence[int], unused: Sequence[int]) -> str:
     from harness.analysis.sequential import first_look
 
-    return first_look(compared, seeds)
+    return first_look(compared, seeds, unused)
 
 
 if __name__ == "__main__":

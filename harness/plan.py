@@ -69,13 +69,15 @@ class Study:
         return [int(seed) for seed in self.axes["seed"]]
 
     @property
-    def further_seeds(self) -> list[int]:
-        """The seeds that may be added to undecided comparisons, in this order: those after the greatest, then the least
-        that are free; none without ``until=decided``.
-        """
+    def unused_seeds(self) -> list[int]:
+        """All other seeds: those after the greatest, then the least that are free."""
         greatest = max(self.seeds)
-        unused = [*range(greatest + 1, REPEAT_SEEDS_FROM), *sorted(set(range(greatest)) - set(self.seeds))]
-        return unused[: (self.max_seeds or 0) - len(self.seeds)] if self.until else []
+        return [*range(greatest + 1, REPEAT_SEEDS_FROM), *sorted(set(range(greatest)) - set(self.seeds))]
+
+    @property
+    def further_seeds(self) -> list[int]:
+        """The seeds that may be added to undecided comparisons, in this order; none without ``until=decided``."""
+        return self.unused_seeds[: (self.max_seeds or 0) - len(self.seeds)] if self.until else []
 
     def on(self, seeds: Iterable[int]) -> Study:
         """Return the same study on other seeds."""

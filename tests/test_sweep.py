@@ -402,8 +402,12 @@ def test_a_sweep_goes_on_from_published_runs_and_repeats_none(cli):
 
 def test_the_plan_says_the_least_and_the_most(tmp_path):
     options = compose.compose_run([]).config
-    said = sweep.planned_only(study(until="decided", max_seeds=5), options, tmp_path, lambda *given: f"First: {given}.")
-    assert "First: (2, 2)." in said.splitlines(), "two losses beside the baseline, on two seeds"
+
+    def first(compared, seeds, unused):
+        return f"First: {compared}, {seeds}, {unused[:2]}."
+
+    said = sweep.planned_only(study(until="decided", max_seeds=5), options, tmp_path, first)
+    assert "First: 2, [1, 2], [3, 4]." in said.splitlines(), "two losses beside the baseline, on two seeds"
     assert "20 runs: 12 to compare, 4 of the baseline, repeated, 4 of the negative control;" in said
     assert "Seeds are added to what is not decided, up to 5: from 20 runs at least to 38 at most." in said
     searched = sweep.planned_only(study(track="lr"), options, tmp_path)
@@ -416,9 +420,10 @@ def test_the_plan_says_the_least_and_the_most(tmp_path):
 
 @pytest.mark.parametrize(("compared", "seeds", "enough"), [(1, 3, 4), (10, 5, 6), (19, 5, 7), (60, 6, 8)])
 def test_too_few_seeds_to_begin_with_are_told(compared, seeds, enough):
-    said = sequential.first_look(compared, seeds)
-    assert said.endswith(f"begin with axes.seed=[{','.join(map(str, range(1, enough + 1)))}].")
-    assert sequential.first_look(compared, enough) == ""
+    given, others = list(range(7, 7 + seeds)), [3, 2, 1]
+    said = sequential.first_look(compared, given, others)
+    assert said.endswith(f"begin with axes.seed=[{','.join(map(str, [*given, *others][:enough]))}].")
+    assert sequential.first_look(compared, list(range(enough)), []) == ""
     reach = estimates.critical(seeds - 1, 0.05 / compared, sequential_pairs=seeds)
     assert ("has no ends" if math.isinf(reach) else f"reaches {reach:.0f} standard errors") in said
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.analysis import stats
@@ -41,28 +42,30 @@ def open_settings(study: StudyData) -> set[str]:
     return found
 
 
-def first_look(compared: int, seeds: int) -> str:
+def first_look(compared: int, seeds: Sequence[int], unused: Sequence[int]) -> str:
     """Return by how many seeds a study should begin, in a sentence; nothing where its own number will do.
 
     A comparison that is out of reach gets no further seeds, and keeps the interval of those that it has.
 
     Args:
         compared: losses beside the baseline in a cell, one or more.
-        seeds: that every loss begins with, one or more.
+        seeds: those that every loss begins with, one or more.
+        unused: those that would follow, in this order.
 
-    >>> first_look(3, 6)
+    >>> first_look(3, [1, 2, 3, 4, 5, 6], [7, 8])
     ''
     """
 
     def reach(n: int) -> float:
         return critical(n - 1, ALPHA / compared, sequential_pairs=n)
 
-    if reach(seeds) <= WIDE:
+    begun = len(seeds)
+    if reach(begun) <= WIDE:
         return ""
-    enough = next(n for n in itertools.count(seeds + 1) if reach(n) <= WIDE)
-    first = "has no ends" if reach(seeds) == math.inf else f"reaches {reach(seeds):.0f} standard errors to either side"
-    listed = ",".join(map(str, range(1, enough + 1)))
+    enough = next(n for n in itertools.count(begun + 1) if reach(n) <= WIDE)
+    first = "has no ends" if reach(begun) == math.inf else f"reaches {reach(begun):.0f} standard errors to either side"
+    listed = ",".join(map(str, [*seeds, *unused][:enough]))
     return (
-        f"With {count(seeds, 'seed')} an interval {first}, as it holds for {count(compared, 'loss', 'losses')} and at "
+        f"With {count(begun, 'seed')} an interval {first}, as it holds for {count(compared, 'loss', 'losses')} and at "
         f"every look; with {enough} it reaches {reach(enough):.0f}: begin with axes.seed=[{listed}]."
     )

@@ -37,6 +37,8 @@ LOOK_S = 0.5
 """How often runs that other sweeps have are looked at, once nothing else is left to do."""
 WAITING_S = 30.0
 """How often it is said that they are waited for."""
+FirstLook = Callable[[int, Sequence[int], Sequence[int]], str]
+"""Says if seeds are too few: of losses compared in a cell, the seeds to begin with, and those that would follow."""
 Open = Callable[[StudyData], Set[str]]
 """Returns the settings (their hashes) of losses whose comparison with the baseline needs further seeds."""
 
@@ -494,13 +496,10 @@ def _likes(setting: Setting) -> tuple[tuple[str, ...], ...]:
     return ((data, model, loss), (data, model), ())
 
 
-def planned_only(
-    study: Study, options: Config, results: Path = RESULTS, first_look: Callable[[int, int], str] = lambda *_: ""
-) -> str:
+def planned_only(study: Study, options: Config, results: Path = RESULTS, first_look: FirstLook = lambda *_: "") -> str:
     """Return what a sweep would do: how many runs at least and at most, how many are done, and how long it may take.
 
-    ``first_look`` is given how many losses are compared with the baseline in a cell, and on how many seeds at first,
-    and says if those are too few.
+    ``first_look`` says if there are too few seeds to begin with.
     """
     believe_in_gpus(options)
     settings, here = plan.settings(study), records.finished(results)
@@ -547,7 +546,7 @@ def _more(
     addresses: Addresses,
     planned: int,
     search: Search,
-    first_look: Callable[[int, int], str],
+    first_look: FirstLook,
 ) -> list[str]:
     """Return what may be added to the runs that are sure, a sentence each."""
     lines = []
@@ -569,7 +568,7 @@ def _more(
             f"{planned + further} at most."
         )
         beside = Counter(setting.cell for setting in compared if setting.label != study.baseline)
-        if beside and (said := first_look(max(beside.values()), len(study.seeds))):
+        if beside and (said := first_look(max(beside.values()), study.seeds, study.unused_seeds)):
             lines.append(said)
     return lines
 
