@@ -266,7 +266,7 @@ def test_a_folder_larger_than_the_memory_trains_streamed_and_is_refused_resident
         colour.save(path, compress_level=1)
     assert count * side * side * 3 > 1.9 * limit
     made = spec("dataset=images", "dataset.path=large", "dataset.duplicates=allow", "model=mlp",
-                "model.widths=[2]", "trainer.batch_size=2", "trainer.eval_batch_size=2")  # fmt: skip
+                "model.widths=[2]", "trainer.batch_size=8", "trainer.eval_batch_size=8")  # fmt: skip
 
     def run(feed):
         given = asdict(

@@ -29,7 +29,7 @@ def test_equal_seeds_mean_equal_weights_batches_and_augmentations_for_every_loss
     """Also for losses with weights of their own, and even after they have drawn and trained."""
 
     def seen(loss):
-        run = loop(f"loss={loss}", f"model={model}", *SHORT, seed=5)
+        run = loop(f"loss={loss}", f"model={model}", *SHORT, "dataset.train_size=64", seed=5)
         start = weights(run)
         batches = []
         for epoch in range(2):
