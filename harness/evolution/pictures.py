@@ -20,6 +20,7 @@ from losses.symbolic import Symbolic
 
 LINES = {"genetic": (BLUE, "-"), "random": (ORANGE, (0, (4, 2))), "chance": (MUTED, (0, (1, 1.5)))}
 DOTS = {"genetic": (BLUE, "o"), "random": (ORANGE, "^")}
+REFERENCES = {"cross_entropy": (TEAL, "-"), "ngl": (INK, (0, (1, 2)))}
 POINTS = 199
 
 
@@ -49,10 +50,11 @@ def generations(searched: Searched) -> Figure:
         for name, each in searched.references.items():
             value = full(each, searched)
             if value is not None:
-                axes.axhline(value * metric.scale, color=FAINT if name == "ngl" else TEAL, lw=1, label=name)
+                colour, style = REFERENCES[name]
+                axes.axhline(value * metric.scale, color=colour, ls=style, lw=1, label=name)
         axes.set(xlabel="generation", ylabel=f"best so far, {metric.title} {metric.unit}".strip())
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return figure
 
 
@@ -74,9 +76,9 @@ def archive(searched: Searched, chosen: Sequence[str]) -> Figure:
             axes.plot([x for x, _ in ringed], [y for _, y in ringed], lw=0, marker="o", ms=9, mfc="none", mec=INK)
         value = full(searched.references["cross_entropy"], searched)
         if value is not None:
-            axes.axhline(value * metric.scale, color=TEAL, lw=1, label="cross_entropy")
+            axes.axhline(value * metric.scale, color=REFERENCES["cross_entropy"][0], lw=1, label="cross_entropy")
         axes.set(xlabel="nodes of the formula", ylabel=f"{metric.title} {metric.unit}".strip())
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return figure
 
 
@@ -123,5 +125,5 @@ def sampled(formula: str, classes: int, over_classes: str) -> tuple[list[float],
 def _axes() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH, 3.0))
     axes = figure.subplots()
-    figure.subplots_adjust(0.14, 0.16, 0.97, 0.95)
+    figure.subplots_adjust(0.14, 0.16, 0.72, 0.95)  # the legend stands on the right
     return figure, axes

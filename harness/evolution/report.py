@@ -55,7 +55,7 @@ def compose(kept: Kept) -> Report:
     )
     sections = [_finals(found), *([_formula(found, found.best, kept.classes)] if found.best else []), _fitness(found)]
     sections += [_archive(found), *_family(found), _again(found, kept.given)]
-    return Report(asked.name, title(kept), facts, tuple(sections), answer=answer(found))
+    return Report(asked.name, title(kept), facts, tuple(sections), answer=answer(found), kind="search")
 
 
 def title(kept: Kept) -> str:
@@ -116,7 +116,12 @@ def _finals(found: Judged) -> Section:
         Column("searched", "search", "number", "validation score, on the seeds of the search"),
         Column("chosen_by", "choice", "number", "on the half of the test items that chooses, mean over the test seeds"),
         Column("tested", "test", "number", "on the other half, on the same seeds"),
-        Column("fall", "fall", "number", "from search to test"),
+        Column(
+            "change",
+            "test minus search",
+            "number",
+            "of a finalist, chosen for a high score, it is expected to be below 0",
+        ),
         Column("difference", "test against cross_entropy", "number", "with a 95 % interval, over seeds and new items"),
         Column("verdict", "verdict"),
     )
@@ -126,21 +131,22 @@ def _finals(found: Judged) -> Section:
         "on seeds of their own; the other half tests. The first finalist of each method is its choice; a finalist was "
         "chosen for a high score, so some fall is to be expected of all of them, and none of the references."
     )
+    unit = f" ({metric.unit})" if metric.unit else ""
     words = tuple(filter(None, (text, _null_sentence(found))))
-    table = Table("finals", f"{metric.title} from search to test", columns, rows)
+    table = Table("finals", f"{metric.title} from search to test{unit}", columns, rows)
     return Section("finals", "From search to test", (Prose(words), table))
 
 
 def _final_row(found: Judged, each: Final) -> Row:
     metric = found.searched.metric
     numbers = [Entry(metric.number(value), value) for value in (each.searched, each.chosen_by, each.tested)]
-    fall = each.tested - each.searched
+    change = each.tested - each.searched
     entries = [
         Entry(each.name),
         Entry(each.method or "reference"),
         Entry(str(trees.size(parse(each.formula))), trees.size(parse(each.formula))),
         *numbers,
-        Entry(metric.number(fall, sign=True), fall),
+        Entry(metric.number(change, sign=True), change),
         Entry(metric.difference(each.against), each.against.difference) if each.against else Entry("–"),
         Entry(each.against.verdict if each.against else "–"),
     ]
@@ -222,7 +228,8 @@ def _archive(found: Judged) -> Section:
     rows = []
     for name in (name for name in searched.generations if not METHODS[name].fixed):
         rows += [Row((Entry(name), *_candidate(found, each))) for each in searched.members(name)]
-    table = Table("candidates", "All candidates", columns, tuple(rows), in_csv_only=True)
+    caption = "A row for each, with its parents, the last stage of training that it reached, and its score there."
+    table = Table("candidates", "All candidates", columns, tuple(rows), caption, in_csv_only=True)
     return Section("archive", "The archive", (figure, table))
 
 

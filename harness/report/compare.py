@@ -329,7 +329,7 @@ def report(d: Difference) -> Report:
     if any(change.pairs for change in d.changes):
         sections.append(Section("runs", "Runs", (_pairs(d),)))
     facts = (count(len(d.changes), "comparison"), f"{len(d.only)} on one side only", d.metric.title)
-    return Report(f"{a} and {b}", f"What changed from {a} to {b}", facts, tuple(sections))
+    return Report(f"{a} and {b}", f"What changed from {a} to {b}", facts, tuple(sections), kind="comparison of")
 
 
 def _notice(d: Difference) -> str:

@@ -185,7 +185,7 @@ class Section:
 class Report:
     """The whole report: ``answer`` in one sentence and ``facts`` (runs, seeds, dates) stand below its title;
     ``runs_at`` is where a filter of MLflow,
-    appended to it, shows its runs, empty where that is not known.
+    appended to it, shows its runs, empty where that is not known; ``kind`` says what ``name`` names.
     """
 
     name: str
@@ -194,6 +194,12 @@ class Report:
     sections: tuple[Section, ...] = field(default_factory=tuple)
     runs_at: str = ""
     answer: str = ""
+    kind: str = "study"
+
+    @property
+    def called(self) -> str:
+        """What it is of, as it stands above the title: ``study demo``."""
+        return f"{self.kind} {self.name}".strip()
 
     def tables(self) -> list[Table]:
         """Return all tables, in order."""

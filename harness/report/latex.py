@@ -130,7 +130,7 @@ def document(report: Report) -> str:
 \usepackage{{booktabs}}
 \usepackage{{graphicx}}
 \title{{{escape(report.title)}}}
-\author{{lossbench, study \texttt{{{escape(report.name)}}}}}
+\author{{lossbench, {escape(report.kind)} \texttt{{{escape(report.name)}}}}}
 \date{{}}
 \begin{{document}}
 \maketitle

@@ -54,7 +54,7 @@ def compose(decisions: Sequence[Decision], studies_seen: Mapping[str, Analysis] 
     sections = [Section("claims", "The ledger", items), _properties(decisions)]
     if studies_seen:
         sections.append(_repeats(studies_seen))
-    return Report("claims", title, facts, tuple(sections))
+    return Report("claims", title, facts, tuple(sections), kind="")
 
 
 def _repeats(studies: Mapping[str, Analysis]) -> Section:
