@@ -22,11 +22,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def pytest_xdist_auto_num_workers():
-    """One process more than there are cores, because some tests wait for others for most of their time."""
-    return min(4, (os.cpu_count() or 1) + 1)
-
-
 @pytest.fixture(scope="session")
 def server():
     """The server of commands that need not start from nothing."""
