@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness import records
+from harness import compose, records
 from harness.analysis import deciding
 from harness.analysis.cells import Analysis
 from harness.errors import UsageError
 from harness.metrics import items as metrics
 from harness.paths import MEASURED
-from harness.records import evidence, items, packed
+from harness.records import evidence, items, packed, reuse
 from harness.records import study as study_module
 from harness.report import compare
 from tests import synthetic
@@ -332,6 +332,19 @@ def test_ones_own_evidence_goes_before_the_checkouts(tmp_path, monkeypatch):
     assert set(records.load_study("made_up", own).runs["label"]) == {"focal"}
     with pytest.raises(UsageError, match="no records"):
         records.load_study("made_up", tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("study", ["localisation", "rotated", "survey"])
+def test_a_published_run_that_is_taken_over_is_the_record_it_was_made_of(study):
+    """Whatever else its table has: names of options, some by role, which the plan says better."""
+    found = evidence.find(study, [MEASURED])
+    taken = reuse._by_key(found)
+    assert len(taken) > 40
+    for record, _, _ in taken.values():
+        options = {name.partition(".")[0] for name in record} & {*compose.GROUPS, "config", "axis"}
+        assert not options
+        assert isinstance(record["test"], dict)
+        assert record["status"] in ("done", "diverged")
 
 
 def test_damaged_evidence_is_not_taken_for_none(tmp_path, monkeypatch):

@@ -34,7 +34,7 @@ LAW = {
     "behaviour": "fingerprints journal paths",
     "address": "behaviour code compose content errors hardware paths schema hydra",
     "plan": "address compose errors paths schema hydra",
-    "records": "address behaviour errors journal metrics.declared metrics.items paths plan text",
+    "records": "address behaviour compose errors journal metrics.declared metrics.items paths plan text",
     "command": "errors records.store",
     "training": (
         "address behaviour errors feeds hardware metrics.declared models records.lease records.store tasks text "

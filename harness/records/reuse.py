@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.compose import GROUPS
 from harness.plan import Run, Study
 from harness.records import evidence
 from harness.records.evidence import Evidence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:  # importing it takes longer than planning ten thousand runs
 
     Parts = tuple[dict[str, Any], pd.DataFrame, Mapping[str, Any] | None]
 
-PLANNED = ("config", "identity", "axis", "choices", "key", "seed")
+PLANNED = (*GROUPS, "config", "identity", "axis", "choices", "key", "seed")
 """What the plan says of a run, and exactly: tables hold no difference between null and nothing."""
 OF_A_TABLE = (*LISTED, "track", "lr", "source", "old", "metrics")
 """Columns of a study's table that are not from the record of the run."""
