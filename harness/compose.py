@@ -80,6 +80,11 @@ def read_option(group: str, name: str) -> Config:
     content = loaded(path)
     if not any(word in path.read_text() for word in ("defaults:", "@package", "${")):  # Hydra has nothing to compose
         return content
+    if group == "study" and "_self_" not in (listed := content.get("defaults", ["_self_"])):
+        raise UsageError(
+            f"the study {name} would be overruled by those that it builds on: "
+            f"write defaults: [{', '.join(map(str, [*listed, '_self_']))}]."
+        )
     if group == "task":  # its data set, model and losses are options of other groups, which it may override
         return _composed([f"task={name}"])[0].config["task"]
     from hydra import compose

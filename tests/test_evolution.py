@@ -260,6 +260,7 @@ def test_the_report_has_the_winner_its_family_and_the_null_search(sought, tmp_pa
     text = page.read_text()
     assert page == tmp_path / "sought" / "report" / "index.html"
     assert "By chance alone: the best of 12 seeds of cross-entropy" in text
+    assert "trained with on digits, at trainer.epochs=4?" in text
     assert {path.stem for path in (page.parent / "figures").glob("*.svg")} == {"archive", "curves", "generations"}
     table = pd.read_csv(page.parent / "tables" / "candidates.csv")
     assert len(table) == len(searched.members("genetic")) + len(searched.members("random"))

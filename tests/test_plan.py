@@ -265,6 +265,9 @@ def test_a_study_can_build_on_another(two_roles):
     file.write_text("defaults: [smok, _self_]\n")
     with pytest.raises(UsageError, match=r"unknown study 'smok': did you mean smoke"):
         plan.read_study("later")
+    file.write_text("defaults: [smoke]\nbaseline: focal\n")
+    with pytest.raises(UsageError, match=r"later would be overruled by .*: write defaults: \[smoke, _self_\]\."):
+        plan.read_study("later")
 
 
 def test_overrides_reach_study_and_runs():

@@ -44,11 +44,8 @@ def compose(kept: Kept) -> Report:
     found, searched = kept.found, kept.found.searched
     asked, choices = searched.asked, searched.asked.base.choices
     made = kept.made
-    named = {*DEFAULTS, "dataset", "model"}
-    other = [each for each in kept.given if each.partition("=")[0] not in named and not each.startswith(OF_SWEEP)]
     facts = (
         f"{choices['dataset']}, {choices['model']}, {asked.epochs} epochs",
-        *other,
         count(searched.trained, "run"),
         f"seeds {joined(map(str, asked.seeds))}; test seeds {joined(map(str, asked.test_seeds))}",
         f"{made['device_name']}, torch {made['torch']}, commit {made['commit']}, {made['finished']}",
@@ -60,8 +57,10 @@ def compose(kept: Kept) -> Report:
 
 def title(kept: Kept) -> str:
     """Return the question that a search answers."""
-    choices = kept.found.searched.asked.base.choices
-    return f"Which formula should {choices['model']} be trained with on {choices['dataset']}?"
+    choices, named = kept.found.searched.asked.base.choices, {*DEFAULTS, "dataset", "model"}
+    other = [each for each in kept.given if each.partition("=")[0] not in named and not each.startswith(OF_SWEEP)]
+    where = f", at {joined(other)}" if other else ""
+    return f"Which formula should {choices['model']} be trained with on {choices['dataset']}{where}?"
 
 
 def losses(found: Judged) -> dict[str, Final]:
