@@ -22,6 +22,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+LONG = ("sweep", "slurm", "misbehaving", "contributing", "cli", "tracking", "ray", "feeds")
+"""Modules of long tests, which wait for other processes: begun last, they leave one process of pytest to end alone."""
+
+
+def pytest_collection_modifyitems(items):
+    """Put the long tests first."""
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONG)
+
+
 @pytest.fixture(scope="session")
 def server():
     """The server of commands that need not start from nothing."""
