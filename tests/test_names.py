@@ -34,6 +34,17 @@ def test_no_table_has_a_label_with_an_underscore_where_a_loss_is_named(analysis)
     assert all(read.values())
 
 
+def test_a_formula_is_called_by_itself(monkeypatch):
+    formulas = ("symbolic formula=-y * log(p)", "symbolic formula=(p - y) ** 2, over_classes=mean")
+    for label in formulas:
+        monkeypatch.setitem(synthetic.LOSSES, label, ("formula", "probability", "softmax", "", "M", 0.0, 1.0))
+    made = Analysis(synthetic.study((1, 2, 3), ("cross_entropy", *formulas), ("mlp",), history=False))
+    assert [made.name(label) for label in formulas] == [
+        "Formula -y * log(p)",
+        "Formula (p - y) ** 2, over_classes=mean",
+    ]
+
+
 def test_csv_keeps_labels_and_words_that_are_labels_too_stay_words(analysis):
     entries = (Entry("focal"), Entry("focal gamma=5"), Entry("focal length of mae_prob, loss=mae_prob"))
     columns = (Column("a", "cross_entropy"), Column("b", "b"), Column("c", "c"), Column("d", "d", "code"))

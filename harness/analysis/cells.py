@@ -262,14 +262,15 @@ class Analysis:
     @functools.cached_property
     def _names(self) -> dict[str, str]:
         return {
-            label: f"{name} {'' if self.shared_settings else self._settings(label)}".strip()
+            label: f"{name} {'' if self.shared_settings else self._settings(label, name)}".strip()
             if (name := self._bare_name(label))
             else self.display(label)
             for label in self.labels
         }
 
-    def _settings(self, label: str) -> str:
-        return seats.settings(label, list(self.seats.get(label, {})))
+    def _settings(self, label: str, name: str = "") -> str:
+        """Return the settings of a label; one that is called as the loss is, as a formula is, is not named twice."""
+        return seats.settings(label, list(self.seats.get(label, {}))).removeprefix(f"{name.lower()}=")
 
     def _bare_name(self, label: str) -> str:
         """Return what people call a loss without its settings, marked as a reconstruction where it is one."""
