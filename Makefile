@@ -21,7 +21,7 @@ demo: env
 	@$(PY) -m harness study=demo
 
 test: env
-	@$(PY) -m pytest -n auto --dist worksteal
+	@$(PY) -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 check: env
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m basedpyright

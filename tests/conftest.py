@@ -22,20 +22,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def pytest_xdist_auto_num_workers():
-    """One process more than there are cores, because the long tests wait for others for most of their time."""
-    return min(4, (os.cpu_count() or 1) + 1)
-
-
-LONG = ("sweep", "slurm", "misbehaving", "contributing", "cli", "tracking", "ray", "feeds")
-"""Modules of long tests, which wait for other processes: begun last, they leave one process of pytest to end alone."""
-
-
-def pytest_collection_modifyitems(items):
-    """Put the long tests first."""
-    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONG)
-
-
 @pytest.fixture(scope="session")
 def server():
     """The server of commands that need not start from nothing."""
