@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -256,7 +257,9 @@ def test_one_half_chooses_and_the_other_tests(sought, tmp_path):
 def test_the_report_has_the_winner_its_family_and_the_null_search(sought, tmp_path):
     searched, finals, _, _ = sought()
     found = judged.judge(searched, finals, tmp_path)
-    page = report.write(kept.Kept(found, 10, (*ASKED, "data.root=mine"), kept.made(finals, tmp_path)), tmp_path)
+    page = report.write(
+        kept.Kept(found, 10, (*ASKED, "data.root=mine"), kept.made(searched, finals, tmp_path)), tmp_path
+    )
     text = page.read_text()
     assert page == tmp_path / "sought" / "report" / "index.html"
     assert "By chance alone: the best of 12 seeds of cross-entropy" in text
@@ -273,10 +276,25 @@ def test_the_report_has_the_winner_its_family_and_the_null_search(sought, tmp_pa
     assert "axes.loss=[cross_entropy,ngl,sought,sought_random] axes.dataset=[digit_pair,fashion_mnist," in text
 
 
+def test_a_search_whose_finals_all_failed_has_a_report(sought, tmp_path):
+    searched, finals, _, _ = sought()
+    for run in (run for runs in finals.values() for run in runs):
+        shutil.rmtree(records.run_folder(run.key, tmp_path), ignore_errors=True)
+    found = judged.judge(searched, finals, tmp_path)
+    made = kept.made(searched, finals, tmp_path) | {"commit": None}
+    ended = kept.Kept(found, 10, tuple(ASKED), made)
+    kept.write(ended, tmp_path)
+    kept.publish("sought", tmp_path)
+    for each in (ended, kept.read("sought", tmp_path / "measured")):
+        shown = report.compose(each)
+        assert shown.answer == "No formula was trained to the end."
+        assert shown.facts[-1] == "a CPU, torch 2.14, 2026-11-27"
+
+
 def test_a_published_search_has_the_same_report(sought, tmp_path):
     searched, finals, _, _ = sought()
     found = judged.judge(searched, finals, tmp_path)
-    ended = kept.Kept(found, 10, (*ASKED, f"data.root={tmp_path}"), kept.made(finals, tmp_path))
+    ended = kept.Kept(found, 10, (*ASKED, f"data.root={tmp_path}"), kept.made(searched, finals, tmp_path))
     kept.write(ended, tmp_path)
     file = kept.publish("sought", tmp_path)
     assert file == tmp_path / "measured" / "searches" / "sought.json.gz"

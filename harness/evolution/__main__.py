@@ -69,7 +69,7 @@ def _search(given: Sequence[str]) -> int:
     searched, finals = search(asked, classes, say)
     found = judged.judge(searched, finals)
     print("\n".join(judged.told(found)))
-    ended = kept.Kept(found, classes, tuple(given), kept.made(finals))
+    ended = kept.Kept(found, classes, tuple(given), kept.made(searched, finals))
     kept.write(ended)
     page = report.write(ended)
     print(f"Report:    {os.path.relpath(page)}")

@@ -40,18 +40,23 @@ class Kept:
         found: the search and its finals; of their runs nothing is kept, of its options only names and epochs.
         classes: how many the task has.
         given: the command line that it repeats.
-        made: when its last run ended (``finished``), and on what: ``device_name``, ``torch``, ``commit``.
+        made: when its last run ended (``finished``), and on what (``device_name``, ``torch``, ``commit`` or None).
     """
 
     found: Judged
     classes: int
     given: tuple[str, ...]
-    made: Mapping[str, str]
+    made: Mapping[str, Any]
 
 
-def made(finals: Mapping[str, list[Run]], results: Path = RESULTS) -> dict[str, str]:
-    """Return when the last run of the finals ended, and on what it was made, as `Kept.made` has it."""
-    found = [records.read(run.key, results) for runs in finals.values() for run in runs]
+def made(searched: Searched, finals: Mapping[str, list[Run]], results: Path = RESULTS) -> dict[str, Any]:
+    """Return when the last run of the finals ended, and on what it was made, as `Kept.made` has it; where all of them
+    failed, the last run of the references.
+    """
+    keys = [run.key for runs in finals.values() for run in runs]
+    found = [records.read(key, results) for key in keys]
+    if not any(found):  # one of cross-entropy, at least, was trained, or there is no search
+        found = [records.read(key, results) for each in searched.references.values() for key in each.runs]
     last = max((each for each in found if each), key=lambda each: each["finished"])
     return {"finished": last["finished"][:10], **{name: last["env"][name] for name in MADE}}
 

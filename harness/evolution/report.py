@@ -44,11 +44,12 @@ def compose(kept: Kept) -> Report:
     found, searched = kept.found, kept.found.searched
     asked, choices = searched.asked, searched.asked.base.choices
     made = kept.made
+    commit = made["commit"] and f"commit {made['commit']}"  # there is none without git
     facts = (
         f"{choices['dataset']}, {choices['model']}, {asked.epochs} epochs",
         count(searched.trained, "run"),
         f"seeds {joined(map(str, asked.seeds))}; test seeds {joined(map(str, asked.test_seeds))}",
-        f"{made['device_name']}, torch {made['torch']}, commit {made['commit']}, {made['finished']}",
+        ", ".join(filter(None, (made["device_name"], f"torch {made['torch']}", commit, made["finished"]))),
     )
     sections = [_finals(found), *([_formula(found, found.best, kept.classes)] if found.best else []), _fitness(found)]
     sections += [_archive(found), *_family(found), _again(found, kept.given)]
