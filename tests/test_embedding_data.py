@@ -9,6 +9,7 @@ from scipy.io import savemat
 
 from datasets.by_class import held_out
 from datasets.sources.cars196 import cars196
+from datasets.sources.cifar100 import cifar100
 from datasets.sources.cifar100_by_class import cifar100_by_class
 from datasets.sources.class_folders import class_folders
 from datasets.sources.cub200 import cub200
@@ -178,11 +179,11 @@ def test_products_have_official_halves(tmp_path):
     assert splits.unseen["test"] == ("00005", "00006", "00007")
 
 
-def test_cifar_100_is_divided_by_class_and_its_files_are_read_with_care(tmp_path):
+def test_cifar_100_is_read_with_care_and_by_class_and_in_an_edition_of_fewer_images(tmp_path):
     home = tmp_path / "cifar100" / "cifar-100-python"
     home.mkdir(parents=True)
     labels = [*range(100)]
-    content = {"data": np.zeros((100, 3072), np.uint8), "fine_labels": labels}
+    content = {"data": np.zeros((200, 3072), np.uint8), "fine_labels": labels * 2}
     for name, held in (
         ("train", content),
         ("test", content),
@@ -193,7 +194,14 @@ def test_cifar_100_is_divided_by_class_and_its_files_are_read_with_care(tmp_path
     with pytest.raises(MissingData, match=r"dataset\.subset=true takes files of fewer images"):
         cifar100_by_class(tmp_path, subset=False, **asked)
     splits = disjoint(cifar100_by_class(tmp_path, subset=True, **asked))
-    assert [len(part) for part in splits.parts.values()] == [120, 20, 60]
+    assert [len(part) for part in splits.parts.values()] == [240, 40, 120]
+    sizes = {"train_size": 100, "valid_size": 100, "test_size": 200, "split_seed": 0}
+    with pytest.raises(MissingData, match=r"dataset\.subset=true takes files of fewer images"):
+        cifar100(tmp_path, subset=False, **sizes)
+    by_image = cifar100(tmp_path, subset=True, **sizes)
+    assert [len(part) for part in (by_image.train, by_image.valid, by_image.test)] == [100, 100, 200]
+    assert by_image.classes == tuple(f"c{i}" for i in labels)
     (home / "test").write_bytes(pickle.dumps(print))
-    with pytest.raises(MissingData, match="is no file of CIFAR-100"):
-        cifar100_by_class(tmp_path, subset=True, **asked)
+    for read, settings in ((cifar100_by_class, asked), (cifar100, sizes)):
+        with pytest.raises(MissingData, match="is no file of CIFAR-100"):
+            read(tmp_path, subset=True, **settings)

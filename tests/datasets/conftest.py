@@ -42,6 +42,8 @@ class Official:
 
     def load(self, root: Path, **settings: Any) -> Any:
         settings = {"train_size": None, "valid_size": 10, "test_size": None, "split_seed": 0, **settings}
+        if self.name == "cifar100":
+            settings = {"subset": False, **settings}
         return getattr(self.module, self.name)(root, **settings)
 
     def write(self, home: Path) -> Path:
