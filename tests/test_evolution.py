@@ -234,6 +234,14 @@ def test_tournaments_prefer_the_fitter_and_a_further_stage_beats_any_score():
 # ---------------------------------------------------------------------- choice and test
 
 
+def test_finalists_differ_in_more_than_their_numbers():
+    searched = search.Searched(settings.read(ASKED))  # which asks for two
+    formulas = ["exp(y * 2 - p)", "exp(y * 3 - p)", "y / p", "p - y"]
+    members = [Candidate(f"0.{at}", Proposal(text, "drawn"), [0.9 - at / 10]) for at, text in enumerate(formulas)]
+    searched.generations["genetic"] = [search.Generation(0, members, Counter())]
+    assert [each.formula for each in searched.finalists("genetic")] == ["exp(y * 2 - p)", "y / p"]
+
+
 def test_one_half_chooses_and_the_other_tests(sought, tmp_path):
     searched, finals, _, _ = sought()
     found = judged.judge(searched, finals, tmp_path)

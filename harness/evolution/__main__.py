@@ -10,7 +10,7 @@ Search for a loss: formulas are bred, sieved, trained, chosen and tested; contro
   seeds=[1,2] short=0.25        stages of training: all for a quarter of the epochs on the first seed, a third of them
                                 for all epochs, a ninth on all seeds
   test_seeds=[101,...,106]      seeds on which finalists are chosen (half of the test items) and tested (the other half)
-  finalists=4                   of each method
+  finalists=4                   of each method: its best that differ in more than their numbers
   metric=top1 margin=0.005      fitness (default: the task's first metric); what is too small a difference to matter
   over_classes=mean             or sum: how the values of a formula for the classes of an item become one
   name=NAME                     folder of the results

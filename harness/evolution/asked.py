@@ -48,7 +48,7 @@ class Asked:
         seed: of all draws.
         seeds: on which candidates are trained; the first for all, all of them for the best.
         test_seeds: on which finalists are chosen and tested.
-        finalists: how many of each method.
+        finalists: how many of each method: its best that differ in more than their numbers.
         short: share of the epochs that every candidate is trained for first.
         margin: what is too small a difference to matter, in the metric's unit.
         over_classes: whether a formula is summed over the classes, or its mean.

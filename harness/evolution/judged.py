@@ -110,7 +110,7 @@ def _listed(searched: Searched, finals: Mapping[str, list[Run]]) -> list[tuple[s
     rows = [(name, "", text, searched.references[name].scores[-1]) for name, text in REFERENCES.items()]
     for method in searched.generations:
         if not METHODS[method].fixed:
-            for each in searched.members(method)[: searched.asked.finalists]:
+            for each in searched.finalists(method):
                 rows.append((each.formula, method, each.formula, each.fitness[1]))
     return [row for row in rows if row[0] in finals]
 

@@ -17,6 +17,7 @@ from typing import Any
 from harness import records
 from harness.address import Addresses
 from harness.errors import UsageError
+from harness.evolution import trees
 from harness.evolution.asked import NULL_SEEDS_FROM, Asked
 from harness.evolution.methods import METHODS, Candidate, Proposal, RandomSearch, ranked
 from harness.evolution.sieve import Sieve
@@ -24,6 +25,7 @@ from harness.metrics.declared import Metric, from_dict
 from harness.paths import RESULTS
 from harness.plan import Run, Setting, Study
 from harness.studies.sweep import Work
+from losses.formulas import Node, parse
 
 KEPT = 3
 """One in so many candidates goes on from each stage of training to the next, two at least."""
@@ -77,6 +79,16 @@ class Searched:
         """Return all candidates of a method that were trained, each once, the best first."""
         found = {each.name: each for generation in self.generations[method] for each in generation.members}
         return ranked(found.values())
+
+    def finalists(self, method: str) -> list[Candidate]:
+        """Return the best of a method that differ in more than their numbers.
+
+        Else all that breeding brings would be one formula with its numbers moved, where random search brings several.
+        """
+        found: dict[Node, Candidate] = {}
+        for each in self.members(method):
+            found.setdefault(trees.shape(parse(each.formula)), each)
+        return list(found.values())[: self.asked.finalists]
 
 
 class Trainer:
@@ -251,7 +263,7 @@ def _finals(asked: Asked, searched: Searched, trainer: Trainer) -> dict[str, lis
     runs = {name: trainer.runs(asked.setting(name), asked.test_seeds) for name in REFERENCES}
     for name in searched.generations:
         if not METHODS[name].fixed:
-            for each in searched.members(name)[: asked.finalists]:
+            for each in searched.finalists(name):
                 runs[each.formula] = trainer.runs(asked.setting("symbolic", each.formula), asked.test_seeds)
     trainer.carry_out([run for found in runs.values() for run in found])
     return runs

@@ -134,4 +134,9 @@ def size(tree: Node) -> int:
     return sum(1 for _ in nodes(tree))
 
 
-__all__ = ["crossed", "drawn", "height", "moved", "mutated", "ramped", "rounded", "size", "stream"]
+def shape(tree: Node) -> Node:
+    """Return a tree without the values of its numbers: trees that differ in these alone have one shape."""
+    return Node(tree.op, tuple(map(shape, tree.args)))
+
+
+__all__ = ["crossed", "drawn", "height", "moved", "mutated", "ramped", "rounded", "shape", "size", "stream"]
