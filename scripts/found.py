@@ -21,6 +21,7 @@ from harness.text import count, joined
 
 README = ROOT / "README.md"
 BLOCK = re.compile(r"(<!-- found: .*? -->\n).*?(<!-- /found -->)", re.DOTALL)
+FORMULA = re.compile(r"symbolic formula=(.+?)(?:, over_classes=\w+)?")
 NAMED = 3  # losses that a cell of the table names; the others are counted
 
 
@@ -89,7 +90,8 @@ def _better(each: Found) -> str:
 
 
 def _label(one: Measured) -> str:
-    return f"`{one.label}`{' (reconstruction)' if one.reconstruction else ''}"
+    formula = FORMULA.fullmatch(one.label)  # which is read by itself
+    return f"`{formula[1] if formula else one.label}`{' (reconstruction)' if one.reconstruction else ''}"
 
 
 def _caveat(each: Found, one: Measured) -> str:
