@@ -187,7 +187,8 @@ def _failures(outcome: Outcome) -> str:
 
 
 def _finite(value: Any) -> float | None:
-    return float(value) if value == value and math.isfinite(value) else None
+    # to eight digits: what another CPU adds by rounding would change a committed file
+    return float(f"{value:.8g}") if value == value and math.isfinite(value) else None
 
 
 # ---------------------------------------------------------------- the published evidence
