@@ -1,4 +1,6 @@
-"""Why verdicts are withheld: reasons, each of a kind that says what mends it. More seeds mend none of them."""
+"""Why verdicts are withheld: reasons, each of a kind that says what mends it. More seeds mend none
+of them, but for a negative control that is worse on average and has too few to show it.
+"""
 
 from __future__ import annotations
 
@@ -66,5 +68,6 @@ FLOOR = Kind("the metric is at its floor in most runs of both sides", "another m
 CEILING = Kind("the metric is at its ceiling in most runs of both sides", "another metric, or harder data", _COARSE)
 ALIKE = Kind("the metric does not tell runs apart", "another metric", _COARSE)
 GRAIN = Kind("the margin is finer than one test item", "more test items, or a greater margin", _COARSE)
-CONTROL = Kind("a control failed in the cell", "see Controls", "a failed control")
+_POWER = "see Controls; one that is worse only on average needs more seeds in axes.seed"
+CONTROL = Kind("a control failed in the cell", _POWER, "a failed control")
 UNMEASURED = Kind("costs were not measured alike", "python -m scripts.bench_losses", "losses not measured alike")

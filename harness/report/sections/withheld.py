@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.analysis.cells import Analysis, Cell
-from harness.analysis.reasons import Kind
+from harness.analysis.reasons import CONTROL, Kind
 from harness.report.items import Column, Entry, Prose, Row, Section, Table
 from harness.report.sections.common import cell_filters, loss_entry, loss_filters
 from harness.text import count, joined
@@ -19,9 +19,12 @@ def section(a: Analysis) -> Section:
         for reason in found.because:
             of_base = reason.whose == a.baseline
             counts.setdefault((reason.kind, of_base), set()).add(at)
+    seeds = "More seeds mend none of it"
+    if any(kind is CONTROL for kind, _ in counts):
+        seeds += ", unless a control has too few of them"
     text = (
         f"{len(held)} of {count(len(a.comparisons), 'verdict')} are withheld. Differences and intervals stand as "
-        "measured; they are not read as a verdict on the losses, because of what follows. More seeds mend none of it."
+        f"measured; they are not read as a verdict on the losses, because of what follows. {seeds}."
     )
     return Section("withheld", "What withholds verdicts", (Prose((text,)), _kinds(a, counts), _verdicts(a)))
 
