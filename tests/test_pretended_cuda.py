@@ -79,6 +79,8 @@ def numbers(*found):
 @pytest.mark.parametrize("task", TASKS)
 def test_a_run_that_is_resumed_ends_as_on_a_cpu(task, tmp_path):
     command = [*rehearse.overrides_of(task, precision="fp32"), *rehearse.SHIFTED.get(task, ())]
+    # ranks move by whole images, so they cannot bear what Adam, or large steps, make of rounding
+    command += ["optimizer=sgd", "optimizer.lr=0.01"] if task == "embedding" else []
     with pretended():
         found, shown = whole(command, tmp_path / "cuda")
     expected, expected_shown = whole([*command, "device=cpu"], tmp_path / "cpu")
