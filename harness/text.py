@@ -163,6 +163,10 @@ AXES = {
 }
 
 
+PATH = "axis.dataset.path"
+"""Column of an axis whose values are files or folders."""
+
+
 def axis_title(column: str) -> str:
     """Return how an axis of a study is called by its column of the records.
 
@@ -205,7 +209,11 @@ def axis_value(column: str, value: str) -> str:
     ('imbalance 1:50', 'tail profile')
     >>> axis_value("axis.stress", "none"), axis_value("axis.stress", "label_noise")
     ('clean data', 'label noise')
+    >>> axis_value("axis.dataset.path", "oil-spill.csv")
+    'oil-spill.csv'
     """
+    if column == PATH:
+        return value
     if column == "axis.stress.profile":
         return f"{value} profile"
     if column == "axis.stress":
@@ -220,6 +228,17 @@ def axis_value(column: str, value: str) -> str:
         if column == "axis.stress.outliers":
             return f"{100 * float(value):g} % outliers in rare classes" if float(value) else "no outliers"
     return f"{axis_title(column)} {value}"
+
+
+def file_names(paths: Iterable[str]) -> dict[str, str]:
+    """Return what distinguishes paths: their last part where they lie in one folder, else all of each.
+
+    >>> file_names(["tables/a.csv", "tables/b.csv"]), file_names(["a/train.csv", "b/train.csv"])
+    ({'tables/a.csv': 'a.csv', 'tables/b.csv': 'b.csv'}, {'a/train.csv': 'a/train.csv', 'b/train.csv': 'b/train.csv'})
+    """
+    split = {path: path.rpartition("/") for path in paths}
+    together = len({folder for folder, _, _ in split.values()}) == 1
+    return {path: name if together else path for path, (_, _, name) in split.items()}
 
 
 def slug(text: str) -> str:

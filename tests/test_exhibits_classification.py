@@ -230,6 +230,18 @@ def test_a_profile_that_is_no_axis_is_that_of_the_runs_and_intervals_end_at_a_hu
     assert all(entry.high <= 1 for row in first(section, Table, "auc").rows for entry in row.entries[1:])
 
 
+def test_data_that_are_imbalanced_as_they_are_have_tables_and_no_figure_against_the_ratio():
+    study = records(lambda label, *_: 0.7 + 0.1 * (label == "focal"), labels=("cross_entropy", "focal"),
+                    axes=[{"dataset.path": f"tables/{name}.csv"} for name in "ab"], metrics=METRICS[:2],
+                    name="imbalance_tables", exhibits=["imbalance"])  # fmt: skip
+    study.spec["metric"] = "test.gmean"
+    a = Analysis(study)
+    assert [cell.short for cell in a.cells] == ["a.csv", "b.csv"]
+    section = imbalance.section(a)
+    assert [each.title for each in section.items[1:]] == ["test G-mean", "test area under ROC"]
+    assert len(first(section, Table, "gmean").columns) == 3
+
+
 def test_partial_imbalance_is_a_partial_exhibit():
     study = imbalanced()
     study.runs.loc[(study.runs["label"] == "focal") & (study.runs["axis.stress.ratio"] == 50), "status"] = "missing"

@@ -30,7 +30,7 @@ from harness.analysis.stats import Comparison, Interval, Rate, Scale
 from harness.metrics.declared import KNOWN, Metric, metric_of
 from harness.records import FAILED
 from harness.records.study import StudyData
-from harness.text import DASH, axis_title, axis_value, mid_sentence, plain
+from harness.text import DASH, PATH, axis_title, axis_value, file_names, mid_sentence, plain
 
 COMPARED = ("run", "baseline_repeat", "negative_control")  # roles that answer the question; search runs never do
 
@@ -175,9 +175,10 @@ class Analysis:
         columns = self.cell_columns
         found: list[Any] = sorted(distinct(self.main["cell"]), key=self._place)
         shared = {i for i in range(len(columns)) if len({values[i] for values in found}) == 1}
+        skips: tuple[set[int], set[int]] = (set(), shared if len(found) > 1 else set())
         return tuple(
-            Cell(values, *(_cell_title(columns, values, skip) for skip in (set(), shared if len(found) > 1 else set())))
-            for values in found
+            Cell(values, *(_cell_title(columns, shown, skip) for skip in skips))
+            for values, shown in zip(found, _shown(columns, found), strict=True)
         )
 
     def _place(self, values: Sequence[str]) -> tuple[int, ...]:
@@ -632,6 +633,15 @@ def averaged(found: Sequence[Estimate]) -> Estimate:
 def cell_columns(runs: pd.DataFrame) -> list[str]:
     """Return the columns that make up a cell: data set, model, every further axis."""
     return ["dataset", "model", *sorted(column for column in runs.columns if str(column).startswith("axis."))]
+
+
+def _shown(columns: Sequence[str], cells: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return the values of cells as they are read: of paths, what distinguishes them."""
+    if PATH not in columns:
+        return list(cells)
+    at = columns.index(PATH)
+    names = file_names(values[at] for values in cells)
+    return [(*values[:at], names[values[at]], *values[at + 1 :]) for values in cells]
 
 
 def _cell_title(columns: Sequence[str], values: Sequence[str], skip: set[int]) -> str:

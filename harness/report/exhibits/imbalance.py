@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 from harness.analysis import stats
@@ -15,17 +16,19 @@ from harness.report.sections.common import TONES, dash, loss_entry, loss_filters
 from harness.text import count, joined, mid_sentence, slug
 
 METRICS = ("test.gmean", "test.auc", "test.minority_recall")
+MEANING = (
+    "G-mean is the geometric mean of the recalls of all classes, so one class that is never found makes it 0. Minority "
+    "recall is the mean recall of classes with at most half as many training {items} as the most frequent."
+)
 RATIO, PROFILE = "axis.stress.ratio", "axis.stress.profile"
 NAMED = 5
 """Losses that the figure names: the baseline, the reconstructions, and the best where classes are rarest."""
 
 
 def section(a: Analysis) -> Section:
-    """Return a figure against the imbalance ratio and a table per metric."""
+    """Return a table per metric, and where the imbalance ratio is an axis a figure against it."""
     if RATIO not in a.all.columns:
-        command = f"python -m harness study={a.study.name} base.stress=imbalance axes.stress.ratio=[1,10,50]"
-        text = f"This study has no axis stress.ratio: {command}."
-        return Section("exhibit-imbalance", "Losses against imbalance", (Prose((text,)),))
+        return _without_ratios(a)
     intro = (
         "Du et al. (2021) claim that a loss without settings, which weighs classes by their share in each "
         "mini-batch, equals or beats tuned losses in G-mean and area under ROC, the more so the more data are skewed "
@@ -33,13 +36,25 @@ def section(a: Analysis) -> Section:
         "(R1 is the mean false error with cross-entropy). Training classes are made rare, test classes are balanced; "
         "tail: class sizes fall by equal factors from the first class to the last; step: half of the classes keep "
         "all their images.",
-        "G-mean is the geometric mean of the recalls of all classes, so one class that is never found makes it 0. "
-        "Minority recall is the mean recall of classes with at most half as many training images as the most frequent.",
+        MEANING.format(items="images"),
     )
     items: list[Item] = [Prose((*intro, _leaders(a)))]
     items.append(_figure(a))
-    items += [_table(a, a.metric_of(key)) for key in METRICS]
+    for key in METRICS:
+        skewed = [cell for cell in a.cells if key != METRICS[2] or _profile_and_ratio(a, cell)[1] >= 2]
+        items.append(_table(a, a.metric_of(key), skewed))
     return Section("exhibit-imbalance", "The paper: losses against imbalance", tuple(items))
+
+
+def _without_ratios(a: Analysis) -> Section:
+    """Return the tables of a study whose data are imbalanced as they are, or that did not vary it."""
+    title = "Losses against imbalance"
+    metrics = [a.metric_of(key) for key in METRICS if key in a.main and column(a.main, key).notna().any()]
+    if not metrics:
+        command = f"python -m harness study={a.study.name} base.stress=imbalance axes.stress.ratio=[1,10,50]"
+        return Section("exhibit-imbalance", title, (Prose((f"Neither G-mean nor area under ROC was measured: {command}.",)),))
+    intro = f"The imbalance ratio is no axis of this study. {MEANING.format(items='items')}"
+    return Section("exhibit-imbalance", title, (Prose((intro,)), *(_table(a, each, a.cells) for each in metrics)))
 
 
 def _profile_and_ratio(a: Analysis, cell: Cell) -> tuple[str, float]:
@@ -111,8 +126,7 @@ def _named(a: Analysis, panels: dict[tuple[str, str], Any]) -> list[str]:
     return list(dict.fromkeys([*wanted, *best]))[:NAMED]
 
 
-def _table(a: Analysis, metric: Metric) -> Table:
-    cells = [cell for cell in a.cells if metric.key != METRICS[2] or _profile_and_ratio(a, cell)[1] >= 2]
+def _table(a: Analysis, metric: Metric, cells: Sequence[Cell]) -> Table:
     columns = (
         Column("loss", "loss"),
         *(Column(f"cell_{i + 1}", cell.short, "number", cell.title) for i, cell in enumerate(cells)),
