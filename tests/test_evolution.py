@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -10,11 +11,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from harness import records
 from harness.errors import UsageError
 from harness.evolution import asked as settings
-from harness.evolution import judged, kept, report, search, trees
+from harness.evolution import judged, kept, pictures, report, search, trees
 from harness.evolution.methods import Candidate, Genetic, NullSearch, Proposal, RandomSearch, ranked
 from harness.evolution.sieve import Sieve
 from harness.metrics.declared import share
@@ -282,6 +284,26 @@ def test_the_report_has_the_winner_its_family_and_the_null_search(sought, tmp_pa
     assert f"formula: {found.best.formula}\n" in (own / "sought.yaml").read_text()
     assert f"formula: {found.winner('random').formula}\n" in (own / "sought_random.yaml").read_text()
     assert "axes.loss=[cross_entropy,ngl,sought,sought_random] axes.dataset=[digit_pair,fashion_mnist," in text
+
+
+def test_a_formula_is_told_by_where_it_is_least():
+    assert pictures.least_at("-y * log(p)", 10, "mean") == 1
+    assert pictures.least_at("(p - 0.3) ** 2 * y", 10, "mean") == pytest.approx(0.3, abs=0.01)
+    assert pictures.least_at("y * p", 10, "mean") == 0
+
+
+@pytest.mark.parametrize(("higher", "words"), [(True, "2 further down"), (False, "2 further up")])
+def test_an_axis_ends_before_the_few_that_are_far_off(higher, words):
+    values = [70 + n / 10 for n in range(40)]
+    axes = Figure().subplots()
+    pictures._end_near(axes, values, higher_is_better=higher)
+    assert not axes.texts
+    far = [20.0, 30.0] if higher else [120.0, 130.0]
+    pictures._end_near(axes, [*values, *far, math.nan], higher_is_better=higher)
+    assert [text.get_text() for text in axes.texts] == [words]
+    low, high = axes.get_ylim()
+    assert low < 70 < 73.9 < high
+    assert not any(low < value < high for value in far)
 
 
 def test_a_search_whose_finals_all_failed_has_a_report(sought, tmp_path):

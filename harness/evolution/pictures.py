@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import matplotlib as mpl
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,7 +21,7 @@ from losses.symbolic import Symbolic
 
 LINES = {"genetic": (BLUE, "-"), "random": (ORANGE, (0, (4, 2))), "chance": (MUTED, (0, (1, 1.5)))}
 DOTS = {"genetic": (BLUE, "o"), "random": (ORANGE, "^")}
-REFERENCES = {"cross_entropy": (TEAL, "-"), "ngl": (INK, (0, (1, 2)))}
+REFERENCES = {"cross_entropy": (TEAL, "-"), "ngl": (INK, (0, (5, 1.5, 1, 1.5)))}
 POINTS = 199
 
 
@@ -59,8 +60,12 @@ def generations(searched: Searched) -> Figure:
 
 
 def archive(searched: Searched, chosen: Sequence[str]) -> Figure:
-    """Return every candidate that was fully trained: nodes of its formula, and its score; ``chosen`` are ringed."""
+    """Return every candidate that was fully trained: nodes of its formula, and its score; ``chosen`` are ringed.
+
+    An axis that had room for the worst would hide how the others differ: far ones are counted at its end.
+    """
     metric = searched.metric
+    every: list[float] = []
     with mpl.rc_context(STYLE):
         figure, axes = _axes()
         for name, (colour, marker) in DOTS.items():
@@ -71,15 +76,43 @@ def archive(searched: Searched, chosen: Sequence[str]) -> Figure:
                 (trees.size(parse(text)), value * metric.scale, text) for text, value in known if value is not None
             ]
             xs, ys = [x for x, _, _ in places], [y for _, y, _ in places]
+            every += ys
             axes.plot(xs, ys, lw=0, marker=marker, ms=3.5, mew=0, alpha=0.5, color=colour, label=name)
             ringed = [(x, y) for x, y, text in places if text in chosen]
             axes.plot([x for x, _ in ringed], [y for _, y in ringed], lw=0, marker="o", ms=9, mfc="none", mec=INK)
         value = full(searched.references["cross_entropy"], searched)
         if value is not None:
             axes.axhline(value * metric.scale, color=REFERENCES["cross_entropy"][0], lw=1, label="cross_entropy")
+        _end_near(axes, every, higher_is_better=metric.higher_is_better)
         axes.set(xlabel="nodes of the formula", ylabel=f"{metric.title} {metric.unit}".strip())
         axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return figure
+
+
+def _end_near(axes: Axes, values: Sequence[float], *, higher_is_better: bool) -> None:
+    """Let the vertical axis end before the values that lie far beyond the worst tenth, and write how many they are."""
+    sign = 1 if higher_is_better else -1
+    found = np.array([sign * value for value in values if math.isfinite(value)])
+    if not found.size:
+        return
+    tenth, best = np.quantile(found, 0.1), found.max()
+    end = tenth - (best - tenth)
+    far = int((found < end).sum())
+    if not far:
+        return
+    room = 0.05 * (best - end)
+    axes.set_ylim(*sorted((sign * (end - room), sign * (best + room))))
+    place = {"y": 0.02, "va": "bottom"} if higher_is_better else {"y": 0.98, "va": "top"}
+    words = f"{far} further {'down' if higher_is_better else 'up'}"
+    axes.text(0.98, s=words, ha="right", transform=axes.transAxes, fontsize=8, color=MUTED, **place)
+
+
+def least_at(formula: str, classes: int, over_classes: str) -> float:
+    """Return the probability of the true class, those of the others being equal, at which a formula is least."""
+    shares, values, _ = sampled(formula, classes, over_classes)
+    place = values.index(min(values))
+    ends = {0: 0.0, POINTS - 1: 1.0}
+    return ends.get(place, shares[place])
 
 
 def curves(formulas: dict[str, str], classes: int, over_classes: str) -> Figure:
@@ -94,7 +127,7 @@ def curves(formulas: dict[str, str], classes: int, over_classes: str) -> Figure:
         figure = Figure(figsize=(2 * WIDTH, 2.8))
         left, right = figure.subplots(1, 2)
         figure.subplots_adjust(0.06, 0.18, 0.98, 0.92, wspace=0.2)
-        for (name, text), colour, style in zip(reversed(formulas.items()), colours, styles, strict=False):
+        for (name, text), colour, style in zip(formulas.items(), colours, styles, strict=False):
             shares, values, slopes = sampled(text, classes, over_classes)
             left.plot(shares, values, color=colour, ls=style, lw=1.4, label=name)
             right.plot(shares, slopes, color=colour, ls=style, lw=1.4)

@@ -156,12 +156,15 @@ def _final_row(found: Judged, each: Final) -> Row:
 def _formula(found: Judged, best: Final, classes: int) -> Section:
     asked = found.searched.asked
     over = r"\sum_c" if asked.over_classes == "sum" else r"\frac{1}{C} \sum_c"
-    drawn = {BASELINE: "-y * log(p)", "ngl": next(e.formula for e in found.finals if e.name == "ngl")}
-    draw = functools.partial(pictures.curves, drawn | {"the winner": best.formula}, classes, asked.over_classes)
+    ngl = next(each.formula for each in found.finals if each.name == "ngl")
+    drawn = {"the winner": best.formula, "ngl": ngl, BASELINE: "-y * log(p)"}
+    least = [(name, pictures.least_at(text, classes, asked.over_classes)) for name, text in drawn.items()]
+    draw = functools.partial(pictures.curves, drawn, classes, asked.over_classes)
     figure = Figure(
         "curves",
         "The winner beside cross-entropy and NGL",
-        f"For {classes} classes, of which all but the true one are equally probable.",
+        f"For {classes} classes, of which all but the true one are equally probable. The value is least where the true "
+        f"class has a probability of {joined(f'{at:.2g} ({name})' for name, at in least)}.",
         "Value and slope of three losses over the probability of the true class.",
         draw,
         wide=True,

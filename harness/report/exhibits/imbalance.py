@@ -52,7 +52,9 @@ def _without_ratios(a: Analysis) -> Section:
     metrics = [a.metric_of(key) for key in METRICS if key in a.main and column(a.main, key).notna().any()]
     if not metrics:
         command = f"python -m harness study={a.study.name} base.stress=imbalance axes.stress.ratio=[1,10,50]"
-        return Section("exhibit-imbalance", title, (Prose((f"Neither G-mean nor area under ROC was measured: {command}.",)),))
+        return Section(
+            "exhibit-imbalance", title, (Prose((f"Neither G-mean nor area under ROC was measured: {command}.",)),)
+        )
     intro = f"The imbalance ratio is no axis of this study. {MEANING.format(items='items')}"
     return Section("exhibit-imbalance", title, (Prose((intro,)), *(_table(a, each, a.cells) for each in metrics)))
 
