@@ -273,6 +273,10 @@ def test_the_report_has_the_winner_its_family_and_the_null_search(sought, tmp_pa
     text = page.read_text()
     assert page == tmp_path / "sought" / "report" / "index.html"
     assert "By chance alone: the best of 12 seeds of cross-entropy" in text
+    answer = report.answer(found)
+    assert answer.startswith("The choice of genetic programming ")
+    of_random = found.searched.metric.difference(found.winner("random").against)
+    assert f"; that of random search: {of_random}" in answer, "which may be the better one"
     assert "trained with on digits, at trainer.epochs=4?" in text
     assert {path.stem for path in (page.parent / "figures").glob("*.svg")} == {"archive", "curves", "generations"}
     table = pd.read_csv(page.parent / "tables" / "candidates.csv")

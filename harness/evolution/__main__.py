@@ -18,8 +18,8 @@ Search for a loss: formulas are bred, sieved, trained, chosen and tested; contro
 
 python -m harness.evolution publish NAME     a search that has ended, to the published evidence
 
-It ends with a report, and with the best formula as results/NAME/conf/loss/NAME.yaml, a loss like any other (that of
-random search: NAME_random).
+It ends with a report, and with the choice of genetic programming as results/NAME/conf/loss/NAME.yaml, a loss like any
+other (that of random search: NAME_random).
 Stop with Ctrl-C whenever you like: the same command goes on, and no run is repeated.
 Exit code: 0 finished; 1 some runs failed; 2 the request makes no sense; 130 interrupted.
 """

@@ -1,4 +1,4 @@
-"""The report of a search, in the form of every report here, and the winner as a config of its own."""
+"""The report of a search, in the form of every report here, and the choice of each method as a config of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from harness.text import count, joined
 from losses.formulas import height, latex, parse
 
 UNSEEN = "ngl_classes"
-"""Study of several data sets, on which a winner is compared next."""
+"""Study of several data sets, on which choices are compared next."""
+CALLED = {"genetic": "genetic programming", "random": "random search"}
+"""Methods that search formulas, as a sentence names them."""
 
 
 def write(kept: Kept, results: Path = RESULTS) -> Path:
@@ -87,10 +89,15 @@ def answer(found: Judged) -> str:
     verdict = {"better": "is better than", "worse": "is worse than", "equivalent": "is equivalent to"}.get(
         best.against.verdict, "cannot be told from"
     )
+
+    def shown(each: Final) -> str:
+        return f"{metric.difference(each.against)} {metric.difference_unit}".strip() if each.against else "not tested"
+
+    others = [each for each in found.finals if each.winner and each is not best]
+    beside = "".join(f"; that of {CALLED[each.method]}: {shown(each)}" for each in others)
     return (
-        f"The best formula {verdict} cross-entropy on test items that chose nothing: "
-        f"{metric.difference(best.against)} {metric.difference_unit}".strip()
-        + f"; {fell}. {_null_sentence(found)}".rstrip()
+        f"The choice of {CALLED[best.method]} {verdict} cross-entropy on test items that chose nothing: {shown(best)}; "
+        f"{fell}{beside}. {_null_sentence(found)}".rstrip()
     )
 
 
@@ -157,12 +164,12 @@ def _formula(found: Judged, best: Final, classes: int) -> Section:
     asked = found.searched.asked
     over = r"\sum_c" if asked.over_classes == "sum" else r"\frac{1}{C} \sum_c"
     ngl = next(each.formula for each in found.finals if each.name == "ngl")
-    drawn = {"the winner": best.formula, "ngl": ngl, BASELINE: "-y * log(p)"}
+    drawn = {"the choice": best.formula, "ngl": ngl, BASELINE: "-y * log(p)"}
     least = [(name, pictures.least_at(text, classes, asked.over_classes)) for name, text in drawn.items()]
     draw = functools.partial(pictures.curves, drawn, classes, asked.over_classes)
     figure = Figure(
         "curves",
-        "The winner beside cross-entropy and NGL",
+        "The choice beside cross-entropy and NGL",
         f"For {classes} classes, of which all but the true one are equally probable. The value is least where the true "
         f"class has a probability of {joined(f'{at:.2g} ({name})' for name, at in least)}.",
         "Value and slope of three losses over the probability of the true class.",
@@ -171,7 +178,7 @@ def _formula(found: Judged, best: Final, classes: int) -> Section:
     )
     text = rf"L = {over} \left[ {latex(parse(best.formula))} \right]"
     items: tuple[Item, ...] = (Code(best.formula, "As text"), Code(text, "In TeX"), figure)
-    return Section("formula", "The winner", items)
+    return Section("formula", f"The choice of {CALLED[best.method]}", items)
 
 
 def _fitness(found: Judged) -> Section:
@@ -252,7 +259,7 @@ def _candidate(found: Judged, each: Candidate) -> list[Entry]:
 
 
 def _family(found: Judged) -> list[Section]:
-    """Return the ancestors of the winner, if it has any."""
+    """Return the ancestors of the first choice, if it has any."""
     best = found.best
     if best is None:
         return []
@@ -268,14 +275,14 @@ def _family(found: Judged) -> list[Section]:
     made = tuple(Column(name, name, kinds.get(name, "text")) for name in columns)  # pyright: ignore[reportArgumentType]
     rows = tuple(Row(tuple(_candidate(found, each))) for each in seen.values())
     caption = "Names are generation.index. A score is that of the last stage of training that the formula reached."
-    return [Section("family", "Where the winner comes from", (Table("family", "Ancestors", made, rows, caption),))]
+    return [Section("family", "Where this choice comes from", (Table("family", "Ancestors", made, rows, caption),))]
 
 
 def _again(found: Judged, given: Sequence[str]) -> Section:
     name = found.searched.asked.name
     words = " ".join(map(shlex.quote, given))
     text = (
-        "Nothing here is about other data or models. To compare the winner, and the choices of the other methods, like "
+        "Nothing here is about other data or models. To compare the choices of all methods like "
         "any other loss, with rates tuned alike and seeds until it is decided, on data that the search never saw:"
     )
     compared = ("cross_entropy", "ngl", *losses(found))
